@@ -1,0 +1,70 @@
+"""The exception tree, and the exit code that each branch carries to the command line.
+
+    OnnxPruneError            2
+    ├── ModelError            2   the file is no ONNX model that we can work on
+    ├── UsageError            2   a flag, name or value that makes no sense here
+    ├── PlanError             2   the plan does not belong to this model
+    ├── SurgeryError          1   the slim model failed a check: nothing is written
+    └── BudgetError           1   the budget cannot be met: nothing is written
+
+A message is one sentence, *op 'node': found, expected*; ``hint`` says what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OnnxPruneError(Exception):
+    """Base of every error that a user can cause or must see.
+
+    Parameters
+    ----------
+    message : str
+        One sentence.
+    hint : str, optional
+        The next step, shown on a line of its own.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class ModelError(OnnxPruneError):
+    """The input is not an ONNX model, or one that cannot be read or checked."""
+
+
+class UsageError(OnnxPruneError):
+    """An option, a name or a value is impossible."""
+
+
+class PlanError(OnnxPruneError):
+    """A plan file is malformed, or was made for another model."""
+
+
+class SurgeryError(OnnxPruneError):
+    """The rewritten model contradicts the analysis."""
+
+    exit_code = 1
+
+
+class BudgetError(OnnxPruneError):
+    """No selection meets the budget."""
+
+    exit_code = 1
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UsageError:
+    """Error for a name that is not one of ``valid``, with the nearest that is."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(names)}."
+    return UsageError(f"unknown {kind} '{name}'", hint)

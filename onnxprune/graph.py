@@ -1,0 +1,294 @@
+"""A thin read-only view of a model: nodes, constants, consumers, captured names.
+
+Nested graphs (branches and loop bodies) belong to the same view, because names are unique over all
+of them. Two liberties are taken with names, both undone by the rewriter:
+
+- a constant with at most one axis longer than 1 gets one name per use (``bias``, ``bias#1``, ...):
+  exporters de-duplicate equal vectors, which would otherwise couple unrelated layers;
+- a constant behind ``Identity`` nodes is used under its own name.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, TensorProto, numpy_helper
+
+from .errors import ModelError
+from .folding import NOT_DETERMINISTIC, evaluate
+from .model import Model, bodies
+
+DEFAULT_DOMAINS = ("", "ai.onnx")
+
+MOVEMENT = {
+    "Cast", "Concat", "DequantizeLinear", "Flatten", "Gather", "Identity", "Reshape", "Slice",
+    "Split", "Squeeze", "Transpose", "Unsqueeze",
+}  # fmt: skip
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One node: the operator schema's names over its proto.
+
+    ``inputs`` holds the view's names (see the module docstring), ``""`` for an absent input.
+    """
+
+    proto: onnx.NodeProto
+    index: int
+    domain: str
+    op: str
+    inputs: list[str]
+    outputs: list[str]
+    body: Body
+    opset: int
+    bodies: dict[str, Body]
+    attributes: dict[str, AttributeProto]
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """Value of an attribute, ``default`` where it is absent; strings are decoded."""
+        attribute = self.attributes.get(name)
+        if attribute is None:
+            return default
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        return list(value) if attribute.type == AttributeProto.INTS else value
+
+    def take(self, count: int) -> list[str]:
+        """The first ``count`` inputs, absent ones as ``""``."""
+        return (self.inputs + [""] * count)[:count]
+
+    @property
+    def output(self) -> str:
+        """The first output."""
+        return self.outputs[0]
+
+    @property
+    def name(self) -> str:
+        """Name of the node, or of its first output where it has none."""
+        return self.proto.name or next(filter(None, self.proto.output), "")
+
+    @property
+    def kind(self) -> str:
+        """Operator type, with its domain where that is not the default one."""
+        return self.op if not self.domain else f"{self.domain}::{self.op}"
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}'"
+
+
+@dataclass(eq=False, slots=True)
+class Body:
+    """One graph of the model: the main one or one nested in a node."""
+
+    proto: onnx.GraphProto
+    nodes: list[Node]
+    inputs: list[str]
+    outputs: list[str]
+    parent: Body | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A tensor that is stored in the model.
+
+    Attributes
+    ----------
+    name : str
+        Name in the file: of an initializer, or of the output of a Constant node.
+    tensor : onnx.TensorProto or None
+        Its payload; None for a sparse tensor or one given by a list attribute.
+    array : numpy.ndarray or None
+        Value where there is no tensor payload.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: int
+    tensor: TensorProto | None = None
+    array: np.ndarray | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+class Graph:
+    """View of a model.
+
+    Parameters
+    ----------
+    model : Model
+        Not changed.
+
+    Attributes
+    ----------
+    main : Body
+        The outermost graph.
+    nodes : list of Node
+        Every node, nested ones before the node that holds them.
+    constants : dict
+        Name in the view -> Constant.
+    derived : dict
+        Tensors that depend on constants alone -> the node that makes them.
+    folded : dict
+        Those of them that are computed, not only moved. Analysis takes them as constants, because their rules need not be exact on weights (a weight
+        standardisation has statistics along its input channels). Nodes that only move a stored
+        tensor (``MOVEMENT``) are not folded: labels follow them to the tensor in the file.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.opsets = {
+            "" if o.domain in DEFAULT_DOMAINS else o.domain: o.version
+            for o in model.proto.opset_import
+        }
+        self.nodes: list[Node] = []
+        self.constants: dict[str, Constant] = {}
+        self.aliases: dict[str, str] = {}
+        self.main = self._body(model.proto.graph, None)
+        self._separate_vectors()
+        self.derived: dict[str, Node] = {}
+        self.folded = dict(self._fold())
+        self._values: dict[str, np.ndarray] = {}
+
+    def _body(self, proto: onnx.GraphProto, parent: Body | None) -> Body:
+        for tensor in proto.initializer:
+            self._constant(tensor.name, tensor)
+        for sparse in proto.sparse_initializer:
+            name = sparse.values.name
+            self.constants[name] = Constant(name, tuple(sparse.dims), sparse.values.data_type)
+        inputs = [v.name for v in proto.input if v.name not in self.constants]
+        body = Body(proto, [], inputs, [v.name for v in proto.output], parent)
+        for node in proto.node:
+            self._node(node, body)
+        return body
+
+    def _constant(self, name: str, tensor: TensorProto) -> None:
+        self.constants[name] = Constant(name, tuple(tensor.dims), tensor.data_type, tensor)
+
+    def _node(self, proto: onnx.NodeProto, body: Body) -> None:
+        domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
+        inputs = [self.aliases.get(name, name) for name in proto.input]
+        nested = {key: self._body(graph, body) for key, graph in bodies(proto)}
+        opset = self.opsets.get(domain, 1)
+        node = Node(
+            proto, len(self.nodes), domain, proto.op_type, inputs, list(proto.output), body, opset,
+            nested, {a.name: a for a in proto.attribute},
+        )  # fmt: skip
+        self.nodes.append(node)
+        body.nodes.append(node)
+        if domain == "" and proto.op_type == "Constant":
+            self._constant_node(proto)
+        elif domain == "" and proto.op_type == "Identity" and inputs[0] in self.constants:
+            self.aliases[proto.output[0]] = inputs[0]
+
+    def _constant_node(self, proto: onnx.NodeProto) -> None:
+        (attribute,) = proto.attribute
+        name, value = proto.output[0], onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, TensorProto):
+            self._constant(name, value)
+        elif isinstance(value, onnx.SparseTensorProto):
+            self.constants[name] = Constant(name, tuple(value.dims), value.values.data_type)
+        else:
+            kinds = {"value_int": np.int64, "value_ints": np.int64}
+            kinds |= {"value_float": np.float32, "value_floats": np.float32}
+            array = np.array(value, kinds.get(attribute.name, object))
+            dtype = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            self.constants[name] = Constant(name, array.shape, dtype, None, array)
+
+    def _separate_vectors(self) -> None:
+        """Give every further use of a vector-like constant a name of its own."""
+        uses: dict[str, int] = defaultdict(int)
+        for node in self.nodes:
+            for slot, name in enumerate(node.inputs):
+                constant = self.constants.get(name)
+                if constant is None or sum(d > 1 for d in constant.shape) != 1:
+                    continue
+                if uses[name]:
+                    node.inputs[slot] = f"{name}#{uses[name]}"
+                    self.constants[node.inputs[slot]] = constant
+                uses[name] += 1
+
+    def _fold(self) -> Iterator[tuple[str, Node]]:
+        for node in self.nodes:
+            names = [name for name in node.inputs if name]
+            if not names or node.bodies or node.domain or node.op in NOT_DETERMINISTIC:
+                continue
+            if all(name in self.constants or name in self.derived for name in names):
+                self.derived.update(dict.fromkeys(node.outputs, node))
+                if node.op not in MOVEMENT:
+                    yield from ((name, node) for name in node.outputs)
+
+    def is_constant(self, name: str) -> bool:
+        """Whether analysis takes a tensor as a constant."""
+        return name in self.constants or name in self.folded
+
+    def value(self, name: str) -> np.ndarray:
+        """Value of a tensor that is stored or computed from stored ones alone.
+
+        Raises
+        ------
+        ModelError
+            If it depends on an input of the model, or its operator cannot be evaluated.
+        """
+        if name in self.constants:
+            return self._payload(self.constants[name])
+        if name not in self._values:
+            node = self.producers.get(name)
+            inputs = [self.value(i) if i else None for i in node.inputs] if node else []
+            results = evaluate(node, inputs) if node and inputs else None
+            if results is None:
+                raise ModelError(f"the value of '{name}' cannot be computed from constants")
+            value = results[node.outputs.index(name)]  # type: ignore[union-attr]
+            if name not in self.folded:
+                return value
+            self._values[name] = value
+        return self._values[name]
+
+    def _payload(self, constant: Constant) -> np.ndarray:
+        if constant.array is not None:
+            return constant.array
+        if constant.tensor is None:
+            return numpy_helper.to_array(_dense(self.model.proto.graph, constant))
+        return self.model.array(constant.tensor)
+
+    @cached_property
+    def producers(self) -> dict[str, Node]:
+        """Tensor name -> the node that makes it."""
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
+    @cached_property
+    def consumers(self) -> dict[str, list[Node]]:
+        """Tensor name in the view -> the nodes that read it."""
+        table: dict[str, list[Node]] = defaultdict(list)
+        for node in self.nodes:
+            for name in dict.fromkeys(filter(None, node.inputs)):
+                table[name].append(node)
+        return dict(table)
+
+    def captured(self, node: Node) -> Iterator[str]:
+        """Names from outside that the bodies of a node use."""
+        for body in node.bodies.values():
+            inside = set(body.inputs)
+            for child in body.nodes:
+                names = [*child.inputs, *self.captured(child)]
+                yield from (n for n in names if n and n not in inside)
+                inside.update(child.outputs)
+            yield from (n for n in body.outputs if n not in inside)
+
+
+def _dense(graph: onnx.GraphProto, constant: Constant) -> TensorProto:
+    sparse = next(s for s in graph.sparse_initializer if s.values.name == constant.name)
+    dense = np.zeros(constant.size, onnx.helper.tensor_dtype_to_np_dtype(constant.dtype))
+    indices = numpy_helper.to_array(sparse.indices)
+    flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), constant.shape)
+    dense[flat] = numpy_helper.to_array(sparse.values)
+    return numpy_helper.from_array(dense.reshape(constant.shape), constant.name)

@@ -1,0 +1,410 @@
+"""A model as it stands in its file: load, decode, save.
+
+The ``ModelProto`` is the truth. It is never converted to another representation, so whatever is
+not touched survives byte for byte. Weights stay where they are, in the proto or in external data
+files, until somebody asks for one of them; a model with external data is written tensor by tensor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, external_data_helper, numpy_helper
+
+from .errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+    ModelLike = Union[str, os.PathLike[str], bytes, onnx.ModelProto, "gs.Graph", "Model"]
+
+OLDEST_OPSET = 7
+PROTOBUF_LIMIT = 2**31 - 2**20
+
+
+@dataclass(eq=False)
+class Model:
+    """An ONNX model and the place of its external data.
+
+    Attributes
+    ----------
+    proto : onnx.ModelProto
+        The model; functions are inlined and names are unique over all nested graphs.
+    folder : pathlib.Path or None
+        Folder that external data locations are relative to.
+    path : pathlib.Path or None
+        File that the model was read from.
+    cuts : dict
+        Initializers with external data that are sliced when they are read: name -> one index
+        array (or None) per axis. Filled by the rewriter.
+    """
+
+    proto: onnx.ModelProto
+    folder: Path | None = None
+    path: Path | None = None
+    cuts: dict[str, tuple[np.ndarray | None, ...]] = field(default_factory=dict)
+
+    def array(self, tensor: TensorProto) -> np.ndarray:
+        """Decode a tensor, from its external data file if it has one.
+
+        Raises
+        ------
+        ModelError
+            If the external data is missing, too short, or outside the model's folder.
+        """
+        if not external_data_helper.uses_external_data(tensor):
+            return numpy_helper.to_array(tensor)
+        array = self._read_external(tensor)
+        for axis, index in enumerate(self.cuts.get(tensor.name, ())):
+            if index is not None:
+                array = np.take(array, index, axis=axis)
+        return array
+
+    def _read_external(self, tensor: TensorProto) -> np.ndarray:
+        info = external_data_helper.ExternalDataInfo(tensor)
+        folder = (self.folder or Path()).resolve()
+        path = (folder / info.location).resolve()
+        if not path.is_relative_to(folder) or not path.is_file():
+            raise ModelError(
+                f"tensor '{tensor.name}': external data '{info.location}' not found beside the model",
+                f"Put it into {folder}.",
+            )
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        count = int(np.prod(tensor.dims, dtype=np.int64))
+        if dtype.itemsize * count == 0 or tensor.data_type in _PACKED:
+            loaded = TensorProto()
+            loaded.CopyFrom(tensor)
+            external_data_helper.load_external_data_for_tensor(loaded, str(folder))
+            return numpy_helper.to_array(loaded)
+        if (info.offset or 0) + dtype.itemsize * count > path.stat().st_size:
+            raise ModelError(f"tensor '{tensor.name}': external data '{info.location}' is cut short")
+        return np.memmap(path, dtype, "r", info.offset or 0, tuple(tensor.dims))
+
+    @property
+    def external(self) -> bool:
+        """Whether any weight lies outside the proto."""
+        return any(map(external_data_helper.uses_external_data, tensors(self.proto.graph)))
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set."""
+        return opset_of(self.proto)
+
+    def nbytes(self) -> int:
+        """Size in bytes of the model as it would be saved, external data included."""
+        outside = sum(
+            _external_nbytes(t, self.cuts.get(t.name))
+            for t in tensors(self.proto.graph)
+            if external_data_helper.uses_external_data(t)
+        )
+        return self.proto.ByteSize() + outside
+
+    def sha256(self) -> str:
+        """Digest of the proto (not of external data files)."""
+        return hashlib.sha256(self.proto.SerializeToString(deterministic=True)).hexdigest()
+
+    def embedded(self) -> onnx.ModelProto:
+        """Proto with every weight inside it; ``proto`` itself where that is already so."""
+        if not self.external:
+            return self.proto
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        for tensor in tensors(proto.graph):
+            if external_data_helper.uses_external_data(tensor):
+                tensor.CopyFrom(numpy_helper.from_array(np.asarray(self.array(tensor)), tensor.name))
+        return proto
+
+    def to_graphsurgeon(self) -> gs.Graph:
+        """The model as an onnx-graphsurgeon graph (metadata that it cannot hold is dropped)."""
+        import onnx_graphsurgeon as gs
+
+        return gs.import_onnx(self.embedded())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model atomically: the target is either the old file or the whole new one.
+
+        A model that came with external data gets one data file, ``NAME.data``, beside it.
+        """
+        target = Path(path)
+        if not target.parent.is_dir():
+            raise ModelError(f"cannot write '{target}': no folder '{target.parent}'")
+        if self.external or self.proto.ByteSize() > PROTOBUF_LIMIT:
+            self._save_external(target)
+        else:
+            write_atomically(target, self.proto.SerializeToString())
+
+    def _save_external(self, target: Path) -> None:
+        data_name = target.name + ".data"
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        handle, data_file = tempfile.mkstemp(prefix=f".{data_name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                for tensor in tensors(proto.graph):
+                    big = tensor.ByteSize() > 1024 and tensor.HasField("raw_data")
+                    if big or external_data_helper.uses_external_data(tensor):
+                        _append_external(tensor, np.asarray(self.array(tensor)), out, data_name)
+            os.chmod(data_file, 0o644)
+            os.replace(data_file, target.with_name(data_name))
+        except BaseException:
+            Path(data_file).unlink(missing_ok=True)
+            raise
+        write_atomically(target, proto.SerializeToString())
+
+
+_PACKED = {
+    getattr(TensorProto, name)
+    for name in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
+    if hasattr(TensorProto, name)
+}
+
+
+def load(source: ModelLike) -> Model:
+    """Read a model and make it ready for analysis.
+
+    Parameters
+    ----------
+    source : path, bytes, onnx.ModelProto, onnx_graphsurgeon.Graph or Model
+        A ``Model`` is returned as it is. A given proto is not changed.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read, fails the ONNX checker, or uses an operator set older than 7.
+    """
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, onnx.ModelProto):
+        model = Model(source)
+    elif isinstance(source, bytes):
+        model = Model(_parse(source, "the given bytes"))
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        model = Model(_parse(_read(path), f"'{path}'"), path.parent, path)
+    elif hasattr(source, "nodes") and hasattr(source, "tensors"):
+        import onnx_graphsurgeon as gs
+
+        model = Model(gs.export_onnx(source))
+    else:
+        raise ModelError(f"cannot load a model from {type(source).__name__}")
+    _check(model)
+    return _normalise(model)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read '{path}': {(error.strerror or str(error)).lower()}") from None
+
+
+def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError:
+        raise ModelError(f"{name} is not an ONNX model, or is cut short") from None
+    return proto
+
+
+def _check(model: Model) -> None:
+    """Refuse what the ONNX checker refuses, in one sentence."""
+    proto = model.proto
+    if not proto.graph.node and not proto.graph.output:
+        raise ModelError("not an ONNX model: it has no graph")
+    if model.opset < OLDEST_OPSET:
+        raise ModelError(
+            f"opset {model.opset} is older than {OLDEST_OPSET}, the oldest that is supported",
+            "Convert it first with onnx.version_converter.convert_version.",
+        )
+    try:
+        onnx.checker.check_model(_without_weights(model.proto))
+    except (onnx.checker.ValidationError, ValueError) as error:
+        first = " ".join(str(error).split("\n\n")[0].split("\n==>")[0].split())
+        raise ModelError(f"the ONNX checker refuses the model: {first}") from None
+
+
+def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy in which large initializers hold no data: checking costs no time for the weights.
+
+    External and raw data are kept out of the check; their sizes are verified when they are read.
+    """
+    light = skeleton(proto)
+    for tensor in proto.graph.initializer:
+        bare = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
+        if _elements(tensor.dims) <= 64 and not external_data_helper.uses_external_data(tensor):
+            bare.CopyFrom(tensor)
+        elif len(tensor.raw_data) and len(tensor.raw_data) < _elements(tensor.dims) // 4:
+            bare.CopyFrom(tensor)  # too few bytes for any type: let the checker say so
+        else:
+            bare.dims[:] = [0]
+            bare.raw_data = b""
+    return light
+
+
+def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy of a model without its initializers."""
+    copy = onnx.ModelProto()
+    for descriptor, value in proto.ListFields():
+        if descriptor.name == "graph":
+            _copy_fields(value, copy.graph, skip=("initializer",))
+        else:
+            _copy_field(copy, descriptor.name, value)
+    return copy
+
+
+def _copy_fields(source: Any, target: Any, skip: tuple[str, ...]) -> None:
+    for descriptor, value in source.ListFields():
+        if descriptor.name not in skip:
+            _copy_field(target, descriptor.name, value)
+
+
+def _copy_field(target: Any, name: str, value: Any) -> None:
+    if hasattr(value, "extend") or hasattr(value, "add"):
+        getattr(target, name).extend(value)
+    elif hasattr(value, "CopyFrom"):
+        getattr(target, name).CopyFrom(value)
+    else:
+        setattr(target, name, value)
+
+
+def _normalise(model: Model) -> Model:
+    """Inline local functions and make names unique over nested graphs, on a copy if needed."""
+    proto = model.proto
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(model.embedded())
+    clashes = _clashes(proto.graph, set())
+    if clashes:
+        if proto is model.proto:
+            proto = onnx.ModelProto()
+            proto.CopyFrom(model.proto)
+        _rename_clashes(proto.graph, set(), {})
+    return Model(proto, model.folder, model.path)
+
+
+def _own_names(graph: onnx.GraphProto) -> Iterator[str]:
+    yield from (value.name for value in graph.input)
+    initialised = {value.name for value in graph.input}
+    yield from (t.name for t in graph.initializer if t.name not in initialised)
+    for node in graph.node:
+        yield from filter(None, node.output)
+
+
+def _clashes(graph: onnx.GraphProto, seen: set[str]) -> bool:
+    for name in _own_names(graph):
+        if name in seen:
+            return True
+        seen.add(name)
+    return any(_clashes(body, seen) for node in graph.node for _, body in bodies(node))
+
+
+def _rename_clashes(graph: onnx.GraphProto, seen: set[str], scope: Mapping[str, str]) -> None:
+    """Give a new name to what a nested graph defines under a name that is taken elsewhere."""
+    scope = dict(scope)
+    for name in _own_names(graph):
+        fresh, number = name, 1
+        while fresh in seen:
+            number += 1
+            fresh = f"{name}_{number}"
+        seen.add(fresh)
+        scope[name] = fresh
+    for value in [*graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+        value.name = scope.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [scope.get(name, name) for name in node.input]
+        node.output[:] = [scope.get(name, name) for name in node.output]
+        for _, body in bodies(node):
+            _rename_clashes(body, seen, scope)
+
+
+def bodies(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
+    """Graph attributes of a node (branches of If, bodies of Loop and Scan)."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.name, attribute.g
+        for graph in attribute.graphs:
+            yield attribute.name, graph
+
+
+def tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    """Initializers and tensor attributes of a graph and of the graphs nested in it."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+            yield from attribute.tensors
+        for _, body in bodies(node):
+            yield from tensors(body)
+
+
+def opset_of(proto: onnx.ModelProto, domain: str = "") -> int:
+    """Imported version of an operator set, 0 where the model does not import it."""
+    alias = {"ai.onnx": ""}
+    versions = [o.version for o in proto.opset_import if alias.get(o.domain, o.domain) == domain]
+    return max(versions, default=1 if domain == "" and not proto.opset_import else 0)
+
+
+def write_atomically(target: Path, data: bytes) -> None:
+    """Write a file under a temporary name in its folder, then rename it."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _elements(dims: Any) -> int:
+    count = 1
+    for dim in dims:
+        count *= dim
+    return count
+
+
+def kept_dims(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> list[int]:
+    """Sizes of a stored tensor once it is cut."""
+    dims = list(tensor.dims)
+    for axis, index in enumerate(cut or ()):
+        dims[axis] = dims[axis] if index is None else len(index)
+    return dims
+
+
+def _external_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
+    bits = 4 if tensor.data_type in _PACKED else 8 * _itemsize(tensor.data_type)
+    return (_elements(kept_dims(tensor, cut)) * bits + 7) // 8
+
+
+def _itemsize(data_type: int) -> int:
+    return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+
+
+def _append_external(tensor: TensorProto, array: np.ndarray, out: Any, location: str) -> None:
+    """Move one tensor's data to the end of an open data file, aligned to a page."""
+    raw = numpy_helper.from_array(array).raw_data if tensor.data_type in _PACKED else None
+    out.write(b"\0" * (-out.tell() % 4096))
+    offset = out.tell()
+    if raw is None:
+        np.ascontiguousarray(array).tofile(out)
+        out.flush()
+        out.seek(0, os.SEEK_END)
+    else:
+        out.write(raw)
+    tensor.dims[:] = array.shape
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", offset), ("length", out.tell() - offset)):
+        tensor.external_data.add(key=key, value=str(value))

@@ -1,0 +1,202 @@
+"""The plan: what is kept in every group, and why. JSON in and out; the format is stable.
+
+The same plan applied to a retrained or differently typed copy of the model gives the same slim
+structure, because it names groups and stored tensors, not values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import PlanError
+from .model import Model, write_atomically
+from .slices import find_slices
+
+if TYPE_CHECKING:
+    from .trace import Group, Trace
+
+FORMAT, VERSION = "onnxprune.plan", 1
+
+
+@dataclass(frozen=True, slots=True)
+class PlanGroup:
+    """What happens to one group.
+
+    Attributes
+    ----------
+    keep : tuple of int
+        Kept channels, ascending positions in the group.
+    status : {"pruned", "kept", "blocked"}
+    reason : str
+        Why a group is blocked, or kept whole.
+    """
+
+    name: str
+    channels: int
+    keep: tuple[int, ...]
+    scores: tuple[float, ...]
+    members: tuple[tuple[str, int], ...]
+    status: str
+    reason: str = ""
+
+    @classmethod
+    def of(cls, group: Group, keep: Sequence[int] | npt.NDArray[np.int64], scores: Any, reason: str = "") -> PlanGroup:  # fmt: skip
+        """Entry of a group from its kept positions."""
+        status = "blocked" if group.reason else "kept" if len(keep) == len(group) else "pruned"
+        members = tuple((m.tensor, m.axis) for m in group.members)
+        values = tuple(float(f"{s:.9g}") for s in scores)
+        return cls(
+            group.name, len(group), tuple(int(k) for k in keep), values, members, status,
+            group.reason or reason,
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in plan.json."""
+        return {
+            "name": self.name,
+            "channels": self.channels,
+            "keep": list(self.keep),
+            "scores": list(self.scores),
+            "members": [{"tensor": t, "axis": a} for t, a in self.members],
+            "status": self.status,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is kept, and why.
+
+    Attributes
+    ----------
+    model : dict
+        ``sha256`` of the file, numbers of ``nodes`` and ``parameters``.
+    options : dict
+        Every setting that led to the plan.
+    constants : dict
+        Stored tensor of the input file -> ``shape`` and, per sliced axis, the kept indices.
+    """
+
+    model: Mapping[str, Any]
+    options: Mapping[str, Any]
+    groups: tuple[PlanGroup, ...]
+    constants: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON types."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": dict(self.model),
+            "options": dict(self.options),
+            "groups": [g.to_dict() for g in self.groups],
+            "constants": dict(self.constants),
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write plan.json, atomically."""
+        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+        write_atomically(Path(path), (text + "\n").encode())
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Plan:
+        """Plan from JSON types.
+
+        Raises
+        ------
+        PlanError
+            If it is malformed or of another version.
+        """
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise PlanError(f"not a plan: found no format '{FORMAT}'")
+        if data.get("version") != VERSION:
+            raise PlanError(f"plan version {data.get('version')}: expected {VERSION}")
+        try:
+            groups = tuple(
+                PlanGroup(
+                    g["name"], int(g["channels"]), tuple(g["keep"]), tuple(g["scores"]),
+                    tuple((m["tensor"], m["axis"]) for m in g["members"]), g["status"], g["reason"],
+                )
+                for g in data["groups"]
+            )  # fmt: skip
+            return cls(data["model"], data["options"], groups, data["constants"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PlanError(f"malformed plan: {error!r}") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read plan.json.
+
+        Raises
+        ------
+        PlanError
+            If it cannot be read.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise PlanError(f"cannot read plan '{path}': {error.strerror}") from None
+        except ValueError as error:
+            raise PlanError(f"plan '{path}' is not JSON: {error}") from None
+        return cls.from_dict(data)
+
+    def removed(self, traced: Trace) -> npt.NDArray[np.int64]:
+        """Units of a traced model that this plan removes.
+
+        Raises
+        ------
+        PlanError
+            If a group of the plan is missing from the model, or differs in size.
+        """
+        groups = {g.name: g for g in traced}
+        units: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        for entry in self.groups:
+            if entry.status != "pruned":
+                continue
+            group = groups.get(entry.name)
+            if group is None or len(group) != entry.channels:
+                found = "no such group" if group is None else f"{len(group)} channels"
+                raise PlanError(
+                    f"group '{entry.name}': found {found}, expected {entry.channels} channels",
+                    "The plan was made for another model.",
+                )
+            keep = np.asarray(entry.keep, np.int64)
+            if not len(keep) or len(set(entry.keep)) != len(keep) or not 0 <= keep.min() <= keep.max() < len(group):  # fmt: skip
+                raise PlanError(f"group '{entry.name}': its kept channels are no subset of 0..{len(group) - 1}")  # fmt: skip
+            units.append(np.delete(group.units, keep))
+        return np.concatenate(units)
+
+
+def make_plan(traced: Trace, decided: Sequence[PlanGroup], options: Mapping[str, Any]) -> Plan:
+    """Complete a selection: blocked groups and the slices of every stored tensor."""
+    blocked = [PlanGroup.of(g, range(len(g)), ()) for g in traced.blocked]
+    partial = Plan({}, {}, tuple(decided), {})
+    sizes = traced.sizes(partial.removed(traced))
+    constants: dict[str, Any] = {}
+    for part in find_slices(traced.graph, sizes):
+        keep = {str(k): i.tolist() for k, i in enumerate(part.cut) if i is not None}
+        entry: dict[str, Any] = {"shape": list(part.shape), "keep": keep}
+        if part.name != part.root:
+            entry["copy_of"] = part.root
+        if not part.whole:
+            constants[part.name] = entry
+    return Plan(describe(traced.model), options, (*decided, *blocked), constants)
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """What identifies a model."""
+    if model.path is not None and model.path.is_file():
+        with model.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    else:
+        digest = model.sha256()
+    return {"sha256": digest, "nodes": len(model.proto.graph.node), "opset": model.opset}

@@ -1,0 +1,192 @@
+"""From facts to units and groups.
+
+A *unit* is a minimal set of coupled channels across layers: a connected component of all pairs.
+Products are first lowered to pairs. ``alive`` must stay rectangular over a split, so one factor of
+every product is held: where the columns are held, ``L[i, :] ~ rows[i]`` (whole heads go); where
+the rows are, ``L[:, j] ~ columns[j]`` (the inside of every group goes alike). Which factor loses:
+
+1. one that is pinned anyway;
+2. one made by repetition (Expand): it follows what it repeats;
+3. one that no computation uses, when the other is used (a transit axis of a channel shuffle);
+4. the one that the policy names (``PREFERENCE``, or ``reshape_channel_axis``);
+5. the smaller one.
+
+Units touching a pin are blocked. Units that cover the same (tensor, axis) slots form a *group*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from .labels import NONE, Facts, Labels, Product
+
+Ints = npt.NDArray[np.int64]
+
+PREFERENCE = {"batch": 3, "norm groups": 2, "conv groups": -1}
+"""Higher stays free: whole heads of a batched MatMul and whole groups of a GroupNormalization go,
+but the inside of the groups of a grouped convolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """Labels as connected components.
+
+    Attributes
+    ----------
+    unit : int array, shape (labels,)
+        Component of each label after products are lowered.
+    atom : int array, shape (labels,)
+        Component by ``unify`` alone: channels that are one and the same channel.
+    reason : dict
+        Unit -> position in ``facts.pins`` of the first pin that it touches.
+    held : list of (Labels, str)
+        Factors that were held in a product, with the reason.
+    """
+
+    unit: Ints
+    atom: Ints
+    reason: dict[int, int]
+    held: list[tuple[Labels, str]]
+
+
+def resolve(facts: Facts, count: int, axis: int | None = None) -> Components:
+    """Lower products and find the units.
+
+    Parameters
+    ----------
+    facts : Facts
+    count : int
+        Number of labels, label 0 included.
+    axis : {0, 1, -1, -2}, optional
+        ``reshape_channel_axis``: the factor of a split that is pruned, 0 or -2 for the outer one,
+        1 or -1 for the inner one.
+    """
+    pairs = [(a, b) for a, b, _ in facts.pairs]
+    atom = _components(pairs, count)
+    lowered, held = _lower(facts, atom, axis)
+    unit = _components(pairs + lowered, count) if lowered else atom
+    reason: dict[int, int] = {}
+    for position, pin in enumerate(facts.pins):
+        for u in np.unique(unit[pin.labels]).tolist():
+            reason.setdefault(u, position)
+    return Components(unit, atom, reason, held)
+
+
+def _components(pairs: Sequence[tuple[Labels, Labels]], count: int) -> Ints:
+    """Connected components of labels."""
+    if not pairs:
+        return np.arange(count)
+    slim = [_distinct(a, b) for a, b in pairs]
+    a = np.concatenate([p[0] for p in slim])
+    b = np.concatenate([p[1] for p in slim])
+    edges = coo_array((np.ones(len(a), np.bool_), (a, b)), shape=(count, count))
+    return connected_components(edges, directed=False)[1].astype(np.int64)
+
+
+def _distinct(a: Labels, b: Labels) -> tuple[Labels, Labels]:
+    """Drop pairs that repeat the one before: merged spatial axes repeat every label."""
+    if len(a) < 4096:
+        return a, b
+    new = np.empty(len(a), np.bool_)
+    new[0] = True
+    np.logical_or(a[1:] != a[:-1], b[1:] != b[:-1], out=new[1:])
+    return a[new], b[new]
+
+
+def _lower(facts: Facts, atom: Ints, axis: int | None) -> tuple[list[tuple[Labels, Labels]], list[tuple[Labels, str]]]:  # fmt: skip
+    """Choose the held factor of every product and write the products as pairs."""
+    products = facts.products
+    if not products:
+        return [], []
+    classes = _classes(products, atom)
+    held = _choose(facts, atom, classes, axis)
+    pairs: list[tuple[Labels, Labels]] = []
+    kept: list[tuple[Labels, str]] = []
+    for product, (r, c) in zip(products, classes, strict=True):
+        rows, columns = product.rows, product.columns
+        if c in held:
+            pairs.append((product.labels, np.repeat(rows, len(columns))))
+            kept.append((columns, "only whole blocks of a split go"))
+        if r in held:
+            pairs.append((product.labels, np.tile(columns, len(rows))))
+            kept.append((rows, "every block of a split keeps the same inner channels"))
+    return pairs, kept
+
+
+def _classes(products: Sequence[Product], atom: Ints) -> list[tuple[int, int]]:
+    """Class of each product's factors; vectors that share a component are one class."""
+    vectors = [v for p in products for v in (p.rows, p.columns)]
+    owner = np.repeat(np.arange(len(vectors)), [len(v) for v in vectors])
+    touched = atom[np.concatenate(vectors)] + len(vectors)
+    size = len(vectors) + int(atom.max()) + 1
+    edges = coo_array((np.ones(len(owner), np.bool_), (owner, touched)), shape=(size, size))
+    found = connected_components(edges, directed=False)[1][: len(vectors)].tolist()
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _choose(facts: Facts, atom: Ints, classes: list[tuple[int, int]], axis: int | None) -> set[int]:
+    """Classes to hold so that every product has a held factor."""
+    size = int(atom.max()) + 1
+    pinned, repeated, rank = np.zeros(size, bool), np.zeros(size, bool), np.zeros(size, np.int64)
+    used = np.zeros(size, bool)
+    for pin in facts.pins:
+        pinned[atom[pin.labels]] = True
+    for labels in facts.broadcast:
+        repeated[atom[labels]] = True
+    for labels, role in facts.roles:
+        used[atom[labels]] = True
+        preferred = PREFERENCE.get(role, 0)
+        rank[atom[labels]] = np.where(
+            np.abs(preferred) > np.abs(rank[atom[labels]]), preferred, rank[atom[labels]]
+        )
+    held: set[int] = set()
+    keys: list[tuple[tuple[object, ...], tuple[object, ...]]] = []
+    for product, pair in zip(facts.products, classes, strict=True):
+        outer = 1 if axis in (0, -2) else -1 if axis in (1, -1) else 0
+        key = []
+        for vector, sign, number in ((product.rows, 1, pair[0]), (product.columns, -1, pair[1])):
+            parts = atom[vector]
+            if pinned[parts].all():
+                held.add(number)
+            preferred = sign * outer or int(rank[parts].max() or rank[parts].min())
+            key.append((
+                not repeated[parts].all(), bool(used[parts].any()), preferred, len(vector),
+            ))  # fmt: skip
+        keys.append((key[0], key[1]))
+    # Decisions by an early criterion come first, because each may settle other products.
+    order = sorted(range(len(keys)), key=lambda k: _first_difference(*keys[k]))
+    for k in order:
+        r, c = classes[k]
+        if r not in held and c not in held:
+            held.add(r if keys[k][0] < keys[k][1] else c)
+    return held
+
+
+def _first_difference(a: tuple[object, ...], b: tuple[object, ...]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
+
+
+def signatures(vectors: Sequence[Labels], unit: Ints) -> Ints:
+    """Fingerprint of the slots that each unit covers: equal for units of one group.
+
+    The sum over slots of a random number per slot (numpy adds once per distinct unit, so a unit
+    that holds several labels of one slot counts once).
+    """
+    sums = np.zeros(int(unit.max()) + 1, np.uint64)
+    distinct: dict[int, list[int]] = {}
+    arrays: dict[int, Labels] = {}
+    for number, labels in enumerate(vectors):
+        if labels is not NONE:
+            distinct.setdefault(id(labels), []).append(number)
+            arrays[id(labels)] = labels
+    randoms = np.random.default_rng(0).integers(1, 2**63, len(vectors), dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for key, numbers in distinct.items():
+            sums[unit[arrays[key]]] += randoms[numbers].sum(dtype=np.uint64)
+    return sums.view(np.int64)

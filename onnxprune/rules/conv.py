@@ -1,0 +1,104 @@
+"""Convolutions and pools."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Node
+from ..labels import NONE, Labels, Walk
+from .registry import rule
+
+
+def spatial(c: Walk, n: Node, X: str) -> list[Labels]:
+    """Axes from 2 on: windows slide along them, so their labels must survive."""
+    axes = range(2, c.rank(X))
+    c.pin_axes(X, axes, f"{n} slides a window along it")
+    return [NONE for _ in axes]
+
+
+@rule("Conv")
+def conv(c: Walk, n: Node) -> None:
+    """One kernel makes one output channel; with groups, kernels see their own block of the input."""
+    X, W, B = n.take(3)
+    C, group = c.axis(X, 1), n.attr("group", 1)
+    if group == 1:
+        c.meet(W, 1, C)
+        O = c.axis(W, 0)
+    else:
+        O = grouped(c, n, C, W, 0, 1)
+    c.role(C, "contraction")
+    c.kernel(n, W, 0)
+    c.meet(B, 0, O)
+    c.out(n.output, [c.axis(X, 0), O, *spatial(c, n, X)])
+    c.macs(lambda z: z.output(n) * z.size(W, 1) * z.kernel(W))
+
+
+@rule("ConvTranspose")
+def conv_transpose(c: Walk, n: Node) -> None:
+    """Like Conv, with the input channels on the first axis of the weight."""
+    X, W, B = n.take(3)
+    C, group = c.axis(X, 1), n.attr("group", 1)
+    if group == 1:
+        c.meet(W, 0, C)
+        O = c.axis(W, 1)
+        c.kernel(n, W, 1)
+    else:
+        O = grouped(c, n, C, W, None, 1)
+        c.meet(W, 0, C)
+        # A kernel [C, O / group] holds a filter per (block, inner channel): scored by its input.
+        c.kernel(n, W, 0 if c.shape(W)[1] == 1 else 1)
+    c.role(C, "contraction")
+    c.meet(B, 0, O)
+    c.out(n.output, [c.axis(X, 0), O, *spatial(c, n, X)])
+    c.macs(lambda z: z.numel(X) * z.size(W, 1) * z.kernel(W))
+
+
+def grouped(c: Walk, n: Node, C: Labels, W: str, outer: int | None, inner: int) -> Labels:
+    """Output channels of a grouped convolution, and the number of groups.
+
+    Conv stores [group * out, in] (``outer`` is the axis of the output channels), ConvTranspose
+    stores [group * in, out] (``outer`` is None). Input and output are ``group`` blocks; a block
+    lives as a whole, and all blocks keep the same inner channels.
+    """
+    group = n.attr("group")
+    width = c.shape(n.inputs[0])[1]
+    out = c.shape(W)[0] if outer is not None else group * c.shape(W)[1]
+    O = c.axis(W, outer) if outer is not None else c.fresh(out)
+    if C is NONE:
+        c.pin(O, f"{n} reads input channels that cannot go")
+        return O
+    if width == group:  # depthwise, with any multiplier: each input channel makes its own outputs
+        c.unify(O, np.repeat(C, out // group) if out > group else C)
+        c.fix(lambda e: e.set("group", e.count(C)))
+        return O
+    if out == group:  # one output per block
+        c.unify(C, np.repeat(O, width // group))
+        c.fix(lambda e: e.set("group", e.count(O)))
+        return O
+    r, ci, co = c.fresh(group), c.fresh(width // group), c.fresh(out // group)
+    c.product(r, ci, C)
+    c.product(r, co, O)
+    c.role(r, "conv groups")
+    c.role(ci, "contraction")
+    c.role(co, "contraction")
+    c.meet(W, inner, ci if outer is not None else co)
+    c.fix(lambda e: e.set("group", e.count(r)))
+    return O
+
+
+@rule("AveragePool", "LpPool", "MaxPool")
+def pool(c: Walk, n: Node) -> None:
+    """Carries batch and channels; windows slide along the other axes."""
+    X = n.inputs[0]
+    axes = [c.axis(X, 0), c.axis(X, 1), *spatial(c, n, X)]
+    if len(n.outputs) > 1 and n.outputs[1]:
+        c.pin(axes[1], f"{n} returns indices that count channels")
+        axes[1] = NONE
+    c.out(n.output, axes)
+
+
+@rule("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool")
+def global_pool(c: Walk, n: Node) -> None:
+    """Carries batch and channels."""
+    X = n.inputs[0]
+    c.out(n.output, [c.axis(X, 0), c.axis(X, 1), *spatial(c, n, X)])

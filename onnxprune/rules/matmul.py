@@ -1,0 +1,74 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from ..graph import Node
+from ..labels import Labels, Walk
+from .registry import rule
+
+
+@rule("MatMul")
+def matmul(c: Walk, n: Node) -> None:
+    """Contracts the last axis of A with the last but one of B; the axes before them are batches."""
+    A, B = n.inputs
+    a, b = c.rank(A), c.rank(B)
+    contract(c, A, -1, B, -2 if b > 1 else -1)
+    batch = batches(c, A, B) if a > 2 or b > 2 else []
+    rows = [c.axis(A, -2)] if a > 1 else []
+    columns = [c.axis(B, -1)] if b > 1 else []
+    constants(c, n, A, B)
+    c.out(n.output, [*batch, *rows, *columns])
+    c.macs(lambda z: z.output(n) * z.size(A, -1))
+
+
+def contract(c: Walk, A: str, i: int, B: str, j: int) -> None:
+    """Couple the contracted axes; a constant adopts the labels of the other side."""
+    if c.graph.is_constant(A) and not c.graph.is_constant(B):
+        A, i, B, j = B, j, A, i
+    K = c.axis(A, i)
+    c.meet(B, j, K)
+    c.role(K, "contraction")
+    c.role(c.peek(B, j), "contraction")
+
+
+def batches(c: Walk, A: str, B: str) -> list[Labels]:
+    """Broadcast batch axes; a batch that carries channels is an axis of heads."""
+    count = max(c.rank(A), c.rank(B)) - 2
+    axes = [c._broadcast_axis([A, B], -k - 2) for k in range(count, 0, -1)]
+    for labels in axes:
+        c.role(labels, "batch")
+    return axes
+
+
+def constants(c: Walk, n: Node, A: str, B: str) -> None:
+    """A stored operand is a layer: its free axis makes the output channels."""
+    if stored(c, B) and c.rank(B) > 1:
+        c.kernel(n, B, -1)
+    elif stored(c, A) and c.rank(A) > 1:
+        c.kernel(n, A, -2)
+
+
+def stored(c: Walk, name: str) -> bool:
+    """Whether a tensor is a constant or a constant that was moved."""
+    if c.graph.is_constant(name):
+        return True
+    return name in c.graph.derived
+
+
+@rule("Gemm")
+def gemm(c: Walk, n: Node) -> None:
+    """Contracts A with B, either of them transposed, and adds C."""
+    A, B, C = n.take(3)
+    i, j = (0 if n.attr("transA", 0) else 1), (1 if n.attr("transB", 0) else 0)
+    contract(c, A, i, B, j)
+    rows, columns = c.axis(A, 1 - i), c.axis(B, 1 - j)
+    if stored(c, B):
+        c.kernel(n, B, 1 - j)
+    elif stored(c, A):
+        c.kernel(n, A, 1 - i)
+    if C:
+        for k, labels in ((-1, columns), (-2, rows)):
+            if c.rank(C) >= -k:
+                c.meet(C, k, labels)
+    c.out(n.output, [rows, columns])
+    c.macs(lambda z: z.output(n) * z.size(A, i))

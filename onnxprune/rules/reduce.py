@@ -1,0 +1,92 @@
+"""Reductions, softmax, and what orders or searches along an axis."""
+
+from __future__ import annotations
+
+from ..graph import Node
+from ..labels import NONE, Blocked, Walk
+from .registry import rule
+
+
+def reduced_axes(c: Walk, n: Node) -> list[int]:
+    """Non-negative axes that a Reduce* runs along, from its attribute or its input."""
+    rank = c.rank(n.inputs[0])
+    given = n.attr("axes")
+    if given is None and len(n.inputs) > 1 and n.inputs[1]:
+        given = c.known(n.inputs[1]).tolist()
+    if not given:
+        if given is not None and n.attr("noop_with_empty_axes", 0):
+            return []
+        return [] if given is None and n.attr("noop_with_empty_axes", 0) else list(range(rank))
+    return [k % rank for k in given]
+
+
+def _out(c: Walk, n: Node, axes: list[int]) -> None:
+    """Reduced axes vanish, or stay with size 1."""
+    labels = c.labels(n.inputs[0])
+    if n.attr("keepdims", 1):
+        c.out(n.output, [NONE if k in axes else v for k, v in enumerate(labels)])
+    else:
+        c.out(n.output, [v for k, v in enumerate(labels) if k not in axes])
+
+
+@rule("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSum", "ReduceSumSquare")
+def reduce_sum(c: Walk, n: Node) -> None:
+    """A sum, to which removed entries add nothing."""
+    _out(c, n, reduced_axes(c, n))
+
+
+@rule("ReduceLogSumExp", "ReduceMean")
+def reduce_mean(c: Walk, n: Node) -> None:
+    """A statistic of the kept entries."""
+    axes = reduced_axes(c, n)
+    c.stat(*(c.axis(n.inputs[0], k) for k in axes))
+    _out(c, n, axes)
+
+
+@rule("ReduceMax", "ReduceMin", "ReduceProd")
+def reduce_extreme(c: Walk, n: Node) -> None:
+    """Pins the reduced axes: a removed entry could be the result."""
+    axes = reduced_axes(c, n)
+    c.pin_axes(n.inputs[0], axes, f"{n}: any entry along this axis could be its result")
+    _out(c, n, axes)
+
+
+@rule("Hardmax", "LogSoftmax", "Softmax")
+def softmax(c: Walk, n: Node) -> None:
+    """Pins its axis: every entry takes part in the normalization of all others."""
+    X = n.inputs[0]
+    rank = c.rank(X)
+    if n.opset >= 13:
+        axes = [n.attr("axis", -1) % rank]
+    else:  # flattened to two dimensions before opset 13
+        axes = list(range(n.attr("axis", 1) % rank, rank))
+    c.pin_axes(X, axes, f"{n} normalizes along it")
+    c.same(n)
+
+
+@rule("ArgMax", "ArgMin")
+def arg_extreme(c: Walk, n: Node) -> None:
+    """Pins its axis, whose positions it returns."""
+    axis = n.attr("axis", 0) % c.rank(n.inputs[0])
+    c.pin_axes(n.inputs[0], [axis], f"{n} returns positions along it")
+    _out(c, n, [axis])
+
+
+@rule("TopK")
+def top_k(c: Walk, n: Node) -> None:
+    """Pins its axis, along which it orders."""
+    X = n.inputs[0]
+    axis = n.attr("axis", -1) % c.rank(X)
+    c.pin_axes(X, [axis], f"{n} orders along it")
+    labels = c.labels(X)
+    if c.rank(n.output) != len(labels):
+        raise Blocked("its output has another rank")
+    labels[axis] = NONE
+    for name in n.outputs:
+        c.out(name, labels)
+
+
+@rule("CumSum")
+def cumsum(c: Walk, n: Node) -> None:
+    """Carries the labels: removed entries add nothing to the running sum."""
+    c.same(n)

@@ -1,0 +1,73 @@
+"""The table of rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..graph import Node
+    from ..labels import Walk
+
+    Function = Callable[[Walk, Node], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one operator is handled.
+
+    Attributes
+    ----------
+    pinned : str
+        Why the operator pins what it touches; empty where it carries labels.
+    """
+
+    op: str
+    domain: str
+    apply: Function
+    summary: str
+    pinned: str = ""
+
+
+RULES: dict[tuple[str, str], Rule] = {}
+
+
+def rule(*ops: str, domain: str = "") -> Callable[[Function], Function]:
+    """Register a function as the rule of some operators.
+
+    Raises
+    ------
+    ValueError
+        If one of them has a rule already.
+    """
+
+    def register(function: Function) -> Function:
+        summary = (function.__doc__ or "").strip().splitlines()[0]
+        for op in ops:
+            _add(Rule(op, domain, function, summary))
+        return function
+
+    return register
+
+
+def pinned(*ops: str, why: str, domain: str = "") -> None:
+    """Register operators that pin everything they touch, on purpose."""
+
+    def freeze(c: Walk, n: Node) -> None:
+        c.freeze([*n.inputs, *c.graph.captured(n)], f"{n}: {why}")
+
+    for op in ops:
+        _add(Rule(op, domain, freeze, f"pins what it touches: {why}", why))
+
+
+def find(node: Node) -> Rule | None:
+    """Rule of a node, None for an operator that has none."""
+    return RULES.get((node.domain, node.op))
+
+
+def _add(new: Rule) -> None:
+    key = (new.domain, new.op)
+    if key in RULES:
+        raise ValueError(f"operator {new.op} has a rule already")
+    RULES[key] = new

@@ -1,0 +1,167 @@
+"""Operators that show the same elements in another shape or order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Node
+from ..labels import NONE, Labels, Walk
+from ..rewrite import Editor
+from ..shapes import Shape
+from .registry import rule
+
+
+def seen_as(c: Walk, n: Node, target: str) -> list[Labels]:
+    """Labels of the first input regrouped to the shape of ``target``."""
+    X = n.inputs[0]
+    second = None
+    if c.shapes.second is not c.shapes.first:
+        shapes: list[Shape | None] = [c.shapes.second.shapes.get(t) for t in (X, target)]
+        if shapes[0] is not None and shapes[1] is not None:
+            second = (shapes[0], shapes[1])
+    if c.graph.is_constant(X) and not any(size > 1 for size in c.shape(X)):
+        return [NONE] * c.rank(target)
+    return c.regroup(c.labels(X), c.shape(X), c.shape(target), second)
+
+
+@rule("Flatten", "Squeeze", "Unsqueeze")
+def refold(c: Walk, n: Node) -> None:
+    """Splits and merges axes, with no sizes to mend."""
+    c.out(n.output, seen_as(c, n, n.output))
+
+
+@rule("Reshape")
+def reshape(c: Walk, n: Node) -> None:
+    """Splits and merges axes; the target shape follows the kept sizes."""
+    if c.rank(n.output) == 0 or c.shape(n.inputs[0]) == c.shape(n.output):
+        c.same(n)
+    else:
+        c.out(n.output, seen_as(c, n, n.output))
+    if len(n.inputs) > 1:
+        c.fix(lambda e: e.shape_input(1, n.output))
+    else:  # the target is an attribute before opset 5, which is not supported
+        c.freeze(n.inputs, f"{n} holds its shape in an attribute")
+
+
+@rule("Transpose")
+def transpose(c: Walk, n: Node) -> None:
+    """Permutes the axes."""
+    labels = c.labels(n.inputs[0])
+    perm = n.attr("perm", list(reversed(range(len(labels)))))
+    c.out(n.output, [labels[k] for k in perm])
+
+
+@rule("Expand")
+def expand(c: Walk, n: Node) -> None:
+    """Repeats axes of size 1; the new ones are free to shrink."""
+    X, shape = n.inputs
+    c.out(n.output, repeated(c, X, n.output))
+    c.fix(lambda e: e.shape_input(1, n.output))
+
+
+def repeated(c: Walk, X: str, output: str) -> list[Labels]:
+    """Labels of an output whose axes are those of X or repetitions of an axis of size 1."""
+    lead = c.rank(output) - c.rank(X)
+    result = []
+    for k, size in enumerate(c.shape(output)):
+        if k >= lead and c.shape(X)[k - lead] == size:
+            result.append(c.axis(X, k - lead))
+        elif c.shapes.static(output, k):
+            result.append(c.broadcast(size))
+        else:
+            result.append(NONE)
+    return result
+
+
+@rule("Tile")
+def tile(c: Walk, n: Node) -> None:
+    """Repeats every axis as a whole."""
+    X, repeats = n.inputs
+    result = []
+    for k, (size, wide) in enumerate(zip(c.shape(X), c.shape(n.output), strict=True)):
+        labels = c.axis(X, k)
+        if size == wide:
+            result.append(labels)
+        elif labels is not NONE and size > 1:
+            result.append(np.tile(labels, wide // size))
+        elif size == 1 and c.shapes.static(n.output, k):
+            result.append(c.broadcast(wide))
+        else:
+            result.append(NONE)
+    c.out(n.output, result)
+
+    def mend(e: Editor) -> None:
+        counts = [o // max(i, 1) for o, i in zip(e.shape(n.output), e.shape(X), strict=True)]
+        before = [o // max(i, 1) for o, i in zip(e.original(n.output), e.original(X), strict=True)]
+        e.scale_input(1, before, counts)
+
+    c.fix(mend)
+
+
+@rule("ConstantOfShape", "RandomNormal", "RandomUniform")
+def constant_of_shape(c: Walk, n: Node) -> None:
+    """Makes a tensor whose static axes are free to shrink."""
+    axes = [
+        c.broadcast(size) if c.shapes.static(n.output, k) else NONE
+        for k, size in enumerate(c.shape(n.output))
+    ]
+    if n.inputs:
+        c.out(n.output, axes)
+        c.fix(lambda e: e.shape_input(0, n.output))
+
+
+@rule("Shape", "Size")
+def shape(c: Walk, n: Node) -> None:
+    """Keeps telling the original sizes, so that shape arithmetic stays as it was."""
+    X = n.inputs[0]
+    if c.shapes.get(X) is None:
+        return
+    start, end = n.attr("start", 0), n.attr("end")
+
+    def mend(e: Editor) -> None:
+        before, after = list(e.original(X)), list(e.shape(X))
+        if n.op == "Size":
+            e.scale_output([int(np.prod(after))], [int(np.prod(before))])
+        else:
+            e.scale_output(after[start:end], before[start:end])
+
+    c.fix(mend)
+
+
+@rule("DepthToSpace")
+def depth_to_space(c: Walk, n: Node) -> None:
+    """A block of channels becomes a patch of pixels, so it lives as a whole."""
+    X, b = n.inputs[0], n.attr("blocksize")
+    batch, channels = c.labels(X)[:2]
+    c.pin_axes(X, (2, 3), f"{n} interleaves pixels along it")
+    if channels is not NONE:
+        count = len(channels) // (b * b)
+        kept = c.fresh(count)
+        if kept is NONE:
+            c.pin(channels, f"{n} makes a single channel of them")
+        else:
+            order = np.tile(kept, b * b) if n.attr("mode", "DCR") == "DCR" else np.repeat(kept, b * b)  # fmt: skip
+            c.unify(channels, order)
+        c.out(n.output, [batch, kept, NONE, NONE])
+
+
+@rule("SpaceToDepth")
+def space_to_depth(c: Walk, n: Node) -> None:
+    """Every channel becomes a channel per pixel of a patch."""
+    X, b = n.inputs[0], n.attr("blocksize")
+    batch, channels = c.labels(X)[:2]
+    c.pin_axes(X, (2, 3), f"{n} interleaves pixels along it")
+    if channels is not NONE:
+        c.out(n.output, [batch, np.tile(channels, b * b), NONE, NONE])
+
+
+@rule("Resize", "Upsample")
+def resize(c: Walk, n: Node) -> None:
+    """Carries the axes that keep their size; others are interpolated."""
+    X = n.inputs[0]
+    before, after = c.shape(X), c.shape(n.output)
+    changed = [k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+    c.pin_axes(X, changed, f"{n} interpolates along it")
+    c.out(n.output, [NONE if k in changed else v for k, v in enumerate(c.labels(X))])
+    if len(n.inputs) > 3 and n.inputs[3] and n.attr("axes") is None:
+        c.fix(lambda e: e.shape_input(3, n.output))

@@ -1,0 +1,210 @@
+"""onnxruntime sessions, execution providers and synthetic inputs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto
+
+from .errors import ModelError, UsageError
+from .graph import Graph
+from .model import PROTOBUF_LIMIT, Model
+from .shapes import graph_inputs, sample_sizes
+
+Arrays = Mapping[str, np.ndarray]
+
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+
+
+@cache
+def cuda_problem() -> str:
+    """Why onnxruntime cannot run on CUDA here; empty where it can.
+
+    The list of available providers says what was compiled in, not what runs, so this makes a
+    session and looks at the provider that it got.
+    """
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return "this build of onnxruntime has no CUDA provider"
+    try:
+        ort.preload_dlls()
+    except Exception as error:  # the loader raises whatever the platform raises
+        return f"its libraries do not load: {error}"
+    session = _session(_tiny().SerializeToString(), "cuda", exact=True)
+    if "CUDAExecutionProvider" not in session.get_providers():
+        return "the CUDA provider does not start (no GPU, or its libraries are missing)"
+    return ""
+
+
+def _tiny() -> onnx.ModelProto:
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "tiny",
+        [value("x", TensorProto.FLOAT, [1])],
+        [value("y", TensorProto.FLOAT, [1])],
+    )
+    opset = [onnx.helper.make_opsetid("", 13)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+def choose_provider(name: str = "auto") -> str:
+    """The provider to use: ``cuda`` or ``cpu``.
+
+    Raises
+    ------
+    UsageError
+        If CUDA is asked for and cannot run.
+    """
+    if name == "cpu":
+        return "cpu"
+    problem = cuda_problem()
+    if problem and name == "cuda":
+        raise UsageError(f"cannot run on CUDA: {problem}", "Run 'onnxprune doctor' for details.")
+    return "cpu" if problem else "cuda"
+
+
+def _session(model: bytes | str, provider: str, exact: bool) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    chosen: list[Any] = ["CPUExecutionProvider"]
+    if provider == "cuda":
+        chosen.insert(0, ("CUDAExecutionProvider", {"use_tf32": int(not exact)}))
+    return ort.InferenceSession(model, options, providers=chosen)
+
+
+@contextmanager
+def open_session(model: Model | onnx.ModelProto, provider: str = "cpu") -> Iterator[ort.InferenceSession]:  # fmt: skip
+    """Session of a model on one provider, TF32 off; large models go through a file.
+
+    Raises
+    ------
+    ModelError
+        If onnxruntime cannot load the model.
+    """
+    if isinstance(model, onnx.ModelProto):
+        model = Model(model)
+    with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
+        source: bytes | str
+        if model.external or model.proto.ByteSize() > PROTOBUF_LIMIT:
+            source = str(Path(folder) / "model.onnx")
+            model.save(source)
+        else:
+            source = model.proto.SerializeToString()
+        try:
+            session = _session(source, provider, exact=True)
+        except Exception as error:  # onnxruntime's exception types share no base but this
+            raise ModelError(f"onnxruntime cannot load the model: {_first_line(error)}") from None
+        yield session
+
+
+def run(session: ort.InferenceSession, feeds: Arrays) -> dict[str, np.ndarray]:
+    """Outputs of a session by name, tensors only.
+
+    Raises
+    ------
+    ModelError
+        If the model fails on these inputs.
+    """
+    names = [value.name for value in session.get_outputs()]
+    wanted = {value.name for value in session.get_inputs()}
+    try:
+        results = session.run(names, {k: v for k, v in feeds.items() if k in wanted})
+    except Exception as error:  # as above
+        raise ModelError(f"the model does not run on these inputs: {_first_line(error)}") from None
+    return {n: r for n, r in zip(names, results, strict=True) if isinstance(r, np.ndarray)}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def synthetic_inputs(graph: Graph, seed: int = 0, setting: int = 0) -> dict[str, np.ndarray]:
+    """Random inputs that a model accepts.
+
+    Floats are standard normal. Integers stay inside the tables that they index; an integer that is
+    compared with a constant takes that constant; lengths and masks are full.
+
+    Parameters
+    ----------
+    setting : {0, 1}
+        Which sample sizes the free dimensions take.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = sample_sizes(graph.model.proto, setting)
+    feeds = {}
+    for value in graph_inputs(graph.model.proto):
+        tensor = value.type.tensor_type
+        if not value.type.HasField("tensor_type"):
+            raise ModelError(f"input '{value.name}' is no tensor, so no input can be made up for it", "Give one with --data.")  # fmt: skip
+        shape = [
+            sizes.get((value.name, k), d.dim_value) for k, d in enumerate(tensor.shape.dim)
+        ]
+        feeds[value.name] = _random(graph, value.name, tensor.elem_type, shape, rng)
+    return feeds
+
+
+def _random(graph: Graph, name: str, dtype: int, shape: list[int], rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+    numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
+    if dtype == TensorProto.BOOL:
+        return np.ones(shape, np.bool_)
+    if dtype == TensorProto.STRING:
+        return np.full(shape, "a", object)
+    if dtype not in _INTEGERS:
+        return np.asarray(rng.standard_normal(shape)).astype(numpy_dtype)
+    hint = _integer_hint(graph, name)
+    if isinstance(hint, np.ndarray):
+        return np.broadcast_to(hint.astype(numpy_dtype), shape).copy()
+    if hint is None and dtype in (TensorProto.UINT8, TensorProto.INT8):
+        return rng.integers(0, 127, shape).astype(numpy_dtype)
+    return rng.integers(0, hint, shape).astype(numpy_dtype) if hint else np.ones(shape, numpy_dtype)
+
+
+_INTEGERS = {
+    TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64,
+    TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64,
+}  # fmt: skip
+
+_PASS_ON = {
+    "Cast", "Clip", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice",
+    "Squeeze", "Transpose", "Unsqueeze", "Where",
+}  # fmt: skip
+
+
+def _integer_hint(graph: Graph, name: str) -> int | np.ndarray | None:
+    """Upper bound of an integer input, or the value that it should take."""
+    bounds: list[int] = []
+    pending, seen = [name], {name}
+    while pending:
+        current = pending.pop()
+        for node in graph.consumers.get(current, ()):
+            if node.op == "Gather" and node.inputs[1] == current:
+                data = graph.constants.get(node.inputs[0])
+                if data is not None:
+                    bounds.append(data.shape[node.attr("axis", 0)])
+            elif node.op == "Equal":
+                other = node.inputs[1] if node.inputs[0] == current else node.inputs[0]
+                if other in graph.constants:
+                    return graph.value(other).reshape(-1)[:1].reshape(())
+            elif node.op in ("LSTM", "GRU", "RNN") and current in node.inputs[4:5]:
+                steps = graph.model.proto.graph.input
+                return np.array(_sequence_length(graph, node.inputs[0], len(steps)))
+            elif node.op in _PASS_ON:
+                fresh = [o for o in node.outputs if o not in seen]
+                seen.update(fresh)
+                pending += fresh
+    return min(bounds) if bounds else None
+
+
+def _sequence_length(graph: Graph, name: str, default: int) -> int:
+    from .shapes import infer
+
+    shape = infer(graph, sample_sizes(graph.model.proto, 0)).shapes.get(name)
+    return shape[0] if shape else default

@@ -1,0 +1,292 @@
+"""Static shapes and shape arithmetic, before any label is set.
+
+A dynamic model is looked at with two *sample settings* of its free dimensions. Every tensor has a
+concrete shape in both; what agrees is static, and a value computed from shapes that agrees is a
+constant. ONNX shape inference runs on a copy without weights (2 ms instead of 560 ms on
+ResNet-50); a forward pass fills its gaps and evaluates the shape arithmetic that exporters write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import TensorProto, TypeProto, numpy_helper
+
+from .folding import evaluate
+from .graph import Body, Graph, Node
+from .model import Model, kept_dims, skeleton
+
+Shape = tuple[int, ...]
+
+VALUE_LIMIT = 4096
+"""Largest tensor, in elements, whose value is followed through shape arithmetic."""
+
+SAMPLE_BATCH = (2, 3)
+SAMPLE_SEQUENCE = (16, 24)
+SAMPLE_SPATIAL = (224, 256)
+
+
+@dataclass(slots=True)
+class Setting:
+    """Shapes, element types and known small values at one choice of the free dimensions."""
+
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    dtypes: dict[str, int] = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """What two settings say together. In a static model both are the same."""
+
+    first: Setting
+    second: Setting
+
+    def get(self, name: str) -> Shape | None:
+        """Shape in the first setting, None where it is unknown."""
+        return self.first.shapes.get(name)
+
+    def static(self, name: str, axis: int) -> bool:
+        """Whether an axis has the same size in both settings."""
+        if self.first is self.second:
+            return name in self.first.shapes
+        one, two = self.first.shapes.get(name), self.second.shapes.get(name)
+        if one is None or two is None or len(one) != len(two):
+            return False
+        return one[axis] == two[axis]
+
+    def value(self, name: str) -> np.ndarray | None:
+        """Value that is the same in both settings, None where there is none."""
+        one = self.first.values.get(name)
+        if one is None or self.first is self.second:
+            return one
+        two = self.second.values.get(name)
+        return one if two is not None and np.array_equal(one, two) else None
+
+
+def analyse(graph: Graph) -> Shapes:
+    """Find the static shapes and values of a model."""
+    first = infer(graph, sample_sizes(graph.model.proto, 0))
+    if not free_dimensions(graph.model.proto):
+        return Shapes(first, first)
+    return Shapes(first, infer(graph, sample_sizes(graph.model.proto, 1)))
+
+
+def graph_inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Inputs that a caller must feed (initializers listed as inputs left out)."""
+    stored = {t.name for t in proto.graph.initializer}
+    return [value for value in proto.graph.input if value.name not in stored]
+
+
+def free_dimensions(proto: onnx.ModelProto) -> list[tuple[str, int]]:
+    """(input, axis) of every dimension that the model leaves open."""
+    return [
+        (value.name, axis)
+        for value in graph_inputs(proto)
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim)
+        if not dim.HasField("dim_value") or dim.dim_value <= 0
+    ]
+
+
+def sample_sizes(proto: onnx.ModelProto, setting: int) -> dict[tuple[str, int], int]:
+    """Sizes of the free dimensions in one setting; dimensions of one name get one size."""
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in graph_inputs(proto)}
+    dims = {v.name: v.type.tensor_type.shape.dim for v in graph_inputs(proto)}
+    named: dict[str, int] = {}
+    sizes = {}
+    for name, axis in free_dimensions(proto):
+        if axis == 0:
+            size = SAMPLE_BATCH[setting]
+        elif ranks[name] >= 4:
+            size = SAMPLE_SPATIAL[setting]
+        else:
+            size = SAMPLE_SEQUENCE[setting]
+        label = dims[name][axis].dim_param
+        sizes[name, axis] = named.setdefault(label, size) if label else size
+    return sizes
+
+
+def infer(graph: Graph, sizes: Mapping[tuple[str, int], int]) -> Setting:
+    """Shapes, types and small values with the free dimensions set to ``sizes``."""
+    setting = Setting()
+    bare = bare_model(graph.model, sizes)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        inferred = bare
+    _collect(inferred.graph, setting)
+    for name, constant in graph.constants.items():
+        setting.shapes[name] = constant.shape
+        setting.dtypes[name] = constant.dtype
+        if constant.dtype == TensorProto.INT64 and constant.size <= 64:
+            _known(graph, name, setting)  # sizes, axes and bounds
+    _forward(graph, graph.main, setting)
+    return setting
+
+
+def bare_model(
+    model: Model, sizes: Mapping[tuple[str, int], int], declared: bool = True
+) -> onnx.ModelProto:
+    """Copy for shape inference: weights become inputs, free dimensions become ``sizes``.
+
+    Parameters
+    ----------
+    declared : bool
+        Keep the static shapes that the file records, which help behind operators that inference
+        does not know.
+    """
+    bare = skeleton(model.proto)
+    listed = {value.name for value in bare.graph.input}
+    for tensor in model.proto.graph.initializer:
+        if np.prod(tensor.dims, dtype=np.int64) <= 64 and not tensor.external_data:
+            bare.graph.initializer.add().CopyFrom(tensor)
+        elif tensor.name not in listed:
+            dims = kept_dims(tensor, model.cuts.get(tensor.name))
+            bare.graph.input.append(_value_info(tensor.name, tensor.data_type, dims))
+    _release_constant_nodes(bare.graph)
+    for value in bare.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if (value.name, axis) in sizes:
+                dim.dim_value = sizes[value.name, axis]
+    for value in bare.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    _keep_static_value_info(bare.graph, declared)
+    return bare
+
+
+def _release_constant_nodes(graph: onnx.GraphProto) -> None:
+    """Turn Constant nodes that hold large tensors into inputs."""
+    large = {
+        node.output[0]: node.attribute[0].t
+        for node in graph.node
+        if node.op_type == "Constant"
+        and node.attribute[0].type == onnx.AttributeProto.TENSOR
+        and np.prod(node.attribute[0].t.dims, dtype=np.int64) > 64
+    }
+    if large:
+        kept = [n for n in graph.node if not n.output or n.output[0] not in large]
+        del graph.node[:]
+        graph.node.extend(kept)
+        graph.input.extend(_value_info(n, t.data_type, t.dims) for n, t in large.items())
+
+
+def _keep_static_value_info(graph: onnx.GraphProto, declared: bool) -> None:
+    """Drop recorded shapes with open dimensions: they would stop inference short."""
+    static = [
+        value
+        for value in graph.value_info
+        if declared
+        and all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim)
+        and value.type.tensor_type.HasField("shape")
+    ]
+    del graph.value_info[:]
+    graph.value_info.extend(static)
+
+
+def _value_info(name: str, dtype: int, dims: object) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(name, dtype, list(dims))  # type: ignore[call-overload]
+
+
+def _collect(graph: onnx.GraphProto, setting: Setting) -> None:
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        if value.type.HasField("tensor_type"):
+            tensor = value.type.tensor_type
+            if tensor.elem_type:
+                setting.dtypes.setdefault(value.name, tensor.elem_type)
+            if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
+                setting.shapes.setdefault(value.name, tuple(d.dim_value for d in tensor.shape.dim))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _collect(attribute.g, setting)
+
+
+def _forward(graph: Graph, body: Body, setting: Setting) -> None:
+    """Evaluate shape arithmetic and fill the gaps of shape inference, in topological order."""
+    for node in body.nodes:
+        for nested in node.bodies.values():
+            _forward(graph, nested, setting)
+        if not _evaluate(graph, node, setting):
+            if any(name and name not in setting.shapes for name in node.outputs):
+                _infer_node(graph, node, setting)
+
+
+def _known(graph: Graph, name: str, setting: Setting) -> np.ndarray | None:
+    """Value of a tensor if it is small and known."""
+    if name in setting.values:
+        return setting.values[name]
+    constant = graph.constants.get(name)
+    if constant is None or constant.size > VALUE_LIMIT or constant.dtype == TensorProto.STRING:
+        return None
+    value = np.asarray(graph.value(name))
+    setting.values[name] = value
+    return value
+
+
+def _evaluate(graph: Graph, node: Node, setting: Setting) -> bool:
+    """Compute the outputs of a node from known values; False where that is not possible."""
+    if node.domain or node.bodies:
+        return False
+    if node.op in ("Shape", "Size"):
+        shape = setting.shapes.get(node.inputs[0])
+        if shape is None:
+            return False
+        dims = np.array(shape, np.int64)
+        window = dims[slice(node.attr("start", 0), node.attr("end"))]
+        results = [window if node.op == "Shape" else np.array(dims.prod())]
+    else:
+        if node.op == "Constant" or any(
+            np.prod(setting.shapes.get(o, ()), dtype=np.int64) > VALUE_LIMIT for o in node.outputs
+        ):
+            return False
+        inputs = [_known(graph, name, setting) if name else None for name in node.inputs]
+        if any(v is None for v, name in zip(inputs, node.inputs, strict=True) if name):
+            return False
+        found = evaluate(node, inputs)
+        if found is None:
+            return False
+        results = found
+    for name, value in zip(node.outputs, results, strict=False):
+        if name and value.size <= VALUE_LIMIT:
+            setting.values[name] = value
+            setting.shapes[name] = value.shape
+            setting.dtypes[name] = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    return True
+
+
+def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
+    """Infer the output types of one node from the shapes and values known by now."""
+    if node.domain or not all(name in setting.dtypes for name in node.inputs if name):
+        return
+    types, data = {}, {}
+    for name in filter(None, node.inputs):
+        shape = setting.shapes.get(name)
+        types[name] = onnx.helper.make_tensor_type_proto(setting.dtypes[name], shape)
+        value = _known(graph, name, setting)
+        if value is not None and value.size <= VALUE_LIMIT:
+            data[name] = numpy_helper.from_array(value)
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    proto.input[:] = node.inputs
+    try:
+        schema = onnx.defs.get_schema(node.op, node.opset, node.domain)
+        found: dict[str, TypeProto] = onnx.shape_inference.infer_node_outputs(
+            schema, proto, types, data, opset_imports=_opsets(graph)
+        )
+    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return
+    for name, found_type in found.items():
+        tensor = found_type.tensor_type
+        if tensor.elem_type:
+            setting.dtypes[name] = tensor.elem_type
+        if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
+            setting.shapes[name] = tuple(d.dim_value for d in tensor.shape.dim)
+
+
+def _opsets(graph: Graph) -> list[onnx.OperatorSetIdProto]:
+    return [onnx.helper.make_opsetid(d, v) for d, v in graph.opsets.items()]
+
+

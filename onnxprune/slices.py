@@ -1,0 +1,110 @@
+"""Which stored tensors shrink, and how: what the plan records and the rewriter carries out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .graph import Graph
+from .sizes import Sizes
+
+Index = npt.NDArray[np.int64] | None
+Cut = tuple[Index, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One version of a constant in the slim model.
+
+    Attributes
+    ----------
+    root : str
+        Name in the input file: an initializer, the output of a Constant node, or a tensor that is
+        computed from constants alone.
+    name : str
+        Name in the slim model; differs from ``root`` where uses of a shared vector want different
+        slices, for all versions but the first.
+    shape : tuple of int
+        Original shape.
+    cut : tuple
+        Kept indices per axis, None where all are kept.
+    uses : tuple of (int, int)
+        (node, input position) that read this version.
+    """
+
+    root: str
+    name: str
+    shape: tuple[int, ...]
+    cut: Cut
+    uses: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is removed."""
+        return all(index is None for index in self.cut)
+
+    def take(self, array: np.ndarray) -> np.ndarray:
+        """The kept part of a value."""
+        for axis, index in enumerate(self.cut):
+            if index is not None:
+                array = np.take(array, index, axis=axis)
+        return array
+
+
+def find_slices(graph: Graph, sizes: Sizes) -> list[Slice]:
+    """Every constant of which a version differs from what the file holds."""
+    stored = list(_stored(graph, sizes))
+    return stored + list(_computed(graph, sizes, {s.root for s in stored}))
+
+
+def _stored(graph: Graph, sizes: Sizes) -> Iterator[Slice]:
+    uses: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    for node in graph.nodes:
+        for slot, name in enumerate(node.inputs):
+            if name in graph.constants:
+                uses[graph.constants[name].name].append((node.index, slot, name))
+    taken = set(graph.constants)
+    for root, found in uses.items():
+        if any(sizes.cut(name) for _, _, name in found):
+            yield from _versions(graph, sizes, root, found, taken)
+
+
+def _versions(graph: Graph, sizes: Sizes, root: str, uses: list[tuple[int, int, str]], taken: set[str]) -> Iterator[Slice]:  # fmt: skip
+    """Uses that want the same slice share one version; the first version keeps the name."""
+    versions: dict[tuple[bytes | None, ...], tuple[Cut, list[tuple[int, int]]]] = {}
+    shape = graph.constants[uses[0][2]].shape
+    for index, slot, name in uses:
+        cut = sizes.indices(name) or (None,) * len(shape)
+        key = tuple(None if i is None else i.tobytes() for i in cut)
+        versions.setdefault(key, (cut, []))[1].append((index, slot))
+    for number, (cut, readers) in enumerate(versions.values()):
+        name, suffix = root, number
+        while number and name in taken:
+            name = f"{root}_version{suffix}"
+            suffix += 1
+        taken.add(name)
+        yield Slice(root, name, shape, cut, tuple(readers))
+
+
+def _computed(graph: Graph, sizes: Sizes, changed: set[str]) -> Iterator[Slice]:
+    """Computed constants that shrink, or that read something that does."""
+    changed = set(changed)
+    read = {name for node in graph.nodes for name in node.inputs if node.output not in graph.folded}
+    for node in graph.nodes:
+        if not node.outputs or node.output not in graph.derived:
+            continue
+        sources = [graph.constants[n].name if n in graph.constants else n for n in node.inputs]
+        stale = any(name in changed for name in sources)
+        if stale:
+            changed.update(node.outputs)
+        if node.output not in graph.folded:
+            continue
+        for name in node.outputs:
+            cut = sizes.indices(name)
+            if any(i is not None for i in cut) or (stale and name in read):
+                shape = sizes.original(name)
+                yield Slice(name, name, shape, cut or (None,) * len(shape))

@@ -1,0 +1,294 @@
+"""load -> walk -> resolve: a model as groups of channels that can go, and of those that cannot."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import unknown_name
+from .graph import Graph, Node
+from .labels import NONE, Blocked, Kernel, Labels, Walk
+from .model import Model, load
+from .resolve import Components, resolve, signatures
+from .rules import find
+from .shapes import Shapes, analyse
+from .sizes import Sizes
+
+if TYPE_CHECKING:
+    from .model import ModelLike
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An axis of a stored tensor that the channels of a group run along."""
+
+    tensor: str
+    axis: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Group:
+    """Channels that cover the same axes, coupled across layers into units.
+
+    Attributes
+    ----------
+    name : str
+        Name of the first node that produces the channels.
+    units : int array, shape (channels,)
+        Unit of each channel, in the order of the first member.
+    members : tuple of Member
+        Every stored axis that shrinks with the group.
+    kernels : tuple of Kernel
+        The layers that produce the channels: what is scored.
+    reason : str
+        Why the group cannot shrink; empty where it can.
+    width : int
+        Most entries of one axis that belong to one unit (64 for a head of 64 dimensions).
+    """
+
+    name: str
+    units: npt.NDArray[np.int64]
+    members: tuple[Member, ...]
+    kernels: tuple[Kernel, ...]
+    reason: str = ""
+    width: int = 1
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Nodes that produce the channels."""
+        return list(dict.fromkeys(kernel.node for kernel in self.kernels))
+
+    def matches(self, pattern: str) -> bool:
+        """Whether a pattern names the group, one of its producing nodes or their weights."""
+        names = [self.name]
+        for kernel in self.kernels:
+            names += [kernel.node.name, kernel.tensor]
+        return any(matches(name, pattern) for name in names)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace(Sequence[Group]):
+    """Result of analysis: a sequence of the groups that can shrink.
+
+    Attributes
+    ----------
+    blocked : tuple of Group
+        Groups that cannot, each with its reason.
+    """
+
+    model: Model
+    graph: Graph
+    shapes: Shapes
+    walk: Walk
+    components: Components
+    groups: tuple[Group, ...]
+    blocked: tuple[Group, ...]
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
+        return self.groups[key]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups)
+
+    @property
+    def units(self) -> int:
+        """Number of channels that can go, coupled ones counted once."""
+        return sum(map(len, self.groups))
+
+    def find(self, pattern: str) -> list[Group]:
+        """Groups, blocked ones included, that a pattern names.
+
+        Raises
+        ------
+        UsageError
+            If there is none, with the nearest name that exists.
+        """
+        found = [g for g in (*self.groups, *self.blocked) if g.matches(pattern)]
+        if not found:
+            names = {g.name for g in (*self.groups, *self.blocked)}
+            raise unknown_name("layer", pattern, names)
+        return found
+
+    def alive(self, removed: npt.ArrayLike = ()) -> npt.NDArray[np.bool_]:
+        """Living labels after some units are removed."""
+        dead = np.zeros(int(self.components.unit.max()) + 1, np.bool_)
+        dead[np.asarray(removed, np.int64)] = True
+        return ~dead[self.components.unit]
+
+    def sizes(self, removed: npt.ArrayLike = ()) -> Sizes:
+        """View of all sizes after some units are removed."""
+        return Sizes(self.shapes, self.walk.axes, self.alive(removed))
+
+    def obstacles(self) -> Counter[str]:
+        """Operators that pinned what they touch because they could not be followed."""
+        blocked = self.walk.facts.blocked
+        return Counter(self.graph.nodes[index].kind for index in blocked)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self)} groups, {self.units} channels can go; {len(self.blocked)} blocked"]
+        lines += [f"  {g.name}: {len(g)} channels in {len(g.members)} axes" for g in self.groups]
+        lines += [f"  {g.name}: blocked, {g.reason}" for g in self.blocked]
+        return "\n".join(lines)
+
+
+def trace(source: ModelLike, *, norm: str = "prune", reshape_channel_axis: int | None = None) -> Trace:  # fmt: skip
+    """Find every group of channels that can be removed together.
+
+    Parameters
+    ----------
+    source : path, bytes, ModelProto, gs.Graph or Model
+    norm : {"prune", "pin"}
+        Whether channels may go whose removal changes the statistics of a normalization
+        (LayerNormalization, a mean over channels). Statistics are then those of the kept ones.
+    reshape_channel_axis : {0, 1, -1, -2}, optional
+        Factor of a split channel axis that is pruned: 0 or -2 for the outer one (heads), 1 or -1
+        for the inner one. By default whole heads, whole GroupNormalization groups, the inside of
+        the groups of a grouped convolution, and otherwise the larger factor.
+    """
+    model = load(source)
+    graph = Graph(model)
+    shapes = analyse(graph)
+    walk = walk_graph(graph, shapes)
+    if norm == "pin":
+        for node, labels in walk.facts.stats:
+            walk.node = node
+            walk.pin(labels, f"{node} computes statistics along it (norm=pin)")
+    components = resolve(walk.facts, walk.count, reshape_channel_axis)
+    groups, blocked = find_groups(walk, components)
+    options = {"norm": norm, "reshape_channel_axis": reshape_channel_axis}
+    return Trace(model, graph, shapes, walk, components, groups, blocked, options)
+
+
+def walk_graph(graph: Graph, shapes: Shapes) -> Walk:
+    """Apply the rule of every node in topological order."""
+    walk = Walk(graph, shapes)
+    for node in graph.main.nodes:
+        apply_rule(walk, node)
+    walk.node = None
+    for name in graph.main.outputs:
+        walk.freeze([name], f"graph output '{name}'")
+    return walk
+
+
+def apply_rule(walk: Walk, node: Node) -> None:
+    """Let one node's rule record its facts; pin what it touches where the rule cannot."""
+    if node.op == "Constant" or (node.outputs and node.outputs[0] in walk.graph.folded):
+        return
+    walk.node = node
+    found = find(node)
+    try:
+        if found is None:
+            raise Blocked("there is no rule for this operator")
+        found.apply(walk, node)
+    except (Blocked, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # A malformed node fails in its rule in any of these ways. Doubt pins.
+        detail = str(error) if isinstance(error, Blocked) else f"its rule failed: {error!r}"
+        reason = f"{node}: {detail}"
+        walk.facts.blocked[node.index] = reason
+        touched = [*node.inputs, *node.outputs, *walk.graph.captured(node)]
+        walk.freeze(touched, reason)
+
+
+def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    """Units by the slots that they cover, split into those that can go and those that cannot."""
+    slots = [
+        (name, axis, labels)
+        for name, axes in walk.axes.items()
+        for axis, labels in enumerate(axes)
+        if labels is not None and labels is not NONE
+    ]
+    if not slots:
+        return (), ()
+    unit = components.unit
+    signature = signatures([labels for _, _, labels in slots], unit)
+    stored = [(n, a, v) for n, a, v in slots if walk.graph.is_constant(n)]
+    stored.sort(key=_file_order(walk))
+    blocked = np.zeros(len(signature), np.int64)
+    for u, position in components.reason.items():
+        blocked[u] = position + 1
+    keys = _distinct_keys(signature, blocked)
+    units, first = _units_in_order(stored, unit)
+    members: dict[int, list[Member]] = defaultdict(list)
+    width: dict[int, int] = defaultdict(lambda: 1)
+    for name, axis, labels in stored:
+        owners, counts = np.unique(unit[labels], return_counts=True)
+        groups = keys[owners]
+        for key in np.unique(groups).tolist():
+            members[key].append(Member(name, axis))
+            width[key] = max(width[key], int(counts[groups == key].max()))
+    kernels: dict[int, list[Kernel]] = defaultdict(list)
+    for kernel in walk.facts.kernels:
+        labels = walk.axis(kernel.tensor, kernel.axis)
+        if labels is not NONE:
+            for key in np.unique(keys[unit[labels]]).tolist():
+                kernels[key].append(kernel)
+    return _build(walk, components, keys, units, members, kernels, width)
+
+
+def _file_order(walk: Walk):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    order = {name: k for k, node in enumerate(walk.graph.nodes) for name in reversed(node.inputs)}
+    return lambda slot: (order.get(slot[0], 0), slot[1])
+
+
+def _distinct_keys(signature: npt.NDArray[np.int64], blocked: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:  # fmt: skip
+    """One number per group; units blocked for different reasons are different groups."""
+    _, keys = np.unique(np.stack([signature, blocked]), axis=1, return_inverse=True)
+    return keys.reshape(-1)
+
+
+def _units_in_order(stored: list[tuple[str, int, Labels]], unit: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:  # fmt: skip
+    """Units that stored tensors carry, by their first label."""
+    labels = np.concatenate([v for _, _, v in stored]) if stored else np.zeros(0, np.int64)
+    first = np.full(int(unit.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, unit[labels], labels)
+    present = np.flatnonzero(first < np.iinfo(np.int64).max)
+    return present[np.argsort(first[present], kind="stable")], first
+
+
+def _build(walk, components, keys, units, members, kernels, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    groups, blocked, names = [], [], Counter()
+    by_key: dict[int, list[int]] = defaultdict(list)
+    for u in units.tolist():
+        by_key[int(keys[u])].append(u)
+    for key, channels in by_key.items():
+        produced = kernels[key]
+        position = components.reason.get(channels[0])
+        if not produced:
+            continue
+        reason = "" if position is None else walk.facts.pins[position].reason
+        name = produced[0].node.name
+        names[name] += 1
+        if names[name] > 1:
+            name = f"{name}#{names[name]}"
+        group = Group(
+            name, np.array(channels), tuple(members[key]), tuple(produced), reason, width[key]
+        )
+        (blocked if reason else groups).append(group)
+    return tuple(groups), tuple(blocked)
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern names something: a glob, or whole components of a dotted or slashed path.
+
+    Examples
+    --------
+    >>> matches("/layer1/conv1/Conv", "layer1/conv1"), matches("conv10.weight", "conv1")
+    (True, False)
+    """
+    if fnmatchcase(name, pattern):
+        return True
+    return re.search(rf"(^|[/.]){re.escape(pattern)}($|[/.])", name) is not None

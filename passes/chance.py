@@ -1,0 +1,12 @@
+"""The criterion that knows nothing: a baseline for the others."""
+
+from __future__ import annotations
+
+from onnxprune.registry import Scores, criterion
+from onnxprune.scoring import Layer
+
+
+@criterion("random")
+def random(layer: Layer) -> Scores:
+    """Uniform random scores, fixed by the seed and the name of the weight."""
+    return layer.rng.random(len(layer.weight))
