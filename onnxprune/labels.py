@@ -129,6 +129,10 @@ class Walk:
         """Number of axes."""
         return len(self.shape(name))
 
+    def stored(self, name: str) -> bool:
+        """Whether a tensor is a constant, or a constant that was moved."""
+        return self.graph.is_constant(name) or name in self.graph.derived
+
     def value(self, name: str) -> np.ndarray | None:
         """Statically known value of a tensor, None where it has none."""
         if not name:
@@ -234,8 +238,9 @@ class Walk:
             self.facts.roles.append((labels, role))
 
     def kernel(self, node: Node, name: str, axis: int) -> None:
-        """Slices of ``name`` along ``axis`` each produce one output channel of ``node``."""
-        self.facts.kernels.append(Kernel(node, name, axis % self.rank(name)))
+        """Slices of a stored ``name`` along ``axis`` each produce one output channel of ``node``."""
+        if self.stored(name):
+            self.facts.kernels.append(Kernel(node, name, axis % self.rank(name)))
 
     def fix(self, edit: Callable[[Editor], None]) -> None:
         """How the rewriter mends the current node once sizes are known."""

@@ -9,7 +9,7 @@ rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -47,16 +47,16 @@ class _Masker:
         self.count = 0
 
     def build(self) -> onnx.ModelProto:
-        protos = list(node_protos(self.proto.graph))  # kept: a wrapper's id is its own while it lives
-        self._graph(self.proto.graph, {id(p): i for i, p in enumerate(protos)})
+        self._graph(self.proto.graph, iter(self.traced.graph.nodes))
         return self.proto
 
-    def _graph(self, graph: onnx.GraphProto, number: dict[int, int]) -> None:
+    def _graph(self, graph: onnx.GraphProto, nodes: Iterator[Node]) -> None:
+        """Mask one graph; ``nodes`` is the view in its own order, nested graphs first."""
         ordered: list[onnx.NodeProto] = []
         for proto in graph.node:
             for _, body in bodies(proto):
-                self._graph(body, number)
-            node = self.traced.graph.nodes[number[id(proto)]]
+                self._graph(body, nodes)
+            node = next(nodes)
             copy = onnx.NodeProto()
             copy.CopyFrom(proto)
             touched = [*node.outputs, *(node.inputs if node.index in self.stats else ())]

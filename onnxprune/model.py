@@ -86,7 +86,9 @@ class Model:
             external_data_helper.load_external_data_for_tensor(loaded, str(folder))
             return numpy_helper.to_array(loaded)
         if (info.offset or 0) + dtype.itemsize * count > path.stat().st_size:
-            raise ModelError(f"tensor '{tensor.name}': external data '{info.location}' is cut short")
+            raise ModelError(
+                f"tensor '{tensor.name}': external data '{info.location}' is cut short"
+            )
         return np.memmap(path, dtype, "r", info.offset or 0, tuple(tensor.dims))
 
     @property
@@ -120,7 +122,9 @@ class Model:
         proto.CopyFrom(self.proto)
         for tensor in tensors(proto.graph):
             if external_data_helper.uses_external_data(tensor):
-                tensor.CopyFrom(numpy_helper.from_array(np.asarray(self.array(tensor)), tensor.name))
+                tensor.CopyFrom(
+                    numpy_helper.from_array(np.asarray(self.array(tensor)), tensor.name)
+                )
         return proto
 
     def to_graphsurgeon(self) -> gs.Graph:
@@ -204,7 +208,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelError(f"cannot read '{path}': {(error.strerror or str(error)).lower()}") from None
+        raise ModelError(
+            f"cannot read '{path}': {(error.strerror or str(error)).lower()}"
+        ) from None
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:

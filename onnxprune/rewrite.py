@@ -25,6 +25,8 @@ from .sizes import Sizes
 from .slices import Cut, Slice, find_slices
 
 if TYPE_CHECKING:
+    from .model import ModelLike
+    from .plan import Plan
     from .trace import Trace
 
 
@@ -301,22 +303,22 @@ class Rewriter:
     def _insert(self) -> None:
         """Put new nodes into their graphs and new constants into the main one."""
         self.proto.graph.initializer.extend(self._added)
-        if not self._before and not self._after:
-            return
-        number = {id(proto): index for index, proto in enumerate(self.protos)}
-        for graph in _graphs(self.proto.graph):
-            ordered = []
-            for proto in graph.node:
-                index = number[id(proto)]
-                ordered += [*self._before[index], proto, *self._after[index]]
-            if len(ordered) != len(graph.node):
-                copies = []
-                for proto in ordered:
-                    copy = onnx.NodeProto()
-                    copy.CopyFrom(proto)
-                    copies.append(copy)
-                del graph.node[:]
-                graph.node.extend(copies)
+        if self._before or self._after:
+            self._insert_into(self.proto.graph, iter(range(len(self.protos))))
+
+    def _insert_into(self, graph: onnx.GraphProto, numbers: Iterator[int]) -> None:
+        ordered = []
+        for proto in graph.node:
+            for _, body in bodies(proto):
+                self._insert_into(body, numbers)
+            index = next(numbers)
+            for new in (*self._before[index], proto, *self._after[index]):
+                copy = onnx.NodeProto()
+                copy.CopyFrom(new)
+                ordered.append(copy)
+        if len(ordered) != len(graph.node):
+            del graph.node[:]
+            graph.node.extend(ordered)
 
     def _drop_dead(self) -> None:
         """Remove nodes and constants that only fed what was replaced, and nothing else."""
@@ -371,6 +373,29 @@ def node_protos(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def _tensor(array: np.ndarray, name: str) -> onnx.TensorProto:
     return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+
+
+def rewrite(source: ModelLike, plan: Plan) -> Model:
+    """Apply a plan to a model.
+
+    Parameters
+    ----------
+    source : path, bytes, ModelProto, gs.Graph or Model
+        The model that the plan was made for, or a retrained or differently typed copy of it.
+    plan : Plan
+
+    Raises
+    ------
+    PlanError
+        If the plan belongs to another model.
+    SurgeryError
+        If the slim model's shapes contradict the analysis.
+    """
+    from .trace import trace
+
+    options = {k: plan.options[k] for k in ("norm", "reshape_channel_axis") if k in plan.options}
+    traced = trace(source, **options)
+    return rewrite_trace(traced, plan.removed(traced))
 
 
 def rewrite_trace(traced: Trace, removed: npt.ArrayLike) -> Model:

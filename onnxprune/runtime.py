@@ -144,9 +144,7 @@ def synthetic_inputs(graph: Graph, seed: int = 0, setting: int = 0) -> dict[str,
         tensor = value.type.tensor_type
         if not value.type.HasField("tensor_type"):
             raise ModelError(f"input '{value.name}' is no tensor, so no input can be made up for it", "Give one with --data.")  # fmt: skip
-        shape = [
-            sizes.get((value.name, k), d.dim_value) for k, d in enumerate(tensor.shape.dim)
-        ]
+        shape = [sizes.get((value.name, k), d.dim_value) for k, d in enumerate(tensor.shape.dim)]
         feeds[value.name] = _random(graph, value.name, tensor.elem_type, shape, rng)
     return feeds
 

@@ -116,4 +116,6 @@ def top(scores: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
 def _why(group: Group, ratio: float, count: int, granularity: int) -> str:
     if count < len(group) or ratio == 0:
         return ""
-    return f"{len(group)} channels at ratio {ratio:g} round to all of them (granularity {granularity})"
+    return (
+        f"{len(group)} channels at ratio {ratio:g} round to all of them (granularity {granularity})"
+    )

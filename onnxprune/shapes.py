@@ -288,5 +288,3 @@ def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
 
 def _opsets(graph: Graph) -> list[onnx.OperatorSetIdProto]:
     return [onnx.helper.make_opsetid(d, v) for d, v in graph.opsets.items()]
-
-

@@ -95,7 +95,7 @@ class Trace(Sequence[Group]):
     blocked: tuple[Group, ...]
     options: Mapping[str, object] = field(default_factory=dict)
 
-    def __getitem__(self, key):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
         return self.groups[key]
 
     def __len__(self) -> int:
@@ -239,7 +239,7 @@ def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], 
     return _build(walk, components, keys, units, members, kernels, width)
 
 
-def _file_order(walk: Walk):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _file_order(walk: Walk):  # type: ignore[no-untyped-def]
     order = {name: k for k, node in enumerate(walk.graph.nodes) for name in reversed(node.inputs)}
     return lambda slot: (order.get(slot[0], 0), slot[1])
 
@@ -259,7 +259,7 @@ def _units_in_order(stored: list[tuple[str, int, Labels]], unit: npt.NDArray[np.
     return present[np.argsort(first[present], kind="stable")], first
 
 
-def _build(walk, components, keys, units, members, kernels, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _build(walk, components, keys, units, members, kernels, width):  # type: ignore[no-untyped-def]
     groups, blocked, names = [], [], Counter()
     by_key: dict[int, list[int]] = defaultdict(list)
     for u in units.tolist():

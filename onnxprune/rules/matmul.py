@@ -42,17 +42,10 @@ def batches(c: Walk, A: str, B: str) -> list[Labels]:
 
 def constants(c: Walk, n: Node, A: str, B: str) -> None:
     """A stored operand is a layer: its free axis makes the output channels."""
-    if stored(c, B) and c.rank(B) > 1:
+    if c.stored(B) and c.rank(B) > 1:
         c.kernel(n, B, -1)
-    elif stored(c, A) and c.rank(A) > 1:
+    elif c.stored(A) and c.rank(A) > 1:
         c.kernel(n, A, -2)
-
-
-def stored(c: Walk, name: str) -> bool:
-    """Whether a tensor is a constant or a constant that was moved."""
-    if c.graph.is_constant(name):
-        return True
-    return name in c.graph.derived
 
 
 @rule("Gemm")
@@ -62,9 +55,9 @@ def gemm(c: Walk, n: Node) -> None:
     i, j = (0 if n.attr("transA", 0) else 1), (1 if n.attr("transB", 0) else 0)
     contract(c, A, i, B, j)
     rows, columns = c.axis(A, 1 - i), c.axis(B, 1 - j)
-    if stored(c, B):
+    if c.stored(B):
         c.kernel(n, B, 1 - j)
-    elif stored(c, A):
+    elif c.stored(A):
         c.kernel(n, A, 1 - i)
     if C:
         for k, labels in ((-1, columns), (-2, rows)):

@@ -48,7 +48,7 @@ def slice_(c: Walk, n: Node) -> None:
     X = n.inputs[0]
     labels = c.labels(X)
     if all(v is NONE for v in labels):
-        return
+        return None
     given = [_bound(c, name) for name in n.inputs[1:]]
     if any(v is None and name for v, name in zip(given, n.inputs[1:], strict=True)):
         return _dynamic_slice(c, n, labels)
