@@ -166,7 +166,7 @@ _TABLE: dict[str, Callable[..., Any]] = {
     "Transpose": lambda n, x: np.transpose(x, n.attr("perm")),
     "Expand": lambda _, x, s: x * np.ones(s.tolist(), x.dtype) if x.dtype != bool else None,
     "ConstantOfShape": _constant_of_shape,
-    "Range": lambda _, a, b, c: np.arange(a.item(), b.item(), c.item(), a.dtype),
+    "Range": lambda _, a, b, c: np.arange(a, b, c).astype(a.dtype),
     "Add": _plain(np.add), "Sub": _plain(np.subtract), "Mul": _plain(np.multiply),
     "Div": _divide, "Mod": lambda n, a, b: (np.fmod if n.attr("fmod", 0) else np.mod)(a, b),
     "Pow": lambda _, a, b: np.power(a, b).astype(a.dtype),

@@ -198,9 +198,13 @@ class Graph:
         elif isinstance(value, onnx.SparseTensorProto):
             self.constants[name] = Constant(name, tuple(value.dims), value.values.data_type)
         else:
-            kinds = {"value_int": np.int64, "value_ints": np.int64}
-            kinds |= {"value_float": np.float32, "value_floats": np.float32}
-            array = np.array(value, kinds.get(attribute.name, object))
+            kinds = {
+                "value_int": "i8",
+                "value_ints": "i8",
+                "value_float": "f4",
+                "value_floats": "f4",
+            }
+            array = np.array(value, kinds.get(attribute.name, "O"))
             dtype = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
             self.constants[name] = Constant(name, array.shape, dtype, None, array)
 

@@ -13,19 +13,20 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
+from onnx.inliner import inline_local_functions
 
 from .errors import ModelError
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    ModelLike = Union[str, os.PathLike[str], bytes, onnx.ModelProto, "gs.Graph", "Model"]
+    ModelLike: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | gs.Graph | Model"
 
 OLDEST_OPSET = 7
 PROTOBUF_LIMIT = 2**31 - 2**20
@@ -108,7 +109,7 @@ class Model:
             for t in tensors(self.proto.graph)
             if external_data_helper.uses_external_data(t)
         )
-        return self.proto.ByteSize() + outside
+        return int(self.proto.ByteSize()) + outside
 
     def sha256(self) -> str:
         """Digest of the proto (not of external data files)."""
@@ -287,7 +288,7 @@ def _normalise(model: Model) -> Model:
     """Inline local functions and make names unique over nested graphs, on a copy if needed."""
     proto = model.proto
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(model.embedded())
+        proto = inline_local_functions(model.embedded())
     clashes = _clashes(proto.graph, set())
     if clashes:
         if proto is model.proto:
@@ -323,7 +324,8 @@ def _rename_clashes(graph: onnx.GraphProto, seen: set[str], scope: Mapping[str, 
             fresh = f"{name}_{number}"
         seen.add(fresh)
         scope[name] = fresh
-    for value in [*graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+    named: list[Any] = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    for value in named:
         value.name = scope.get(value.name, value.name)
     for node in graph.node:
         node.input[:] = [scope.get(name, name) for name in node.input]

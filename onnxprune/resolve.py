@@ -85,7 +85,7 @@ def _components(pairs: Sequence[tuple[Labels, Labels]], count: int) -> Ints:
     slim = [_distinct(a, b) for a, b in pairs]
     a = np.concatenate([p[0] for p in slim])
     b = np.concatenate([p[1] for p in slim])
-    edges = coo_array((np.ones(len(a), np.bool_), (a, b)), shape=(count, count))
+    edges = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
     return connected_components(edges, directed=False)[1].astype(np.int64)
 
 
@@ -125,7 +125,7 @@ def _classes(products: Sequence[Product], atom: Ints) -> list[tuple[int, int]]:
     owner = np.repeat(np.arange(len(vectors)), [len(v) for v in vectors])
     touched = atom[np.concatenate(vectors)] + len(vectors)
     size = len(vectors) + int(atom.max()) + 1
-    edges = coo_array((np.ones(len(owner), np.bool_), (owner, touched)), shape=(size, size))
+    edges = coo_array((np.ones(len(owner), np.int8), (owner, touched)), shape=(size, size))
     found = connected_components(edges, directed=False)[1][: len(vectors)].tolist()
     return list(zip(found[::2], found[1::2], strict=True))
 

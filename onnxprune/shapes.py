@@ -209,9 +209,10 @@ def _forward(graph: Graph, body: Body, setting: Setting) -> None:
     for node in body.nodes:
         for nested in node.bodies.values():
             _forward(graph, nested, setting)
-        if not _evaluate(graph, node, setting):
-            if any(name and name not in setting.shapes for name in node.outputs):
-                _infer_node(graph, node, setting)
+        if _evaluate(graph, node, setting):
+            continue
+        if any(name and name not in setting.shapes for name in node.outputs):
+            _infer_node(graph, node, setting)
 
 
 def _known(graph: Graph, name: str, setting: Setting) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from .errors import unknown_name
 from .graph import Graph, Node
 from .labels import NONE, Blocked, Kernel, Labels, Walk
 from .model import Model, load
-from .resolve import Components, resolve, signatures
+from .resolve import Components, Ints, resolve, signatures
 from .rules import find
 from .shapes import Shapes, analyse
 from .sizes import Sizes
@@ -215,13 +215,23 @@ def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], 
         return (), ()
     unit = components.unit
     signature = signatures([labels for _, _, labels in slots], unit)
-    stored = [(n, a, v) for n, a, v in slots if walk.graph.is_constant(n)]
-    stored.sort(key=_file_order(walk))
     blocked = np.zeros(len(signature), np.int64)
     for u, position in components.reason.items():
         blocked[u] = position + 1
-    keys = _distinct_keys(signature, blocked)
-    units, first = _units_in_order(stored, unit)
+    # Units that are blocked for different reasons are different groups.
+    keys = np.unique(np.stack([signature, blocked]), axis=1, return_inverse=True)[1].reshape(-1)
+    stored = [slot for slot in slots if walk.graph.is_constant(slot[0])]
+    order = {name: k for k, n in enumerate(walk.graph.nodes) for name in reversed(n.inputs)}
+    stored.sort(key=lambda slot: (order.get(slot[0], 0), slot[1]))
+    members, width = _members(stored, unit, keys)
+    return _build(walk, components, keys, _units_in_order(stored, unit), members, width)
+
+
+Slots = list[tuple[str, int, Labels]]
+
+
+def _members(stored: Slots, unit: Ints, keys: Ints) -> tuple[dict[int, list[Member]], dict[int, int]]:  # fmt: skip
+    """Stored axes of each group, and the most entries of one axis that a unit has."""
     members: dict[int, list[Member]] = defaultdict(list)
     width: dict[int, int] = defaultdict(lambda: 1)
     for name, axis, labels in stored:
@@ -230,53 +240,50 @@ def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], 
         for key in np.unique(groups).tolist():
             members[key].append(Member(name, axis))
             width[key] = max(width[key], int(counts[groups == key].max()))
+    return members, width
+
+
+def _units_in_order(stored: Slots, unit: Ints) -> Ints:
+    """Units that stored tensors carry, by their first label."""
+    labels = np.concatenate([v for _, _, v in stored]) if stored else np.zeros(0, np.int64)
+    never = np.iinfo(np.int64).max
+    first = np.full(int(unit.max()) + 1, never)
+    np.minimum.at(first, unit[labels], labels)
+    present = np.flatnonzero(first < never)
+    return present[np.argsort(first[present], kind="stable")]
+
+
+def _build(
+    walk: Walk,
+    components: Components,
+    keys: Ints,
+    units: Ints,
+    members: Mapping[int, list[Member]],
+    width: Mapping[int, int],
+) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    """Groups that some layer produces, named after the first one."""
     kernels: dict[int, list[Kernel]] = defaultdict(list)
     for kernel in walk.facts.kernels:
         labels = walk.axis(kernel.tensor, kernel.axis)
         if labels is not NONE:
-            for key in np.unique(keys[unit[labels]]).tolist():
+            for key in np.unique(keys[components.unit[labels]]).tolist():
                 kernels[key].append(kernel)
-    return _build(walk, components, keys, units, members, kernels, width)
-
-
-def _file_order(walk: Walk):  # type: ignore[no-untyped-def]
-    order = {name: k for k, node in enumerate(walk.graph.nodes) for name in reversed(node.inputs)}
-    return lambda slot: (order.get(slot[0], 0), slot[1])
-
-
-def _distinct_keys(signature: npt.NDArray[np.int64], blocked: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:  # fmt: skip
-    """One number per group; units blocked for different reasons are different groups."""
-    _, keys = np.unique(np.stack([signature, blocked]), axis=1, return_inverse=True)
-    return keys.reshape(-1)
-
-
-def _units_in_order(stored: list[tuple[str, int, Labels]], unit: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:  # fmt: skip
-    """Units that stored tensors carry, by their first label."""
-    labels = np.concatenate([v for _, _, v in stored]) if stored else np.zeros(0, np.int64)
-    first = np.full(int(unit.max()) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(first, unit[labels], labels)
-    present = np.flatnonzero(first < np.iinfo(np.int64).max)
-    return present[np.argsort(first[present], kind="stable")], first
-
-
-def _build(walk, components, keys, units, members, kernels, width):  # type: ignore[no-untyped-def]
-    groups, blocked, names = [], [], Counter()
-    by_key: dict[int, list[int]] = defaultdict(list)
+    channels: dict[int, list[int]] = defaultdict(list)
     for u in units.tolist():
-        by_key[int(keys[u])].append(u)
-    for key, channels in by_key.items():
-        produced = kernels[key]
-        position = components.reason.get(channels[0])
-        if not produced:
-            continue
+        channels[int(keys[u])].append(u)
+    groups: list[Group] = []
+    blocked: list[Group] = []
+    names: Counter[str] = Counter()
+    for key, found in channels.items():
+        if not kernels[key]:
+            continue  # no layer produces these channels, so none can be scored
+        position = components.reason.get(found[0])
         reason = "" if position is None else walk.facts.pins[position].reason
-        name = produced[0].node.name
+        name = kernels[key][0].node.name
         names[name] += 1
-        if names[name] > 1:
-            name = f"{name}#{names[name]}"
-        group = Group(
-            name, np.array(channels), tuple(members[key]), tuple(produced), reason, width[key]
-        )
+        name = f"{name}#{names[name]}" if names[name] > 1 else name
+        array = np.array(found)
+        group = Group(name, array, tuple(members[key]), tuple(kernels[key]), reason, width[key])
         (blocked if reason else groups).append(group)
     return tuple(groups), tuple(blocked)
 

@@ -54,7 +54,7 @@ def transpose(c: Walk, n: Node) -> None:
 @rule("Expand")
 def expand(c: Walk, n: Node) -> None:
     """Repeats axes of size 1; the new ones are free to shrink."""
-    X, shape = n.inputs
+    X = n.inputs[0]
     c.out(n.output, repeated(c, X, n.output))
     c.fix(lambda e: e.shape_input(1, n.output))
 
@@ -76,7 +76,7 @@ def repeated(c: Walk, X: str, output: str) -> list[Labels]:
 @rule("Tile")
 def tile(c: Walk, n: Node) -> None:
     """Repeats every axis as a whole."""
-    X, repeats = n.inputs
+    X = n.inputs[0]
     result = []
     for k, (size, wide) in enumerate(zip(c.shape(X), c.shape(n.output), strict=True)):
         labels = c.axis(X, k)
