@@ -138,7 +138,7 @@ class Walk:
         if not name:
             return None
         found = self.shapes.value(name)
-        if found is None and self.graph.is_constant(name):
+        if found is None and self.stored(name):
             found = self.graph.value(name)
         return found
 

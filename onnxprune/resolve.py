@@ -44,15 +44,13 @@ class Components:
     atom : int array, shape (labels,)
         Component by ``unify`` alone: channels that are one and the same channel.
     reason : dict
-        Unit -> position in ``facts.pins`` of the first pin that it touches.
-    held : list of (Labels, str)
-        Factors that were held in a product, with the reason.
+        Unit that cannot go -> why: the first pin that it touches, or that it is the held factor of
+        a product.
     """
 
     unit: Ints
     atom: Ints
-    reason: dict[int, int]
-    held: list[tuple[Labels, str]]
+    reason: dict[int, str]
 
 
 def resolve(facts: Facts, count: int, axis: int | None = None) -> Components:
@@ -71,11 +69,11 @@ def resolve(facts: Facts, count: int, axis: int | None = None) -> Components:
     atom = _components(pairs, count)
     lowered, held = _lower(facts, atom, axis)
     unit = _components(pairs + lowered, count) if lowered else atom
-    reason: dict[int, int] = {}
-    for position, pin in enumerate(facts.pins):
-        for u in np.unique(unit[pin.labels]).tolist():
-            reason.setdefault(u, position)
-    return Components(unit, atom, reason, held)
+    reason: dict[int, str] = {}
+    for labels, why in [*((pin.labels, pin.reason) for pin in facts.pins), *held]:
+        for u in np.unique(unit[labels]).tolist():
+            reason.setdefault(u, why)
+    return Components(unit, atom, reason)
 
 
 def _components(pairs: Sequence[tuple[Labels, Labels]], count: int) -> Ints:

@@ -216,8 +216,9 @@ def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], 
     unit = components.unit
     signature = signatures([labels for _, _, labels in slots], unit)
     blocked = np.zeros(len(signature), np.int64)
-    for u, position in components.reason.items():
-        blocked[u] = position + 1
+    number: dict[str, int] = {}
+    for u, reason in components.reason.items():
+        blocked[u] = number.setdefault(reason, len(number) + 1)
     # Units that are blocked for different reasons are different groups.
     keys = np.unique(np.stack([signature, blocked]), axis=1, return_inverse=True)[1].reshape(-1)
     stored = [slot for slot in slots if walk.graph.is_constant(slot[0])]
@@ -277,8 +278,7 @@ def _build(
     for key, found in channels.items():
         if not kernels[key]:
             continue  # no layer produces these channels, so none can be scored
-        position = components.reason.get(found[0])
-        reason = "" if position is None else walk.facts.pins[position].reason
+        reason = components.reason.get(found[0], "")
         name = kernels[key][0].node.name
         names[name] += 1
         name = f"{name}#{names[name]}" if names[name] > 1 else name
