@@ -71,11 +71,9 @@ def choose_provider(name: str = "auto") -> str:
     return "cpu" if problem else "cuda"
 
 
-def _session(model: bytes | str, provider: str, exact: bool, optimize: bool = True) -> ort.InferenceSession:  # fmt: skip
+def _session(model: bytes | str, provider: str, exact: bool) -> ort.InferenceSession:  # fmt: skip
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     chosen: list[Any] = ["CPUExecutionProvider"]
     if provider == "cuda":
         chosen.insert(0, ("CUDAExecutionProvider", {"use_tf32": int(not exact)}))
@@ -83,7 +81,7 @@ def _session(model: bytes | str, provider: str, exact: bool, optimize: bool = Tr
 
 
 @contextmanager
-def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", *, optimize: bool = True) -> Iterator[ort.InferenceSession]:  # fmt: skip
+def open_session(model: Model | onnx.ModelProto, provider: str = "cpu") -> Iterator[ort.InferenceSession]:  # fmt: skip
     """Session of a model on one provider, TF32 off; large models go through a file.
 
     Raises
@@ -101,7 +99,7 @@ def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", *, optim
         else:
             source = model.proto.SerializeToString()
         try:
-            session = _session(source, provider, True, optimize)
+            session = _session(source, provider, exact=True)
         except Exception as error:  # onnxruntime's exception types share no base but this
             raise ModelError(f"onnxruntime cannot load the model: {_first_line(error)}") from None
         yield session
