@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     ModelLike: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | gs.Graph | Model"
 
 OLDEST_OPSET = 7
-PROTOBUF_LIMIT = 2**31 - 2**20
+PROTOBUF_LIMIT = 2**31 - 2**26
+"""Weights beyond this many bytes do not fit into one protobuf message with their graph."""
 
 
 @dataclass(eq=False)
@@ -105,11 +107,18 @@ class Model:
     def nbytes(self) -> int:
         """Size in bytes of the model as it would be saved, external data included."""
         outside = sum(
-            _external_nbytes(t, self.cuts.get(t.name))
+            _nbytes(t, self.cuts.get(t.name))
             for t in tensors(self.proto.graph)
             if external_data_helper.uses_external_data(t)
         )
+        if self.path is not None and self.path.is_file():
+            return self.path.stat().st_size + outside
         return int(self.proto.ByteSize()) + outside
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the stored tensors alone (``ByteSize`` takes as long as writing the file)."""
+        return sum(_nbytes(t, self.cuts.get(t.name)) for t in tensors(self.proto.graph))
 
     def sha256(self) -> str:
         """Digest of the proto (not of external data files)."""
@@ -142,7 +151,7 @@ class Model:
         target = Path(path)
         if not target.parent.is_dir():
             raise ModelError(f"cannot write '{target}': no folder '{target.parent}'")
-        if self.external or self.proto.ByteSize() > PROTOBUF_LIMIT:
+        if self.external or self.weight_bytes > PROTOBUF_LIMIT:
             self._save_external(target)
         else:
             write_atomically(target, self.proto.SerializeToString())
@@ -390,11 +399,12 @@ def kept_dims(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) ->
     return dims
 
 
-def _external_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
+def _nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
     bits = 4 if tensor.data_type in _PACKED else 8 * _itemsize(tensor.data_type)
     return (_elements(kept_dims(tensor, cut)) * bits + 7) // 8
 
 
+@cache
 def _itemsize(data_type: int) -> int:
     return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 

@@ -8,7 +8,7 @@ data and is always done.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import gcd
 from typing import TYPE_CHECKING, Any
@@ -324,23 +324,32 @@ class Rewriter:
         """Remove nodes and constants that only fed what was replaced, and nothing else."""
         if not self._orphans:
             return
-        pending = set(self._orphans)
+        graphs = list(_graphs(self.proto.graph))
+        nodes = [proto for graph in graphs for proto in graph.node]
+        uses = Counter(name for proto in nodes for name in proto.input)
+        uses.update(value.name for graph in graphs for value in graph.output)
+        producer = {name: k for k, proto in enumerate(nodes) for name in proto.output if name}
+        dead: set[int] = set()
+        names, pending = set(), list(self._orphans)
         while pending:
-            used = {n for proto in node_protos(self.proto.graph) for n in proto.input}
-            used |= {v.name for graph in _graphs(self.proto.graph) for v in graph.output}
-            dead, pending = pending - used, set()
-            for graph in _graphs(self.proto.graph):
-                for position in reversed(range(len(graph.node))):
-                    proto = graph.node[position]
-                    outputs = [name for name in proto.output if name]
-                    if any(o in dead for o in outputs) and not any(o in used for o in outputs):
-                        pending.update(filter(None, proto.input))
-                        del graph.node[position]
-                listed = {v.name for v in graph.input}
-                for position in reversed(range(len(graph.initializer))):
-                    name = graph.initializer[position].name
-                    if name in dead and name not in listed:
-                        del graph.initializer[position]
+            name = pending.pop()
+            names.add(name)
+            k = producer.get(name)
+            if k is None or k in dead or any(uses[o] for o in nodes[k].output if o):
+                continue
+            dead.add(k)
+            for source in nodes[k].input:
+                uses[source] -= 1
+                if not uses[source]:
+                    pending.append(source)
+        number = iter(range(len(nodes)))
+        for graph in graphs:
+            _keep(graph.node, [next(number) not in dead for _ in graph.node])
+            listed = {value.name for value in graph.input}
+            _keep(graph.initializer, [
+                t.name in listed or t.name not in names or uses[t.name] > 0
+                for t in graph.initializer
+            ])  # fmt: skip
 
     def _update_declared_shapes(self) -> None:
         """Mend recorded shapes: value_info, and initializers that are listed as inputs."""
@@ -369,6 +378,12 @@ def node_protos(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         for _, body in bodies(node):
             yield from node_protos(body)
         yield node
+
+
+def _keep(field: Any, wanted: Sequence[bool]) -> None:
+    """Delete the entries of a repeated field that are not wanted."""
+    for position in reversed([k for k, keep in enumerate(wanted) if not keep]):
+        del field[position]
 
 
 def _tensor(array: np.ndarray, name: str) -> onnx.TensorProto:

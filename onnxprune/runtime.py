@@ -93,7 +93,7 @@ def open_session(model: Model | onnx.ModelProto, provider: str = "cpu") -> Itera
         model = Model(model)
     with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
         source: bytes | str
-        if model.external or model.proto.ByteSize() > PROTOBUF_LIMIT:
+        if model.external or model.weight_bytes > PROTOBUF_LIMIT:
             source = str(Path(folder) / "model.onnx")
             model.save(source)
         else:

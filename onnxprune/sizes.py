@@ -36,6 +36,8 @@ class Sizes:
         self._shapes = shapes
         self._axes = axes
         self._alive = alive
+        # Many axes share one vector, so what is derived from a vector is kept by its identity.
+        self._indices: dict[int, npt.NDArray[np.int64] | None] = {}
 
     def labels(self, name: str, axis: int) -> Labels:
         """Labels of an axis, ``NONE`` where it carries none."""
@@ -53,18 +55,18 @@ class Sizes:
 
     def size(self, name: str, axis: int) -> int:
         """Size of an axis; of a dynamic one, at the first sample setting."""
-        labels = self.labels(name, axis)
-        if labels is NONE:
-            return (self._shapes.get(name) or ())[axis]
-        return self.count(labels)
+        index = self.index(name, axis)
+        return (self._shapes.get(name) or ())[axis] if index is None else len(index)
 
     def index(self, name: str, axis: int) -> npt.NDArray[np.int64] | None:
         """Kept indices of an axis, None where all are kept."""
         labels = self.labels(name, axis)
         if labels is NONE:
             return None
-        mask = self._alive[labels]
-        return None if mask.all() else np.flatnonzero(mask)
+        if id(labels) not in self._indices:
+            mask = self._alive[labels]
+            self._indices[id(labels)] = None if mask.all() else np.flatnonzero(mask)
+        return self._indices[id(labels)]
 
     def indices(self, name: str) -> tuple[npt.NDArray[np.int64] | None, ...]:
         """Kept indices of every axis."""

@@ -235,12 +235,15 @@ def _members(stored: Slots, unit: Ints, keys: Ints) -> tuple[dict[int, list[Memb
     """Stored axes of each group, and the most entries of one axis that a unit has."""
     members: dict[int, list[Member]] = defaultdict(list)
     width: dict[int, int] = defaultdict(lambda: 1)
+    widths: dict[int, dict[int, int]] = {}  # by vector: many axes share one
     for name, axis, labels in stored:
-        owners, counts = np.unique(unit[labels], return_counts=True)
-        groups = keys[owners]
-        for key in np.unique(groups).tolist():
+        if id(labels) not in widths:
+            owners, counts = np.unique(unit[labels], return_counts=True)
+            groups = keys[owners]
+            widths[id(labels)] = {k: int(counts[groups == k].max()) for k in np.unique(groups).tolist()}  # fmt: skip
+        for key, most in widths[id(labels)].items():
             members[key].append(Member(name, axis))
-            width[key] = max(width[key], int(counts[groups == key].max()))
+            width[key] = max(width[key], most)
     return members, width
 
 
