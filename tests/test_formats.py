@@ -1,0 +1,253 @@
+"""What a file may be besides a plain float32 model: all of it survives pruning."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
+
+import onnxprune
+from models.build import BUILDERS
+
+
+def perceptron(width: int = 32, dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """Two matrix products with a Relu between them."""
+    rng = np.random.default_rng(0)
+    numpy_dtype = helper.tensor_dtype_to_np_dtype(dtype)
+
+    def weight(name: str, *shape: int) -> TensorProto:
+        array = rng.standard_normal(shape) / np.sqrt(shape[0])
+        return numpy_helper.from_array(array.astype(numpy_dtype), name)
+
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["h"], "first", doc_string="kept"),
+        helper.make_node("Relu", ["h"], ["r"], "relu"),
+        helper.make_node("MatMul", ["r", "w1"], ["y"], "second"),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "perceptron", [value("x", dtype, ["n", width])], [value("y", dtype, ["n", 4])],
+        [weight("w0", width, width), weight("w1", width, 4)],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 22)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def slim_shapes(model: onnxprune.Model) -> dict[str, tuple[int, ...]]:
+    return {t.name: tuple(t.dims) for t in model.proto.graph.initializer}
+
+
+def store_outside(model: onnx.ModelProto, path: Path, one_file: bool) -> None:
+    onnx.save(
+        model, path, save_as_external_data=True, all_tensors_to_one_file=one_file,
+        size_threshold=0, location="weights.bin" if one_file else None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("one_file", [True, False])
+def test_external_data(tmp_path: Path, one_file: bool) -> None:
+    inside = perceptron()
+    copy = onnx.ModelProto()
+    copy.CopyFrom(inside)
+    store_outside(copy, tmp_path / "dense.onnx", one_file)
+
+    result = onnxprune.prune(tmp_path / "dense.onnx", verify=True, provider="cpu")
+    result.model.save(tmp_path / "slim.onnx")
+
+    assert result.report is not None
+    assert result.report.exact
+    saved = onnx.load(tmp_path / "slim.onnx", load_external_data=False)
+    assert all(map(external_data_helper.uses_external_data, saved.graph.initializer))
+    expected = onnxprune.prune(inside).model.proto
+    loaded = onnx.load(tmp_path / "slim.onnx")
+    for a, b in zip(loaded.graph.initializer, expected.graph.initializer, strict=True):
+        np.testing.assert_array_equal(numpy_helper.to_array(a), numpy_helper.to_array(b))
+    assert (
+        result.after.bytes
+        == sum((tmp_path / name).stat().st_size for name in ("slim.onnx", "slim.onnx.data"))
+        or result.after.bytes < result.before.bytes
+    )
+
+
+def test_external_data_may_not_leave_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    model = perceptron()
+    store_outside(model, tmp_path / "inner" / "dense.onnx", one_file=True)
+    proto = onnx.load(tmp_path / "inner" / "dense.onnx", load_external_data=False)
+    (tmp_path / "inner" / "weights.bin").rename(tmp_path / "weights.bin")
+    for tensor in proto.graph.initializer:
+        tensor.external_data[0].value = "../weights.bin"
+    (tmp_path / "inner" / "dense.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(onnxprune.ModelError, match="not found beside the model"):
+        onnxprune.prune(tmp_path / "inner" / "dense.onnx")
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE])
+def test_float_types(dtype: int) -> None:
+    model = perceptron(dtype=dtype)
+    result = onnxprune.prune(model)
+    weight = result.model.proto.graph.initializer[0]
+    assert (weight.data_type, tuple(weight.dims)) == (dtype, (32, 16))
+    (keep,) = [g.keep for g in result.plan.groups if g.status == "pruned"]
+    dense = numpy_helper.to_array(model.graph.initializer[0])
+    np.testing.assert_array_equal(numpy_helper.to_array(weight), dense[:, list(keep)])
+
+
+@pytest.mark.parametrize("name", ["INT4", "UINT4", "FLOAT8E4M3FN", "FLOAT8E5M2", "STRING"])
+def test_untouched_tensors_survive_byte_for_byte(name: str) -> None:
+    model = perceptron()
+    dtype = getattr(TensorProto, name)
+    if dtype == TensorProto.STRING:
+        extra = helper.make_tensor("extra", dtype, [2], [b"a", b"b"])
+    else:
+        array = np.arange(6).reshape(2, 3).astype(helper.tensor_dtype_to_np_dtype(dtype))
+        extra = numpy_helper.from_array(array, "extra")
+    model.graph.initializer.append(extra)
+    model.graph.output.append(helper.make_tensor_value_info("extra", dtype, extra.dims))
+    slim = onnxprune.prune(model).model.proto
+    (found,) = [t for t in slim.graph.initializer if t.name == "extra"]
+    assert found == extra
+    assert slim_shapes(onnxprune.load(slim))["w0"] == (32, 16)
+
+
+def test_metadata_and_annotations_are_kept() -> None:
+    model = perceptron()
+    model.metadata_props.add(key="author", value="somebody")
+    model.producer_name = "exporter"
+    model.graph.doc_string = "a graph"
+    model.graph.metadata_props.add(key="scope", value="main")
+    annotation = model.graph.quantization_annotation.add(tensor_name="h")
+    annotation.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="w1")
+    model.graph.node[0].metadata_props.add(key="line", value="7")
+    slim = onnxprune.prune(model).model.proto
+    assert slim.metadata_props == model.metadata_props
+    assert slim.producer_name == "exporter"
+    assert slim.graph.doc_string == "a graph"
+    assert slim.graph.metadata_props == model.graph.metadata_props
+    assert slim.graph.quantization_annotation == model.graph.quantization_annotation
+    assert slim.graph.node[0].doc_string == "kept"
+    assert slim.graph.node[0].metadata_props == model.graph.node[0].metadata_props
+
+
+def test_functions_are_inlined() -> None:
+    model = perceptron()
+    body = [helper.make_node("Relu", ["a"], ["b"])]
+    opsets = [helper.make_opsetid("", 22)]
+    model.functions.append(helper.make_function("own", "Act", ["a"], ["b"], body, opsets))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.graph.node[1].op_type = "Act"
+    model.graph.node[1].domain = "own"
+    result = onnxprune.prune(model, verify=True, provider="cpu")
+    assert [n.op_type for n in result.model.proto.graph.node] == ["MatMul", "Relu", "MatMul"]
+    assert result.report is not None
+    assert result.report.exact
+    assert slim_shapes(result.model)["w0"] == (32, 16)
+
+
+def test_custom_domain_is_kept_and_blocks_what_it_touches() -> None:
+    model = perceptron()
+    model.opset_import.append(helper.make_opsetid("com.example", 3))
+    model.graph.node[1].domain = "com.example"
+    result = onnxprune.prune(model)
+    assert result.model.proto == model
+    (group,) = result.trace.blocked[:1]
+    assert "com.example::Relu 'relu'" in group.reason
+
+
+def test_sparse_initializer_is_left_alone() -> None:
+    model = perceptron()
+    values = numpy_helper.from_array(np.array([1.0, 2.0], np.float32), "bias")
+    indices = numpy_helper.from_array(np.array([1, 3], np.int64), "bias_indices")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
+    model.graph.node.append(helper.make_node("Add", ["y", "bias"], ["z"], "add"))
+    model.graph.output[0].name = "z"
+    slim = onnxprune.prune(model).model.proto
+    assert slim.graph.sparse_initializer == model.graph.sparse_initializer
+    assert slim_shapes(onnxprune.load(slim))["w0"] == (32, 16)
+
+
+def test_graphsurgeon_in_and_out() -> None:
+    graph = gs.import_onnx(BUILDERS["residual"]())
+    result = onnxprune.prune(graph, granularity=1, verify=True, provider="cpu")
+    assert result.report is not None
+    assert result.report.exact
+    back = result.model.to_graphsurgeon()
+    assert isinstance(back, gs.Graph)
+    session = ort.InferenceSession(
+        gs.export_onnx(back).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    feeds = {
+        i.name: np.ones([d if isinstance(d, int) else 1 for d in i.shape], np.float32)
+        for i in session.get_inputs()
+    }
+    direct = ort.InferenceSession(
+        result.model.proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    for a, b in zip(session.run(None, feeds), direct.run(None, feeds), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+MEMORY = """
+import resource, sys
+import onnxprune
+result = onnxprune.prune(sys.argv[1])
+result.model.save(sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def write_large(path: Path, width: int, layers: int) -> int:
+    """Perceptron with weights in one external file, written tensor by tensor; largest tensor."""
+    tile = np.random.default_rng(0).standard_normal((width, width)).astype(np.float32)
+    tile /= np.sqrt(width)
+    nodes, stored, x = [], [], "x"
+    with (path.parent / "large.bin").open("wb") as out:
+        for k in range(layers):
+            tensor = TensorProto(name=f"w{k}", data_type=TensorProto.FLOAT, dims=tile.shape)
+            tensor.data_location = TensorProto.EXTERNAL
+            place = {"location": "large.bin", "offset": out.tell(), "length": tile.nbytes}
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+            np.roll(tile, k).tofile(out)
+            out.flush()
+            out.seek(0, 2)
+            stored.append(tensor)
+            nodes += [
+                helper.make_node("MatMul", [x, f"w{k}"], [f"h{k}"], f"matmul{k}"),
+                helper.make_node("Relu", [f"h{k}"], [f"r{k}"], f"relu{k}"),
+            ]
+            x = f"r{k}"
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "large", [value("x", TensorProto.FLOAT, ["n", width])],
+        [value(x, TensorProto.FLOAT, ["n", width])], stored,
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return tile.nbytes
+
+
+@pytest.mark.parametrize(
+    ("width", "layers"),
+    [(2048, 12), pytest.param(8192, 9, marks=pytest.mark.slow, id="over-2GB")],
+)
+def test_memory_with_external_data(tmp_path: Path, width: int, layers: int) -> None:
+    largest = write_large(tmp_path / "large.onnx", width, layers)
+    command = [sys.executable, "-c", MEMORY, tmp_path / "large.onnx", tmp_path / "slim.onnx"]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
+    peak = int(done.stdout) * 1024
+    assert peak < 1.5 * largest + 300e6
+    session = ort.InferenceSession(tmp_path / "slim.onnx", providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": np.ones((1, width), np.float32)})
+    assert y.shape == (1, width)
+    assert np.isfinite(y).all()
+    assert y.any()
