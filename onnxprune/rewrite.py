@@ -20,7 +20,7 @@ from onnx import external_data_helper, numpy_helper
 
 from .errors import SurgeryError
 from .graph import Graph, Node
-from .model import Model, bodies, skeleton
+from .model import Model, bodies, collector_paused, skeleton
 from .sizes import Sizes
 from .slices import Cut, Slice, find_slices
 
@@ -413,6 +413,7 @@ def rewrite(source: ModelLike, plan: Plan) -> Model:
     return rewrite_trace(traced, plan.removed(traced))
 
 
+@collector_paused()
 def rewrite_trace(traced: Trace, removed: npt.ArrayLike) -> Model:
     """Remove units from a traced model, and check the shapes of the result.
 

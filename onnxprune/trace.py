@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .errors import unknown_name
 from .graph import Graph, Node
 from .labels import NONE, Blocked, Kernel, Labels, Walk
-from .model import Model, load
+from .model import Model, collector_paused, load
 from .resolve import Components, Ints, resolve, signatures
 from .rules import find
 from .shapes import Shapes, analyse
@@ -145,6 +145,7 @@ class Trace(Sequence[Group]):
         return "\n".join(lines)
 
 
+@collector_paused()
 def trace(source: ModelLike, *, norm: str = "prune", reshape_channel_axis: int | None = None) -> Trace:  # fmt: skip
     """Find every group of channels that can be removed together.
 
