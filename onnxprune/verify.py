@@ -14,59 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
+from .compare import Difference, difference, rounding
 from .errors import ModelError, UsageError
+from .layers import compare_layers
 from .masked import masked
 from .model import Model, load
-from .model import tensors as model_tensors
 from .plan import Plan
 from .runtime import Arrays, choose_provider, open_session, run, synthetic_inputs
 from .trace import Trace, trace
 
 if TYPE_CHECKING:
     from .model import ModelLike
-
-ROUNDING = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 2e-5}
-"""Relative L2 difference that counts as rounding, by the type of the output."""
-
-HALF_ROUNDING = 5e-3
-"""The same for 16-bit floats."""
-
-JUDGED = 0.1
-"""An output whose measured rounding exceeds this says nothing, and is not judged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How one output of two models differs.
-
-    Attributes
-    ----------
-    cosine : float
-        Of all values as one vector; 1 for two zero vectors, 0 for one.
-    relative : float
-        L2 norm of the difference over the L2 norm of the reference.
-    max_abs : float
-        Largest absolute difference.
-    tolerance : float or None
-        Relative difference that is accepted, where it is a check.
-    """
-
-    output: str
-    cosine: float
-    relative: float
-    max_abs: float
-    tolerance: float | None = None
-
-    @property
-    def judged(self) -> bool:
-        """Whether it can be told from rounding."""
-        return self.tolerance is not None and self.tolerance <= JUDGED
-
-    def __bool__(self) -> bool:
-        return not self.judged or self.relative <= (self.tolerance or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +35,10 @@ class Report:
     Attributes
     ----------
     surgery : tuple of Difference
-        Slim against masked original; empty where no plan was given.
+        Slim against masked original, of every output or of every inner tensor; empty where no plan
+        was given.
+    method : str
+        How the surgery was checked: ``end to end`` or ``layer by layer``.
     change : tuple of Difference
         Slim against original.
     provider : str
@@ -89,14 +51,15 @@ class Report:
     change: tuple[Difference, ...]
     provider: str
     problem: str = ""
+    method: str = ""
 
     def __bool__(self) -> bool:
         return all(self.surgery) and all(self.change)
 
     @property
     def exact(self) -> bool | None:
-        """Whether the surgery check passed; None where it was not made or judges no output."""
-        return all(self.surgery) if any(d.judged for d in self.surgery) else None
+        """Whether the surgery check passed; None where it was not made."""
+        return all(self.surgery) if self.surgery else None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -104,6 +67,7 @@ class Report:
             "surgery": [asdict(d) for d in self.surgery],
             "change": [asdict(d) for d in self.change],
             "exact": self.exact,
+            "method": self.method,
             "passed": bool(self),
             "provider": self.provider,
             "problem": self.problem,
@@ -112,9 +76,12 @@ class Report:
     def __str__(self) -> str:
         lines = []
         if self.surgery:
-            worst = max(self.surgery, key=lambda d: d.relative / (d.tolerance or 1))
-            verdict = {True: "exact", False: "WRONG", None: "not judged (rounding alone moves the outputs)"}[self.exact]  # fmt: skip
-            lines.append(f"surgery {verdict}: {worst.relative:.1e} relative to the masked original (accepted {worst.tolerance:.1e})")  # fmt: skip
+            worst = max(self.surgery, key=lambda d: d.relative - (d.tolerance or 0))
+            verdict = "exact" if self.exact else "WRONG"
+            lines.append(
+                f"surgery {verdict}, {self.method}: '{worst.output}' differs by {worst.relative:.1e} "
+                f"from the masked original (accepted {worst.tolerance:.1e})"
+            )
         lines += [
             f"change of '{d.output}': cosine {d.cosine:.6f}, relative L2 {d.relative:.4f}, max-abs {d.max_abs:.4g}"
             for d in self.change
@@ -171,10 +138,11 @@ def verify(
     with open_session(result, chosen) as session:
         after = run(session, feeds)
     surgery: tuple[Difference, ...] = ()
+    method = ""
     if plan is not None:
-        surgery = check_surgery(traced, plan, result, feeds, after, chosen)
+        surgery, method = check_surgery(traced, plan, result, feeds, after, chosen)
     change = tuple(difference(name, before[name], after[name]) for name in before)
-    return Report(surgery, change, chosen)
+    return Report(surgery, change, chosen, method=method)
 
 
 def _trace_options(plan: Plan | None) -> dict[str, Any]:
@@ -182,84 +150,23 @@ def _trace_options(plan: Plan | None) -> dict[str, Any]:
     return {k: options[k] for k in ("norm", "reshape_channel_axis") if k in options}
 
 
-def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, after: Arrays, provider: str) -> tuple[Difference, ...]:  # fmt: skip
-    """Compare the slim model's outputs with those of the masked original.
+def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, after: Arrays, provider: str) -> tuple[tuple[Difference, ...], str]:  # fmt: skip
+    """Compare the slim model with the masked original, and say how.
 
-    Where a network amplifies rounding beyond the usual, what counts as rounding is measured: the
-    masked original runs again with inputs and weights that differ in their last bit.
+    First the outputs. Where they differ by more than rounding, the network may only have amplified
+    it (a recurrent network, a saturated sigmoid): then every node is compared alone, on the masked
+    original's own tensors, where nothing adds up.
     """
     sizes = traced.sizes(plan.removed(traced))
     oracle = masked(traced, sizes, slim.proto)
     with open_session(oracle, provider) as session:
         reference = run(session, feeds)
-    usual = {n: _tolerance(value) for n, value in reference.items()}
-    found = tuple(difference(n, reference[n], after[n], usual[n]) for n in reference)
+    found = tuple(difference(n, v, after[n], rounding(v)) for n, v in reference.items())
     if all(found):
-        return found
-    with open_session(_nudged(oracle), provider) as session:
-        nudged = run(session, {k: _nudge(v) for k, v in feeds.items()})
-    noise = {n: difference(n, reference[n], nudged[n]).relative for n in reference}
-    return tuple(
-        difference(n, reference[n], after[n], max(usual[n], 10 * noise[n])) for n in reference
-    )
-
-
-def _tolerance(array: np.ndarray) -> float:
-    if not np.issubdtype(array.dtype, np.inexact) and array.dtype.kind != "V":
-        return 0.0
-    return ROUNDING.get(array.dtype, HALF_ROUNDING)
-
-
-_NUDGED = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-
-
-def _nudged(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy of a model with the last bit of every weight changed, up or down at random.
-
-    Vectors stay: they may hold exact scales.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    for tensor in model_tensors(copy.graph):
-        if len(tensor.dims) > 1 and tensor.data_type in _NUDGED:
-            array = _nudge(numpy_helper.to_array(tensor))
-            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    return copy
-
-
-def _nudge(array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind != "f":
-        return array
-    up = np.random.default_rng(0).random(array.shape) < 0.5
-    toward = np.where(up, np.inf, -np.inf).astype(array.dtype)
-    return np.where(array == 0, array, np.nextafter(array, toward))
-
-
-def difference(name: str, reference: np.ndarray, found: np.ndarray, tolerance: float | None = None) -> Difference:  # fmt: skip
-    """Measure how an output differs from its reference.
-
-    Where both are NaN or the same infinity they agree; where one is, the difference is infinite.
-    """
-    if reference.shape != found.shape:
-        return Difference(name, 0.0, np.inf, np.inf, tolerance)
-    if reference.dtype.kind in "OSU":
-        same = float((reference == found).mean()) if reference.size else 1.0
-        return Difference(name, same, 1 - same, 1 - same, tolerance)
-    a, b = (np.asarray(v).astype(np.float64).reshape(-1) for v in (reference, found))
-    agree = (a == b) | (np.isnan(a) & np.isnan(b))
-    a, b = np.where(agree & ~np.isfinite(a), 0, a), np.where(agree & ~np.isfinite(b), 0, b)
-    gap = b - a
-    if not a.size or not np.isfinite(gap).all():
-        bad = 0.0 if not a.size else np.inf
-        return Difference(name, 0.0 if bad else 1.0, bad, bad, tolerance)
-    norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    if 0.0 in norms:
-        cosine = 1.0 if norms == (0.0, 0.0) else 0.0
-    else:
-        cosine = float(a @ b / (norms[0] * norms[1]))
-    distance = float(np.linalg.norm(gap))
-    relative = distance / norms[0] if norms[0] else (0.0 if distance == 0 else np.inf)
-    return Difference(name, cosine, relative, float(np.abs(gap).max()), tolerance)
+        return found, "end to end"
+    layers = compare_layers(traced, sizes, oracle, slim, feeds, provider)
+    alone = tuple(layer.single for layer in layers if layer.single is not None)
+    return alone or found, "layer by layer"
 
 
 def load_data(source: str | os.PathLike[str] | Arrays) -> Mapping[str, np.ndarray]:
