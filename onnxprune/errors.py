@@ -15,6 +15,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 12
+"""Names that a hint lists at most."""
+
 
 class OnnxPruneError(Exception):
     """Base of every error that a user can cause or must see.
@@ -66,5 +69,6 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """Error for a name that is not one of ``valid``, with the nearest that is."""
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(names)}."
+    known = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")
+    hint = f"Did you mean '{near[0]}'?" if near else f"Known: {known}."
     return UsageError(f"unknown {kind} '{name}'", hint)

@@ -101,6 +101,15 @@ class Model:
         """Whether any weight lies outside the proto."""
         return any(map(external_data_helper.uses_external_data, tensors(self.proto.graph)))
 
+    def data_files(self) -> set[Path]:
+        """Files that hold external data."""
+        folder = self.folder or Path()
+        return {
+            folder / external_data_helper.ExternalDataInfo(tensor).location
+            for tensor in tensors(self.proto.graph)
+            if external_data_helper.uses_external_data(tensor)
+        }
+
     @property
     def opset(self) -> int:
         """Version of the default operator set."""

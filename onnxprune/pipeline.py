@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,7 @@ def prune(
     verify: bool = False,
     data: str | os.PathLike[str] | Arrays | None = None,
     provider: str = "auto",
+    progress: Callable[[str], None] = lambda stage: None,
     **selection: Any,
 ) -> Result:
     """Remove channels from a model.
@@ -78,6 +79,8 @@ def prune(
         Replay this plan; settings of scoring and selection are then not used.
     verify : bool
         Run the checks of :func:`onnxprune.verify` on ``data`` or synthetic inputs.
+    progress : callable
+        Called with the name of each stage when it begins.
     **selection
         ``granularity``, ``rounding``, ``min_channels``, ``exclude``: see :func:`onnxprune.select`.
 
@@ -86,18 +89,24 @@ def prune(
     OnnxPruneError
         See :mod:`onnxprune.errors` for the branches.
     """
+    progress("load")
     model = load(source)
     if plan is not None:
         norm = str(plan.options.get("norm", norm))
         reshape_channel_axis = plan.options.get("reshape_channel_axis", reshape_channel_axis)
+    progress("trace")
     traced = trace(model, norm=norm, reshape_channel_axis=reshape_channel_axis)
     if plan is None:
+        progress("score")
         scores = score(traced, criterion=criterion, normalizer=normalizer, policy=policy, seed=seed)
+        progress("select")
         plan = select(traced, scores, ratio=ratio, **selection)
+    progress("rewrite")
     removed = plan.removed(traced)
     slim = rewrite_trace(traced, removed)
     report = None
     if verify:
+        progress("verify")
         report = compare(model, slim, plan=plan, data=data, provider=provider, seed=seed, traced=traced)  # fmt: skip
     before = cost(traced, traced.sizes(), model)
     after = cost(traced, traced.sizes(removed), slim)

@@ -59,6 +59,16 @@ class PlanGroup:
             group.reason or reason,
         )  # fmt: skip
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PlanGroup:
+        """Entry as in plan.json."""
+        return cls(
+            str(data["name"]), int(data["channels"]), tuple(int(k) for k in data["keep"]),
+            tuple(float(s) for s in data["scores"]),
+            tuple((str(m["tensor"]), int(m["axis"])) for m in data["members"]),
+            str(data["status"]), str(data["reason"]),
+        )  # fmt: skip
+
     def to_dict(self) -> dict[str, Any]:
         """As in plan.json."""
         return {
@@ -121,16 +131,12 @@ class Plan:
         if data.get("version") != VERSION:
             raise PlanError(f"plan version {data.get('version')}: expected {VERSION}")
         try:
-            groups = tuple(
-                PlanGroup(
-                    g["name"], int(g["channels"]), tuple(g["keep"]), tuple(g["scores"]),
-                    tuple((m["tensor"], m["axis"]) for m in g["members"]), g["status"], g["reason"],
-                )
-                for g in data["groups"]
-            )  # fmt: skip
-            return cls(data["model"], data["options"], groups, data["constants"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise PlanError(f"malformed plan: {error!r}") from None
+            groups = tuple(PlanGroup.from_dict(entry) for entry in data["groups"])
+            return cls(dict(data["model"]), dict(data["options"]), groups, dict(data["constants"]))
+        except KeyError as error:
+            raise PlanError(f"malformed plan: it has no {error}") from None
+        except (TypeError, ValueError) as error:
+            raise PlanError(f"malformed plan: {error}") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:

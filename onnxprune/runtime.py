@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,14 +35,28 @@ def cuda_problem() -> str:
     """
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "this build of onnxruntime has no CUDA provider"
+    said = io.StringIO()
     try:
-        ort.preload_dlls()
+        with redirect_stdout(said):  # it prints what it cannot load
+            ort.preload_dlls()
     except Exception as error:  # the loader raises whatever the platform raises
         return f"its libraries do not load: {error}"
-    session = _session(_tiny().SerializeToString(), "cuda", exact=True)
-    if "CUDAExecutionProvider" not in session.get_providers():
-        return "the CUDA provider does not start (no GPU, or its libraries are missing)"
-    return ""
+    if _runs_on_cuda():
+        return ""
+    missing = re.findall(r"^Failed to load ([^:]+):", said.getvalue(), re.MULTILINE)
+    if missing:
+        return f"missing libraries: {', '.join(dict.fromkeys(missing))}"
+    return "the CUDA provider does not start (no GPU, or no driver for it)"
+
+
+def _runs_on_cuda() -> bool:
+    """Whether a session that asks for CUDA gets it; onnxruntime's own log is silent meanwhile."""
+    ort.set_default_logger_severity(4)
+    try:
+        session = _session(_tiny().SerializeToString(), "cuda", exact=True)
+    finally:
+        ort.set_default_logger_severity(2)
+    return "CUDAExecutionProvider" in session.get_providers()
 
 
 def _tiny() -> onnx.ModelProto:
@@ -81,8 +97,13 @@ def _session(model: bytes | str, provider: str, exact: bool) -> ort.InferenceSes
 
 
 @contextmanager
-def open_session(model: Model | onnx.ModelProto, provider: str = "cpu") -> Iterator[ort.InferenceSession]:  # fmt: skip
+def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: str = "the model") -> Iterator[ort.InferenceSession]:  # fmt: skip
     """Session of a model on one provider, TF32 off; large models go through a file.
+
+    Parameters
+    ----------
+    what : str
+        What a message calls the model.
 
     Raises
     ------
@@ -101,11 +122,11 @@ def open_session(model: Model | onnx.ModelProto, provider: str = "cpu") -> Itera
         try:
             session = _session(source, provider, exact=True)
         except Exception as error:  # onnxruntime's exception types share no base but this
-            raise ModelError(f"onnxruntime cannot load the model: {_first_line(error)}") from None
+            raise ModelError(f"onnxruntime cannot load {what}: {_first_line(error)}") from None
         yield session
 
 
-def run(session: ort.InferenceSession, feeds: Arrays) -> dict[str, np.ndarray]:
+def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -> dict[str, np.ndarray]:  # fmt: skip
     """Outputs of a session by name, tensors only.
 
     Raises
@@ -118,12 +139,14 @@ def run(session: ort.InferenceSession, feeds: Arrays) -> dict[str, np.ndarray]:
     try:
         results = session.run(names, {k: v for k, v in feeds.items() if k in wanted})
     except Exception as error:  # as above
-        raise ModelError(f"the model does not run on these inputs: {_first_line(error)}") from None
+        raise ModelError(f"{what} does not run on these inputs: {_first_line(error)}") from None
     return {n: r for n, r in zip(names, results, strict=True) if isinstance(r, np.ndarray)}
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """Message of onnxruntime without its error code and without what follows the first line."""
+    lines = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip()).splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def synthetic_inputs(graph: Graph, seed: int = 0, setting: int = 0) -> dict[str, np.ndarray]:

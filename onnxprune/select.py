@@ -76,9 +76,10 @@ def select(
 def _check(ratio: float | Mapping[str, float], granularity: int, rounding: str, min_channels: int) -> None:  # fmt: skip
     for value in ratio.values() if isinstance(ratio, Mapping) else [ratio]:
         if not 0 <= value < 1:
-            raise UsageError(f"ratio {value}: found {value}, expected 0 <= ratio < 1", "It is the fraction of channels removed.")  # fmt: skip
-    if granularity < 1 or min_channels < 1:
-        raise UsageError("granularity and min-channels must be at least 1")
+            raise UsageError(f"ratio: found {value:g}, expected 0 <= ratio < 1", "It is the fraction of channels removed.")  # fmt: skip
+    for name, count in (("granularity", granularity), ("min-channels", min_channels)):
+        if count < 1:
+            raise UsageError(f"{name}: found {count}, expected at least 1")
     if rounding not in ROUNDINGS:
         raise unknown_name("rounding", rounding, ROUNDINGS)
 

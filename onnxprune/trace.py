@@ -24,6 +24,9 @@ from .sizes import Sizes
 if TYPE_CHECKING:
     from .model import ModelLike
 
+NORMS = ("prune", "pin")
+RESHAPE_AXES = (0, 1, -1, -2)
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -159,7 +162,20 @@ def trace(source: ModelLike, *, norm: str = "prune", reshape_channel_axis: int |
         Factor of a split channel axis that is pruned: 0 or -2 for the outer one (heads), 1 or -1
         for the inner one. By default whole heads, whole GroupNormalization groups, the inside of
         the groups of a grouped convolution, and otherwise the larger factor.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded.
+    UsageError
+        If a setting is none of those above.
     """
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    if reshape_channel_axis not in (None, *RESHAPE_AXES):
+        raise unknown_name(
+            "reshape-channel-axis", str(reshape_channel_axis), map(str, RESHAPE_AXES)
+        )
     model = load(source)
     graph = Graph(model)
     shapes = analyse(graph)

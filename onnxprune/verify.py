@@ -8,15 +8,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .compare import Difference, difference, rounding
-from .errors import ModelError, UsageError
+from .data import check_inputs, load_data
+from .errors import ModelError, SurgeryError, UsageError
 from .layers import compare_layers
 from .masked import masked
 from .model import Model, load
@@ -125,24 +124,46 @@ def verify(
     chosen = choose_provider(provider)
     if traced is None:
         traced = trace(original, **(_trace_options(plan)))
-    feeds = load_data(data) if data is not None else synthetic_inputs(traced.graph, seed)
-    with open_session(original, chosen) as session:
+    if data is None:
+        feeds = synthetic_inputs(traced.graph, seed)
+    else:
+        feeds = load_data(data)
+        check_inputs(original.proto, feeds)
+    with open_session(original, chosen, "the original") as session:
         try:
-            before = run(session, feeds)
+            before = run(session, feeds, "the original")
         except ModelError as error:
             if data is not None:
                 raise
-            return Report(
-                (), (), chosen, f"the original fails on synthetic inputs: {error.message}"
-            )
-    with open_session(result, chosen) as session:
-        after = run(session, feeds)
+            return Report((), (), chosen, f"{error.message}; they are synthetic")
+    with _ours(), open_session(result, chosen, "the slim model") as session:
+        after = run(session, feeds, "the slim model")
+    _same_outputs(before, after)
     surgery: tuple[Difference, ...] = ()
     method = ""
     if plan is not None:
-        surgery, method = check_surgery(traced, plan, result, feeds, after, chosen)
+        with _ours():
+            surgery, method = check_surgery(traced, plan, result, feeds, after, chosen)
     change = tuple(difference(name, before[name], after[name]) for name in before)
     return Report(surgery, change, chosen, method=method)
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    """What onnxruntime refuses here was made by us: it fails the check, the input is not at fault."""
+    try:
+        yield
+    except ModelError as error:
+        raise SurgeryError(error.message, "onnxruntime runs the original.") from None
+
+
+def _same_outputs(before: Arrays, after: Arrays) -> None:
+    for name, array in before.items():
+        if name not in after:
+            found = ", ".join(f"'{n}'" for n in after)
+            raise UsageError(f"the slim model has no output '{name}': found {found}", "It was not made from this original.")  # fmt: skip
+        if array.shape != after[name].shape:
+            raise SurgeryError(f"output '{name}': found shape {list(after[name].shape)}, expected {list(array.shape)}")  # fmt: skip
 
 
 def _trace_options(plan: Plan | None) -> dict[str, Any]:
@@ -159,31 +180,14 @@ def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, after: 
     """
     sizes = traced.sizes(plan.removed(traced))
     oracle = masked(traced, sizes, slim.proto)
-    with open_session(oracle, provider) as session:
-        reference = run(session, feeds)
+    with open_session(oracle, provider, "the masked original") as session:
+        reference = run(session, feeds, "the masked original")
     found = tuple(difference(n, v, after[n], rounding(v)) for n, v in reference.items())
     if all(found):
         return found, "end to end"
     layers = compare_layers(traced, sizes, oracle, slim, feeds, provider)
     alone = tuple(layer.single for layer in layers if layer.single is not None)
     return alone or found, "layer by layer"
-
-
-def load_data(source: str | os.PathLike[str] | Arrays) -> Mapping[str, np.ndarray]:
-    """Inputs by name from an .npz file.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read.
-    """
-    if isinstance(source, Mapping):
-        return source
-    try:
-        with np.load(Path(source), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read data '{source}': {error}", "Expected an .npz file with one array per input.") from None  # fmt: skip
 
 
 def summary(differences: Sequence[Difference]) -> Difference:

@@ -1,0 +1,86 @@
+"""List every prunable dimension with what hangs on it, and every blocked one with its reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options, output
+from .progress import stages
+
+if TYPE_CHECKING:
+    from ..trace import Group, Trace
+
+
+@click.command()
+@click.argument("model")
+@options.trace_options
+@options.json_option
+def command(model: str, as_json: bool, **flags: Any) -> None:
+    """List the groups of channels of MODEL: those that can go, and those that cannot and why.
+
+    The shares say how much of the model's parameters and MACs hangs on a group, that is, would
+    vanish with all of its channels. Groups overlap in the weights between them, so that the
+    shares add up to more than the whole.
+    """
+    from .. import load, trace
+    from ..cost import cost
+
+    with stages() as stage:
+        stage("load")
+        source = load(model)
+        stage("trace")
+        traced = trace(source, **flags)
+        document = {
+            "model": {"path": model, "nodes": len(source.proto.graph.node), "opset": source.opset},
+            "options": dict(traced.options),
+            "cost": cost(traced, traced.sizes(), source).to_dict(),
+            "channels": traced.units,
+            "groups": [_hanging(traced, group) for group in traced],
+            "blocked": [{**output.describe_group(g), "reason": g.reason} for g in traced.blocked],
+            "obstacles": list(traced.walk.facts.blocked.values()),
+        }
+    if as_json:
+        output.print_json("inspect", document)
+    else:
+        _show(traced, document)
+
+
+def _hanging(traced: Trace, group: Group) -> dict[str, Any]:
+    """A group with the parameters and MACs that would vanish with all of its channels."""
+    from ..cost import macs, parameters
+
+    whole, without = traced.sizes(), traced.sizes(group.units)
+    return {
+        **output.describe_group(group),
+        "parameters": parameters(traced, whole) - parameters(traced, without),
+        "macs": macs(traced, whole) - macs(traced, without),
+    }
+
+
+def _show(traced: Trace, document: dict[str, Any]) -> None:
+    cost = document["cost"]
+    free = output.plural(traced.units, "channel")
+    click.echo(f"{free} in {output.plural(len(traced), 'group')} can go")
+    click.echo(
+        f"of {cost['parameters']:,} parameters, {cost['macs']:,} {output.macs_title(traced)}, "
+        f"{cost['bytes']:,} bytes\n"
+    )
+    rows = [
+        (
+            group["name"],
+            f"{group['channels']:,}",
+            str(len(group["layers"])),
+            output.share(group["parameters"], cost["parameters"]),
+            output.share(group["macs"], cost["macs"]),
+        )
+        for group in document["groups"]
+    ]
+    if rows:
+        output.print_table(["group", ">channels", ">layers", ">parameters", ">MACs"], rows)
+    if document["blocked"]:
+        output.print_table(["blocked", ">channels", "why"], output.by_reason(document["blocked"]))
+    stuck = output.obstacles(traced)
+    if stuck:
+        click.echo(f"operators that could not be followed: {stuck}")

@@ -1,0 +1,191 @@
+"""How results are written: tables and JSON on stdout, files in place of old ones."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import __version__
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..cost import Cost
+    from ..model import Model
+    from ..trace import Group, Trace
+    from ..verify import Report
+
+LIMIT = 20
+"""Rows of a table in the report of ``prune``; the rest is counted."""
+
+
+def print_json(command: str, document: Mapping[str, Any]) -> None:
+    """Print one JSON document; numbers that are not finite become null."""
+    complete = {"command": command, "version": __version__, **document}
+    click.echo(json.dumps(_finite(complete), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, limit: int = 0, rest: str = ""
+) -> None:
+    """Print a table; a column whose title starts with ``>`` is aligned to the right.
+
+    Parameters
+    ----------
+    limit : int
+        Most rows printed, 0 for all of them.
+    rest : str
+        How to see the rows that are left out.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold",
+        show_header=any(columns),
+    )  # fmt: skip
+    for title in columns:
+        right = title.startswith(">")
+        table.add_column(
+            title.removeprefix(">"), justify="right" if right else "left",
+            no_wrap=right, overflow="fold",
+        )  # fmt: skip
+    everything = list(rows)
+    for row in everything[: limit or None]:
+        table.add_row(*row)
+    console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+    with console.capture() as rendered:
+        console.print(table)
+    for line in rendered.get().splitlines():
+        click.echo(line.rstrip())
+    if limit and len(everything) > limit:
+        click.echo(f"... and {len(everything) - limit} more; {rest}")
+    click.echo()
+
+
+def print_costs(before: Cost, after: Cost, traced: Trace) -> None:
+    """Print parameters, multiply-accumulates and file size of two models."""
+    rows = [
+        (title, f"{old:,}", f"{new:,}", share(new, old))
+        for title, old, new in (
+            ("parameters", before.parameters, after.parameters),
+            (macs_title(traced), before.macs, after.macs),
+            ("file size (bytes)", before.bytes, after.bytes),
+        )
+    ]
+    print_table(["", ">before", ">after", ">left"], rows)
+
+
+def macs_title(traced: Trace) -> str:
+    """Name of the MACs in a table, with the sizes that free dimensions were given."""
+    from ..shapes import graph_inputs, sample_sizes
+
+    sizes = sample_sizes(traced.model.proto, 0)
+    if not sizes:
+        return "MACs"
+    dims = {v.name: v.type.tensor_type.shape.dim for v in graph_inputs(traced.model.proto)}
+    given = {dims[n][k].dim_param or f"{n}[{k}]": size for (n, k), size in sizes.items()}
+    return f"MACs ({', '.join(f'{name}={size}' for name, size in given.items())})"
+
+
+def plural(count: int, noun: str) -> str:
+    """A number of things."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def share(part: float, whole: float) -> str:
+    """A fraction as a percentage."""
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def describe_group(group: Group) -> dict[str, Any]:
+    """What is said of a group wherever one is listed."""
+    return {
+        "name": group.name,
+        "channels": len(group),
+        "layers": [node.name for node in group.nodes],
+        "members": [{"tensor": m.tensor, "axis": m.axis} for m in group.members],
+    }
+
+
+def obstacles(traced: Trace) -> str:
+    """Operators that stood in the way, in one line; empty if there were none."""
+    return ", ".join(f"{kind} {count}" for kind, count in sorted(traced.obstacles().items()))
+
+
+def by_reason(groups: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Rows (groups, channels, reason) in which groups with the same reason share one."""
+    merged: dict[str, list[Mapping[str, Any]]] = {}
+    for group in groups:
+        merged.setdefault(group["reason"], []).append(group)
+    return [
+        (
+            found[0]["name"] + (f" and {len(found) - 1} more" if len(found) > 1 else ""),
+            f"{sum(g['channels'] for g in found):,}",
+            reason,
+        )
+        for reason, found in merged.items()
+    ]
+
+
+def verdict(report: Report | None) -> str:
+    """Both checks in one line."""
+    from ..verify import summary
+
+    if report is None:
+        return "not verified (--no-verify)"
+    if report.problem:
+        return f"not verified: {report.problem}"
+    parts = []
+    if report.surgery:
+        worst = max(report.surgery, key=lambda d: d.relative / (d.tolerance or 1))
+        name = {True: "exact", False: "WRONG", None: "not judged"}[report.exact]
+        parts.append(f"surgery {name} ({worst.relative:.1e}, accepted {worst.tolerance:.0e})")
+    change = summary(report.change)
+    parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
+    return f"{report.provider}: {'; '.join(parts)}"
+
+
+def input_files(model: Model, *paths: str | None) -> list[Path]:
+    """Files that a command reads."""
+    own = [model.path] if model.path else []
+    return [*own, *model.data_files(), *(Path(p) for p in paths if p)]
+
+
+def check_target(path: str, read: Iterable[Path]) -> None:
+    """Refuse a place for a result before any work is done.
+
+    Raises
+    ------
+    UsageError
+        If nothing can be written there, or an input would be lost.
+    """
+    target = Path(path)
+    problem = ""
+    if target.is_dir():
+        problem = "it is a folder"
+    elif target.exists() and not target.is_file():
+        problem = "it is no regular file"
+    elif not target.parent.is_dir():
+        problem = f"there is no folder '{target.parent}'"
+    elif not os.access(target.parent, os.W_OK):
+        problem = f"the folder '{target.parent}' is not writable"
+    if problem:
+        raise UsageError(f"cannot write '{path}': {problem}")
+    for source in read:
+        if source.resolve() == target.resolve() or (target.exists() and source.exists() and target.samefile(source)):  # fmt: skip
+            raise UsageError(f"refusing to overwrite the input '{source}'", "Choose another name for the output.")  # fmt: skip

@@ -1,0 +1,44 @@
+"""What is said on stderr while a command works."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+DELAY = 1.0
+"""Seconds before a bar appears: short work shows none."""
+
+STAGES = ("load", "trace", "score", "select", "rewrite", "verify", "write")
+
+
+@contextmanager
+def stages(quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """A function to call with the name of each stage; a bar on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda stage: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:8}"), BarColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(STAGES[0], total=len(STAGES))
+    timer = threading.Timer(DELAY, bar.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield lambda stage: bar.update(task, description=stage, completed=STAGES.index(stage))
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()
+
+
+def note(message: str, quiet: bool = False) -> None:
+    """One line of log."""
+    if not quiet:
+        click.echo(message, err=True)

@@ -1,0 +1,150 @@
+"""Remove channels from a model, check the result and write it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import SurgeryError, UsageError
+from . import options, output
+from .progress import note, stages
+
+if TYPE_CHECKING:
+    from ..model import Model
+    from ..pipeline import Result
+
+DECIDED_BY_PLAN = (
+    "norm", "reshape_channel_axis", "criterion", "normalizer", "policy", "ratio", "granularity",
+    "rounding", "min_channels", "exclude",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("model")
+@click.option("-o", "--output", "out", required=True, metavar="OUT", help="Where to write the slim model.")  # fmt: skip
+@options.selection_options
+@options.score_options
+@options.trace_options
+@click.option("--plan", metavar="FILE", help="Replay a plan: nothing is scored or selected.")
+@click.option("--plan-out", metavar="FILE", help="Write the plan: what is kept in every layer.")
+@options.data_options
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written.")  # fmt: skip
+@options.json_option
+@options.quiet_option
+@click.pass_context
+def command(context: click.Context, /, model: str, out: str, **flags: Any) -> None:
+    """Remove channels from MODEL and write the slim model to OUT.
+
+    The slim model computes the original with the removed entries absent. It is compared with the
+    original in which those are masked to zero, and written only if both agree to rounding. MODEL
+    itself is never changed.
+    """
+    plan, plan_out = flags.pop("plan"), flags.pop("plan_out")
+    as_json, quiet = flags.pop("as_json"), flags.pop("quiet")
+    ignored = options.given(context, DECIDED_BY_PLAN) if plan else []
+    if ignored:
+        raise UsageError(f"{ignored[0]} has no effect with --plan", "The plan says what is kept.")
+    with stages(quiet) as stage:
+        result = _run(model, [out, plan_out], plan, {**flags, "progress": stage})
+        document = _document(result, out, plan_out)
+        wrong = result.report is not None and not result.report
+        if not wrong:
+            stage("write")
+            _write(result, out, plan_out)
+    if as_json:
+        output.print_json("prune", {**document, "written": not wrong})
+    if wrong:
+        raise SurgeryError(
+            f"the slim model is wrong: {output.verdict(result.report)}",
+            "Nothing was written. This is a bug in onnxprune; please report it with the model.",
+        )
+    if result.report is not None and result.report.problem:
+        note(f"not verified: {result.report.problem}; give inputs with --data", quiet)
+    if not (as_json or quiet):
+        _show(document, result, model)
+
+
+def _run(path: str, targets: list[str | None], plan: str | None, flags: Mapping[str, Any]) -> Result:  # fmt: skip
+    """Check where the results go, then prune."""
+    from .. import Plan, load, prune
+
+    written = [target for target in targets if target]
+    if len({Path(target).resolve() for target in written}) < len(written):
+        raise UsageError(f"'{written[0]}' is given for two outputs")
+    flags["progress"]("load")
+    for target in written:
+        output.check_target(target, [Path(path)])
+    model = load(path)
+    read = output.input_files(model, plan, flags["data"])
+    for target in [*written, *([f"{written[0]}.data"] if model.external else [])]:
+        output.check_target(target, read)
+    replayed = Plan.load(plan) if plan else None
+    return prune(model, plan=replayed, **flags)
+
+
+def _write(result: Result, out: str, plan_out: str | None) -> None:
+    """Write the plan, then the model; a model that lost nothing is copied byte for byte."""
+    from ..model import write_atomically
+
+    if plan_out:
+        result.plan.save(plan_out)
+    original: Model = result.trace.model
+    if _unchanged(result) and original.path and not original.external:
+        write_atomically(Path(out), original.path.read_bytes())
+    else:
+        result.model.save(out)
+
+
+def _unchanged(result: Result) -> bool:
+    return not len(result.plan.removed(result.trace))
+
+
+def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
+    """All that is reported, as JSON types."""
+    report = result.report
+    return {
+        "model": {"path": str(result.trace.model.path), **result.plan.model},
+        "output": out,
+        "plan": plan_out,
+        "options": dict(result.plan.options),
+        "groups": [
+            {
+                "name": g.name,
+                "channels": g.channels,
+                "kept": len(g.keep),
+                "status": g.status,
+                "reason": g.reason,
+            }
+            for g in result.plan.groups
+        ],
+        "obstacles": list(result.trace.walk.facts.blocked.values()),
+        "cost": {"before": result.before.to_dict(), "after": result.after.to_dict()},
+        "verification": report.to_dict() if report is not None else None,
+    }
+
+
+def _show(document: Mapping[str, Any], result: Result, path: str) -> None:
+    """Print the final table."""
+    groups = document["groups"]
+    more = "--json lists all"
+    pruned = [g for g in groups if g["status"] == "pruned"]
+    if pruned:
+        counts = [(g["name"], f"{g['channels']} -> {g['kept']}") for g in pruned]
+        output.print_table(["pruned", ">channels"], counts, limit=output.LIMIT, rest=more)
+    for status in ("kept", "blocked"):
+        rows = output.by_reason(g for g in groups if g["status"] == status)
+        if rows:
+            titles = [status, ">channels", "why"]
+            output.print_table(titles, rows, limit=output.LIMIT, rest=more)
+    stuck = output.obstacles(result.trace)
+    if stuck:
+        click.echo(f"operators that could not be followed: {stuck}\n")
+    output.print_costs(result.before, result.after, result.trace)
+    click.echo(output.verdict(result.report))
+    if _unchanged(result):
+        click.echo(f"nothing was removed: '{document['output']}' is a copy of '{path}'")
+    else:
+        click.echo(f"wrote '{document['output']}'")
