@@ -11,7 +11,9 @@ The stages are functions between immutable values, and each is public:
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 # In a source checkout ``passes/`` is our sibling; in an installed wheel it is our child.
@@ -62,6 +64,17 @@ _HOMES = {
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = sorted([*_MODULE_OF, "__version__"])
+
+
+class _Package(ModuleType):
+    """Keeps ``onnxprune.verify`` the function when the module of that name is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -109,9 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments : sequence of str, optional
         Those of the process by default.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name may not fit the terminal's encoding
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     try:
         return int(cli.main(arguments, prog_name="onnxprune", standalone_mode=False) or 0)
     except OnnxPruneError as error:
@@ -131,6 +129,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(_file_problem(error), "")
     except Exception as error:  # a mistake of ours: say so, but show no traceback
         return _internal(error)
+
+
+def _prepare_streams() -> None:
+    """A name may not fit the terminal's encoding, and a stream may be closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str, hint: str, code: int = 2) -> int:

@@ -81,6 +81,4 @@ def _show(traced: Trace, document: dict[str, Any]) -> None:
         output.print_table(["group", ">channels", ">layers", ">parameters", ">MACs"], rows)
     if document["blocked"]:
         output.print_table(["blocked", ">channels", "why"], output.by_reason(document["blocked"]))
-    stuck = output.obstacles(traced)
-    if stuck:
-        click.echo(f"operators that could not be followed: {stuck}")
+    output.print_obstacles(traced)

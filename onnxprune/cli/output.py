@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,9 +123,21 @@ def describe_group(group: Group) -> dict[str, Any]:
     }
 
 
-def obstacles(traced: Trace) -> str:
-    """Operators that stood in the way, in one line; empty if there were none."""
-    return ", ".join(f"{kind} {count}" for kind, count in sorted(traced.obstacles().items()))
+def print_obstacles(traced: Trace) -> None:
+    """Print which operators stood in the way: those without a rule, and those in their wake."""
+    from ..rules import find
+
+    nodes = [traced.graph.nodes[index] for index in traced.walk.facts.blocked]
+    missing = Counter(node.kind for node in nodes if find(node) is None)
+    stuck = Counter(node.kind for node in nodes if find(node) is not None)
+    for title, counts in (
+        ("operators without a rule", missing),
+        ("operators that met an unknown shape or value", stuck),
+    ):
+        if counts:
+            click.echo(f"{title}: {', '.join(f'{k} {n}' for k, n in sorted(counts.items()))}")
+    if nodes:
+        click.echo()
 
 
 def by_reason(groups: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,10 +18,20 @@ STAGES = ("load", "trace", "score", "select", "rewrite", "verify", "write")
 
 @contextmanager
 def stages(quiet: bool = False) -> Iterator[Callable[[str], None]]:
-    """A function to call with the name of each stage; a bar on a terminal, nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda stage: None
-        return
+    """A function to call with the name of each stage; a bar on a terminal, nothing elsewhere.
+
+    What libraries print meanwhile, natively or not, is kept out of the results.
+    """
+    with _off_stdout(quiet):
+        if quiet or not sys.stderr.isatty():
+            yield lambda stage: None
+        else:
+            with _bar() as report:
+                yield report
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -36,6 +47,25 @@ def stages(quiet: bool = False) -> Iterator[Callable[[str], None]]:
         timer.cancel()
         timer.join()
         bar.stop()
+
+
+@contextmanager
+def _off_stdout(quiet: bool) -> Iterator[None]:
+    """Send file descriptor 1 to stderr, or nowhere: onnx and onnxruntime print from C++."""
+    sys.stdout.flush()
+    try:
+        saved = os.dup(1)
+        elsewhere = os.open(os.devnull, os.O_WRONLY) if quiet else os.dup(2)
+    except OSError:  # a closed stream: nothing to protect
+        yield
+        return
+    os.dup2(elsewhere, 1)
+    os.close(elsewhere)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def note(message: str, quiet: bool = False) -> None:

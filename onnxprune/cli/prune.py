@@ -62,7 +62,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
             "Nothing was written. This is a bug in onnxprune; please report it with the model.",
         )
     if result.report is not None and result.report.problem:
-        note(f"not verified: {result.report.problem}; give inputs with --data", quiet)
+        note("the result is not verified; give inputs with --data", quiet)
     if not (as_json or quiet):
         _show(document, result, model)
 
@@ -139,9 +139,7 @@ def _show(document: Mapping[str, Any], result: Result, path: str) -> None:
         if rows:
             titles = [status, ">channels", "why"]
             output.print_table(titles, rows, limit=output.LIMIT, rest=more)
-    stuck = output.obstacles(result.trace)
-    if stuck:
-        click.echo(f"operators that could not be followed: {stuck}\n")
+    output.print_obstacles(result.trace)
     output.print_costs(result.before, result.after, result.trace)
     click.echo(output.verdict(result.report))
     if _unchanged(result):

@@ -1,0 +1,587 @@
+"""The command line: what is printed, written and returned."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import onnxprune
+from onnxprune import runtime
+from onnxprune.cli import HELPERS, main, progress, verbs
+
+ROOT = Path(__file__).parent.parent
+DIGITS = ROOT / "models" / "digits.onnx"
+IMAGES = ROOT / "models" / "digits_test.npz"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process; native output is captured, too."""
+
+    def call(*arguments: object) -> Outcome:
+        code = main([str(argument) for argument in arguments])
+        return Outcome(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def prune(run: Run, tmp_path: Path) -> Run:
+    """Prune the digits network on the CPU."""
+
+    def call(*flags: object, out: str = "slim.onnx") -> Outcome:
+        return run("prune", DIGITS, "-o", tmp_path / out, "--provider", "cpu", *flags)
+
+    return call
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def unprunable() -> bytes:
+    """A model of which nothing can go, in bytes that protobuf itself would order differently."""
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["y"], "head")],
+        "unprunable",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+        [numpy_helper.from_array(np.ones((4, 3), np.float32), "w")],
+    )
+    body = onnx.ModelProto(graph=graph)
+    rest = onnx.ModelProto(ir_version=8, opset_import=[helper.make_opsetid("", 17)])
+    return body.SerializeToString() + rest.SerializeToString()
+
+
+# Help ---------------------------------------------------------------------------------------
+
+
+def test_every_module_is_a_verb_with_help_or_a_helper(run: Run) -> None:
+    modules = {p.stem for p in (ROOT / "onnxprune" / "cli").glob("*.py")} - {"__init__"}
+    assert set(verbs()) == modules - HELPERS
+    assert all(line.endswith(".") for line in verbs().values())
+    for verb in verbs():
+        outcome = run(verb, "--help")
+        assert outcome.code == 0
+        assert outcome.out.startswith(f"Usage: onnxprune {verb} ")
+        assert "--json" in outcome.out
+
+
+def test_help_lists_the_verbs_in_the_order_of_use(run: Run) -> None:
+    outcome = run("--help")
+    listed = [line.split()[0] for line in outcome.out.partition("Commands:\n")[2].splitlines() if line[2:3].strip()]  # fmt: skip
+    assert outcome.code == 0
+    assert listed == list(verbs())
+    assert listed[0] == "prune"
+
+
+def test_no_command_is_bad_usage(run: Run) -> None:
+    outcome = run()
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "Usage: onnxprune" in outcome.err
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").out == f"onnxprune, version {onnxprune.__version__}\n"
+
+
+def test_help_names_the_registered_passes(run: Run) -> None:
+    text = " ".join(run("prune", "--help").out.split())
+    assert "One of: average, sum" in text
+
+
+# prune --------------------------------------------------------------------------------------
+
+
+def test_prune_prints_the_table_and_writes_a_model_that_runs(prune: Run, tmp_path: Path) -> None:
+    outcome = prune()
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert lines[:2] == [
+        "pruned                       channels",
+        "/stem/conv/Conv              32 -> 16",
+    ]
+    assert "/head/Gemm        10  graph output 'logits'" in lines
+    assert "parameters           136,302     35,390  26.0%" in lines
+    assert lines[-2].startswith("cpu: surgery exact (")
+    assert lines[-1] == f"wrote '{tmp_path}/slim.onnx'"
+    assert not any(line.endswith(" ") for line in lines)
+    assert max(map(len, lines[:-1])) <= 82
+    session = ort.InferenceSession(tmp_path / "slim.onnx", providers=["CPUExecutionProvider"])
+    image = np.load(IMAGES)["image"]
+    assert session.run(None, {"image": image})[0].shape == (len(image), 10)
+    size = (tmp_path / "slim.onnx").stat().st_size
+    assert f"{size:,}" in next(line for line in lines if line.startswith("file size"))
+
+
+def test_same_command_same_bytes(prune: Run, tmp_path: Path) -> None:
+    prune("--criterion", "random", "--seed", 3, out="a.onnx")
+    prune("--criterion", "random", "--seed", 3, out="b.onnx")
+    prune("--criterion", "random", "--seed", 4, out="c.onnx")
+    assert digest(tmp_path / "a.onnx") == digest(tmp_path / "b.onnx") != digest(tmp_path / "c.onnx")
+
+
+def test_plan_replay_gives_the_same_bytes(prune: Run, tmp_path: Path) -> None:
+    plan, again = tmp_path / "plan.json", tmp_path / "again.json"
+    prune("--plan-out", plan, "--ratio", 0.3, "--norm", "pin", out="a.onnx")
+    outcome = prune("--plan", plan, "--plan-out", again, out="b.onnx")
+    assert outcome.code == 0
+    assert digest(tmp_path / "a.onnx") == digest(tmp_path / "b.onnx")
+    assert plan.read_bytes() == again.read_bytes()
+    assert json.loads(plan.read_text())["options"]["ratio"] == 0.3
+
+
+def test_json_document(prune: Run, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    outcome = prune("--json", "--plan-out", plan, "--data", IMAGES)
+    document = outcome.document
+    assert (outcome.code, outcome.err) == (0, "")
+    assert list(document) == [
+        "command", "version", "model", "output", "plan", "options", "groups", "obstacles", "cost",
+        "verification", "written",
+    ]  # fmt: skip
+    assert document["model"] == {
+        "path": str(DIGITS), "sha256": digest(DIGITS), "nodes": 40, "opset": 17,
+    }  # fmt: skip
+    assert document["output"] == str(tmp_path / "slim.onnx")
+    assert document["plan"] == str(plan)
+    assert document["groups"][0] == {
+        "name": "/stem/conv/Conv", "channels": 32, "kept": 16, "status": "pruned", "reason": "",
+    }  # fmt: skip
+    assert document["groups"][-1]["status"] == "blocked"
+    assert document["groups"][-1]["reason"] == "graph output 'logits'"
+    assert set(document["cost"]["after"]) == {"parameters", "macs", "bytes"}
+    assert document["verification"]["exact"] is True
+    assert document["verification"]["provider"] == "cpu"
+    assert document["obstacles"] == []
+    assert document["written"] is True
+    assert document["options"] == json.loads(plan.read_text())["options"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        (["--ratio", 0.25], 24),
+        (["--ratio", 0.3, "--granularity", 1], 22),
+        (["--ratio", 0.3, "--granularity", 1, "--rounding", "up"], 23),
+        (["--ratio", 0.9, "--granularity", 1, "--min-channels", 9], 9),
+        (["--exclude", "stem/conv"], 32),
+        (["--exclude", "*first*", "--exclude", "stem.conv.weight"], 32),
+        (["--ratio", 0], 32),
+    ],
+)
+def test_selection_flags(prune: Run, flags: list[object], kept: int) -> None:
+    document = prune("--json", "--no-verify", *flags).document
+    assert document["groups"][0]["kept"] == kept
+    assert document["verification"] is None
+
+
+def test_kept_groups_say_why(prune: Run) -> None:
+    text = prune("--exclude", "stem/conv").out
+    assert (
+        "kept             channels  why\n/stem/conv/Conv        32  excluded by 'stem/conv'\n"
+        in text
+    )
+
+
+def test_scoring_flags_reach_the_plan(prune: Run) -> None:
+    flags = ("--criterion", "l1", "--normalizer", "none", "--policy", "sum", "--norm", "pin")
+    options = prune("--json", "--no-verify", "--reshape-channel-axis", -1, *flags).document[
+        "options"
+    ]
+    wanted = {
+        "criterion": "l1", "normalizer": "none", "policy": "sum", "norm": "pin",
+        "reshape_channel_axis": -1,
+    }  # fmt: skip
+    assert wanted.items() <= options.items()
+
+
+def test_long_tables_are_cut_and_say_so(prune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxprune.cli.output.LIMIT", 5)
+    assert "... and 2 more; --json lists all\n" in prune("--no-verify").out
+
+
+def test_quiet_prints_nothing(prune: Run, tmp_path: Path) -> None:
+    outcome = prune("--quiet")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    assert (tmp_path / "slim.onnx").is_file()
+
+
+def test_without_verification_nothing_is_run(prune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.InferenceSession", None)
+    outcome = prune("--no-verify")
+    assert outcome.code == 0
+    assert "not verified (--no-verify)\n" in outcome.out
+
+
+def test_a_model_of_which_nothing_can_go_is_copied(run: Run, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    source.write_bytes(unprunable())
+    outcome = run("prune", source, "-o", target, "--provider", "cpu")
+    assert outcome.code == 0
+    assert target.read_bytes() == source.read_bytes()
+    assert "head            3  graph output 'y'\n" in outcome.out
+    assert outcome.out.endswith(f"nothing was removed: '{target}' is a copy of '{source}'\n")
+
+
+def test_ratio_zero_copies(prune: Run, tmp_path: Path) -> None:
+    assert prune("--ratio", 0).code == 0
+    assert digest(tmp_path / "slim.onnx") == digest(DIGITS)
+
+
+def test_an_existing_output_is_replaced(prune: Run, tmp_path: Path) -> None:
+    (tmp_path / "slim.onnx").write_text("old")
+    assert prune().code == 0
+    assert onnx.load(tmp_path / "slim.onnx").graph.node
+
+
+def test_synthetic_inputs_that_do_not_fit_are_reported(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "in.onnx"
+    source.write_bytes(picky())
+    outcome = run("prune", source, "-o", tmp_path / "out.onnx", "--provider", "cpu")
+    assert outcome.code == 0
+    assert outcome.err == "the result is not verified; give inputs with --data\n"
+    assert "not verified: the original does not run on these inputs: " in outcome.out
+
+
+def picky() -> bytes:
+    """A model whose made-up inputs, a shape of ones among them, do not fit together."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["x", "shape"], ["r"], "reshape"),
+            helper.make_node("MatMul", ["r", "w"], ["y"], "head"),
+        ],
+        "picky",
+        [value("x", TensorProto.FLOAT, ["n", 4]), value("shape", TensorProto.INT64, [2])],
+        [value("y", TensorProto.FLOAT, [None, None])],
+        [numpy_helper.from_array(np.ones((4, 3), np.float32), "w")],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+# Safety of files ----------------------------------------------------------------------------
+
+
+def wrong_surgery(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("onnxprune.verify")
+    check = module.check_surgery
+
+    def wrong(*arguments: Any) -> Any:
+        return tuple(replace(d, relative=0.25) for d in check(*arguments))
+
+    monkeypatch.setattr(module, "check_surgery", wrong)
+
+
+def test_wrong_surgery_writes_nothing(prune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    wrong_surgery(monkeypatch)
+    (tmp_path / "slim.onnx").write_text("old")
+    outcome = prune("--plan-out", tmp_path / "plan.json")
+    assert (outcome.code, outcome.out) == (1, "")
+    message, hint = outcome.err.splitlines()
+    assert message.startswith("error: the slim model is wrong: cpu: surgery WRONG (2.5e-01, accepted 1e-05); ")  # fmt: skip
+    assert hint == "hint: Nothing was written. This is a bug in onnxprune; please report it with the model."  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir()] == ["slim.onnx"]
+    assert (tmp_path / "slim.onnx").read_text() == "old"
+
+
+def test_wrong_surgery_in_json(prune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong_surgery(monkeypatch)
+    outcome = prune("--json")
+    assert outcome.code == 1
+    assert outcome.document["written"] is False
+    assert outcome.document["verification"]["exact"] is False
+
+
+def test_a_failed_write_leaves_the_target(prune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    (tmp_path / "slim.onnx").write_text("old")
+    outcome = prune()
+    assert (outcome.code, outcome.err) == (2, "error: no space left on the device\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["slim.onnx"]
+    assert (tmp_path / "slim.onnx").read_text() == "old"
+
+
+@pytest.mark.parametrize("alias", ["same", "dotted", "symlink", "hardlink"])
+@pytest.mark.parametrize("flag", ["-o", "--plan-out"])
+def test_the_input_is_never_overwritten(run: Run, tmp_path: Path, alias: str, flag: str) -> None:
+    source = tmp_path / "model.onnx"
+    source.write_bytes(DIGITS.read_bytes())
+    target = tmp_path / "link.onnx"
+    if alias == "symlink":
+        target.symlink_to(source)
+    elif alias == "hardlink":
+        target.hardlink_to(source)
+    else:
+        target = source if alias == "same" else tmp_path / ".." / tmp_path.name / "model.onnx"
+    rest = [] if flag == "-o" else ["-o", tmp_path / "out.onnx"]
+    outcome = run("prune", source, flag, target, *rest)
+    assert outcome.code == 2
+    assert outcome.err == (
+        f"error: refusing to overwrite the input '{source}'\n"
+        "hint: Choose another name for the output.\n"
+    )
+    assert source.read_bytes() == DIGITS.read_bytes()
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "weights"])
+def test_external_data_of_the_input_is_not_overwritten(run: Run, tmp_path: Path, name: str) -> None:
+    """The data file of an output ``weights.onnx`` would be ``weights.onnx.data``."""
+    source, data = (
+        tmp_path / "model.onnx",
+        tmp_path / (name if "." in name else "weights.onnx.data"),
+    )
+    onnx.save(onnx.load(DIGITS), source, save_as_external_data=True, location=data.name, size_threshold=0)  # fmt: skip
+    before = digest(data)
+    target = tmp_path / (name if "." in name else "weights.onnx")
+    outcome = run("prune", source, "-o", target)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: refusing to overwrite the input '{data}'\n")
+    assert digest(data) == before
+
+
+def test_external_data_is_written_beside_the_output(run: Run, tmp_path: Path) -> None:
+    source, target = tmp_path / "model.onnx", tmp_path / "slim.onnx"
+    onnx.save(onnx.load(DIGITS), source, save_as_external_data=True, location="model.bin")
+    assert run("prune", source, "-o", target, "--provider", "cpu").code == 0
+    assert (tmp_path / "slim.onnx.data").is_file()
+    ort.InferenceSession(target, providers=["CPUExecutionProvider"])
+
+
+def test_results_do_not_share_a_file(prune: Run, tmp_path: Path) -> None:
+    outcome = prune("--plan-out", tmp_path / "slim.onnx")
+    assert outcome.code == 2
+    assert outcome.err == f"error: '{tmp_path}/slim.onnx' is given for two outputs\n"
+
+
+# The other verbs ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(prune: Run, tmp_path: Path) -> tuple[Path, Path]:
+    """A slim model and its plan."""
+    prune("--plan-out", tmp_path / "plan.json")
+    return tmp_path / "slim.onnx", tmp_path / "plan.json"
+
+
+def test_verify_with_a_plan(run: Run, pair: tuple[Path, Path]) -> None:
+    slim, plan = pair
+    outcome = run("verify", DIGITS, slim, "--plan", plan, "--data", IMAGES, "--provider", "cpu")
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["output", "surgery", "accepted", "cosine", "rel.", "L2", "max-abs"]
+    assert lines[1].split()[0] == "logits"
+    assert lines[1].split()[2] == "1e-05"
+
+
+def test_verify_without_a_plan(run: Run, pair: tuple[Path, Path]) -> None:
+    outcome = run("verify", DIGITS, pair[0], "--json", "--provider", "cpu")
+    assert outcome.code == 0
+    assert outcome.err == "surgery not checked: it takes the plan (--plan FILE)\n"
+    document = outcome.document
+    assert list(document) == [
+        "command", "version", "dense", "slim", "surgery", "change", "exact", "passed", "provider",
+        "problem",
+    ]  # fmt: skip
+    assert (document["surgery"], document["exact"], document["passed"]) == ([], None, True)
+    assert list(document["change"][0]) == ["output", "cosine", "relative", "max_abs", "tolerance"]
+
+
+def test_verify_finds_a_scaled_weight(run: Run, pair: tuple[Path, Path]) -> None:
+    slim, plan = pair
+    damaged = onnx.load(slim)
+    weight = next(t for t in damaged.graph.initializer if t.name == "stem.conv.weight")
+    array = numpy_helper.to_array(weight).copy()
+    array[0] *= 1.01
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    onnx.save(damaged, slim)
+    outcome = run("verify", DIGITS, slim, "--plan", plan, "--provider", "cpu")
+    assert outcome.code == 1
+    assert "cpu: surgery WRONG (" in outcome.out
+    assert outcome.err.startswith("error: the slim model is wrong: cpu: surgery WRONG (")
+    quiet = run("verify", DIGITS, slim, "--plan", plan, "--provider", "cpu", "--quiet")
+    assert (quiet.code, quiet.out) == (1, "")
+
+
+def test_inspect(run: Run) -> None:
+    lines = run("inspect", DIGITS).out.splitlines()
+    assert lines == [
+        "416 channels in 7 groups can go",
+        "of 136,302 parameters, 6,039,424 MACs (batch=2), 554,856 bytes",
+        "",
+        "group                       channels  layers  parameters   MACs",
+        "/stem/conv/Conv                   32       2       28.9%  50.5%",
+        "/stage1/first/conv/Conv           32       1       13.6%  39.1%",
+        "/stage2/first/conv/Conv           64       1       40.8%  29.3%",
+        "/stage2/second/conv/Conv          64       3       69.7%  49.9%",
+        "/inverted/expand/conv/Conv       128       2       13.6%   9.3%",
+        "/branches/point/Conv              32       1        1.8%   1.1%",
+        "/branches/window/Conv             64       1       27.7%  19.6%",
+        "",
+        "blocked     channels  why",
+        "/head/Gemm        10  graph output 'logits'",
+        "",
+    ]
+
+
+def test_inspect_json(run: Run) -> None:
+    document = run("inspect", DIGITS, "--json", "--norm", "pin").document
+    assert list(document) == [
+        "command", "version", "model", "options", "cost", "channels", "groups", "blocked",
+        "obstacles",
+    ]  # fmt: skip
+    assert document["options"] == {"norm": "pin", "reshape_channel_axis": None}
+    group = document["groups"][5]
+    assert group["name"] == "/branches/point/Conv"
+    assert group["layers"] == ["/branches/point/Conv"]
+    assert group["members"][0] == {"tensor": "branches.point.weight", "axis": 0}
+    # 32 filters of 64 x 1 x 1, four BatchNormalization vectors, 32 columns of the 10 x 96 head.
+    assert group["parameters"] == 32 * 64 + 4 * 32 + 32 * 10
+    # At batch 2: the 1x1 convolution on 4x4 positions, and the head.
+    assert group["macs"] == 2 * (32 * 64 * 16 + 32 * 10)
+
+
+def test_obstacles_are_named(run: Run, tmp_path: Path) -> None:
+    """The checker prints a warning about such operators to stdout, natively: not into the JSON."""
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("ImageScaler", ["x"], ["s"], "scale", scale=1.0, bias=[0.0, 0.0, 0.0]),
+        helper.make_node("Relu", ["s"], ["y"], "relu"),
+    ]
+    inputs = [value("x", TensorProto.FLOAT, [1, 3, 4, 4])]
+    graph = helper.make_graph(nodes, "old", inputs, [value("y", TensorProto.FLOAT, [1, 3, 4, 4])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=4)
+    source = tmp_path / "old.onnx"
+    source.write_bytes(model.SerializeToString())
+    outcome = run("inspect", source)
+    assert outcome.code == 0
+    assert "operators without a rule: ImageScaler 1\n" in outcome.out
+    assert run("inspect", source, "--json").document["obstacles"][0] == (
+        "ImageScaler 'scale': there is no rule for this operator"
+    )
+
+
+def test_ops(run: Run) -> None:
+    assert "Conv" in run("ops").out
+    rules = {row["operator"]: row for row in run("ops", "--json").document["rules"]}
+    assert rules["Conv"]["status"] == "carried"
+    assert rules["Conv"]["rule"].startswith("One kernel makes one output channel")
+
+
+def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing CUDA library is called by its name."""
+
+    def preload() -> None:
+        print("Failed to load libcublasLt.so.99: libcublasLt.so.99: cannot open shared object")
+
+    runtime.cuda_problem.cache_clear()
+    monkeypatch.setattr(ort, "preload_dlls", preload)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(runtime, "_runs_on_cuda", lambda: False)
+    outcome = run("doctor")
+    document = run("doctor", "--json").document
+    runtime.cuda_problem.cache_clear()
+    assert "CUDA               does not run: missing libraries: libcublasLt.so.99\n" in outcome.out
+    assert outcome.out.endswith("pip install 'onnxprune[cuda]' installs the CUDA libraries.\n")
+    assert list(document) == ["command", "version", "versions", "providers", "cuda"]
+    assert document["cuda"] == {"runs": False, "problem": "missing libraries: libcublasLt.so.99"}
+    assert document["versions"]["numpy"] == np.__version__
+
+
+# The process --------------------------------------------------------------------------------
+
+
+def test_module_and_exit_code() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "onnxprune", "inspect", "nowhere.onnx"], cwd=ROOT,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "error: cannot read 'nowhere.onnx': no such file or directory\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of a POSIX shell")
+def test_a_closed_pipe_and_an_interrupt_end_quietly() -> None:
+    command = [sys.executable, "-m", "onnxprune", "ops"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    piped = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (piped.returncode, piped.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "\nerror: interrupted\n"),
+        (MemoryError(), 2, "error: out of memory\nhint: The model or the data is too large for this machine.\n"),
+        (PermissionError(13, "Permission denied", "x.onnx"), 2, "error: permission denied: 'x.onnx'\n"),
+        (ImportError("No module named 'onnx'"), 2, "error: a package cannot be imported: No module named 'onnx'\nhint: Install onnxprune again with pip.\n"),
+    ],
+)  # fmt: skip
+def test_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, message: str) -> None:  # fmt: skip
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("onnxprune.model.load", fail)
+    monkeypatch.setattr("onnxprune.load", fail)
+    outcome = run("inspect", DIGITS)
+    assert (outcome.code, outcome.out, outcome.err) == (code, "", message)
+
+
+def test_an_internal_error_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("lost\nthings")
+
+    monkeypatch.setattr("onnxprune.load", fail)
+    outcome = run("inspect", DIGITS)
+    message, hint = outcome.err.splitlines()
+    assert outcome.code == 2
+    assert message.startswith("error: internal error in test_cli.py, line ")
+    assert message.endswith(r": KeyError: 'lost\nthings'")
+    assert hint == "hint: This is a bug in onnxprune; please report it together with the model."
+
+
+def test_the_bar_appears_on_a_terminal_only(prune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    assert prune().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = prune()
+    assert "━" in shown.err
+    assert "\x1b" not in shown.out
+    assert prune("--quiet").err == ""
