@@ -27,10 +27,10 @@ def load_data(source: str | os.PathLike[str] | Arrays) -> Mapping[str, np.ndarra
     if isinstance(source, Mapping):
         return source
     try:
-        data = np.load(Path(source), allow_pickle=False)
-        if isinstance(data, np.ndarray):
-            raise ValueError("it holds a single array")
-        with data:
+        with Path(source).open("rb") as file:
+            data = np.load(file, allow_pickle=False)
+            if isinstance(data, np.ndarray):
+                raise ValueError("it holds a single array")
             return {name: data[name] for name in data.files}
     except OSError as error:
         detail = (error.strerror or str(error)).lower()

@@ -318,4 +318,4 @@ def matches(name: str, pattern: str) -> bool:
     """
     if fnmatchcase(name, pattern):
         return True
-    return re.search(rf"(^|[/.]){re.escape(pattern)}($|[/.])", name) is not None
+    return bool(pattern) and re.search(rf"(^|[/.]){re.escape(pattern)}($|[/.])", name) is not None

@@ -1,0 +1,413 @@
+"""The exact text of every error that a user can cause. The text is the interface."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import onnxprune
+from onnxprune.cli import main
+
+ROOT = Path(__file__).parent.parent
+DIGITS = ROOT / "models" / "digits.onnx"
+MODELS = Path(os.environ.get("ONNXPRUNE_MODELS", ROOT.parent / "shared" / "models"))
+
+Fails = Callable[..., str]
+
+
+@pytest.fixture
+def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Fails:  # fmt: skip
+    """Run a command that must fail in an empty folder; its text without the leading ``error:``."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object, code: int = 2) -> str:
+        before = sorted(p.name for p in tmp_path.iterdir())
+        found = main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        assert (found, out) == (code, "")
+        assert err.startswith("error: ")
+        assert err.count("\n") <= 2, "one sentence and a hint"
+        assert "Traceback" not in err
+        assert sorted(p.name for p in tmp_path.iterdir()) == before, "nothing is written"
+        return err.removeprefix("error: ").rstrip("\n")
+
+    return call
+
+
+def small(opset: int = 17, **changes: Any) -> onnx.ModelProto:
+    """A convolution and a Relu."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
+            helper.make_node(changes.get("op", "Relu"), ["c"], ["y"], "last", domain=changes.get("domain", "")),
+        ],
+        "small",
+        [value("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [value("y", TensorProto.FLOAT, ["n", 16, 8, 8])],
+        [numpy_helper.from_array(np.ones((16, 3, 3, 3), np.float32), "w")],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", opset)]
+    if changes.get("domain"):
+        opsets.append(helper.make_opsetid(changes["domain"], 1))
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+# Models that cannot be loaded ---------------------------------------------------------------
+
+
+def test_no_such_file(fails: Fails) -> None:
+    text = fails("prune", "nowhere.onnx", "-o", "out.onnx")
+    assert text == "cannot read 'nowhere.onnx': no such file or directory"
+
+
+def test_a_folder(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    assert fails("inspect", "folder") == "cannot read 'folder': is a directory"
+
+
+@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")  # fmt: skip
+def test_an_unreadable_file(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch(mode=0o000)
+    assert fails("inspect", "model.onnx") == "cannot read 'model.onnx': permission denied"
+
+
+def test_not_onnx(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("These are notes, not a model.")
+    assert fails("inspect", "notes.txt") == "'notes.txt' is not an ONNX model, or is cut short"
+
+
+def test_an_empty_file(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "empty.onnx").touch()
+    assert fails("inspect", "empty.onnx") == "not an ONNX model: it has no graph"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_cut_short(fails: Fails, tmp_path: Path, share: float) -> None:
+    data = DIGITS.read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(data[: int(len(data) * share)])
+    assert fails("inspect", "cut.onnx") == "'cut.onnx' is not an ONNX model, or is cut short"
+
+
+def test_every_cut_of_a_small_model_is_an_error(tmp_path: Path) -> None:
+    """Wherever a file ends early, the loader says so or finds something missing."""
+    data = small().SerializeToString()
+    for end in range(len(data)):
+        with pytest.raises(onnxprune.ModelError):
+            onnxprune.load(data[:end])
+
+
+def test_an_old_opset(fails: Fails, tmp_path: Path) -> None:
+    onnx.save(small(opset=6), tmp_path / "old.onnx")
+    assert fails("inspect", "old.onnx") == (
+        "opset 6 is older than 7, the oldest that is supported\n"
+        "hint: Convert it first with onnx.version_converter.convert_version."
+    )
+
+
+def test_the_checker_refuses(fails: Fails, tmp_path: Path) -> None:
+    onnx.save(small(op="Relux"), tmp_path / "bad.onnx")
+    assert fails("inspect", "bad.onnx") == (
+        "the ONNX checker refuses the model: No Op registered for Relux with domain_version of 17"
+    )
+
+
+def external(folder: Path) -> Path:
+    path = folder / "model.onnx"
+    onnx.save(small(), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    return path
+
+
+def test_missing_external_data(fails: Fails, tmp_path: Path) -> None:
+    external(tmp_path)
+    (tmp_path / "w.bin").unlink()
+    assert fails("prune", "model.onnx", "-o", "out.onnx") == (
+        "tensor 'w': external data 'w.bin' not found beside the model\n"
+        f"hint: Put it into {tmp_path}."
+    )
+
+
+def test_external_data_cut_short(fails: Fails, tmp_path: Path) -> None:
+    external(tmp_path)
+    (tmp_path / "w.bin").write_bytes(b"\0" * 100)
+    assert fails("prune", "model.onnx", "-o", "out.onnx") == "tensor 'w': external data 'w.bin' is cut short"  # fmt: skip
+
+
+def test_external_data_outside_the_folder(fails: Fails, tmp_path: Path) -> None:
+    external(tmp_path)
+    model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = "../w.bin"
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    text = fails("prune", "model.onnx", "-o", "out.onnx")
+    assert text.startswith("tensor 'w': external data '../w.bin' not found beside the model\n")
+
+
+def test_onnxruntime_cannot_load_the_original(fails: Fails, tmp_path: Path) -> None:
+    onnx.save(small(op="Own", domain="my.ops"), tmp_path / "own.onnx")
+    text = fails("prune", "own.onnx", "-o", "out.onnx", "--provider", "cpu")
+    assert text.startswith("onnxruntime cannot load the original: ")
+    assert "my.ops:Own(-1) is not a registered function/op" in text
+
+
+@pytest.mark.skipif(not (MODELS / "refused").is_dir(), reason=f"no models in {MODELS} (set ONNXPRUNE_MODELS)")  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("deeploy_resnet8", "the ONNX checker refuses the model: No Op registered for RequantShift with domain_version of 10"),
+        ("pcb_aoi", "opset 1 is older than 7, the oldest that is supported"),
+        ("superres_espcn", "onnxruntime cannot load the original: Fatal error: ai.onnx.contrib:SuperResolutionPreProcess(-1) is not a registered function/op"),
+    ],
+)  # fmt: skip
+def test_refused_models(fails: Fails, name: str, text: str) -> None:
+    source = MODELS / "refused" / f"{name}.onnx"
+    assert fails("prune", source, "-o", "out.onnx", "--provider", "cpu").splitlines()[0] == text
+
+
+# Outputs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("nowhere/out.onnx", "there is no folder 'nowhere'"),
+        ("folder", "it is a folder"),
+        ("file/out.onnx", "there is no folder 'file'"),
+        pytest.param(os.devnull, "it is no regular file", marks=pytest.mark.skipif(os.name == "nt", reason="POSIX devices")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("flag", ["-o", "--plan-out"])
+def test_outputs_that_cannot_be_written(fails: Fails, tmp_path: Path, flag: str, target: str, problem: str) -> None:  # fmt: skip
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    rest = [] if flag == "-o" else ["-o", "out.onnx"]
+    assert fails("prune", DIGITS, flag, target, *rest) == f"cannot write '{target}': {problem}"
+
+
+def test_a_folder_that_is_not_writable(fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    text = fails("prune", DIGITS, "-o", "out.onnx")
+    assert text == "cannot write 'out.onnx': the folder '.' is not writable"
+
+
+# Arguments ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["prun"], "unknown command 'prun'\nhint: Did you mean 'prune'?"),
+        (["prune"], "missing argument 'MODEL'\nhint: Try 'onnxprune prune --help'."),
+        (["prune", "a"], "missing option '-o' / '--output'\nhint: Try 'onnxprune prune --help'."),
+        (["prune", "a", "b", "-o", "c"], "got unexpected extra argument (b)\nhint: Try 'onnxprune prune --help'."),
+        (["--jsn"], "no such option '--jsn'\nhint: Try 'onnxprune --help'."),
+        (["prune", "--ratoi", "1"], "no such option '--ratoi'\nhint: Did you mean '--ratio'?"),
+        (["prune", "a", "-o", "b", "--ratio"], "option '--ratio' requires an argument\nhint: Try 'onnxprune --help'."),
+        (["prune", "a", "-o", "b", "--ratio", "half"], "invalid value for '--ratio': 'half' is not a valid float\nhint: Try 'onnxprune prune --help'."),
+        (["prune", "a", "-o", "b", "--granularity", "8.5"], "invalid value for '--granularity': '8.5' is not a valid integer\nhint: Try 'onnxprune prune --help'."),
+        (["prune", "a", "-o", "b", "--criterion", "l3"], "unknown value of --criterion 'l3'\nhint: Did you mean 'l2'?"),
+        (["prune", "a", "-o", "b", "--normalizer", "maxx"], "unknown value of --normalizer 'maxx'\nhint: Did you mean 'max'?"),
+        (["prune", "a", "-o", "b", "--policy", "averge"], "unknown value of --policy 'averge'\nhint: Did you mean 'average'?"),
+        (["prune", "a", "-o", "b", "--rounding", "upp"], "unknown value of --rounding 'upp'\nhint: Did you mean 'up'?"),
+        (["prune", "a", "-o", "b", "--norm", "prun"], "unknown value of --norm 'prun'\nhint: Did you mean 'prune'?"),
+        (["prune", "a", "-o", "b", "--provider", "gpu"], "unknown value of --provider 'gpu'\nhint: Did you mean 'cpu'?"),
+        (["prune", "a", "-o", "b", "--reshape-channel-axis", "7"], "unknown value of --reshape-channel-axis '7'\nhint: Known: -1, -2, 0, 1."),
+    ],
+)  # fmt: skip
+def test_arguments(fails: Fails, arguments: list[str], text: str) -> None:
+    assert fails(*arguments) == text
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--ratio", 1], "ratio: found 1, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed."),
+        (["--ratio", -0.5], "ratio: found -0.5, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed."),
+        (["--ratio", "nan"], "ratio: found nan, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed."),
+        (["--granularity", 0], "granularity: found 0, expected at least 1"),
+        (["--min-channels", 0], "min-channels: found 0, expected at least 1"),
+        (["--exclude", "/stem/conv/Cnv"], "unknown layer '/stem/conv/Cnv'\nhint: Did you mean '/stem/conv/Conv'?"),
+        (["--exclude", ""], "unknown layer ''\nhint: Known: /branches/point/Conv, /branches/window/Conv, /head/Gemm, /inverted/expand/conv/Conv, /stage1/first/conv/Conv, /stage2/first/conv/Conv, /stage2/second/conv/Conv, /stem/conv/Conv."),
+    ],
+)  # fmt: skip
+def test_values(fails: Fails, flags: list[object], text: str) -> None:
+    assert fails("prune", DIGITS, "-o", "out.onnx", *flags) == text
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    error = onnxprune.errors.unknown_name("thing", "?", (f"name{k:02}" for k in range(30)))
+    assert error.hint == f"Known: {', '.join(f'name{k:02}' for k in range(12))} and 18 more."
+
+
+def test_settings_of_the_api() -> None:
+    with pytest.raises(onnxprune.UsageError, match="unknown norm 'pinn'"):
+        onnxprune.trace(DIGITS, norm="pinn")
+    with pytest.raises(onnxprune.UsageError, match="unknown reshape-channel-axis '2'"):
+        onnxprune.trace(DIGITS, reshape_channel_axis=2)
+
+
+def test_cuda_that_does_not_run(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxprune.runtime.cuda_problem", lambda: "there is no GPU")
+    text = fails("prune", DIGITS, "-o", "out.onnx", "--provider", "cuda")
+    assert text == "cannot run on CUDA: there is no GPU\nhint: Run 'onnxprune doctor' for details."
+
+
+# Data ---------------------------------------------------------------------------------------
+
+NPZ = "hint: Expected an .npz file with one array per input."
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ({"picture": np.zeros((2, 1, 8, 8), np.float32)}, "the data has no input 'image': found 'picture', expected float32 [batch, 1, 8, 8]"),
+        ({}, "the data has no input 'image': found none, expected float32 [batch, 1, 8, 8]"),
+        ({"image": np.zeros((2, 1, 8, 8))}, "input 'image': found float64 [2, 1, 8, 8], expected float32 [batch, 1, 8, 8]"),
+        ({"image": np.zeros((2, 3, 8, 8), np.float32)}, "input 'image': found float32 [2, 3, 8, 8], expected float32 [batch, 1, 8, 8]"),
+        ({"image": np.zeros((1, 8, 8), np.float32)}, "input 'image': found float32 [1, 8, 8], expected float32 [batch, 1, 8, 8]"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", ["prune", "verify"])
+def test_data_that_does_not_fit(fails: Fails, tmp_path: Path, verb: str, arrays: dict[str, np.ndarray], text: str) -> None:  # fmt: skip
+    np.savez(tmp_path / "data.npz", **arrays)  # type: ignore[arg-type]
+    rest = ["-o", "out.onnx"] if verb == "prune" else [DIGITS]
+    assert fails(verb, DIGITS, *rest, "--data", "data.npz") == text
+
+
+def damaged(folder: Path) -> None:
+    np.savez_compressed(folder / "whole.npz", image=np.ones((2, 1, 8, 8), np.float32))
+    data = bytearray((folder / "whole.npz").read_bytes())
+    with zipfile.ZipFile(folder / "whole.npz") as archive:
+        start = archive.infolist()[0].header_offset + 60
+    data[start : start + 40] = b"\xff" * 40
+    (folder / "damaged.npz").write_bytes(data)
+    (folder / "short.npz").write_bytes(data[:100])
+    (folder / "empty.npz").touch()
+    np.save(folder / "single.npy", np.ones(3))
+    np.savez(folder / "objects.npz", image=np.array([{}], object))
+    (folder / "text.npz").write_text("no archive")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("nowhere.npz", "no such file or directory"),
+        (".", "is a directory"),
+        ("damaged.npz", "it is damaged or cut short"),
+        ("short.npz", "it is damaged or cut short"),
+        ("empty.npz", "it is damaged or cut short"),
+        ("single.npy", "it holds a single array"),
+        ("objects.npz", "it is no archive of plain arrays"),
+        ("text.npz", "it is no archive of plain arrays"),
+    ],
+)
+def test_data_that_cannot_be_read(fails: Fails, tmp_path: Path, name: str, problem: str) -> None:
+    damaged(tmp_path)
+    text = fails("prune", DIGITS, "-o", "out.onnx", "--data", name)
+    assert text == f"cannot read data '{name}': {problem}\n{NPZ}"
+
+
+def test_data_on_which_the_original_fails(fails: Fails, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", image=np.zeros((0, 1, 8, 8), np.float32))
+    model = onnx.load(DIGITS)
+    shape = numpy_helper.from_array(np.array([7, 10]), "seven")
+    model.graph.initializer.append(shape)
+    model.graph.node.append(
+        helper.make_node("Reshape", ["logits", "seven"], ["seven_rows"], "rows")
+    )
+    model.graph.output[0].name = "seven_rows"
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 7
+    onnx.save(model, tmp_path / "seven.onnx")
+    text = fails("prune", "seven.onnx", "-o", "out.onnx", "--data", "data.npz", "--provider", "cpu")
+    assert text.startswith("the original does not run on these inputs: ")
+
+
+# Plans --------------------------------------------------------------------------------------
+
+
+def plan_of_digits() -> Any:
+    return onnxprune.prune(DIGITS).plan.to_dict()
+
+
+def edited(change: Callable[[Any], object]) -> str:
+    plan = plan_of_digits()
+    change(plan)
+    return json.dumps(plan)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "plan 'plan.json' is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("[]", "not a plan: found no format 'onnxprune.plan'"),
+        ('{"format": "onnxprune.plan", "version": 2}', "plan version 2: expected 1"),
+        ('{"format": "onnxprune.plan", "version": 1}', "malformed plan: it has no 'groups'"),
+        (lambda p: p["groups"][0].pop("keep"), "malformed plan: it has no 'keep'"),
+        (lambda p: p["groups"][0].update(keep=["a"]), "malformed plan: invalid literal for int() with base 10: 'a'"),
+        (lambda p: p["groups"][0].update(keep=None), "malformed plan: 'NoneType' object is not iterable"),
+        (lambda p: p["groups"][0].update(name="other"), "group 'other': found no such group, expected 32 channels\nhint: The plan was made for another model."),
+        (lambda p: p["groups"][0].update(channels=64), "group '/stem/conv/Conv': found 32 channels, expected 64 channels\nhint: The plan was made for another model."),
+        (lambda p: p["groups"][0].update(keep=[0, 32]), "group '/stem/conv/Conv': its kept channels are no subset of 0..31"),
+        (lambda p: p["groups"][0].update(keep=[]), "group '/stem/conv/Conv': its kept channels are no subset of 0..31"),
+        (lambda p: p["groups"][0].update(keep=[1, 1]), "group '/stem/conv/Conv': its kept channels are no subset of 0..31"),
+        (lambda p: p["options"].update(norm="pinn"), "unknown norm 'pinn'\nhint: Did you mean 'pin'?"),
+    ],
+)  # fmt: skip
+def test_plans(fails: Fails, tmp_path: Path, text: Any, message: str) -> None:
+    (tmp_path / "plan.json").write_text(text if isinstance(text, str) else edited(text))
+    assert fails("prune", DIGITS, "-o", "out.onnx", "--plan", "plan.json") == message
+
+
+def test_a_plan_that_cannot_be_read(fails: Fails) -> None:
+    text = fails("verify", DIGITS, DIGITS, "--plan", "nowhere.json")
+    assert text == "cannot read plan 'nowhere.json': No such file or directory"
+
+
+def test_flags_that_a_plan_overrides(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps(plan_of_digits()))
+    text = fails("prune", DIGITS, "-o", "out.onnx", "--plan", "plan.json", "--granularity", 8)
+    assert text == "--granularity has no effect with --plan\nhint: The plan says what is kept."
+
+
+# Two models that do not belong together -----------------------------------------------------
+
+
+def test_another_output_name(fails: Fails, tmp_path: Path) -> None:
+    onnx.save(small(), tmp_path / "a.onnx")
+    other = small()
+    other.graph.output[0].name = other.graph.node[1].output[0] = "z"
+    onnx.save(other, tmp_path / "b.onnx")
+    assert fails("verify", "a.onnx", "b.onnx", "--provider", "cpu") == (
+        "the slim model has no output 'y': found 'z'\nhint: It was not made from this original."
+    )
+
+
+def test_another_output_shape(fails: Fails, tmp_path: Path) -> None:
+    onnx.save(small(), tmp_path / "a.onnx")
+    other = small()
+    other.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), "w")
+    )
+    other.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
+    onnx.save(other, tmp_path / "b.onnx")
+    assert fails("verify", "a.onnx", "b.onnx", "--provider", "cpu", code=1) == (
+        "output 'y': found shape [2, 8, 8, 8], expected [2, 16, 8, 8]"
+    )
+
+
+def test_a_slim_model_that_does_not_run(fails: Fails, tmp_path: Path) -> None:
+    onnx.save(small(), tmp_path / "a.onnx")
+    onnx.save(small(op="Own", domain="my.ops"), tmp_path / "b.onnx")
+    text = fails("verify", "a.onnx", "b.onnx", "--provider", "cpu", code=1)
+    assert text.startswith("onnxruntime cannot load the slim model: ")
+    assert text.endswith("\nhint: onnxruntime runs the original.")
