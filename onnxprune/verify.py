@@ -124,10 +124,8 @@ def verify(
     chosen = choose_provider(provider)
     if traced is None:
         traced = trace(original, **(_trace_options(plan)))
-    if data is None:
-        feeds = synthetic_inputs(traced.graph, seed)
-    else:
-        feeds = load_data(data)
+    feeds = load_data(data) if data is not None else synthetic_inputs(traced.graph, seed)
+    if data is not None:
         check_inputs(original.proto, feeds)
     with open_session(original, chosen, "the original") as session:
         try:

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -22,50 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
 from onnxprune import runtime
-from onnxprune.cli import HELPERS, main, progress, verbs
+from onnxprune.cli import HELPERS, verbs
 
-ROOT = Path(__file__).parent.parent
-DIGITS = ROOT / "models" / "digits.onnx"
-IMAGES = ROOT / "models" / "digits_test.npz"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; native output is captured, too."""
-
-    def call(*arguments: object) -> Outcome:
-        code = main([str(argument) for argument in arguments])
-        return Outcome(code, *capfd.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def prune(run: Run, tmp_path: Path) -> Run:
-    """Prune the digits network on the CPU."""
-
-    def call(*flags: object, out: str = "slim.onnx") -> Outcome:
-        return run("prune", DIGITS, "-o", tmp_path / out, "--provider", "cpu", *flags)
-
-    return call
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+from .conftest import DIGITS, IMAGES, ROOT, Run, digest
 
 
 def unprunable() -> bytes:
@@ -290,104 +240,6 @@ def picky() -> bytes:
     return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
 
 
-# Safety of files ----------------------------------------------------------------------------
-
-
-def wrong_surgery(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("onnxprune.verify")
-    check = module.check_surgery
-
-    def wrong(*arguments: Any) -> Any:
-        return tuple(replace(d, relative=0.25) for d in check(*arguments))
-
-    monkeypatch.setattr(module, "check_surgery", wrong)
-
-
-def test_wrong_surgery_writes_nothing(prune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    wrong_surgery(monkeypatch)
-    (tmp_path / "slim.onnx").write_text("old")
-    outcome = prune("--plan-out", tmp_path / "plan.json")
-    assert (outcome.code, outcome.out) == (1, "")
-    message, hint = outcome.err.splitlines()
-    assert message.startswith("error: the slim model is wrong: cpu: surgery WRONG (2.5e-01, accepted 1e-05); ")  # fmt: skip
-    assert hint == "hint: Nothing was written. This is a bug in onnxprune; please report it with the model."  # fmt: skip
-    assert [p.name for p in tmp_path.iterdir()] == ["slim.onnx"]
-    assert (tmp_path / "slim.onnx").read_text() == "old"
-
-
-def test_wrong_surgery_in_json(prune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong_surgery(monkeypatch)
-    outcome = prune("--json")
-    assert outcome.code == 1
-    assert outcome.document["written"] is False
-    assert outcome.document["verification"]["exact"] is False
-
-
-def test_a_failed_write_leaves_the_target(prune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    (tmp_path / "slim.onnx").write_text("old")
-    outcome = prune()
-    assert (outcome.code, outcome.err) == (2, "error: no space left on the device\n")
-    assert [p.name for p in tmp_path.iterdir()] == ["slim.onnx"]
-    assert (tmp_path / "slim.onnx").read_text() == "old"
-
-
-@pytest.mark.parametrize("alias", ["same", "dotted", "symlink", "hardlink"])
-@pytest.mark.parametrize("flag", ["-o", "--plan-out"])
-def test_the_input_is_never_overwritten(run: Run, tmp_path: Path, alias: str, flag: str) -> None:
-    source = tmp_path / "model.onnx"
-    source.write_bytes(DIGITS.read_bytes())
-    target = tmp_path / "link.onnx"
-    if alias == "symlink":
-        target.symlink_to(source)
-    elif alias == "hardlink":
-        target.hardlink_to(source)
-    else:
-        target = source if alias == "same" else tmp_path / ".." / tmp_path.name / "model.onnx"
-    rest = [] if flag == "-o" else ["-o", tmp_path / "out.onnx"]
-    outcome = run("prune", source, flag, target, *rest)
-    assert outcome.code == 2
-    assert outcome.err == (
-        f"error: refusing to overwrite the input '{source}'\n"
-        "hint: Choose another name for the output.\n"
-    )
-    assert source.read_bytes() == DIGITS.read_bytes()
-    assert not (tmp_path / "out.onnx").exists()
-
-
-@pytest.mark.parametrize("name", ["weights.bin", "weights"])
-def test_external_data_of_the_input_is_not_overwritten(run: Run, tmp_path: Path, name: str) -> None:
-    """The data file of an output ``weights.onnx`` would be ``weights.onnx.data``."""
-    source, data = (
-        tmp_path / "model.onnx",
-        tmp_path / (name if "." in name else "weights.onnx.data"),
-    )
-    onnx.save(onnx.load(DIGITS), source, save_as_external_data=True, location=data.name, size_threshold=0)  # fmt: skip
-    before = digest(data)
-    target = tmp_path / (name if "." in name else "weights.onnx")
-    outcome = run("prune", source, "-o", target)
-    assert outcome.code == 2
-    assert outcome.err.startswith(f"error: refusing to overwrite the input '{data}'\n")
-    assert digest(data) == before
-
-
-def test_external_data_is_written_beside_the_output(run: Run, tmp_path: Path) -> None:
-    source, target = tmp_path / "model.onnx", tmp_path / "slim.onnx"
-    onnx.save(onnx.load(DIGITS), source, save_as_external_data=True, location="model.bin")
-    assert run("prune", source, "-o", target, "--provider", "cpu").code == 0
-    assert (tmp_path / "slim.onnx.data").is_file()
-    ort.InferenceSession(target, providers=["CPUExecutionProvider"])
-
-
-def test_results_do_not_share_a_file(prune: Run, tmp_path: Path) -> None:
-    outcome = prune("--plan-out", tmp_path / "slim.onnx")
-    assert outcome.code == 2
-    assert outcome.err == f"error: '{tmp_path}/slim.onnx' is given for two outputs\n"
-
-
 # The other verbs ----------------------------------------------------------------------------
 
 
@@ -414,8 +266,8 @@ def test_verify_without_a_plan(run: Run, pair: tuple[Path, Path]) -> None:
     assert outcome.err == "surgery not checked: it takes the plan (--plan FILE)\n"
     document = outcome.document
     assert list(document) == [
-        "command", "version", "dense", "slim", "surgery", "change", "exact", "passed", "provider",
-        "problem",
+        "command", "version", "dense", "slim", "surgery", "change", "exact", "method", "passed",
+        "provider", "problem",
     ]  # fmt: skip
     assert (document["surgery"], document["exact"], document["passed"]) == ([], None, True)
     assert list(document["change"][0]) == ["output", "cosine", "relative", "max_abs", "tolerance"]
@@ -431,8 +283,10 @@ def test_verify_finds_a_scaled_weight(run: Run, pair: tuple[Path, Path]) -> None
     onnx.save(damaged, slim)
     outcome = run("verify", DIGITS, slim, "--plan", plan, "--provider", "cpu")
     assert outcome.code == 1
-    assert "cpu: surgery WRONG (" in outcome.out
-    assert outcome.err.startswith("error: the slim model is wrong: cpu: surgery WRONG (")
+    assert "\nwrong tensor              surgery  accepted\n/stem/conv/Conv_output_0" in outcome.out
+    verdict = "cpu: surgery WRONG layer by layer ("
+    assert f"\n{verdict}" in outcome.out
+    assert outcome.err.startswith(f"error: the slim model is wrong: {verdict}")
     quiet = run("verify", DIGITS, slim, "--plan", plan, "--provider", "cpu", "--quiet")
     assert (quiet.code, quiet.out) == (1, "")
 
@@ -520,68 +374,3 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(document) == ["command", "version", "versions", "providers", "cuda"]
     assert document["cuda"] == {"runs": False, "problem": "missing libraries: libcublasLt.so.99"}
     assert document["versions"]["numpy"] == np.__version__
-
-
-# The process --------------------------------------------------------------------------------
-
-
-def test_module_and_exit_code() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "onnxprune", "inspect", "nowhere.onnx"], cwd=ROOT,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr == "error: cannot read 'nowhere.onnx': no such file or directory\n"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals of a POSIX shell")
-def test_a_closed_pipe_and_an_interrupt_end_quietly() -> None:
-    command = [sys.executable, "-m", "onnxprune", "ops"]
-    reader, writer = os.pipe()
-    os.close(reader)
-    piped = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False)
-    os.close(writer)
-    assert (piped.returncode, piped.stderr) == (128 + signal.SIGPIPE, b"")
-
-
-@pytest.mark.parametrize(
-    ("raised", "code", "message"),
-    [
-        (KeyboardInterrupt(), 130, "\nerror: interrupted\n"),
-        (MemoryError(), 2, "error: out of memory\nhint: The model or the data is too large for this machine.\n"),
-        (PermissionError(13, "Permission denied", "x.onnx"), 2, "error: permission denied: 'x.onnx'\n"),
-        (ImportError("No module named 'onnx'"), 2, "error: a package cannot be imported: No module named 'onnx'\nhint: Install onnxprune again with pip.\n"),
-    ],
-)  # fmt: skip
-def test_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, message: str) -> None:  # fmt: skip
-    def fail(*_: object, **__: object) -> None:
-        raise raised
-
-    monkeypatch.setattr("onnxprune.model.load", fail)
-    monkeypatch.setattr("onnxprune.load", fail)
-    outcome = run("inspect", DIGITS)
-    assert (outcome.code, outcome.out, outcome.err) == (code, "", message)
-
-
-def test_an_internal_error_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise KeyError("lost\nthings")
-
-    monkeypatch.setattr("onnxprune.load", fail)
-    outcome = run("inspect", DIGITS)
-    message, hint = outcome.err.splitlines()
-    assert outcome.code == 2
-    assert message.startswith("error: internal error in test_cli.py, line ")
-    assert message.endswith(r": KeyError: 'lost\nthings'")
-    assert hint == "hint: This is a bug in onnxprune; please report it together with the model."
-
-
-def test_the_bar_appears_on_a_terminal_only(prune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "DELAY", 0.0)
-    assert prune().err == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    shown = prune()
-    assert "━" in shown.err
-    assert "\x1b" not in shown.out
-    assert prune("--quiet").err == ""

@@ -165,9 +165,10 @@ def verdict(report: Report | None) -> str:
         return f"not verified: {report.problem}"
     parts = []
     if report.surgery:
-        worst = max(report.surgery, key=lambda d: d.relative / (d.tolerance or 1))
-        name = {True: "exact", False: "WRONG", None: "not judged"}[report.exact]
-        parts.append(f"surgery {name} ({worst.relative:.1e}, accepted {worst.tolerance:.0e})")
+        worst = max(report.surgery, key=lambda d: d.relative - (d.tolerance or 0))
+        name = "exact" if report.exact else "WRONG"
+        how = "" if report.method == "end to end" else f" {report.method}"
+        parts.append(f"surgery {name}{how} ({worst.relative:.1e}, accepted {worst.tolerance:.0e})")
     change = summary(report.change)
     parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
     return f"{report.provider}: {'; '.join(parts)}"

@@ -48,14 +48,19 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
 
 
 def _show(report: Report) -> None:
-    accepted = {d.output: d for d in report.surgery}
+    outputs = {d.output: d for d in report.surgery if report.method == "end to end"}
     rows = []
     for change in report.change:
-        surgery = accepted.get(change.output)
+        surgery = outputs.get(change.output)
         checked = f"{surgery.relative:.1e}" if surgery else "-"
-        limit = f"{surgery.tolerance:.0e}" if surgery and surgery.judged else "-"
+        limit = f"{surgery.tolerance:.0e}" if surgery else "-"
         measured = f"{change.cosine:.6f}", f"{change.relative:.4g}", f"{change.max_abs:.4g}"
         rows.append((change.output, checked, limit, *measured))
     titles = ["output", ">surgery", ">accepted", ">cosine", ">rel. L2", ">max-abs"]
     output.print_table(titles, rows)
+    wrong = [d for d in report.surgery if not d and d.output not in outputs]
+    if wrong:
+        found = [(d.output, f"{d.relative:.1e}", f"{d.tolerance:.0e}") for d in wrong]
+        titles = ["wrong tensor", ">surgery", ">accepted"]
+        output.print_table(titles, found, limit=output.LIMIT, rest="--json lists all")
     click.echo(output.verdict(report))

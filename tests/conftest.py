@@ -1,0 +1,57 @@
+"""What tests of the command line share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onnxprune.cli import main
+
+ROOT = Path(__file__).parent.parent
+DIGITS = ROOT / "models" / "digits.onnx"
+IMAGES = ROOT / "models" / "digits_test.npz"
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process; native output is captured, too."""
+
+    def call(*arguments: object) -> Outcome:
+        code = main([str(argument) for argument in arguments])
+        return Outcome(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def prune(run: Run, tmp_path: Path) -> Run:
+    """Prune the digits network on the CPU."""
+
+    def call(*flags: object, out: str = "slim.onnx") -> Outcome:
+        return run("prune", DIGITS, "-o", tmp_path / out, "--provider", "cpu", *flags)
+
+    return call
