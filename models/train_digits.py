@@ -58,6 +58,7 @@ class Residual(nn.Module):
             self.skip = ConvNorm(inputs, outputs, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Two convolutions beside the skip."""
         y = self.second(functional.relu(self.first(x)))
         return functional.relu(y + self.skip(x))
 
@@ -72,6 +73,7 @@ class InvertedResidual(nn.Module):
         self.project = ConvNorm(hidden, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Expand, filter each channel, project, beside the skip."""
         hidden = functional.relu6(self.expand(x))
         hidden = functional.relu6(self.depthwise(hidden))
         y: Tensor = self.project(hidden)
@@ -88,6 +90,7 @@ class Branches(nn.Module):
         self.norm = nn.BatchNorm2d(point + window)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Both branches, joined."""
         return functional.relu(self.norm(torch.cat([self.point(x), self.window(x)], dim=1)))
 
 
@@ -105,11 +108,11 @@ class DigitsNet(nn.Module):
         self.head = nn.Linear(96, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits of the ten digits."""
         x = functional.relu(self.stem(x))
         x = self.stage2(self.stage1(x))
         x = self.branches(self.inverted(x))
-        x = self.head(torch.flatten(self.pool(x), 1))
-        return x
+        return self.head(torch.flatten(self.pool(x), 1))
 
 
 def load() -> tuple[Tensor, Tensor, Tensor, Tensor]:
