@@ -1,0 +1,1 @@
+"""Tests of onnxprune; ``cases.py`` is the table, ``battery.py`` the checks."""
