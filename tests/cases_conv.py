@@ -83,7 +83,7 @@ CASES = [
         W3=(8, 6, 2, 2), W2=(4, 6, 1, 1)), groups=(8, 6)),
     Case("ConvTranspose", "grouped", between("""
         r = ConvTranspose <group=2, strides=[2,2]> (h, W3, B3)""", W3=(8, 3, 2, 2), B3=(6,),
-        W2=(4, 6, 1, 1)), groups=(4, 3), slim={"W1": (4, 3, 3, 3), "W3": (4, 2, 2, 2)}),
+        W2=(4, 6, 1, 1)), groups=(4, 3), slim={"W1": (4, 3, 3, 3), "W3": (4, 1, 2, 2)}),
     Case("ConvTranspose", "depthwise", between("""
         r = ConvTranspose <group=8, strides=[2,2]> (h, W3, B3)""", W3=(8, 1, 2, 2), B3=(8,)),
         groups=(8,), slim={"W3": (4, 1, 2, 2), "B3": (4,)}),

@@ -31,10 +31,28 @@ CASES = [
     Case("Conv", "typed data", between("r = Relu (h)", W1=typed("W1", 8, 3, 3, 3)), groups=(8,)),
     Case("Conv", "initializers listed as inputs", between("r = Relu (h)", opset=8, ir_version=3,
         listed=True), groups=(8,)),
-    Case("Identity", "shared bias, same initializer", net(TWO.format("b"), **SHARED),
+    Case("Conv", "shared bias, same initializer", net(TWO.format("b"), **SHARED),
         groups=(8, 8), zero=False),
     Case("Identity", "shared bias by Identity", net("c = Identity (b)" + TWO.format("c"), **SHARED),
         groups=(8, 8), zero=False),
+    Case("Identity", "shared bias by Identity, coupled layers", net("""
+        h = Conv (x, W1, b)
+        c = Identity (b)
+        g = Conv (x, W2, c)
+        k = Conv (x, W3, c)
+        q = Mul (h, g)
+        r = Concat <axis=1> (q, k)
+        y = Conv (r, W4)""", W1=(8, 3, 3, 3), W2=(8, 3, 3, 3), W3=(8, 3, 3, 3), W4=(4, 16, 1, 1),
+        b=(8,)), groups=(8, 8), zero=False),
+    Case("Identity", "bias and its copy, coupled layers after another", net("""
+        k = Conv (x, W3, b)
+        c = Identity (b)
+        h = Conv (x, W1, c)
+        g = Conv (x, W2, c)
+        q = Mul (h, g)
+        r = Concat <axis=1> (q, k)
+        y = Conv (r, W4)""", W1=(8, 3, 3, 3), W2=(8, 3, 3, 3), W3=(8, 3, 3, 3), W4=(4, 16, 1, 1),
+        b=(8,)), groups=(8, 8), zero=False),
     Case("Identity", "shared weight by Identity", net("""
         w = Identity (W1)
         a = Conv (x, W1)

@@ -34,7 +34,7 @@ CASES = [
         h = Relu (a)
         b = MatMul (h, W2)
         y = ReduceSum <keepdims=0> (b, i)""", inputs="float[1,6,5] x", W1=(4, 5, 8), W2=(4, 8, 3),
-        i=[0]), groups=(8, 4), slim={"W1": (2, 5, 4)}),
+        i=[0]), groups=(8,), slim={"W1": (4, 5, 4)}),
     Case("MatMul", "of two activations", net("""
         a = MatMul (x, W1)
         b = MatMul (x, W2)
