@@ -143,6 +143,10 @@ def _choose(facts: Facts, atom: Ints, classes: list[tuple[int, int]], axis: int 
         rank[atom[labels]] = np.where(
             np.abs(preferred) > np.abs(rank[atom[labels]]), preferred, rank[atom[labels]]
         )
+    for product in reversed(facts.products):  # an axis of heads may be merged from several
+        heads = int(rank[atom[product.labels]].max())
+        for vector in (product.rows, product.columns) if heads == PREFERENCE["batch"] else ():
+            used[atom[vector]], rank[atom[vector]] = True, heads
     held: set[int] = set()
     keys: list[tuple[tuple[object, ...], tuple[object, ...]]] = []
     for product, pair in zip(facts.products, classes, strict=True):

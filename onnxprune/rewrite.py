@@ -120,6 +120,8 @@ class Editor:
             if axis not in windows:
                 continue
             alive = self.mask(self._rewriter.sizes.labels(X, axis))
+            if alive.all():
+                continue
             taken = np.arange(len(alive))[windows[axis]]
             if steps[position] != 1:
                 place = np.cumsum(alive) - 1
@@ -177,7 +179,8 @@ class Rewriter:
         """Apply everything and return the slim model."""
         self._slice_constants()
         for node, fix in fixes:
-            fix(Editor(self, node))
+            if any(self.sizes.cut(name) for name in (*node.inputs, *node.outputs)):
+                fix(Editor(self, node))
         self._insert()
         self._drop_dead()
         self._update_declared_shapes()
@@ -191,18 +194,26 @@ class Rewriter:
         for part in self.slices:
             if part.root in self.graph.folded:
                 self._store_computed(part)
-            elif part.name == part.root:
+                continue
+            if part.name == part.root:
                 kept[part.root] = part
             else:
                 array = part.take(self.graph.value(part.root))
                 self._added.append(_tensor(array, part.name))
                 self._names.add(part.name)
-                for index, slot in part.uses:
-                    self.protos[index].input[slot] = part.name
+            for index, slot in part.uses:
+                self._read(index, slot, part.name)
         for tensor in self.source.proto.graph.initializer:
             self.proto.graph.initializer.append(self._sliced(tensor, kept.get(tensor.name)))
         for proto in self.protos:
             self._slice_in_node(proto, kept)
+
+    def _read(self, index: int, slot: int, name: str) -> None:
+        """Let an input of a node read another tensor."""
+        old = self.protos[index].input[slot]
+        if old != name:
+            self.protos[index].input[slot] = name
+            self._orphans.append(old)
 
     def _sliced(self, tensor: onnx.TensorProto, part: Slice | None) -> onnx.TensorProto:
         if part is None or part.whole:

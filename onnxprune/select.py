@@ -96,6 +96,8 @@ def kept_count(group: Group, ratio: float, granularity: int, rounding: str, min_
     smallest number of units that changes channel counts by a multiple of the granularity.
     """
     size = len(group)
+    if ratio == 0:
+        return size
     step = granularity // math.gcd(granularity, group.width) if rounding != "none" else 1
     steps = size * (1 - ratio) / step
     if rounding == "up":

@@ -258,9 +258,17 @@ def _evaluate(graph: Graph, node: Node, setting: Setting) -> bool:
     return True
 
 
+LIKE_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}
+"""Operators without shape inference in ONNX, whose output is like their first input."""
+
+
 def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
     """Infer the output types of one node from the shapes and values known by now."""
     if node.domain or not all(name in setting.dtypes for name in node.inputs if name):
+        return
+    if node.op in LIKE_INPUT and node.inputs[0] in setting.shapes:
+        setting.shapes[node.output] = setting.shapes[node.inputs[0]]
+        setting.dtypes[node.output] = setting.dtypes[node.inputs[0]]
         return
     types, data = {}, {}
     for name in filter(None, node.inputs):

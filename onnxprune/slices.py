@@ -64,6 +64,8 @@ def find_slices(graph: Graph, sizes: Sizes) -> list[Slice]:
 def _stored(graph: Graph, sizes: Sizes) -> Iterator[Slice]:
     uses: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for node in graph.nodes:
+        if graph.passed_through(node):
+            continue  # its readers read the constant itself
         for slot, name in enumerate(node.inputs):
             if name in graph.constants:
                 uses[graph.constants[name].name].append((node.index, slot, name))

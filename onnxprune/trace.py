@@ -285,7 +285,7 @@ def _build(
     """Groups that some layer produces, named after the first one."""
     kernels: dict[int, list[Kernel]] = defaultdict(list)
     for kernel in walk.facts.kernels:
-        labels = walk.axis(kernel.tensor, kernel.axis)
+        labels = walk.peek(kernel.tensor, kernel.axis)
         if labels is not NONE:
             for key in np.unique(keys[components.unit[labels]]).tolist():
                 kernels[key].append(kernel)

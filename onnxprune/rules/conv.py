@@ -45,8 +45,8 @@ def conv_transpose(c: Walk, n: Node) -> None:
     else:
         O = grouped(c, n, C, W, None, 1)
         c.meet(W, 0, C)
-        # A kernel [C, O / group] holds a filter per (block, inner channel): scored by its input.
-        c.kernel(n, W, 0 if c.shape(W)[1] == 1 else 1)
+        # Outputs that follow their input channel have no axis of their own in [C, O / group].
+        c.kernel(n, W, 0 if c.peek(W, 1) is NONE else 1)
     c.role(C, "contraction")
     c.meet(B, 0, O)
     c.out(n.output, [c.axis(X, 0), O, *spatial(c, n, X)])

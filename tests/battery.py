@@ -1,0 +1,187 @@
+"""The checks that every model of every table goes through."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from onnxprune.masked import masked
+from onnxprune.model import Model, load
+from onnxprune.plan import Plan
+from onnxprune.rewrite import rewrite, rewrite_trace
+from onnxprune.runtime import open_session, run, synthetic_inputs
+from onnxprune.scoring import score
+from onnxprune.select import select
+from onnxprune.shapes import free_dimensions
+from onnxprune.sizes import Sizes
+from onnxprune.trace import Trace, trace
+from onnxprune.verify import difference
+
+from .building import TOLERANCE, Case
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """A model after surgery, with all that led to it."""
+
+    trace: Trace
+    plan: Plan
+    sizes: Sizes
+    slim: Model
+
+
+def random_ratios(traced: Trace, seed: int) -> dict[str, float]:
+    """A different ratio for every group, from 5 to 95 percent."""
+    rng = np.random.default_rng(seed)
+    return {group.name: float(rng.uniform(0.05, 0.95)) for group in traced}
+
+
+def prune(model: onnx.ModelProto, seed: int | None = None) -> Pruned:
+    """Half of every group by l2, or with a seed random ratios and scores; granularity 1."""
+    traced = trace(model)
+    return prune_trace(traced, seed)
+
+
+def prune_trace(traced: Trace, seed: int | None = None) -> Pruned:
+    """Like :func:`prune`, after analysis."""
+    scores = score(traced, criterion="l2" if seed is None else "random", seed=seed or 0)
+    ratio = 0.5 if seed is None else random_ratios(traced, seed)
+    plan = select(traced, scores, ratio=ratio, granularity=1)
+    removed = plan.removed(traced)
+    return Pruned(traced, plan, traced.sizes(removed), rewrite_trace(traced, removed))
+
+
+def outputs(model: Model | onnx.ModelProto, feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+    """What onnxruntime computes."""
+    with open_session(model) as session:
+        return run(session, feeds)
+
+
+def check_equal(reference: Arrays, found: Arrays, limit: float, what: str) -> None:
+    """Outputs agree to a relative L2 difference; integers and booleans bit by bit."""
+    assert reference.keys() == found.keys()
+    for name, expected in reference.items():
+        assert expected.dtype == found[name].dtype, f"'{name}' changed its type"
+        accepted = limit if expected.dtype.kind == "f" else 0.0
+        relative = difference(name, expected, found[name]).relative
+        assert relative <= accepted, f"{what}: output '{name}' is off by {relative:.1e}"
+
+
+def settings(proto: onnx.ModelProto) -> range:
+    """Sample settings worth running: a second one where a dimension is free."""
+    return range(2 if free_dimensions(proto) else 1)
+
+
+def check_exact(pruned: Pruned, limit: float = TOLERANCE) -> None:
+    """The slim model equals the masked original on onnxruntime, at every sample setting."""
+    reference = masked(pruned.trace, pruned.sizes, pruned.slim.proto)
+    for setting in settings(pruned.trace.model.proto):
+        feeds = synthetic_inputs(pruned.trace.graph, seed=setting, setting=setting)
+        check_equal(outputs(reference, feeds), outputs(pruned.slim, feeds), limit, "inexact")
+
+
+def check_zeroed(pruned: Pruned, limit: float = TOLERANCE) -> None:
+    """The slim model equals the original with removed weights set to zero by their plan alone.
+
+    An oracle that shares no code with the masked original.
+    """
+    zeroed = onnx.ModelProto()
+    zeroed.CopyFrom(pruned.trace.model.proto)
+    stored = {t.name: t for t in zeroed.graph.initializer}
+    for node in zeroed.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            stored[node.output[0]] = node.attribute[0].t
+    for name, entry in pruned.plan.constants.items():
+        array = numpy_helper.to_array(stored[name]).copy()
+        if array.dtype.kind != "f":
+            continue
+        for axis, keep in entry["keep"].items():
+            dead = np.setdiff1d(np.arange(array.shape[int(axis)]), keep)
+            array[(slice(None),) * int(axis) + (dead,)] = 0
+        stored[name].CopyFrom(numpy_helper.from_array(array, stored[name].name))
+    feeds = synthetic_inputs(pruned.trace.graph)
+    check_equal(outputs(zeroed, feeds), outputs(pruned.slim, feeds), limit, "not zeroing")
+
+
+def check_valid(pruned: Pruned) -> None:
+    """The slim model passes the full checker and keeps the names of inputs and outputs."""
+    slim, dense = pruned.slim.proto, pruned.trace.model.proto
+    onnx.checker.check_model(slim, full_check=True)
+    assert [v.name for v in slim.graph.input] == [v.name for v in dense.graph.input]
+    assert list(slim.graph.output) == list(dense.graph.output)
+    assert slim.opset_import == dense.opset_import
+
+
+def check_constants(pruned: Pruned) -> None:
+    """Every tensor that the plan lists is in the slim model, sliced as listed; no other is cut."""
+    dense, slim = _stored(pruned.trace.model), _stored(pruned.slim)
+    listed = pruned.plan.constants
+    for name, entry in listed.items():
+        source = pruned.trace.graph.value(entry.get("copy_of", name))
+        assert list(source.shape) == entry["shape"]
+        for axis, keep in entry["keep"].items():
+            assert keep == sorted(set(keep)), f"'{name}': kept indices are not ascending"
+            source = source.take(keep, axis=int(axis))
+        np.testing.assert_array_equal(slim[name], source, f"'{name}' is not the slice in the plan")
+    for name in dense.keys() & slim.keys() - listed.keys():
+        assert dense[name].tobytes() == slim[name].tobytes(), f"'{name}' changed, but is not listed"
+
+
+def _stored(model: Model) -> dict[str, npt.NDArray[np.generic]]:
+    arrays = {t.name: model.array(t) for t in model.proto.graph.initializer}
+    for node in model.proto.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            arrays[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    return arrays
+
+
+def serialized(model: Model) -> bytes:
+    """Bytes of a model."""
+    return model.proto.SerializeToString(deterministic=True)
+
+
+def check_repeatable(build: onnx.ModelProto, seed: int | None = None) -> None:
+    """Two runs, and a replay of the plan from JSON, give the same bytes."""
+    first, second = prune(build, seed), prune(build, seed)
+    text = json.dumps(first.plan.to_dict())
+    assert text == json.dumps(second.plan.to_dict())
+    assert serialized(first.slim) == serialized(second.slim)
+    replayed = rewrite(build, Plan.from_dict(json.loads(text)))
+    assert serialized(replayed) == serialized(first.slim)
+
+
+def check_untouched(model: onnx.ModelProto) -> None:
+    """At ratio 0 the model comes back byte for byte."""
+    traced = trace(model)
+    plan = select(traced, score(traced), ratio=0.0)
+    slim = rewrite_trace(traced, plan.removed(traced))
+    assert not plan.constants
+    assert serialized(slim) == load(model).proto.SerializeToString(deterministic=True)
+
+
+def check_facts(case: Case, traced: Trace) -> None:
+    """Groups, blocked groups with their reasons, and unknown operators are those of the row."""
+    if case.groups is not None:
+        assert tuple(map(len, traced)) == case.groups, str(traced)
+    if case.unknown is not None:
+        assert sorted(traced.obstacles()) == sorted(case.unknown), traced.walk.facts.blocked
+    reasons = {g.name: g.reason for g in traced.blocked}
+    for name, part in case.blocked.items():
+        assert part in reasons.get(name, ""), f"'{name}' is not blocked by '{part}': {traced}"
+    if case.groups is not None:
+        rest = {n: r for n, r in reasons.items() if n not in case.blocked}
+        assert all(r.startswith("graph output") for r in rest.values()), rest
+
+
+def check_slim(case: Case, pruned: Pruned) -> None:
+    """Stored tensors have the shapes that the row says."""
+    found = {name: array.shape for name, array in _stored(pruned.slim).items()}
+    assert {name: found[name] for name in case.slim} == dict(case.slim)

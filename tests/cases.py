@@ -1,0 +1,29 @@
+"""The table: every row of every ``cases_*.py`` beside this file.
+
+A module holds ``CASES``, a list of rows: :class:`tests.building.Case`, or a tuple of an operator,
+a name and a function that builds the model, of which nothing is known but that the battery passes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .building import Case
+
+
+def _rows() -> Iterator[Case]:
+    for path in sorted(Path(__file__).parent.glob("cases_*.py")):
+        module: Any = importlib.import_module(f"{__package__}.{path.stem}")
+        for row in module.CASES:
+            yield row if isinstance(row, Case) else Case(*row, unknown=None, zero=False)
+
+
+CASES = tuple(_rows())
+
+repeated = [name for name, count in Counter(map(str, CASES)).items() if count > 1]
+if repeated:
+    raise ValueError(f"several rows have one name: {', '.join(repeated)}")

@@ -1,0 +1,72 @@
+"""Normalizations."""
+
+from __future__ import annotations
+
+from .building import Case, between, positive, tokens
+
+BN = {"s": positive(8), "b": (8,), "m": (8,), "v": positive(8)}
+
+CASES = [
+    Case("BatchNormalization", "opset 7", between("r = BatchNormalization (h, s, b, m, v)", opset=7, **BN),
+        groups=(8,), slim={"s": (4,), "b": (4,), "m": (4,), "v": (4,)}),
+    Case("BatchNormalization", "opset 9", between("r = BatchNormalization (h, s, b, m, v)", opset=9, **BN),
+        groups=(8,), slim={"s": (4,), "b": (4,), "m": (4,), "v": (4,)}),
+    Case("BatchNormalization", "opset 15", between("""
+        r = BatchNormalization <epsilon=0.001> (h, s, b, m, v)""", opset=15, **BN), groups=(8,)),
+    Case("BatchNormalization", "after concat", between("""
+        a = Conv <pads=[1,1,1,1]> (x, W3)
+        c = Concat <axis=1> (h, a)
+        n = BatchNormalization (c, s, b, m, v)
+        r = Relu (n)""", W3=(4, 3, 3, 3), W2=(4, 12, 1, 1), s=positive(12), b=(12,), m=(12,),
+        v=positive(12)), groups=(8, 4), slim={"s": (6,), "W2": (4, 6, 1, 1)}),
+    Case("BatchNormalization", "of rank 2", tokens("""
+        n = BatchNormalization (h, s, b, m, v)
+        r = Relu (n)""", inputs="float[N,5] x", **BN), groups=(8,)),
+    Case("BatchNormalization", "one vector in all places", between("""
+        r = BatchNormalization (h, s, s, s, s)""", s=positive(8)), groups=(8,), slim={"s": (4,)},
+        zero=False),
+    Case("InstanceNormalization", "opset 6", between("""
+        r = InstanceNormalization (h, s, b)""", opset=7, s=positive(8), b=(8,)), groups=(8,),
+        slim={"s": (4,), "b": (4,)}),
+    Case("InstanceNormalization", "opset 22", between("""
+        r = InstanceNormalization (h, s, b)""", opset=22, ir_version=10, s=positive(8), b=(8,)),
+        groups=(8,)),
+    Case("InstanceNormalization", "as group norm", between("""
+        a = Reshape (h, i)
+        n = InstanceNormalization (a, s, b)
+        d = Shape (h)
+        e = Reshape (n, d)
+        g = Mul (e, c)
+        r = Add (g, c)""", i=[0, 4, -1], s=positive(4), b=(4,), c=positive(8, 1, 1)),
+        groups=(4,), slim={"s": (2,), "c": (4, 1, 1), "W1": (4, 3, 3, 3)}),
+    Case("LayerNormalization", "last axis", tokens("r = LayerNormalization (h, s, b)",
+        s=positive(8), b=(8,)), groups=(8,), slim={"s": (4,), "b": (4,)}, zero=False),
+    Case("LayerNormalization", "without bias", tokens("r = LayerNormalization <axis=2> (h, s)",
+        s=positive(8)), groups=(8,), zero=False),
+    Case("LayerNormalization", "last two axes", tokens("""
+        r = LayerNormalization <axis=-2> (h, s, b)""", s=positive(6, 8), b=(6, 8)), groups=(8,),
+        slim={"s": (6, 4), "b": (6, 4)}, zero=False),
+    Case("LayerNormalization", "over pixels", between("""
+        r = LayerNormalization <axis=2> (h, s)""", s=positive(8, 8)), groups=(8,)),
+    Case("LayerNormalization", "its statistics", tokens("""
+        n, m, d = LayerNormalization (h, s)
+        a = Mul (n, d)
+        r = Add (a, m)""", s=positive(8)), groups=(8,), zero=False),
+    Case("GroupNormalization", "opset 21", between("""
+        r = GroupNormalization <num_groups=4> (h, s, b)""", opset=21, ir_version=10, outputs="float[N,4,8,8] y",
+        s=positive(8), b=(8,)), groups=(4,), slim={"s": (4,), "W1": (4, 3, 3, 3)}),
+    Case("GroupNormalization", "one group", between("""
+        r = GroupNormalization <num_groups=1> (h, s, b)""", opset=21, ir_version=10, outputs="float[N,4,8,8] y",
+        s=positive(8), b=(8,)), groups=(8,), slim={"s": (4,)}, zero=False),
+    Case("LpNormalization", "over channels", between("r = LpNormalization <axis=1> (h)"),
+        groups=(8,)),
+    Case("LpNormalization", "opset 22, over pixels", between("""
+        r = LpNormalization <axis=-1, p=1> (h)""", opset=22, ir_version=10), groups=(8,)),
+    Case("LRN", "neighbours", between("r = LRN <size=3> (h)"), groups=(8,), zero=False),
+    Case("LRN", "opset 7", between("r = LRN <size=5, alpha=0.1> (h)", opset=7), groups=(8,), zero=False),
+    Case("MeanVarianceNormalization", "over pixels", between("""
+        r = MeanVarianceNormalization <axes=[0,2,3]> (h)""", outputs="float[N,4,8,8] y"),
+        groups=(8,), zero=False),
+    Case("MeanVarianceNormalization", "over channels", between("""
+        r = MeanVarianceNormalization <axes=[1]> (h)""", opset=9), groups=(8,), zero=False),
+]  # fmt: skip
