@@ -104,6 +104,8 @@ class Walk:
     ----------
     axes : dict
         Tensor name -> list of label vectors, one per axis. Tensors without labels are absent.
+    sequences : dict
+        Sequence or optional value -> labels of its elements, as many as its ``Elements`` has.
     """
 
     def __init__(self, graph: Graph, shapes: Shapes) -> None:
@@ -111,6 +113,7 @@ class Walk:
         self.shapes = shapes
         self.facts = Facts()
         self.axes: dict[str, list[Labels | None]] = {}
+        self.sequences: dict[str, list[list[Labels]]] = {}
         self.count = 1
         self.node: Node | None = None
         self._merged: dict[tuple[bytes, bytes], Labels] = {}
@@ -278,6 +281,9 @@ class Walk:
 
     def same(self, node: Node, *names: str) -> None:
         """Outputs carry the labels of the first input (unary operators)."""
+        if node.inputs[0] in self.sequences:
+            self.sequences[node.output] = self.sequences[node.inputs[0]]
+            return
         axes = self.labels(node.inputs[0])
         for name in names or node.outputs:
             self.out(name, axes)
@@ -287,6 +293,10 @@ class Walk:
         for name in filter(None, names):
             shape = self.shapes.get(name)
             known = self.axes.get(name)
+            for element in self.sequences.get(name, ()):
+                for vector in element:
+                    self.pin(vector, reason)
+                element[:] = [NONE] * len(element)
             if known is None and not (self.graph.is_constant(name) and shape is not None):
                 continue
             known = known if known is not None else [None] * len(shape or ())

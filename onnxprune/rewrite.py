@@ -355,14 +355,21 @@ class Rewriter:
         """Mend recorded shapes: value_info, and initializers that are listed as inputs."""
         dims = {t.name: t.dims for t in self.proto.graph.initializer if t.name not in self.cuts}
         for graph in _graphs(self.proto.graph):
-            for value in (*graph.value_info, *graph.input):
-                declared = value.type.tensor_type.shape.dim
+            for value in (*graph.value_info, *graph.input, *graph.output):
+                declared = _declared(value.type)
                 slim = dims.get(value.name)
                 for axis, dim in enumerate(declared):
                     if slim is not None and len(slim) == len(declared):
                         dim.dim_value = slim[axis]
                     elif self.sizes.index(value.name, axis) is not None and dim.HasField("dim_value"):  # fmt: skip
                         dim.dim_value = self.sizes.size(value.name, axis)
+
+
+def _declared(kind: onnx.TypeProto) -> Any:
+    """Dimensions of a tensor type, or of the elements of a sequence or optional type."""
+    while kind.WhichOneof("value") in ("sequence_type", "optional_type"):
+        kind = getattr(kind, kind.WhichOneof("value")).elem_type
+    return kind.tensor_type.shape.dim
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -436,9 +443,9 @@ def self_check(slim: Model, traced: Trace, sizes: Sizes) -> None:
     SurgeryError
         At the first tensor that differs, naming the node that makes it.
     """
-    from .shapes import bare_model, sample_sizes
+    from .shapes import bare_model
 
-    bare = bare_model(slim, sample_sizes(traced.model.proto, 0), declared=False)
+    bare = bare_model(slim, traced.shapes.first.sizes, declared=False)
     try:
         inferred = onnx.shape_inference.infer_shapes(bare, strict_mode=False, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
