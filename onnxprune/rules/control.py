@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-
 from ..graph import Body, Node
 from ..labels import NONE, Blocked, Labels, Walk
 from .registry import rule
