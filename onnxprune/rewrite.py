@@ -229,9 +229,18 @@ class Rewriter:
         proto.attribute.append(onnx.helper.make_attribute("value", _tensor(array, label)))
 
     def _store_computed(self, part: Slice) -> None:
-        """Store a computed constant under its name; the node that computed it becomes dead."""
-        self._added.append(_tensor(part.take(self.graph.value(part.root)), part.name))
-        proto = self.protos[self.graph.producers[part.root].index]
+        """Store a computed constant under its name; the node that computed it becomes dead.
+
+        A graph may not return a tensor from outside, so there the name belongs to an Identity.
+        """
+        name, value = part.name, part.take(self.graph.value(part.root))
+        index = self.graph.producers[part.root].index
+        if name in self.graph.returned:
+            stored = self.add_constant(name, value)
+            self._after[index].append(onnx.helper.make_node("Identity", [stored], [name], name))
+        else:
+            self._added.append(_tensor(value, name))
+        proto = self.protos[index]
         position = list(proto.output).index(part.root)
         proto.output[position] = self.unique(f"{part.root}_unused")
         self._orphans.append(proto.output[position])

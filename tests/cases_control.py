@@ -99,7 +99,7 @@ def branch_returns_initializer() -> onnx.ModelProto:
         g (float[2,6] x, bool c) => (float[2,10] y) {
           h = Gemm <transB=1> (x, W)
           z = If (c) <
-            then_branch = t () => (K) { k2 = Relu(h) },
+            then_branch = t () => (float[2,8] K) { k2 = Relu(h) },
             else_branch = e () => (h2) { h2 = Tanh(h) }>
           y = Gemm <transB=1> (z, V)
         }""",
@@ -277,7 +277,7 @@ def passed_through() -> onnx.ModelProto:
           s0 = Gemm <transB=1> (x, S)
           yes = Constant <value = bool {1}> ()
           p, q, s = Loop (M, yes, p0, q0, s0) <
-            body = b (int64 i, bool k, float[2,8] pi, float[2,8] qi, float[2,12] si) => (k2, po, qo, si) {
+            body = b (int64 i, bool k, float[2,8] pi, float[2,8] qi, float[2,12] si) => (bool k2, float[2,8] po, float[2,8] qo, float[2,12] si) {
               k2 = Identity(k)
               po = Relu(qi)
               qo = Neg(pi)
@@ -442,7 +442,7 @@ def layer_per_element() -> onnx.ModelProto:
           c = Gemm <transB=1> (v, C)
           s = SequenceConstruct(a, b, K)
           t = SequenceMap (s, c) <
-            body = m (float[2,8] e, float[2,12] w) => (o) {
+            body = m (float[2,8] e, float[2,12] w) => (float[2,12] o) {
               r = MatMul(e, R)
               q = Add(r, w)
               o = Sigmoid(q)

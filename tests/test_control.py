@@ -33,9 +33,9 @@ def variants(traced: Trace) -> list[dict[str, np.ndarray]]:
     found = [feeds]
     for name, array in feeds.items():
         if array.dtype == np.bool_:
-            found += [f | {name: ~array} for f in found]
+            found += [f | {name: np.asarray(~array)} for f in found]
         elif array.dtype == np.int64:
-            found += [f | {name: array - 1} for f in found]
+            found += [f | {name: np.asarray(array - 1)} for f in found]
     return found
 
 
@@ -52,6 +52,7 @@ def test_exact(op: str, name: str, builder: Builder, seed: int | None) -> None:
     for feeds in variants(traced):
         report = verify(model, slim, plan=plan, data=feeds, provider="cpu", traced=traced)
         assert report.exact, f"{report}\n{feeds}"
+        assert report.method == "end to end", report
 
 
 @pytest.mark.parametrize(("op", "name", "builder"), CASES, ids=[c[1] for c in CASES])
