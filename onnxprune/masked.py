@@ -79,11 +79,11 @@ class _Masker:
     def _cut(self, name: str) -> list[int]:
         """Axes with removed entries; those that data decides follow from the tensors before."""
         shapes = self.traced.shapes
-        if name not in shapes.first.shapes:
+        if shapes.get(name) is None:
             return []  # a sequence: its elements are masked where they are made
         return [
             k for k, index in enumerate(self.sizes.indices(name))
-            if index is not None and (not shapes.first.sampled or shapes.static(name, k))
+            if index is not None and (not shapes.shown.sampled or shapes.static(name, k))
         ]  # fmt: skip
 
     def _mask_node(self, node: Node, proto: onnx.NodeProto) -> list[onnx.NodeProto]:

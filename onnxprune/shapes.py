@@ -30,7 +30,7 @@ VALUE_LIMIT = 4096
 
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 
-COUNTED = {"Compress", "NonMaxSuppression", "NonZero", "Range", "Slice", "TopK", "Unique"}
+DATA_SIZED = {"Compress", "NonMaxSuppression", "NonZero", "Range", "Slice", "TopK", "Unique"}
 """Operators whose output sizes may depend on data."""
 
 
@@ -66,19 +66,33 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """What two settings say together. In a static model both are the same."""
+    """What two settings say together. In a static model both are the same.
+
+    Attributes
+    ----------
+    first, second : Setting
+    at : Setting, optional
+        Sizes to look at instead of those of the first setting. What is static, and how a Reshape
+        cuts, is judged by the two settings: sizes given by data may agree by chance, or be 1.
+    """
 
     first: Setting
     second: Setting
+    at: Setting | None = None
+
+    @property
+    def shown(self) -> Setting:
+        """The setting that sizes are read from."""
+        return self.at or self.first
 
     def get(self, name: str) -> Shape | None:
         """Shape in the first setting, None where it is unknown."""
-        return self.first.shapes.get(name)
+        return self.shown.shapes.get(name)
 
     def static(self, name: str, axis: int) -> bool:
         """Whether an axis has the same size in both settings."""
         if self.first is self.second:
-            return name in self.first.shapes
+            return name in self.shown.shapes
         one, two = self.first.shapes.get(name), self.second.shapes.get(name)
         if one is None or two is None or len(one) != len(two):
             return False
@@ -308,7 +322,7 @@ def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
 
 def _complete(graph: Graph, node: Node, name: str, dims: list[int | None], setting: Setting) -> None:  # fmt: skip
     """Record a shape; sizes that depend on data take the sample count."""
-    if None in dims and node.op in COUNTED:
+    if None in dims and node.op in DATA_SIZED:
         kept: Sequence[int] = ()
         if node.op == "Slice" and len(node.inputs) > 3:
             axes = _known(graph, node.inputs[3], setting)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from .model import Model, collector_paused, load
 from .resolve import Components, Ints, resolve, signatures
 from .rules import find
 from .samples import sizes_of
-from .shapes import Shapes, analyse, analyse_at
+from .shapes import Shapes, analyse, infer
 from .sizes import Sizes
 
 if TYPE_CHECKING:
@@ -177,15 +177,10 @@ def retrace(traced: Trace, shapes: Mapping[str, Sequence[int]]) -> Trace:
     UsageError
         If an input is missing or has too few axes.
     """
-    known = traced.shapes
-    first = sizes_of(traced.model.proto, shapes)
-    if first == known.first.sizes:
+    sizes = sizes_of(traced.model.proto, shapes)
+    if sizes == traced.shapes.shown.sizes:
         return traced
-    second = {
-        key: known.second.sizes[key] if size == known.first.sizes[key] else known.first.sizes[key]
-        for key, size in first.items()
-    }
-    found = analyse_at(traced.graph, first, second)
+    found = replace(traced.shapes, at=infer(traced.graph, sizes))
     return _trace(traced.model, traced.graph, found, traced.options)
 
 

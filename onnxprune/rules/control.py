@@ -42,12 +42,14 @@ def join(c: Walk, n: Node, name: str, sources: Sequence[str]) -> list[Labels]:
     if any(c.shapes.get(x) is None for x in (name, *sources)):
         c.freeze(sources, f"{n}: its branches differ in the number of axes")
         return [NONE] * len(c.shapes.get(name) or ())
-    axes = c.elementwise(sources)
+    axes = []
     for k, size in enumerate(c.shape(name)):
-        if axes[k] is not NONE and any(c.shape(x)[k] != size for x in sources):
-            for source in sources:
-                c.pin_axes(source, [k], f"{n} gives it a size that is known only when it runs")
-            axes[k] = NONE
+        if all(c.shape(x)[k] == size for x in sources):
+            axes.append(c._broadcast_axis(sources, k - c.rank(name)))
+            continue
+        for source in sources:
+            c.pin_axes(source, [k], f"{n}: its branches differ in size there")
+        axes.append(NONE)
     return axes
 
 

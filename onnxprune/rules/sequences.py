@@ -134,10 +134,9 @@ def concat_from_sequence(c: Walk, n: Node) -> None:
     known = elements(c, n.inputs[0])
     if not known:
         raise Blocked("nothing is known of its elements")
-    one = common(c, n, [[*e] for e in known])
     axis = n.attr("axis")
     if n.attr("new_axis", 0):
-        axes = one[0]
+        (axes,) = common(c, n, known)
         axes.insert(axis % (len(axes) + 1), NONE)
     else:
         axes = joined(c, n, known, axis % len(known[0]))
