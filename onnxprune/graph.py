@@ -210,7 +210,7 @@ class Graph:
 
     def _separate_vectors(self) -> None:
         """Give every further use of a vector-like constant a name of its own."""
-        uses: dict[str, int] = defaultdict(int)
+        uses: dict[str, int] = defaultdict(int, dict.fromkeys(self.returned, 1))
         for node in self.nodes:
             for slot, name in enumerate(node.inputs):
                 constant = self.constants.get(name)
@@ -263,6 +263,12 @@ class Graph:
         if constant.tensor is None:
             return numpy_helper.to_array(_dense(self.model.proto.graph, constant))
         return self.model.array(constant.tensor)
+
+    @cached_property
+    def returned(self) -> set[str]:
+        """Outputs of the model and of nested graphs."""
+        nested = [body for node in self.nodes for body in node.bodies.values()]
+        return {name for body in (self.main, *nested) for name in body.outputs}
 
     @cached_property
     def producers(self) -> dict[str, Node]:

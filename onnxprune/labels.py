@@ -27,7 +27,7 @@ import numpy.typing as npt
 from onnx import TensorProto
 
 from .graph import Graph, Node
-from .reshape import Block, refine
+from .reshape import refine
 from .shapes import Shape, Shapes
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ class Walk:
     ----------
     axes : dict
         Tensor name -> list of label vectors, one per axis. Tensors without labels are absent.
+    sequences : dict
+        Sequence or optional value -> labels of its elements, as many as its ``Elements`` has.
     """
 
     def __init__(self, graph: Graph, shapes: Shapes) -> None:
@@ -111,6 +113,7 @@ class Walk:
         self.shapes = shapes
         self.facts = Facts()
         self.axes: dict[str, list[Labels | None]] = {}
+        self.sequences: dict[str, list[list[Labels]]] = {}
         self.count = 1
         self.node: Node | None = None
         self._merged: dict[tuple[bytes, bytes], Labels] = {}
@@ -278,6 +281,9 @@ class Walk:
 
     def same(self, node: Node, *names: str) -> None:
         """Outputs carry the labels of the first input (unary operators)."""
+        if node.inputs[0] in self.sequences:
+            self.sequences[node.output] = self.sequences[node.inputs[0]]
+            return
         axes = self.labels(node.inputs[0])
         for name in names or node.outputs:
             self.out(name, axes)
@@ -287,6 +293,10 @@ class Walk:
         for name in filter(None, names):
             shape = self.shapes.get(name)
             known = self.axes.get(name)
+            for element in self.sequences.get(name, ()):
+                for vector in element:
+                    self.pin(vector, reason)
+                element[:] = [NONE] * len(element)
             if known is None and not (self.graph.is_constant(name) and shape is not None):
                 continue
             known = known if known is not None else [None] * len(shape or ())
@@ -325,7 +335,7 @@ class Walk:
 
     # Reshape ------------------------------------------------------------------------------
 
-    def regroup(self, axes: Sequence[Labels], shape: Shape, target: Shape, second: tuple[Shape, Shape] | None = None) -> list[Labels]:  # fmt: skip
+    def regroup(self, axes: Sequence[Labels], shape: Shape, target: Shape, samples: Sequence[tuple[Shape, Shape]] = ()) -> list[Labels]:  # fmt: skip
         """Labels of ``target`` for the labels of ``shape`` read in the same order of elements.
 
         Both shapes are cut into their common refinement; each axis is a run of factors. A split
@@ -334,13 +344,12 @@ class Walk:
 
         Parameters
         ----------
-        second : pair of shapes, optional
-            The same shapes at the second sample setting: blocks that are cut differently there
-            are pinned.
+        samples : sequence of (shape, target), optional
+            The same shapes at the two sample settings: blocks that are cut differently there are
+            pinned.
         """
         result: list[Labels] = [NONE] * len(target)
-        blocks = refine(shape, target)
-        others = refine(*second) if second else blocks
+        blocks, others = (refine(*pair) for pair in samples or [(shape, target)] * 2)
         for number, block in enumerate(blocks):
             if all(axes[k] is NONE for k in block.sources):
                 continue
@@ -349,18 +358,14 @@ class Walk:
                 for k in block.sources:
                     self.pin(axes[k], f"{self.node} cuts {_dims(shape)} into {_dims(target)}, which mixes it with another axis")  # fmt: skip
                 continue
-            factors = self._factors(block, axes, shape)
+            sizes = block.factors_at(shape, target)
+            factors: list[Labels] = [NONE] * len(sizes)
+            for k, run in block.source_runs:
+                if axes[k] is not NONE:
+                    factors[run] = self.split(axes[k], sizes[run])
             for k, run in block.target_runs:
-                sizes = block.factors[run]
-                result[k] = self.merge(factors[run], sizes)
+                result[k] = self.merge(factors[run], sizes[run])
         return result
-
-    def _factors(self, block: Block, axes: Sequence[Labels], shape: Shape) -> list[Labels]:
-        factors: list[Labels] = [NONE] * len(block.factors or ())
-        for k, run in block.source_runs:
-            if axes[k] is not NONE:
-                factors[run] = self.split(axes[k], (block.factors or ())[run])
-        return factors
 
     def split(self, labels: Labels, sizes: Sequence[int]) -> list[Labels]:
         """One vector per factor of an axis; ``NONE`` for factors along which nothing varies."""

@@ -22,7 +22,8 @@ import onnx
 
 from .compare import Difference, difference, rounding
 from .graph import Node
-from .model import Model
+from .model import Model, bodies
+from .rewrite import node_protos
 from .runtime import Arrays, open_session, run
 from .sizes import Sizes
 from .trace import Trace
@@ -43,7 +44,7 @@ class LayerDifference:
     Attributes
     ----------
     single : Difference or None
-        None where the node cannot run alone (it holds graphs of its own).
+        None where the node cannot run alone.
     """
 
     node: Node
@@ -77,7 +78,8 @@ def compare_layers(
     slim_proto = slim.embedded()
     for portion in _portions(traced, sizes, slim_proto):
         wanted = [name for node in portion for name in node.outputs if name]
-        needed = {name for node in portion for name in node.inputs if name in traced.graph.producers}  # fmt: skip
+        read = {name for node in portion for name in (*node.inputs, *traced.graph.captured(node))}
+        needed = read & traced.graph.producers.keys()
         given = _tensors(proto, sorted({*wanted, *needed}), feeds, provider)
         kept = {name: _kept(sizes, name, value) for name, value in given.items()}
         entire = _tensors(slim_proto, wanted, feeds, provider)
@@ -121,6 +123,16 @@ def _kept(sizes: Sizes, name: str, value: np.ndarray) -> np.ndarray:
     return value
 
 
+def names_inside(graph: onnx.GraphProto) -> set[str]:
+    """Names that a nested graph and those inside it define."""
+    names = {value.name for value in (*graph.input, *graph.initializer)}
+    for proto in graph.node:
+        names.update(proto.output)
+        for _, body in bodies(proto):
+            names |= names_inside(body)
+    return names
+
+
 def _tensors(proto: onnx.ModelProto, names: Sequence[str], feeds: Arrays, provider: str) -> Mapping[str, np.ndarray]:  # fmt: skip
     """Run a model and return inner tensors."""
     exposed = onnx.ModelProto()
@@ -146,16 +158,19 @@ def _alone(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider:
     stored |= {n.output[0] for n in slim.graph.node if n.op_type == "Constant"}
     made, fed, nodes = set(stored), set(), []
     for proto in slim.graph.node:
-        if any(a.HasField("g") or a.graphs for a in proto.attribute):
-            continue
-        if any(n and n not in made and n not in given for n in proto.input):
-            continue
         copy = onnx.NodeProto()
         copy.CopyFrom(proto)
-        for slot, name in enumerate(proto.input):
-            if name in given and name not in stored:
-                copy.input[slot] = f"{name}::given"
-                fed.add(name)
+        inside = [child for _, body in bodies(copy) for child in node_protos(body)]
+        own = {n for _, body in bodies(copy) for n in names_inside(body)}
+        readers = [copy, *inside]
+        read = {n for reader in readers for n in reader.input} - own - {""}
+        if any(n not in made and n not in given for n in read):
+            continue
+        for reader in readers:
+            for slot, name in enumerate(reader.input):
+                if name in given and name not in stored:
+                    reader.input[slot] = f"{name}::given"
+                    fed.add(name)
         nodes.append(copy)
         made.update(proto.output)
     listed = [value for value in slim.graph.input if value.name in stored]

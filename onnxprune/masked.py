@@ -47,15 +47,14 @@ class _Masker:
         self.count = 0
 
     def build(self) -> onnx.ModelProto:
-        self._graph(self.proto.graph, iter(self.traced.graph.nodes))
+        self._graph(self.proto.graph, iter(self.traced.graph.nodes), [])
         return self.proto
 
-    def _graph(self, graph: onnx.GraphProto, nodes: Iterator[Node]) -> None:
+    def _graph(self, graph: onnx.GraphProto, nodes: Iterator[Node], ordered: list[onnx.NodeProto]) -> None:  # fmt: skip
         """Mask one graph; ``nodes`` is the view in its own order, nested graphs first."""
-        ordered: list[onnx.NodeProto] = []
         for proto in graph.node:
             for _, body in bodies(proto):
-                self._graph(body, nodes)
+                self._graph(body, nodes, self._mask_inputs(body))
             node = next(nodes)
             copy = onnx.NodeProto()
             copy.CopyFrom(proto)
@@ -67,10 +66,25 @@ class _Masker:
         del graph.node[:]
         graph.node.extend(ordered)
 
+    def _mask_inputs(self, body: onnx.GraphProto) -> list[onnx.NodeProto]:
+        """Mask what enters a nested graph: it may come from a constant."""
+        found = []
+        for value in body.input:
+            axes = self._cut(value.name)
+            if axes:
+                name, value.name = value.name, self._unique(value.name)
+                found.append(self._where(name, value.name, axes))
+        return found
+
     def _cut(self, name: str) -> list[int]:
-        """Axes with removed entries; those of dynamic size follow from the tensors before."""
-        static = self.traced.shapes.static
-        return [k for k, index in enumerate(self.sizes.indices(name)) if index is not None and static(name, k)]  # fmt: skip
+        """Axes with removed entries; those that data decides follow from the tensors before."""
+        shapes = self.traced.shapes
+        if shapes.get(name) is None:
+            return []  # a sequence: its elements are masked where they are made
+        return [
+            k for k, index in enumerate(self.sizes.indices(name))
+            if index is not None and (not shapes.shown.sampled or shapes.static(name, k))
+        ]  # fmt: skip
 
     def _mask_node(self, node: Node, proto: onnx.NodeProto) -> list[onnx.NodeProto]:
         statistic = node.index in self.stats

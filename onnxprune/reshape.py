@@ -24,6 +24,8 @@ class Block:
         Sizes of the common factors, outermost first; None if there is no refinement.
     source_runs, target_runs : tuple of (axis, slice)
         Which factors an axis consists of.
+    points : tuple of (bool, int)
+        Every cut between factors, both ends included: whether it is one of the source, and which.
     """
 
     sources: tuple[int, ...]
@@ -31,11 +33,18 @@ class Block:
     factors: tuple[int, ...] | None
     source_runs: tuple[tuple[int, slice], ...] = ()
     target_runs: tuple[tuple[int, slice], ...] = ()
+    points: tuple[tuple[bool, int], ...] = ()
 
     def cuts_like(self, other: Block) -> bool:
         """Whether the block of another sample setting is cut in the same way."""
         mine = (self.sources, self.targets, self.source_runs, self.target_runs)
         return mine == (other.sources, other.targets, other.source_runs, other.target_runs)
+
+    def factors_at(self, source: Sequence[int], target: Sequence[int]) -> tuple[int, ...]:
+        """Sizes of the factors where the same cuts are made in shapes of other sizes."""
+        mine, theirs = _cuts(source), _cuts(target)
+        cuts = [mine[k] if is_source else theirs[k] for is_source, k in self.points]
+        return tuple(b // max(a, 1) for a, b in pairwise(cuts))
 
 
 @lru_cache(maxsize=4096)
@@ -77,6 +86,7 @@ def _block(source: Sequence[int], target: Sequence[int], mine: list[int], theirs
         tuple(b // a for a, b in pairwise(points)),
         tuple((k, slice(points.index(mine[k]), points.index(mine[k + 1]))) for k in sources),
         tuple((k, slice(points.index(theirs[k]), points.index(theirs[k + 1]))) for k in targets),
+        tuple((p in mine, (mine if p in mine else theirs).index(p)) for p in points),
     )
 
 

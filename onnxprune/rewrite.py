@@ -240,9 +240,18 @@ class Rewriter:
         proto.attribute.append(onnx.helper.make_attribute("value", _tensor(array, label)))
 
     def _store_computed(self, part: Slice) -> None:
-        """Store a computed constant under its name; the node that computed it becomes dead."""
-        self._added.append(_tensor(part.take(self.graph.value(part.root)), part.name))
-        proto = self.protos[self.graph.producers[part.root].index]
+        """Store a computed constant under its name; the node that computed it becomes dead.
+
+        A graph may not return a tensor from outside, so there the name belongs to an Identity.
+        """
+        name, value = part.name, part.take(self.graph.value(part.root))
+        index = self.graph.producers[part.root].index
+        if name in self.graph.returned:
+            stored = self.add_constant(name, value)
+            self._after[index].append(onnx.helper.make_node("Identity", [stored], [name], name))
+        else:
+            self._added.append(_tensor(value, name))
+        proto = self.protos[index]
         position = list(proto.output).index(part.root)
         proto.output[position] = self.unique(f"{part.root}_unused")
         self._orphans.append(proto.output[position])
@@ -366,14 +375,21 @@ class Rewriter:
         """Mend recorded shapes: value_info, and initializers that are listed as inputs."""
         dims = {t.name: t.dims for t in self.proto.graph.initializer if t.name not in self.cuts}
         for graph in _graphs(self.proto.graph):
-            for value in (*graph.value_info, *graph.input):
-                declared = value.type.tensor_type.shape.dim
+            for value in (*graph.value_info, *graph.input, *graph.output):
+                declared = _declared(value.type)
                 slim = dims.get(value.name)
                 for axis, dim in enumerate(declared):
                     if slim is not None and len(slim) == len(declared):
                         dim.dim_value = slim[axis]
                     elif self.sizes.index(value.name, axis) is not None and dim.HasField("dim_value"):  # fmt: skip
                         dim.dim_value = self.sizes.size(value.name, axis)
+
+
+def _declared(kind: onnx.TypeProto) -> Any:
+    """Dimensions of a tensor type, or of the elements of a sequence or optional type."""
+    while kind.WhichOneof("value") in ("sequence_type", "optional_type"):
+        kind = getattr(kind, kind.WhichOneof("value")).elem_type
+    return kind.tensor_type.shape.dim
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -447,9 +463,9 @@ def self_check(slim: Model, traced: Trace, sizes: Sizes) -> None:
     SurgeryError
         At the first tensor that differs, naming the node that makes it.
     """
-    from .shapes import bare_model, sample_sizes
+    from .shapes import bare_model
 
-    bare = bare_model(slim, sample_sizes(traced.model.proto, 0), declared=False)
+    bare = bare_model(slim, traced.shapes.first.sizes, declared=False)
     try:
         inferred = onnx.shape_inference.infer_shapes(bare, strict_mode=False, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:

@@ -19,9 +19,13 @@ from onnx import TensorProto
 from .errors import ModelError, UsageError
 from .graph import Graph
 from .model import PROTOBUF_LIMIT, Model
-from .shapes import graph_inputs, sample_sizes
+from .samples import Sizes, graph_inputs
+from .shapes import analyse, infer
 
 Arrays = Mapping[str, np.ndarray]
+
+ITERATIONS = 3
+"""Trip count given to a Loop that takes it as an input of the model."""
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
@@ -149,7 +153,7 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def synthetic_inputs(graph: Graph, seed: int = 0, setting: int = 0) -> dict[str, np.ndarray]:
+def synthetic_inputs(graph: Graph, seed: int = 0, setting: int = 0, sizes: Sizes | None = None) -> dict[str, np.ndarray]:  # fmt: skip
     """Random inputs that a model accepts.
 
     Floats are standard normal. Integers stay inside the tables that they index; an integer that is
@@ -159,20 +163,26 @@ def synthetic_inputs(graph: Graph, seed: int = 0, setting: int = 0) -> dict[str,
     ----------
     setting : {0, 1}
         Which sample sizes the free dimensions take.
+    sizes : mapping, optional
+        Sizes that they take instead.
     """
     rng = np.random.default_rng(seed)
-    sizes = sample_sizes(graph.model.proto, setting)
+    if sizes is None:
+        shapes = analyse(graph)
+        sizes = (shapes.second if setting else shapes.first).sizes
     feeds = {}
     for value in graph_inputs(graph.model.proto):
         tensor = value.type.tensor_type
         if not value.type.HasField("tensor_type"):
             raise ModelError(f"input '{value.name}' is no tensor, so no input can be made up for it", "Give one with --data.")  # fmt: skip
         shape = [sizes.get((value.name, k), d.dim_value) for k, d in enumerate(tensor.shape.dim)]
-        feeds[value.name] = _random(graph, value.name, tensor.elem_type, shape, rng)
+        hint = _integer_hint(graph, value.name, sizes) if tensor.elem_type in _INTEGERS else None
+        feeds[value.name] = _random(tensor.elem_type, shape, hint, rng)
     return feeds
 
 
-def _random(graph: Graph, name: str, dtype: int, shape: list[int], rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+def _random(dtype: int, shape: list[int], hint: int | np.ndarray | None, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+    """Random values of one input; see ``_integer_hint``."""
     numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
     if dtype == TensorProto.BOOL:
         return np.ones(shape, np.bool_)
@@ -180,7 +190,6 @@ def _random(graph: Graph, name: str, dtype: int, shape: list[int], rng: np.rando
         return np.full(shape, "a", object)
     if dtype not in _INTEGERS:
         return np.asarray(rng.standard_normal(shape)).astype(numpy_dtype)
-    hint = _integer_hint(graph, name)
     if isinstance(hint, np.ndarray):
         return np.broadcast_to(hint.astype(numpy_dtype), shape).copy()
     if hint is None and dtype in (TensorProto.UINT8, TensorProto.INT8):
@@ -199,7 +208,7 @@ _PASS_ON = {
 }  # fmt: skip
 
 
-def _integer_hint(graph: Graph, name: str) -> int | np.ndarray | None:
+def _integer_hint(graph: Graph, name: str, sizes: Sizes) -> int | np.ndarray | None:
     """Upper bound of an integer input, or the value that it should take."""
     bounds: list[int] = []
     pending, seen = [name], {name}
@@ -215,17 +224,12 @@ def _integer_hint(graph: Graph, name: str) -> int | np.ndarray | None:
                 if other in graph.constants:
                     return graph.value(other).reshape(-1)[:1].reshape(())
             elif node.op in ("LSTM", "GRU", "RNN") and current in node.inputs[4:5]:
-                steps = graph.model.proto.graph.input
-                return np.array(_sequence_length(graph, node.inputs[0], len(steps)))
+                shape = infer(graph, sizes).shapes.get(node.inputs[0])
+                return np.array(shape[0]) if shape else None
+            elif node.op == "Loop" and node.inputs[0] == current:
+                return np.array(ITERATIONS)
             elif node.op in _PASS_ON:
                 fresh = [o for o in node.outputs if o not in seen]
                 seen.update(fresh)
                 pending += fresh
     return min(bounds) if bounds else None
-
-
-def _sequence_length(graph: Graph, name: str, default: int) -> int:
-    from .shapes import infer
-
-    shape = infer(graph, sample_sizes(graph.model.proto, 0)).shapes.get(name)
-    return shape[0] if shape else default

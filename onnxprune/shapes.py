@@ -8,51 +8,91 @@ ResNet-50); a forward pass fills its gaps and evaluates the shape arithmetic tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import onnx
 from onnx import TensorProto, TypeProto, numpy_helper
 
+from . import nested
+from .elements import Elements
 from .folding import evaluate
 from .graph import Body, Graph, Node
 from .model import Model, kept_dims, skeleton
+from .samples import SAMPLE_COUNT, SAMPLES, Sizes, free_dimensions, sample_sizes
 
 Shape = tuple[int, ...]
 
 VALUE_LIMIT = 4096
 """Largest tensor, in elements, whose value is followed through shape arithmetic."""
 
-SAMPLE_BATCH = (2, 3)
-SAMPLE_SEQUENCE = (16, 24)
-SAMPLE_SPATIAL = (224, 256)
+FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+
+DATA_SIZED = {"Compress", "NonMaxSuppression", "NonZero", "Range", "Slice", "TopK", "Unique"}
+"""Operators whose output sizes may depend on data."""
 
 
 @dataclass(slots=True)
 class Setting:
-    """Shapes, element types and known small values at one choice of the free dimensions."""
+    """Shapes, element types and known small values at one choice of the free dimensions.
 
+    Attributes
+    ----------
+    sizes : mapping
+        The free dimensions.
+    count : int
+        Stands in for every size that depends on data.
+    sampled : bool
+        Whether there is such a size.
+    sequences : dict
+        Shapes of the elements of sequences and optional values.
+    """
+
+    sizes: Sizes = field(default_factory=dict)
+    count: int = SAMPLE_COUNT[0]
+    sampled: bool = False
     shapes: dict[str, Shape] = field(default_factory=dict)
     dtypes: dict[str, int] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
+    sequences: dict[str, Elements] = field(default_factory=dict)
+
+    def copy(self) -> Setting:
+        """A setting whose tables can be changed on their own."""
+        tables = dict(self.shapes), dict(self.dtypes), dict(self.values), dict(self.sequences)
+        return Setting(self.sizes, self.count, self.sampled, *tables)
 
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """What two settings say together. In a static model both are the same."""
+    """What two settings say together. In a static model both are the same.
+
+    Attributes
+    ----------
+    first, second : Setting
+    at : Setting, optional
+        Sizes to look at instead of those of the first setting. What is static, and how a Reshape
+        cuts, is judged by the two settings: sizes given by data may agree by chance, or be 1.
+    """
 
     first: Setting
     second: Setting
+    at: Setting | None = None
+
+    @property
+    def shown(self) -> Setting:
+        """The setting that sizes are read from."""
+        return self.at or self.first
 
     def get(self, name: str) -> Shape | None:
         """Shape in the first setting, None where it is unknown."""
-        return self.first.shapes.get(name)
+        return self.shown.shapes.get(name)
 
     def static(self, name: str, axis: int) -> bool:
         """Whether an axis has the same size in both settings."""
         if self.first is self.second:
-            return name in self.first.shapes
+            return name in self.shown.shapes
         one, two = self.first.shapes.get(name), self.second.shapes.get(name)
         if one is None or two is None or len(one) != len(two):
             return False
@@ -68,50 +108,40 @@ class Shapes:
 
 
 def analyse(graph: Graph) -> Shapes:
-    """Find the static shapes and values of a model."""
-    first = infer(graph, sample_sizes(graph.model.proto, 0))
-    if not free_dimensions(graph.model.proto):
-        return Shapes(first, first)
-    return Shapes(first, infer(graph, sample_sizes(graph.model.proto, 1)))
+    """Find the static shapes and values of a model, at the first sample sizes that suit it."""
+    proto = graph.model.proto
+    found = []
+    for sample in range(len(SAMPLES) if free_dimensions(proto) else 1):
+        shapes = analyse_at(graph, *(sample_sizes(proto, setting, sample) for setting in (0, 1)))
+        found.append((problems(graph, shapes), sample, shapes))
+        if not found[-1][0]:
+            break
+    return min(found, key=lambda entry: entry[:2])[2]
 
 
-def graph_inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Inputs that a caller must feed (initializers listed as inputs left out)."""
-    stored = {t.name for t in proto.graph.initializer}
-    return [value for value in proto.graph.input if value.name not in stored]
+def analyse_at(graph: Graph, first: Sizes, second: Sizes) -> Shapes:
+    """The same for given sizes of the free dimensions in the two settings."""
+    one = infer(graph, first, 0)
+    if first == second and not one.sampled:
+        return Shapes(one, one)
+    return Shapes(one, infer(graph, second, 1))
 
 
-def free_dimensions(proto: onnx.ModelProto) -> list[tuple[str, int]]:
-    """(input, axis) of every dimension that the model leaves open."""
-    return [
-        (value.name, axis)
-        for value in graph_inputs(proto)
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim)
-        if not dim.HasField("dim_value") or dim.dim_value <= 0
-    ]
+def problems(graph: Graph, shapes: Shapes) -> int:
+    """Number of float tensors without a shape, or without an element: zero at sizes that suit."""
+    names = [name for node in graph.nodes for name in node.outputs if name]
+    count = 0
+    for setting in {id(s): s for s in (shapes.first, shapes.second)}.values():
+        for name in names:
+            shape = setting.shapes.get(name)
+            if name not in setting.sequences and setting.dtypes.get(name, 1) in FLOATS:
+                count += shape is None or any(size <= 0 for size in shape)
+    return count
 
 
-def sample_sizes(proto: onnx.ModelProto, setting: int) -> dict[tuple[str, int], int]:
-    """Sizes of the free dimensions in one setting; dimensions of one name get one size."""
-    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in graph_inputs(proto)}
-    dims = {v.name: v.type.tensor_type.shape.dim for v in graph_inputs(proto)}
-    named: dict[str, int] = {}
-    sizes = {}
-    for name, axis in free_dimensions(proto):
-        if axis == 0:
-            size = SAMPLE_BATCH[setting]
-        elif ranks[name] >= 4:
-            size = SAMPLE_SPATIAL[setting]
-        else:
-            size = SAMPLE_SEQUENCE[setting]
-        label = dims[name][axis].dim_param
-        sizes[name, axis] = named.setdefault(label, size) if label else size
-    return sizes
-
-
-def infer(graph: Graph, sizes: Mapping[tuple[str, int], int]) -> Setting:
-    """Shapes, types and small values with the free dimensions set to ``sizes``."""
-    setting = Setting()
+def infer(graph: Graph, sizes: Sizes, number: int = 0) -> Setting:
+    """Shapes, types and small values of one setting, with the free dimensions set to ``sizes``."""
+    setting = Setting(sizes, SAMPLE_COUNT[number])
     bare = bare_model(graph.model, sizes)
     try:
         inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
@@ -127,9 +157,7 @@ def infer(graph: Graph, sizes: Mapping[tuple[str, int], int]) -> Setting:
     return setting
 
 
-def bare_model(
-    model: Model, sizes: Mapping[tuple[str, int], int], declared: bool = True
-) -> onnx.ModelProto:
+def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelProto:
     """Copy for shape inference: weights become inputs, free dimensions become ``sizes``.
 
     Parameters
@@ -207,11 +235,14 @@ def _collect(graph: onnx.GraphProto, setting: Setting) -> None:
 def _forward(graph: Graph, body: Body, setting: Setting) -> None:
     """Evaluate shape arithmetic and fill the gaps of shape inference, in topological order."""
     for node in body.nodes:
-        for nested in node.bodies.values():
-            _forward(graph, nested, setting)
-        if _evaluate(graph, node, setting):
-            continue
-        if any(name and name not in setting.shapes for name in node.outputs):
+        if nested.follows(node):
+            known = partial(_known, graph, setting=setting)
+            nested.follow(node, setting, known, partial(_forward, graph))
+        elif node.op == "Identity" and node.inputs[0] in setting.sequences:
+            setting.sequences[node.output] = setting.sequences[node.inputs[0]]
+        elif not _evaluate(graph, node, setting) and any(
+            name and name not in setting.shapes for name in node.outputs
+        ):
             _infer_node(graph, node, setting)
 
 
@@ -251,10 +282,11 @@ def _evaluate(graph: Graph, node: Node, setting: Setting) -> bool:
             return False
         results = found
     for name, value in zip(node.outputs, results, strict=False):
-        if name and value.size <= VALUE_LIMIT:
-            setting.values[name] = value
+        if name:
             setting.shapes[name] = value.shape
             setting.dtypes[name] = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+            if value.size <= VALUE_LIMIT:
+                setting.values[name] = value
     return True
 
 
@@ -291,8 +323,25 @@ def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
         tensor = found_type.tensor_type
         if tensor.elem_type:
             setting.dtypes[name] = tensor.elem_type
-        if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
-            setting.shapes[name] = tuple(d.dim_value for d in tensor.shape.dim)
+        if tensor.HasField("shape"):
+            dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+            _complete(graph, node, name, dims, setting)
+
+
+def _complete(graph: Graph, node: Node, name: str, dims: list[int | None], setting: Setting) -> None:  # fmt: skip
+    """Record a shape; sizes that depend on data take the sample count."""
+    if None in dims and node.op in DATA_SIZED:
+        kept: Sequence[int] = ()
+        if node.op == "Slice" and len(node.inputs) > 3:
+            axes = _known(graph, node.inputs[3], setting)
+            kept = setting.shapes.get(node.inputs[0], ()) if axes is not None else ()
+            sliced = {int(k) % len(dims) for k in axes} if axes is not None else set()
+            kept = [setting.count if k in sliced else size for k, size in enumerate(kept)]
+        kept = kept or [setting.count] * len(dims)
+        dims = [k if d is None else d for d, k in zip(dims, kept, strict=True)]
+        setting.sampled = True
+    if None not in dims:
+        setting.shapes[name] = tuple(int(d) for d in dims if d is not None)
 
 
 def _opsets(graph: Graph) -> list[onnx.OperatorSetIdProto]:

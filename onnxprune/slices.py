@@ -33,7 +33,7 @@ class Slice:
     cut : tuple
         Kept indices per axis, None where all are kept.
     uses : tuple of (int, int)
-        (node, input position) that read this version.
+        (node, input position) that read this version; node -1 for an output of a graph.
     """
 
     root: str
@@ -63,6 +63,8 @@ def find_slices(graph: Graph, sizes: Sizes) -> list[Slice]:
 
 def _stored(graph: Graph, sizes: Sizes) -> Iterator[Slice]:
     uses: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    for name in sorted(graph.returned & graph.constants.keys()):
+        uses[name].append((-1, 0, name))  # comes first, so that the name stays
     for node in graph.nodes:
         if graph.passed_through(node):
             continue  # its readers read the constant itself
@@ -96,6 +98,7 @@ def _computed(graph: Graph, sizes: Sizes, changed: set[str]) -> Iterator[Slice]:
     """Computed constants that shrink, or that read something that does."""
     changed = set(changed)
     read = {name for node in graph.nodes for name in node.inputs if node.output not in graph.folded}
+    read |= graph.returned
     for node in graph.nodes:
         if not node.outputs or node.output not in graph.derived:
             continue

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from .labels import NONE, Blocked, Kernel, Labels, Walk
 from .model import Model, collector_paused, load
 from .resolve import Components, Ints, resolve, signatures
 from .rules import find
-from .shapes import Shapes, analyse
+from .samples import sizes_of
+from .shapes import Shapes, analyse, infer
 from .sizes import Sizes
 
 if TYPE_CHECKING:
@@ -178,15 +179,35 @@ def trace(source: ModelLike, *, norm: str = "prune", reshape_channel_axis: int |
         )
     model = load(source)
     graph = Graph(model)
-    shapes = analyse(graph)
+    options = {"norm": norm, "reshape_channel_axis": reshape_channel_axis}
+    return _trace(model, graph, analyse(graph), options)
+
+
+def retrace(traced: Trace, shapes: Mapping[str, Sequence[int]]) -> Trace:
+    """The same analysis with the free dimensions as in given shapes of the inputs.
+
+    Groups and their channels do not depend on the sizes, so a plan made for one fits the other.
+
+    Raises
+    ------
+    UsageError
+        If an input is missing or has too few axes.
+    """
+    sizes = sizes_of(traced.model.proto, shapes)
+    if sizes == traced.shapes.shown.sizes:
+        return traced
+    found = replace(traced.shapes, at=infer(traced.graph, sizes))
+    return _trace(traced.model, traced.graph, found, traced.options)
+
+
+def _trace(model: Model, graph: Graph, shapes: Shapes, options: Mapping[str, Any]) -> Trace:
     walk = walk_graph(graph, shapes)
-    if norm == "pin":
+    if options["norm"] == "pin":
         for node, labels in walk.facts.stats:
             walk.node = node
             walk.pin(labels, f"{node} computes statistics along it (norm=pin)")
-    components = resolve(walk.facts, walk.count, reshape_channel_axis)
+    components = resolve(walk.facts, walk.count, options["reshape_channel_axis"])
     groups, blocked = find_groups(walk, components)
-    options = {"norm": norm, "reshape_channel_axis": reshape_channel_axis}
     return Trace(model, graph, shapes, walk, components, groups, blocked, options)
 
 
@@ -217,6 +238,8 @@ def apply_rule(walk: Walk, node: Node) -> None:
         reason = f"{node}: {detail}"
         walk.facts.blocked[node.index] = reason
         touched = [*node.inputs, *node.outputs, *walk.graph.captured(node)]
+        for body in node.bodies.values():
+            touched += [*body.inputs, *body.outputs]
         walk.freeze(touched, reason)
 
 

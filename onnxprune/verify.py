@@ -21,7 +21,7 @@ from .masked import masked
 from .model import Model, load
 from .plan import Plan
 from .runtime import Arrays, choose_provider, open_session, run, synthetic_inputs
-from .trace import Trace, trace
+from .trace import Trace, retrace, trace
 
 if TYPE_CHECKING:
     from .model import ModelLike
@@ -124,9 +124,11 @@ def verify(
     chosen = choose_provider(provider)
     if traced is None:
         traced = trace(original, **(_trace_options(plan)))
-    feeds = load_data(data) if data is not None else synthetic_inputs(traced.graph, seed)
     if data is not None:
+        feeds = load_data(data)
         check_inputs(original.proto, feeds)
+    else:
+        feeds = synthetic_inputs(traced.graph, seed, sizes=traced.shapes.first.sizes)
     with open_session(original, chosen, "the original") as session:
         try:
             before = run(session, feeds, "the original")
@@ -176,6 +178,7 @@ def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, after: 
     it (a recurrent network, a saturated sigmoid): then every node is compared alone, on the masked
     original's own tensors, where nothing adds up.
     """
+    traced = retrace(traced, {name: array.shape for name, array in feeds.items()})
     sizes = traced.sizes(plan.removed(traced))
     oracle = masked(traced, sizes, slim.proto)
     with open_session(oracle, provider, "the masked original") as session:

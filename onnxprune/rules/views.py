@@ -5,23 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Node
-from ..labels import NONE, Labels, Walk
+from ..labels import NONE, Blocked, Labels, Walk
 from ..rewrite import Editor
-from ..shapes import Shape
 from .registry import rule
 
 
 def seen_as(c: Walk, n: Node, target: str) -> list[Labels]:
     """Labels of the first input regrouped to the shape of ``target``."""
     X = n.inputs[0]
-    second = None
-    if c.shapes.second is not c.shapes.first:
-        shapes: list[Shape | None] = [c.shapes.second.shapes.get(t) for t in (X, target)]
-        if shapes[0] is not None and shapes[1] is not None:
-            second = (shapes[0], shapes[1])
+    samples = []
+    for setting in (c.shapes.first, c.shapes.second):
+        if X not in setting.shapes or target not in setting.shapes:
+            raise Blocked(f"the shape of '{target}' is known only at some sizes")
+        samples.append((setting.shapes[X], setting.shapes[target]))
     if c.graph.is_constant(X) and not any(size > 1 for size in c.shape(X)):
         return [NONE] * c.rank(target)
-    return c.regroup(c.labels(X), c.shape(X), c.shape(target), second)
+    return c.regroup(c.labels(X), c.shape(X), c.shape(target), samples)
 
 
 @rule("Flatten", "Squeeze", "Unsqueeze")

@@ -1,0 +1,72 @@
+"""Sizes that the free dimensions of a model take while it is analysed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+
+from .errors import UsageError
+
+Sizes = Mapping[tuple[str, int], int]
+"""(input, axis) -> size of a free dimension."""
+
+SAMPLES = (
+    {"batch": (2, 3), "sequence": (16, 24), "spatial": (224, 256)},
+    {"batch": (2, 3), "sequence": (64, 96), "spatial": (256, 384)},
+    {"batch": (2, 3), "sequence": (512, 640), "spatial": (32, 64)},
+    {"batch": (2, 3), "sequence": (4096, 5120), "spatial": (512, 640)},
+    {"batch": (2, 3), "sequence": (16000, 20000), "spatial": (1024, 1280)},
+    {"batch": (1, 1), "sequence": (16, 24), "spatial": (224, 256)},
+)
+"""Sizes that free dimensions may take in the two settings; the first that suits the model does."""
+
+SAMPLE_COUNT = (5, 7)
+"""Sizes that depend on data (detections, iterations of a loop) in the two settings."""
+
+
+def graph_inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Inputs that a caller must feed (initializers listed as inputs left out)."""
+    stored = {t.name for t in proto.graph.initializer}
+    return [value for value in proto.graph.input if value.name not in stored]
+
+
+def free_dimensions(proto: onnx.ModelProto) -> list[tuple[str, int]]:
+    """(input, axis) of every dimension that the model leaves open."""
+    return [
+        (value.name, axis)
+        for value in graph_inputs(proto)
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim)
+        if not dim.HasField("dim_value") or dim.dim_value <= 0
+    ]
+
+
+def sample_sizes(proto: onnx.ModelProto, setting: int, sample: int = 0) -> dict[tuple[str, int], int]:  # fmt: skip
+    """Sizes of the free dimensions in one setting; dimensions of one name get one size."""
+    dims = {v.name: v.type.tensor_type.shape.dim for v in graph_inputs(proto)}
+    named: dict[str, int] = {}
+    sizes = {}
+    for name, axis in free_dimensions(proto):
+        kind = "batch" if axis == 0 else "spatial" if len(dims[name]) >= 4 else "sequence"
+        size = SAMPLES[sample][kind][setting]
+        label = dims[name][axis].dim_param
+        sizes[name, axis] = named.setdefault(label, size) if label else size
+    return sizes
+
+
+def sizes_of(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], int]:  # fmt: skip
+    """Sizes of the free dimensions from shapes of the inputs.
+
+    Raises
+    ------
+    UsageError
+        If an input is missing or has too few axes.
+    """
+    sizes = {}
+    for name, axis in free_dimensions(proto):
+        given = tuple(shapes.get(name, ()))
+        if axis >= len(given):
+            found = f"shape {given}" if name in shapes else "none"
+            raise UsageError(f"input '{name}': found {found}, expected at least {axis + 1} axes")
+        sizes[name, axis] = int(given[axis])
+    return sizes

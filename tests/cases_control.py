@@ -1,0 +1,615 @@
+"""Small graphs with control flow, sequences and optional values, one per behaviour.
+
+``CASES`` holds (operator, name, builder); every builder returns a complete model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+Builder = Callable[[], onnx.ModelProto]
+
+CASES: list[tuple[str, str, Builder]] = []
+
+
+def case(op: str) -> Callable[[Builder], Builder]:
+    """Enter a builder into the table under the name of its function."""
+
+    def enter(builder: Builder) -> Builder:
+        CASES.append((op, builder.__name__, builder))
+        return builder
+
+    return enter
+
+
+def model(text: str, opset: int = 18, **weights: tuple[int, ...]) -> onnx.ModelProto:
+    """Model from ONNX text; weights of the given shapes are drawn, He-initialised."""
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{text}')
+    rng = np.random.default_rng(0)
+    for name, shape in weights.items():
+        scale = np.sqrt(2 / max(1, np.prod(shape[1:]))) if len(shape) > 1 else 0.3
+        array = rng.normal(0, scale, shape).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
+    return proto
+
+
+def move_inside(proto: onnx.ModelProto, holder: str, *names: str) -> onnx.ModelProto:
+    """Move initializers into the first nested graph of the first node of a type."""
+    (node,) = [n for n in proto.graph.node if n.op_type == holder][:1]
+    body = next(a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)
+    kept = [t for t in proto.graph.initializer if t.name not in names]
+    body.initializer.extend(t for t in proto.graph.initializer if t.name in names)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    return proto
+
+
+# If ---------------------------------------------------------------------------------------
+
+
+@case("If")
+def branches_with_layers() -> onnx.ModelProto:
+    """Each branch has a convolution of its own, one with its weight inside the branch."""
+    proto = model(
+        """
+        g (float[N,3,8,8] x, bool c) => (float[N,10] y) {
+          a = Conv <pads=[1,1,1,1]> (x, W1)
+          h = Relu(a)
+          z = If (c) <
+            then_branch = t () => (t2) { t1 = Conv <pads=[1,1,1,1]> (h, W2, B2) t2 = Relu(t1) },
+            else_branch = e () => (e2) { e1 = Conv (h, W3) e2 = Sigmoid(e1) }>
+          p = GlobalAveragePool(z)
+          f = Flatten(p)
+          y = Gemm <transB=1> (f, V)
+        }""",
+        W1=(16, 3, 3, 3), W2=(24, 16, 3, 3), B2=(24,), W3=(24, 16, 1, 1), V=(10, 24),
+    )  # fmt: skip
+    return move_inside(proto, "If", "W2")
+
+
+@case("If")
+def branch_is_constant() -> onnx.ModelProto:
+    """One branch returns a Constant, which is sliced in place; it is read inside, too."""
+    return model(
+        """
+        g (float[N,6] x, bool c) => (float[N,10] y) {
+          h = Gemm <transB=1> (x, W)
+          z = If (c) <
+            then_branch = t () => (h2) { h2 = Tanh(h) },
+            else_branch = e () => (k) {
+              k = Constant <value = float[1,8] {1.0, -2.0, 3.0, 0.5, 1.5, -1.0, 2.5, -0.5}> ()
+              unused = Relu(k)
+            }>
+          s = Add(h, z)
+          y = Gemm <transB=1> (s, V)
+        }""",
+        W=(8, 6), V=(10, 8),
+    )  # fmt: skip
+
+
+@case("If")
+def branch_returns_initializer() -> onnx.ModelProto:
+    """A branch hands out an initializer of its own graph."""
+    proto = model(
+        """
+        g (float[2,6] x, bool c) => (float[2,10] y) {
+          h = Gemm <transB=1> (x, W)
+          z = If (c) <
+            then_branch = t () => (float[2,8] K) { k2 = Relu(h) },
+            else_branch = e () => (h2) { h2 = Tanh(h) }>
+          y = Gemm <transB=1> (z, V)
+        }""",
+        W=(8, 6), K=(2, 8), V=(10, 8),
+    )  # fmt: skip
+    return move_inside(proto, "If", "K")
+
+
+@case("If")
+def branch_computes_constant() -> onnx.ModelProto:
+    """A branch returns what is computed from stored tensors alone."""
+    return model(
+        """
+        g (float[2,6] x, bool c) => (float[2,10] y) {
+          h = Gemm <transB=1> (x, W)
+          z = If (c) <
+            then_branch = t () => (k) { k = Sigmoid(K) },
+            else_branch = e () => (h2) { h2 = Tanh(h) }>
+          y = Gemm <transB=1> (z, V)
+        }""",
+        W=(8, 6), K=(2, 8), V=(10, 8),
+    )  # fmt: skip
+
+
+@case("If")
+def nested_branches() -> onnx.ModelProto:
+    """A condition inside a branch, on a tensor of the outermost graph."""
+    return model(
+        """
+        g (float[2,6] x, bool c, int64 k) => (float[2,10] y) {
+          h = Gemm <transB=1> (x, W)
+          z = If (c) <
+            then_branch = t () => (i) {
+              two = Constant <value_int=2> ()
+              q = Equal(k, two)
+              i = If (q) <
+                then_branch = tt () => (t2) { t1 = MatMul(h, A) t2 = Relu(t1) },
+                else_branch = te () => (u2) { u1 = MatMul(h, B) u2 = Exp(u1) }>
+            },
+            else_branch = e () => (e1) { e1 = MatMul(h, C) }>
+          y = Gemm <transB=1> (z, V)
+        }""",
+        W=(8, 6), A=(8, 12), B=(8, 12), C=(8, 12), V=(10, 12),
+    )  # fmt: skip
+
+
+@case("If")
+def squeeze_if_single() -> onnx.ModelProto:
+    """PyTorch's squeeze: the shape decides the branch, and the branches differ in rank."""
+    return model(
+        """
+        g (float[N,3,8,8] x) => (float[N,10] y) {
+          a = Conv (x, W)
+          p = GlobalAveragePool(a)
+          one = Constant <value_ints=[1]> ()
+          s = Shape <start=3> (p)
+          q = Equal(s, one)
+          three = Constant <value_ints=[3]> ()
+          two = Constant <value_ints=[2]> ()
+          z = If (q) <
+            then_branch = t () => (t1) { t1 = Squeeze(p, three) },
+            else_branch = e () => (e1) { e1 = Identity(p) }>
+          f = Squeeze(z, two)
+          y = Gemm <transB=1> (f, V)
+        }""",
+        W=(16, 3, 3, 3), V=(10, 16),
+    )  # fmt: skip
+
+
+@case("If")
+def branches_of_different_size() -> onnx.ModelProto:
+    """One branch halves the channels: they must stay; those of the other axis go."""
+    return model(
+        """
+        g (float[2,6] x, bool c) => (float[2,4] y) {
+          h = Gemm <transB=1> (x, W)
+          u = Gemm <transB=1> (x, U)
+          z = If (c) <
+            then_branch = t () => (t1) { t1 = Relu(h) },
+            else_branch = e () => (e1) { e1, e2 = Split <num_outputs=2, axis=1> (h) }>
+          m = ReduceSum <keepdims=1> (z, one)
+          v = Mul(m, u)
+          y = Gemm <transB=1> (v, V)
+        }""".replace("{\n          h", "{\n          one = Constant <value_ints=[1]> ()\n          h", 1),
+        W=(8, 6), U=(12, 6), V=(4, 12),
+    )  # fmt: skip
+
+
+# Loop -------------------------------------------------------------------------------------
+
+
+@case("Loop")
+def recurrent_cell() -> onnx.ModelProto:
+    """A hidden state computed from an input and carried over the iterations."""
+    return model(
+        """
+        g (float[2,6] x, int64 M) => (float[2,10] y) {
+          h0 = Gemm <transB=1> (x, W)
+          u = Gemm <transB=1> (x, U, B)
+          yes = Constant <value = bool {1}> ()
+          h = Loop (M, yes, h0) <
+            body = b (int64 i, bool k, float[2,16] hi) => (k2, ho) {
+              k2 = Identity(k)
+              r = MatMul(hi, R)
+              s = Add(r, u)
+              ho = Tanh(s)
+            }>
+          y = Gemm <transB=1> (h, V)
+        }""",
+        W=(16, 6), U=(16, 6), B=(16,), R=(16, 16), V=(10, 16),
+    )  # fmt: skip
+
+
+@case("Loop")
+def constant_initial_state() -> onnx.ModelProto:
+    """The state starts from a stored tensor; the body holds its weights and layers of its own."""
+    proto = model(
+        """
+        g (float[2,6] x) => (float[2,10] y) {
+          M = Constant <value_int=4> ()
+          yes = Constant <value = bool {1}> ()
+          h, hs = Loop (M, yes, H0) <
+            body = b (int64 i, bool k, float[2,16] hi) => (k2, ho, out) {
+              k2 = Identity(k)
+              a = MatMul(hi, R)
+              u = MatMul(x, U)
+              b = Add(a, u)
+              ho = Sigmoid(b)
+              c = MatMul(ho, S)
+              out = Relu(c)
+            }>
+          zero = Constant <value_ints=[0]> ()
+          s = ReduceSum <keepdims=0> (hs, zero)
+          p = MatMul(h, P)
+          q = Add(p, s)
+          y = Gemm <transB=1> (q, V)
+        }""",
+        H0=(2, 16), R=(16, 16), U=(6, 16), S=(16, 12), P=(16, 12), V=(10, 12),
+    )  # fmt: skip
+    return move_inside(proto, "Loop", "R", "S")
+
+
+@case("Loop")
+def growing_state() -> onnx.ModelProto:
+    """A list of steps grows by one in every iteration; its channels go."""
+    return model(
+        """
+        g (float[1,6] x, int64 M) => (float[1,10] y) {
+          h0 = Gemm <transB=1> (x, W)
+          yes = Constant <value = bool {1}> ()
+          zero = Constant <value_ints=[0]> ()
+          hs = Loop (M, yes, h0) <
+            body = b (int64 i, bool k, float[T,8] hi) => (k2, ho) {
+              k2 = Identity(k)
+              r = MatMul(hi, R)
+              s = ReduceSum <keepdims=1> (r, zero)
+              t = Tanh(s)
+              ho = Concat <axis=0> (hi, t)
+            }>
+          z = ReduceSum <keepdims=1> (hs, zero)
+          y = Gemm <transB=1> (z, V)
+        }""",
+        W=(8, 6), R=(8, 8), V=(10, 8),
+    )  # fmt: skip
+
+
+@case("Loop")
+def passed_through() -> onnx.ModelProto:
+    """One state passes the body unchanged, two others swap places."""
+    return model(
+        """
+        g (float[2,6] x, int64 M) => (float[2,10] y) {
+          p0 = Gemm <transB=1> (x, W)
+          q0 = Gemm <transB=1> (x, U)
+          s0 = Gemm <transB=1> (x, S)
+          yes = Constant <value = bool {1}> ()
+          p, q, s = Loop (M, yes, p0, q0, s0) <
+            body = b (int64 i, bool k, float[2,8] pi, float[2,8] qi, float[2,12] si) => (bool k2, float[2,8] po, float[2,8] qo, float[2,12] si) {
+              k2 = Identity(k)
+              po = Relu(qi)
+              qo = Neg(pi)
+            }>
+          d = Sub(p, q)
+          e = Gemm <transB=1> (d, E)
+          f = Gemm <transB=1> (s, F)
+          y = Add(e, f)
+        }""",
+        W=(8, 6), U=(8, 6), S=(12, 6), E=(10, 8), F=(10, 12),
+    )  # fmt: skip
+
+
+@case("Loop")
+def list_in_loop() -> onnx.ModelProto:
+    """PyTorch's list.append in a loop, stacked behind it."""
+    return model(
+        """
+        g (float[2,6] x, int64 M) => (float[2,10] y) {
+          h0 = Gemm <transB=1> (x, W)
+          yes = Constant <value = bool {1}> ()
+          empty = SequenceEmpty ()
+          h, all = Loop (M, yes, h0, empty) <
+            body = b (int64 i, bool k, float[2,8] hi, seq(float[2,12]) si) => (k2, ho, so) {
+              k2 = Identity(k)
+              r = MatMul(hi, R)
+              ho = Tanh(r)
+              o = MatMul(ho, O)
+              so = SequenceInsert(si, o)
+            }>
+          t = ConcatFromSequence <axis=1, new_axis=1> (all)
+          one = Constant <value_ints=[1]> ()
+          z = ReduceSum <keepdims=0> (t, one)
+          y = Gemm <transB=1> (z, V)
+        }""",
+        W=(8, 6), R=(8, 8), O=(8, 12), V=(10, 12),
+    )  # fmt: skip
+
+
+@case("Loop")
+def branch_in_loop() -> onnx.ModelProto:
+    """An If in the body of a Loop, on the number of the iteration."""
+    return model(
+        """
+        g (float[2,6] x, int64 M) => (float[2,10] y) {
+          h0 = Gemm <transB=1> (x, W)
+          yes = Constant <value = bool {1}> ()
+          one = Constant <value_int=1> ()
+          h = Loop (M, yes, h0) <
+            body = b (int64 i, bool k, float[2,16] hi) => (k2, ho) {
+              k2 = Identity(k)
+              first = Less(i, one)
+              d = MatMul(hi, D)
+              ho = If (first) <
+                then_branch = t () => (t2) { t1 = MatMul(d, A) t2 = Relu(t1) },
+                else_branch = e () => (e2) { e1 = MatMul(d, B) e2 = Sigmoid(e1) }>
+            }>
+          y = Gemm <transB=1> (h, V)
+        }""",
+        W=(16, 6), D=(16, 12), A=(12, 16), B=(12, 16), V=(10, 16),
+    )  # fmt: skip
+
+
+@case("Loop")
+def mended_inside() -> onnx.ModelProto:
+    """Heads, a strided Slice, a grouped Conv, a normalisation and a Shape inside a body."""
+    return model(
+        """
+        g (float[2,6] x, int64 M) => (float[2,10] y) {
+          h0 = Gemm <transB=1> (x, W)
+          yes = Constant <value = bool {1}> ()
+          h = Loop (M, yes, h0) <
+            body = b (int64 i, bool k, float[2,16] hi) => (k2, ho) {
+              k2 = Identity(k)
+              q = MatMul(hi, Q)
+              heads = Constant <value_ints=[2,4,6]> ()
+              qh = Reshape(q, heads)
+              qt = Transpose <perm=[0,2,1]> (qh)
+              w = MatMul(qh, qt)
+              p = Softmax <axis=-1> (w)
+              o = MatMul(p, qh)
+              flat = Constant <value_ints=[2,24]> ()
+              of = Reshape(o, flat)
+              n = LayerNormalization(of, G)
+              m1 = Constant <value_ints=[1]> ()
+              end = Constant <value_ints=[24]> ()
+              step = Constant <value_ints=[2]> ()
+              half = Slice(n, m1, end, m1, step)
+              last = Constant <value_ints=[2,3]> ()
+              image = Unsqueeze(half, last)
+              c = Conv <group=12> (image, K)
+              s = Shape(n)
+              wide = Gather(s, m1)
+              size = Cast <to=1> (wide)
+              small = Squeeze(c, last)
+              d = Div(small, size)
+              z = MatMul(d, Z)
+              ho = Add(z, hi)
+            }>
+          y = Gemm <transB=1> (h, V)
+        }""",
+        W=(16, 6), Q=(16, 24), G=(24,), K=(12, 1, 1, 1), Z=(12, 16), V=(10, 16),
+    )  # fmt: skip
+
+
+# Scan -------------------------------------------------------------------------------------
+
+
+@case("Scan")
+def scan_over_time() -> onnx.ModelProto:
+    """A recurrent cell along the second axis, backwards for one of two scanned tensors."""
+    return model(
+        """
+        g (float[2,T,6] x) => (float[2,T,10] y) {
+          u = MatMul(x, W)
+          w = MatMul(x, U)
+          h, hs = Scan (H0, u, w) <num_scan_inputs=2, scan_input_axes=[1,1],
+                                   scan_input_directions=[0,1], scan_output_axes=[1],
+            body = b (float[2,16] hi, float[2,16] ut, float[2,12] wt) => (ho, out) {
+              r = MatMul(hi, R)
+              s = Add(r, ut)
+              ho = Sigmoid(s)
+              p = MatMul(ho, P)
+              out = Mul(p, wt)
+            }>
+          one = Constant <value_ints=[1]> ()
+          hl = Unsqueeze(h, one)
+          hv = MatMul(hl, Q)
+          z = Add(hv, hs)
+          y = MatMul(z, V)
+        }""",
+        W=(6, 16), U=(6, 12), H0=(2, 16), R=(16, 16), P=(16, 12), Q=(16, 12), V=(12, 10),
+    )  # fmt: skip
+
+
+@case("Scan")
+def scan_over_channels() -> onnx.ModelProto:
+    """The scanned axis is one of channels, so they must stay; what is computed may go."""
+    return model(
+        """
+        g (float[2,6] x) => (float[8,10] y) {
+          u = Gemm <transB=1> (x, W)
+          hs = Scan (u) <num_scan_inputs=1, scan_input_axes=[1],
+            body = b (float[2] ut) => (out) { r = MatMul(ut, R) out = Sigmoid(r) }>
+          y = MatMul(hs, V)
+        }""",
+        W=(8, 6), R=(2, 12), V=(12, 10),
+    )  # fmt: skip
+
+
+# Sequences --------------------------------------------------------------------------------
+
+
+@case("SequenceMap")
+def layer_per_element() -> onnx.ModelProto:
+    """One layer applied to every element, with a second, whole input."""
+    return model(
+        """
+        g (float[2,6] x, float[2,7] v) => (float[2,10] y) {
+          a = Gemm <transB=1> (x, A)
+          b = Gemm <transB=1> (v, B)
+          c = Gemm <transB=1> (v, C)
+          s = SequenceConstruct(a, b, K)
+          t = SequenceMap (s, c) <
+            body = m (float[2,8] e, float[2,12] w) => (float[2,12] o) {
+              r = MatMul(e, R)
+              q = Add(r, w)
+              o = Sigmoid(q)
+            }>
+          z = ConcatFromSequence <axis=0> (t)
+          i = Constant <value_int=0> ()
+          f = SequenceAt(t, i)
+          g = Constant <value_ints=[3,1]> ()
+          h = Tile(f, g)
+          k = Add(z, h)
+          p = MatMul(k, V)
+          two = Constant <value_ints=[3,2,10]> ()
+          r3 = Reshape(p, two)
+          zero = Constant <value_ints=[0]> ()
+          y = ReduceSum <keepdims=0> (r3, zero)
+        }""",
+        A=(8, 6), B=(8, 7), C=(12, 7), K=(2, 8), R=(8, 12), V=(12, 10),
+    )  # fmt: skip
+
+
+@case("SplitToSequence")
+def split_by_size() -> onnx.ModelProto:
+    """A scalar split size becomes a list once the parts differ (PyTorch's chunk)."""
+    return model(
+        """
+        g (float[N,3,8,8] x) => (float[N,10] y) {
+          a = Conv <pads=[1,1,1,1]> (x, W)
+          size = Constant <value_int=8> ()
+          s = SplitToSequence <axis=1> (a, size)
+          zero = Constant <value_int=0> ()
+          two = Constant <value_int=2> ()
+          l = SequenceAt(s, zero)
+          r = SequenceAt(s, two)
+          l2 = Conv (l, L)
+          r2 = Conv (r, R)
+          z = Concat <axis=1> (l2, r2)
+          p = GlobalAveragePool(z)
+          f = Flatten(p)
+          y = Gemm <transB=1> (f, V)
+        }""",
+        W=(20, 3, 3, 3), L=(12, 8, 1, 1), R=(16, 4, 1, 1), V=(10, 28),
+    )  # fmt: skip
+
+
+@case("SplitToSequence")
+def split_by_sizes() -> onnx.ModelProto:
+    """A list of sizes; the parts are joined again."""
+    return model(
+        """
+        g (float[2,6] x) => (float[2,10] y) {
+          a = Gemm <transB=1> (x, W)
+          sizes = Constant <value_ints=[4,12]> ()
+          s = SplitToSequence <axis=1> (a, sizes)
+          t = ConcatFromSequence <axis=1> (s)
+          u = Relu(t)
+          y = Gemm <transB=1> (u, V)
+        }""",
+        W=(16, 6), V=(10, 16),
+    )  # fmt: skip
+
+
+@case("SplitToSequence")
+def split_into_entries() -> onnx.ModelProto:
+    """Without sizes every entry is an element of its own: the axis must stay."""
+    return model(
+        """
+        g (float[2,6] x) => (float[2,10] y) {
+          a = Gemm <transB=1> (x, W)
+          h = Gemm <transB=1> (x, U)
+          s = SplitToSequence <axis=1, keepdims=0> (a)
+          i = Constant <value_int=-1> ()
+          e = SequenceAt(s, i)
+          one = Constant <value_ints=[1]> ()
+          f = Unsqueeze(e, one)
+          m = Mul(f, h)
+          y = Gemm <transB=1> (m, V)
+        }""",
+        W=(4, 6), U=(16, 6), V=(10, 16),
+    )  # fmt: skip
+
+
+@case("SequenceInsert")
+def edited_list() -> onnx.ModelProto:
+    """Insert, erase and read elements of different widths at known places."""
+    return model(
+        """
+        g (float[2,6] x) => (float[2,10] y) {
+          a = Gemm <transB=1> (x, A)
+          b = Gemm <transB=1> (x, B)
+          c = Gemm <transB=1> (x, C)
+          s = SequenceConstruct(a, b)
+          zero = Constant <value_int=0> ()
+          s2 = SequenceInsert(s, c, zero)
+          back = Constant <value_int=-2> ()
+          s3 = SequenceErase(s2, back)
+          n = SequenceLength(s3)
+          z = ConcatFromSequence <axis=1> (s3)
+          f = Cast <to=1> (n)
+          d = Div(z, f)
+          last = SequenceAt(s3, one)
+          e = Gemm <transB=1> (last, E)
+          v = Gemm <transB=1> (d, V)
+          y = Add(e, v)
+        }""".replace("a = Gemm", "one = Constant <value_int=1> ()\n          a = Gemm", 1),
+        A=(8, 6), B=(12, 6), C=(16, 6), V=(10, 28), E=(10, 12),
+    )  # fmt: skip
+
+
+@case("SequenceAt")
+def position_from_data() -> onnx.ModelProto:
+    """Which element is read, added or dropped is known only when the model runs."""
+    return model(
+        """
+        g (float[2,6] x, int64 i) => (float[2,10] y) {
+          a = Gemm <transB=1> (x, A)
+          b = Gemm <transB=1> (x, B)
+          c = Gemm <transB=1> (x, C)
+          s = SequenceConstruct(a, b)
+          s2 = SequenceInsert(s, c, i)
+          s3 = SequenceErase(s2, i)
+          e = SequenceAt(s3, i)
+          y = Gemm <transB=1> (e, V)
+        }""",
+        A=(8, 6), B=(8, 6), C=(8, 6), V=(10, 8),
+    )  # fmt: skip
+
+
+@case("SequenceConstruct")
+def list_of_branches() -> onnx.ModelProto:
+    """An If returns a sequence."""
+    return model(
+        """
+        g (float[2,6] x, bool c) => (float[2,10] y) {
+          a = Gemm <transB=1> (x, A)
+          b = Gemm <transB=1> (x, B)
+          s = If (c) <
+            then_branch = t () => (s1) { s1 = SequenceConstruct(a, b) },
+            else_branch = e () => (s2) { r = Relu(a) s2 = SequenceConstruct(r, r) }>
+          z = ConcatFromSequence <axis=0, new_axis=1> (s)
+          zero = Constant <value_ints=[0]> ()
+          m = ReduceSum <keepdims=0> (z, zero)
+          y = Gemm <transB=1> (m, V)
+        }""",
+        A=(8, 6), B=(8, 6), V=(10, 8),
+    )  # fmt: skip
+
+
+@case("Optional")
+def optional_tensor() -> onnx.ModelProto:
+    """A tensor and a sequence through optional values."""
+    return model(
+        """
+        g (float[2,6] x) => (float[2,10] y) {
+          a = Gemm <transB=1> (x, A)
+          b = Gemm <transB=1> (x, B)
+          o = Optional(a)
+          g1 = OptionalGetElement(o)
+          s = SequenceConstruct(b)
+          p = Optional(s)
+          t = OptionalGetElement(p)
+          i = Constant <value_int=0> ()
+          e = SequenceAt(t, i)
+          has = OptionalHasElement(o)
+          f = Cast <to=1> (has)
+          z = Concat <axis=1> (g1, e)
+          w = Mul(z, f)
+          y = Gemm <transB=1> (w, V)
+        }""",
+        A=(8, 6), B=(12, 6), V=(10, 20),
+    )  # fmt: skip
