@@ -13,7 +13,7 @@ import onnx
 
 from .errors import UsageError
 from .runtime import Arrays
-from .shapes import graph_inputs
+from .samples import graph_inputs
 
 
 def load_data(source: str | os.PathLike[str] | Arrays) -> Mapping[str, np.ndarray]:

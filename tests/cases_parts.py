@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .building import Case, between, net, positive, tokens
+from .building import Case, between, net, tokens
 
 BRANCH = "a = Conv <pads=[1,1,1,1]> (x, W3)\n"
 LAST = np.array(-1)
