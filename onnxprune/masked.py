@@ -1,10 +1,10 @@
 """The oracle: the original model with removed entries masked to zero.
 
 Behind every node whose output has removed entries a ``Where`` sets them to zero, so that they add
-nothing to any sum. It needs no knowledge of operators, hence shares no mistake with their rules. A
-node that computes statistics along a removed axis (``stat`` in the facts) is given the kept
-entries alone, by a Gather before and behind it. The slim model must agree with this one to
-rounding.
+nothing to any sum. Constants stay as they are, for whatever they meet is masked. That needs no
+knowledge of operators, hence shares no mistake with their rules. A node that computes statistics
+along a removed axis (``stat`` in the facts) is given the kept entries alone, by a Gather before and
+behind it. The slim model must agree with this one to rounding.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class _Masker:
             copy = onnx.NodeProto()
             copy.CopyFrom(proto)
             touched = [*node.outputs, *(node.inputs if node.index in self.stats else ())]
-            if node.op != "Constant" and any(self._cut(name) for name in touched):
+            constant = node.op == "Constant" or node.output in self.traced.graph.derived
+            if not constant and any(self._cut(name) for name in touched):
                 ordered += self._mask_node(node, copy)
             else:
                 ordered.append(copy)
