@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxprune
 from onnxprune import runtime
 from onnxprune.cli import HELPERS, verbs
+from onnxprune.cli.output import print_json
 
 from .conftest import DIGITS, IMAGES, ROOT, Run, digest
 
@@ -347,6 +348,32 @@ def test_obstacles_are_named(run: Run, tmp_path: Path) -> None:
     assert run("inspect", source, "--json").document["obstacles"][0] == (
         "ImageScaler 'scale': there is no rule for this operator"
     )
+
+
+def test_names_are_printed_as_they_are(run: Run, tmp_path: Path) -> None:
+    """Brackets and colons of a name are no markup and no emoji."""
+    model = onnx.load_from_string(unprunable())
+    model.graph.node[0].name = "[bold]head[/red]:dog:"
+    onnx.save(model, tmp_path / "odd.onnx")
+    assert "\n[bold]head[/red]:dog:         3  graph output 'y'\n" in run("inspect", tmp_path / "odd.onnx").out  # fmt: skip
+
+
+def test_long_names_are_folded_not_cut(run: Run, tmp_path: Path) -> None:
+    model = onnx.load_from_string(unprunable())
+    model.graph.node[0].name = "/".join(f"part{k}" for k in range(30))
+    onnx.save(model, tmp_path / "long.onnx")
+    lines = run("inspect", tmp_path / "long.onnx").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    printed = "".join(line[:60].split("  ")[0].strip() for line in lines[4:])
+    assert printed.startswith("part0/part1/part2")
+    assert printed.endswith("part28/part29")
+
+
+def test_numbers_that_are_not_finite_are_null(capfd: pytest.CaptureFixture[str]) -> None:
+    print_json("test", {"a": [float("nan"), (1.5, float("inf"))], "b": {"c": -float("inf")}})
+    assert json.loads(capfd.readouterr().out) == {
+        "command": "test", "version": onnxprune.__version__, "a": [None, [1.5, None]], "b": {"c": None},
+    }  # fmt: skip
 
 
 def test_ops(run: Run) -> None:
