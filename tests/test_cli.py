@@ -178,7 +178,10 @@ def test_scoring_flags_reach_the_plan(prune: Run) -> None:
 
 def test_long_tables_are_cut_and_say_so(prune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxprune.cli.output.LIMIT", 5)
-    assert "... and 2 more; --json lists all\n" in prune("--no-verify").out
+    text = prune("--no-verify").out
+    assert "... and 2 more; --json lists all\n" in text
+    assert "/inverted/expand/conv/Conv" in text
+    assert "/branches/point/Conv" not in text
 
 
 def test_quiet_prints_nothing(prune: Run, tmp_path: Path) -> None:

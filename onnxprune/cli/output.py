@@ -201,5 +201,5 @@ def check_target(path: str, read: Iterable[Path]) -> None:
     if problem:
         raise UsageError(f"cannot write '{path}': {problem}")
     for source in read:
-        if source.resolve() == target.resolve() or (target.exists() and source.exists() and target.samefile(source)):  # fmt: skip
+        if target.exists() and source.exists() and target.samefile(source):
             raise UsageError(f"refusing to overwrite the input '{source}'", "Choose another name for the output.")  # fmt: skip
