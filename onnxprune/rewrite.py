@@ -222,7 +222,8 @@ class Rewriter:
             self.cuts[tensor.name] = part.cut
             return tensor
         slim = _tensor(part.take(self.source.array(tensor)), tensor.name)
-        slim.doc_string = tensor.doc_string
+        if tensor.HasField("doc_string"):
+            slim.doc_string = tensor.doc_string
         slim.metadata_props.extend(tensor.metadata_props)
         return slim
 

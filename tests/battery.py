@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from onnxprune.cost import macs
 from onnxprune.masked import masked
 from onnxprune.model import Model, load
 from onnxprune.plan import Plan
@@ -141,6 +142,13 @@ def _stored(model: Model) -> dict[str, npt.NDArray[np.generic]]:
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
             arrays[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
     return arrays
+
+
+def check_cost(pruned: Pruned) -> None:
+    """What the plan says that the slim model costs is what analysis of the slim model says."""
+    planned = macs(pruned.trace, pruned.sizes)
+    again = trace(pruned.slim)
+    assert macs(again, again.sizes()) == planned
 
 
 def serialized(model: Model) -> bytes:

@@ -110,6 +110,10 @@ CASES = [
     Case("MaxPool", "with indices", between("""
         r, i = MaxPool <kernel_shape=[2,2]> (h)""", outputs="y, i"),
         groups=(), blocked={"first": "indices that count channels"}),
+    Case("MaxPool", "with indices in use", between("""
+        a, i = MaxPool <kernel_shape=[2,2]> (h)
+        f = Cast <to=1> (i)
+        r = Add (a, f)"""), groups=(), blocked={"first": "indices that count channels"}),
     Case("GlobalAveragePool", "classifier", net("""
         h = Conv (x, W1, B1)
         b = BatchNormalization (h, s, B2, B3, v)

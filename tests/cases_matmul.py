@@ -99,9 +99,9 @@ CASES = [
         o = MatMul (p, v2)
         o1 = Transpose <perm=[0,2,1,3]> (o)
         o2 = Reshape (o1, t)
-        y = MatMul (o2, WO)""", inputs="float[N,6,12] x", WQ=(12, 16), WK=(12, 16), WV=(12, 16),
-        WO=(16, 12), s=[0, 6, 4, 4], t=[0, 6, 16]), groups=(4,),
-        slim={"WQ": (12, 8), "WK": (12, 8), "WV": (12, 8), "WO": (8, 12)}),
+        y = MatMul (o2, WO)""", inputs="float[N,6,12] x", WQ=(12, 24), WK=(12, 24), WV=(12, 24),
+        WO=(24, 12), s=[0, 6, 4, 6], t=[0, 6, 24]), groups=(4,),
+        slim={"WQ": (12, 12), "WK": (12, 12), "WV": (12, 12), "WO": (12, 12)}),
     Case("MatMul", "heads of a fused projection", net("""
         q = MatMul (x, W)
         r = Reshape (q, s)
@@ -118,7 +118,7 @@ CASES = [
         y = MatMul (o2, WO)""", inputs="float[N,6,12] x", W=(12, 48), WO=(16, 12),
         s=[-1, 6, 3, 4, 4], u=[-1, 6, 16], i0=0, i1=1, i2=2), groups=(4,),
         slim={"W": (12, 24), "WO": (8, 12)}),
-    Case("Expand", "keys shared by head pairs", net("""
+    *[Case(op, "keys shared by four heads", net(f"""
         q = MatMul (x, WQ)
         k = MatMul (x, WK)
         q1 = Reshape (q, s)
@@ -126,10 +126,10 @@ CASES = [
         q2 = Transpose <perm=[0,2,1,3]> (q1)
         k2 = Transpose <perm=[0,2,3,1]> (k1)
         k3 = Unsqueeze (k2, i)
-        k4 = Expand (k3, e)
+        k4 = {op} (k3, e)
         k5 = Reshape (k4, u)
         y0 = MatMul (q2, k5)
-        y = ReduceSum <keepdims=0> (y0, j)""", inputs="float[2,6,12] x", WQ=(12, 16), WK=(12, 8),
-        s=[2, 6, 4, 4], t=[2, 6, 2, 4], i=[2], e=[1, 1, 2, 1, 1], u=[2, 4, 4, 6], j=[1]),
-        groups=(2,), slim={"WQ": (12, 8), "WK": (12, 4)}),
+        y = ReduceSum <keepdims=0> (y0, j)""", inputs="float[2,6,12] x", WQ=(12, 32), WK=(12, 8),
+        s=[2, 6, 8, 4], t=[2, 6, 2, 4], i=[2], e=[1, 1, 4, 1, 1], u=[2, 8, 4, 6], j=[1]),
+        groups=(2,), slim={"WQ": (12, 16), "WK": (12, 4)}) for op in ("Expand", "Tile")],
 ]  # fmt: skip

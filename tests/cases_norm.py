@@ -37,8 +37,15 @@ CASES = [
         d = Shape (h)
         e = Reshape (n, d)
         g = Mul (e, c)
-        r = Add (g, c)""", i=[0, 4, -1], s=positive(4), b=(4,), c=positive(8, 1, 1)),
-        groups=(4,), slim={"s": (2,), "c": (4, 1, 1), "W1": (4, 3, 3, 3)}),
+        r = Add (g, c)""", i=[0, 2, -1], s=positive(2), b=(2,), c=positive(8, 1, 1)),
+        groups=(2,), slim={"s": (1,), "c": (4, 1, 1), "W1": (4, 3, 3, 3)}),
+    Case("InstanceNormalization", "as layer norm over everything", between("""
+        a = Reshape (h, i)
+        n = InstanceNormalization (a, s, b)
+        d = Shape (h)
+        e = Reshape (n, d)
+        r = Mul (e, c)""", i=[0, 1, -1], s=positive(1), b=(1,), c=positive(8, 1, 1)),
+        groups=(8,), slim={"s": (1,)}, zero=False),
     Case("LayerNormalization", "last axis", tokens("r = LayerNormalization (h, s, b)",
         s=positive(8), b=(8,)), groups=(8,), slim={"s": (4,), "b": (4,)}, zero=False),
     Case("LayerNormalization", "without bias", tokens("r = LayerNormalization <axis=2> (h, s)",
@@ -53,8 +60,9 @@ CASES = [
         a = Mul (n, d)
         r = Add (a, m)""", s=positive(8)), groups=(8,), zero=False),
     Case("GroupNormalization", "opset 21", between("""
-        r = GroupNormalization <num_groups=4> (h, s, b)""", opset=21, ir_version=10, outputs="float[N,4,8,8] y",
-        s=positive(8), b=(8,)), groups=(4,), slim={"s": (4,), "W1": (4, 3, 3, 3)}),
+        r = GroupNormalization <num_groups=2> (h, s, b)""", opset=21, ir_version=10,
+        outputs="float[N,4,8,8] y", s=positive(8), b=(8,)),
+        groups=(2,), slim={"s": (4,), "W1": (4, 3, 3, 3)}),
     Case("GroupNormalization", "one group", between("""
         r = GroupNormalization <num_groups=1> (h, s, b)""", opset=21, ir_version=10, outputs="float[N,4,8,8] y",
         s=positive(8), b=(8,)), groups=(8,), slim={"s": (4,)}, zero=False),

@@ -17,6 +17,11 @@ CASES = [
         groups=(8,), slim={"W2": (4, 8, 1, 1)}),
     Case("Concat", "with a graph input", between("r = Concat <axis=1> (x, h)", W2=(4, 11, 1, 1)),
         groups=(8,), slim={"W2": (4, 7, 1, 1)}),
+    Case("Concat", "with a graph input, beside a branch", between("""
+        a = Concat <axis=1> (h, x)
+        b = Conv <pads=[1,1,1,1]> (x, W3)
+        r = Add (a, b)""", W3=(11, 3, 3, 3), W2=(4, 11, 1, 1)), groups=(8,), slim={"W3": (7, 3, 3, 3)},
+        blocked={"b": "which has no channels there"}),
     Case("Concat", "with a constant", between("r = Concat <axis=1> (h, c)",
         inputs="float[2,3,8,8] x", c=(2, 2, 8, 8), W2=(4, 10, 1, 1)), groups=(8, ),
         slim={"W2": (4, 6, 1, 1)}, zero=False),

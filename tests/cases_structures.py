@@ -26,8 +26,8 @@ HEADS = """
     y = MatMul (o2, WO)"""
 
 FOUR_HEADS = {
-    "inputs": "float[N,6,12] x", "WQ": (12, 16), "WK": (12, 16), "WV": (12, 16), "WO": (16, 12),
-    "s": [0, 6, 4, 4], "t": [0, 6, 16],
+    "inputs": "float[N,6,12] x", "WQ": (12, 24), "WK": (12, 24), "WV": (12, 24), "WO": (24, 12),
+    "s": [0, 6, 4, 6], "t": [0, 6, 24],
 }  # fmt: skip
 
 CASES = [
@@ -160,7 +160,7 @@ CASES = [
     Case("Add", "bias for each head", net(HEADS.format("""
         b = Add (a, bias)
         p = Softmax (b)"""), bias=(1, 4, 6, 6), **FOUR_HEADS), groups=(4,),
-        slim={"bias": (1, 2, 6, 6), "WO": (8, 12)}),
+        slim={"bias": (1, 2, 6, 6), "WO": (12, 12)}),
     Case("Mul", "slope for each head", net(HEADS.format("""
         b = Mul (a, slope)
         p = Softmax (b)"""), slope=positive(4, 1, 1), **FOUR_HEADS), groups=(4,),
@@ -169,7 +169,7 @@ CASES = [
         b = Where (mask, a, low)
         p = Softmax (b)"""), mask=np.tri(6) > 0, low=-1e9, **FOUR_HEADS), groups=(4,)),
     Case("Softmax", "over the heads", net(HEADS.format("p = Softmax <axis=1> (a)"), **FOUR_HEADS),
-        groups=(4, 4)),
+        groups=(6, 6)),
     Case("MatMul", "attention without softmax", net(HEADS.format("p = Relu (a)"), **FOUR_HEADS),
         groups=(4,)),
     Case("MatMul", "one key for all heads", net("""
@@ -204,6 +204,26 @@ CASES = [
         f = Mul (h, cos)
         r = Add (e, f)""", s=[4, 4], sin=(6, 8), cos=(6, 8)), groups=(4,),
         slim={"sin": (6, 4), "W1": (5, 4)}),
+    # Which factor of a split goes: 4 transit columns would lose to 2 used ones by size alone
+    Case("ConvTranspose", "on parts of the channels", between("""
+        a = Reshape (h, s)
+        b = ConvTranspose (a, W3)
+        c = Reshape (b, t)
+        r = Relu (c)""", inputs=IMAGE, s=[8, 2, 6, 6], W3=(2, 3, 1, 1), t=[2, 12, 6, 6],
+        W2=(4, 12, 1, 1)), groups=(2, 3)),
+    Case("Conv", "on parts of the channels", between("""
+        a = Reshape (h, s)
+        b = Conv (a, W3)
+        c = Reshape (b, t)
+        r = Relu (c)""", inputs=IMAGE, s=[8, 2, 6, 6], W3=(3, 2, 1, 1), t=[2, 12, 6, 6],
+        W2=(4, 12, 1, 1)), groups=(2, 3)),
+    Case("Gemm", "on parts of the features", net("""
+        h = MatMul (x, W1)
+        a = Reshape (h, s)
+        b = Gemm (a, W3)
+        c = Reshape (b, t)
+        y = MatMul (c, W2)""", inputs="float[2,5] x", W1=(5, 8), s=[8, 2], W3=(2, 3), t=[2, 12],
+        W2=(12, 4)), groups=(2, 3)),
     # Masks and sizes
     Case("Where", "constant mask over channels", between("r = Where (m, h, c)",
         m=np.arange(8).reshape(8, 1, 1) > 3, c=0.0), groups=(8,), slim={"m": (4, 1, 1)}),

@@ -64,6 +64,7 @@ def test_something_goes(case: Case) -> None:
 def test_slim_is_valid(case: Case, seed: int | None) -> None:
     battery.check_valid(pruned(str(case), seed))
     battery.check_constants(pruned(str(case), seed))
+    battery.check_cost(pruned(str(case), seed))
 
 
 @every_case

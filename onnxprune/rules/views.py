@@ -100,11 +100,11 @@ def tile(c: Walk, n: Node) -> None:
 @rule("ConstantOfShape", "RandomNormal", "RandomUniform")
 def constant_of_shape(c: Walk, n: Node) -> None:
     """Makes a tensor whose static axes are free to shrink."""
-    axes = [
-        c.broadcast(size) if c.shapes.static(n.output, k) else NONE
-        for k, size in enumerate(c.shape(n.output))
-    ]
-    if n.inputs:
+    if n.inputs:  # the others hold their shape in an attribute
+        axes = [
+            c.broadcast(size) if c.shapes.static(n.output, k) else NONE
+            for k, size in enumerate(c.shape(n.output))
+        ]
         c.out(n.output, axes)
         c.fix(lambda e: e.shape_input(0, n.output))
 

@@ -1,0 +1,67 @@
+"""Numbers of reference networks: too much coupling fails no other test."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from models import architectures
+from onnxprune.cost import cost
+
+from . import battery
+
+
+class Reference:
+    """What is known of a network.
+
+    The pruned shares are those of ratio 0.5 with granularity 1; the full numbers are those of
+    torchvision's documentation.
+    """
+
+    def __init__(self, units: int, groups: int, parameters: int, macs: float, kept: tuple[float, float]) -> None:  # fmt: skip
+        self.units, self.groups, self.parameters, self.macs = units, groups, parameters, macs
+        self.kept = kept
+
+
+REFERENCES = {
+    "resnet50": Reference(11456, 37, 25530472, 4.09e9, (0.2704, 0.2573)),
+    "densenet121": Reference(10240, 120, 8040040, 2.83e9, (0.2867, 0.2605)),
+    "mobilenet_v2": Reference(9128, 25, 3487818, 0.30e9, (0.3479, 0.2773)),
+    "shufflenet_v2": Reference(3542, 39, 2270514, 0.14e9, (0.3851, 0.3201)),
+}
+
+every_network = pytest.mark.parametrize("name", REFERENCES)
+
+
+@cache
+def pruned(name: str, seed: int | None = None) -> battery.Pruned:
+    traced = pruned(name).trace if seed else battery.trace(getattr(architectures, name)())
+    return battery.prune_trace(traced, seed)
+
+
+@every_network
+def test_units_and_groups(name: str) -> None:
+    traced, known = pruned(name).trace, REFERENCES[name]
+    assert (traced.units, len(traced)) == (known.units, known.groups)
+    assert [g.name for g in traced.blocked] == ["head"]
+    assert not traced.obstacles()
+
+
+@every_network
+def test_cost(name: str) -> None:
+    found, known = pruned(name), REFERENCES[name]
+    dense = cost(found.trace, found.trace.sizes(), found.trace.model)
+    slim = cost(found.trace, found.sizes, found.slim)
+    assert dense.parameters == known.parameters
+    assert dense.macs == pytest.approx(known.macs, abs=0.005e9)
+    kept = slim.parameters / dense.parameters, slim.macs / dense.macs
+    assert kept == pytest.approx(known.kept, abs=5e-5)
+    battery.check_cost(found)
+
+
+@every_network
+def test_random_ratios_are_exact(name: str) -> None:
+    found = pruned(name, seed=1)
+    battery.check_valid(found)
+    battery.check_exact(found, limit=2e-5)
