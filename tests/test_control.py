@@ -29,10 +29,13 @@ UNITS = {
     "branch_computes_constant": 8,
     "nested_branches": 20,
     "squeeze_if_single": 16,
+    "branch_by_batch": 20,
+    "branch_computes_from_shared": 8,
     "branches_of_different_size": 12,
     "recurrent_cell": 16,
     "constant_initial_state": 28,
     "growing_state": 8,
+    "growing_channels": 12,
     "passed_through": 20,
     "list_in_loop": 20,
     "branch_in_loop": 28,
@@ -241,6 +244,47 @@ def test_custom_node_with_a_body_pins_what_it_captures() -> None:
     reason = "ai.example::Twice 'z': there is no rule for this operator"
     assert traced.walk.facts.blocked[traced.graph.producers["z"].index] == reason
     assert {g.name for g in traced.blocked if g.reason == reason} == {"h"}
+
+
+def test_unknown_sequence_pins_what_else_the_branches_return() -> None:
+    dense = model(
+        """
+        g (seq(float[2,6]) s, float[2,6] x, bool c) => (float[2,10] y) {
+          h = Gemm <transB=1> (x, W)
+          t, z = If (c) <
+            then_branch = t () => (s1, o1) { s1 = Identity(s) o1 = MatMul(h, A) },
+            else_branch = e () => (s2, o2) { s2 = Identity(s) o2 = MatMul(h, B) }>
+          y = Gemm <transB=1> (z, V)
+        }""",
+        W=(8, 6), A=(8, 12), B=(8, 12), V=(10, 12),
+    )  # fmt: skip
+    traced = trace(dense)
+    assert not traced.units, str(traced)
+
+
+def test_unknown_result_pins_nothing_else() -> None:
+    dense = model(
+        """
+        g (float[2,6] x, int64 M) => (float[2,10] y) {
+          h = Gemm <transB=1> (x, W)
+          yes = Constant <value = bool {1}> ()
+          zero = Constant <value_ints=[0]> ()
+          a, b = Loop (M, yes) <
+            body = b (int64 i, bool k) => (k2, o, p) {
+              k2 = Identity(k)
+              o = ai.example.Unknown(x)
+              q = MatMul(h, Q)
+              p = Tanh(q)
+            }>
+          s = ReduceSum <keepdims=0> (b, zero)
+          y = Gemm <transB=1> (s, V)
+        }""",
+        W=(8, 6), Q=(8, 12), V=(10, 12),
+    )  # fmt: skip
+    dense.opset_import.append(onnx.helper.make_opsetid("ai.example", 1))
+    traced = trace(dense)
+    assert [(g.name, len(g)) for g in traced] == [("h", 8), ("q", 12)]
+    assert traced.obstacles() == {"ai.example::Unknown": 1}
 
 
 def test_external_data_in_a_body(tmp_path: Path) -> None:

@@ -151,6 +151,9 @@ def leave(c: Walk, n: Node, inner: Sequence[str], results: Iterable[str]) -> Non
 
 def collect(c: Walk, n: Node, name: str, result: str, axis: int) -> None:
     """Results of all iterations, stacked along a new axis."""
+    if c.shapes.get(result) is None:
+        c.freeze([result], f"{n}: the shape of '{result}' is not known")
+        return
     axes = c.labels(result)
     axes.insert(axis % (len(axes) + 1), NONE)
     c.out(name, axes)
