@@ -252,7 +252,7 @@ def test_unknown_sequence_pins_what_else_the_branches_return() -> None:
         g (seq(float[2,6]) s, float[2,6] x, bool c) => (float[2,10] y) {
           h = Gemm <transB=1> (x, W)
           t, z = If (c) <
-            then_branch = t () => (s1, o1) { s1 = Identity(s) o1 = MatMul(h, A) },
+            then_branch = t () => (s1, o1) { s1 = SequenceConstruct(x) o1 = MatMul(h, A) },
             else_branch = e () => (s2, o2) { s2 = Identity(s) o2 = MatMul(h, B) }>
           y = Gemm <transB=1> (z, V)
         }""",
