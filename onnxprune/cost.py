@@ -23,7 +23,8 @@ class Cost:
         Stored numbers, without indices, masks and sizes.
     macs : int
         Multiply-accumulate operations of convolutions and matrix products, at the first sample
-        setting of free dimensions.
+        setting of free dimensions; a loop body counts as one iteration, a condition as all of
+        its branches.
     bytes : int
         File size, external data included.
     """

@@ -296,7 +296,6 @@ class Walk:
             for element in self.sequences.get(name, ()):
                 for vector in element:
                     self.pin(vector, reason)
-                element[:] = [NONE] * len(element)
             if known is None and not (self.graph.is_constant(name) and shape is not None):
                 continue
             known = known if known is not None else [None] * len(shape or ())

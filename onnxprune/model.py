@@ -266,6 +266,10 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     External and raw data are kept out of the check; their sizes are verified when they are read.
     """
     light = skeleton(proto)
+    for tensor in tensors(light.graph):  # those of nested graphs and of Constant nodes
+        if external_data_helper.uses_external_data(tensor):
+            name, dtype = tensor.name, tensor.data_type
+            tensor.CopyFrom(TensorProto(name=name, data_type=dtype, dims=[0], raw_data=b""))
     for tensor in proto.graph.initializer:
         bare = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
         if _elements(tensor.dims) <= 64 and not external_data_helper.uses_external_data(tensor):

@@ -8,6 +8,7 @@ hence counts as dynamic.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,9 @@ def follow(node: Node, setting: Setting, known: Known, forward: Forward) -> None
     forward : callable
         Follows the nodes of a body.
     """
-    _TABLE[node.op](Step(node, setting, known, forward))
+    # A malformed node fails in any of these ways, and leaves shapes unknown.
+    with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        _TABLE[node.op](Step(node, setting, known, forward))
 
 
 def _if(step: Step) -> None:
@@ -99,6 +102,8 @@ def _trips(step: Step, body: Body) -> int:
 
 def _scan(step: Step) -> None:
     node, setting = step.node, step.setting
+    if node.opset < 9:
+        return
     body, scanned = node.bodies["body"], node.attr("num_scan_inputs")
     states = len(node.inputs) - scanned
     length = None

@@ -20,7 +20,7 @@ from . import nested
 from .elements import Elements
 from .folding import evaluate
 from .graph import Body, Graph, Node
-from .model import Model, kept_dims, skeleton
+from .model import Model, bodies, kept_dims, skeleton, tensors
 from .samples import SAMPLE_COUNT, SAMPLES, Sizes, free_dimensions, sample_sizes
 
 Shape = tuple[int, ...]
@@ -174,6 +174,11 @@ def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelP
         elif tensor.name not in listed:
             dims = kept_dims(tensor, model.cuts.get(tensor.name))
             bare.graph.input.append(_value_info(tensor.name, tensor.data_type, dims))
+    for proto in bare.graph.node:
+        for _, body in bodies(proto):
+            for tensor in tensors(body):
+                if tensor.name in model.cuts:
+                    tensor.dims[:] = kept_dims(tensor, model.cuts[tensor.name])
     _release_constant_nodes(bare.graph)
     for value in bare.graph.input:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import unknown_name
+from .errors import ModelError, unknown_name
 from .graph import Graph, Node
 from .labels import NONE, Blocked, Kernel, Labels, Walk
 from .model import Model, collector_paused, load
@@ -232,15 +232,18 @@ def apply_rule(walk: Walk, node: Node) -> None:
         if found is None:
             raise Blocked("there is no rule for this operator")
         found.apply(walk, node)
-    except (Blocked, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (Blocked, ModelError) as error:
+        reason = f"{node}: {error.args[0]}"
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # A malformed node fails in its rule in any of these ways. Doubt pins.
-        detail = str(error) if isinstance(error, Blocked) else f"its rule failed: {error!r}"
-        reason = f"{node}: {detail}"
-        walk.facts.blocked[node.index] = reason
-        touched = [*node.inputs, *node.outputs, *walk.graph.captured(node)]
-        for body in node.bodies.values():
-            touched += [*body.inputs, *body.outputs]
-        walk.freeze(touched, reason)
+        reason = f"{node}: its rule failed: {error!r}"
+    else:
+        return
+    walk.facts.blocked[node.index] = reason
+    touched = [*node.inputs, *node.outputs, *walk.graph.captured(node)]
+    for body in node.bodies.values():
+        touched += [*body.inputs, *body.outputs]
+    walk.freeze(touched, reason)
 
 
 def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], tuple[Group, ...]]:

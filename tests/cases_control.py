@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -31,7 +32,7 @@ def model(text: str, opset: int = 18, **weights: tuple[int, ...]) -> onnx.ModelP
     proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{text}')
     rng = np.random.default_rng(0)
     for name, shape in weights.items():
-        scale = np.sqrt(2 / max(1, np.prod(shape[1:]))) if len(shape) > 1 else 0.3
+        scale = (2 / math.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.3
         array = rng.normal(0, scale, shape).astype(np.float32)
         proto.graph.initializer.append(numpy_helper.from_array(array, name))
     return proto
@@ -170,6 +171,46 @@ def squeeze_if_single() -> onnx.ModelProto:
 
 
 @case("If")
+def branch_by_batch() -> onnx.ModelProto:
+    """The batch decides the branch: at the sample sizes always the same one."""
+    return model(
+        """
+        g (float[N,6] x) => (float[N,10] y) {
+          h = Gemm <transB=1> (x, W)
+          one = Constant <value_ints=[1]> ()
+          n = Shape <end=1> (x)
+          q = Equal(n, one)
+          z = If (q) <
+            then_branch = t () => (t2) { t1 = MatMul(h, A) t2 = Sigmoid(t1) },
+            else_branch = e () => (e2) { e1 = MatMul(h, B) e2 = Relu(e1) }>
+          y = Gemm <transB=1> (z, V)
+        }""",
+        W=(8, 6), A=(8, 12), B=(8, 12), V=(10, 12),
+    )  # fmt: skip
+
+
+@case("If")
+def branch_computes_from_shared() -> onnx.ModelProto:
+    """A branch returns what is computed from a matrix that shrinks elsewhere, and must not."""
+    return model(
+        """
+        g (float[2,6] x, bool c) => (float[2,10] y) {
+          h = Gemm <transB=1> (x, K)
+          w = Tanh(h)
+          u = Gemm <transB=1> (w, U)
+          z = If (c) <
+            then_branch = t () => (k) { k = Sigmoid(K) },
+            else_branch = e () => (k2) { k2 = Constant <value = float[1,6] {1.0,2.0,3.0,4.0,5.0,6.0}> () }>
+          zero = Constant <value_ints=[0]> ()
+          m = ReduceMax <keepdims=1> (z, zero)
+          v = MatMul(m, M)
+          y = Add(u, v)
+        }""",
+        K=(8, 6), U=(10, 8), M=(6, 10),
+    )  # fmt: skip
+
+
+@case("If")
 def branches_of_different_size() -> onnx.ModelProto:
     """One branch halves the channels: they must stay; those of the other axis go."""
     return model(
@@ -263,6 +304,28 @@ def growing_state() -> onnx.ModelProto:
           y = Gemm <transB=1> (z, V)
         }""",
         W=(8, 6), R=(8, 8), V=(10, 8),
+    )  # fmt: skip
+
+
+@case("Loop")
+def growing_channels() -> onnx.ModelProto:
+    """The axis that grows is one of channels: those that it starts with must stay."""
+    return model(
+        """
+        g (float[2,6] x, int64 M) => (float[2,1] y) {
+          h0 = Gemm <transB=1> (x, W)
+          u0 = Gemm <transB=1> (x, U)
+          u = MatMul(u0, P)
+          yes = Constant <value = bool {1}> ()
+          h = Loop (M, yes, h0) <
+            body = b (int64 i, bool k, float[2,T] hi) => (k2, ho) {
+              k2 = Identity(k)
+              ho = Concat <axis=1> (hi, u)
+            }>
+          one = Constant <value_ints=[1]> ()
+          y = ReduceSum <keepdims=1> (h, one)
+        }""",
+        W=(8, 6), U=(12, 6), P=(12, 4),
     )  # fmt: skip
 
 

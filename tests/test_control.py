@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
+from onnx import external_data_helper, numpy_helper
 
+import onnxprune
+from onnxprune.graph import Graph
+from onnxprune.model import load, tensors
 from onnxprune.plan import Plan
 from onnxprune.rewrite import rewrite_trace
-from onnxprune.runtime import synthetic_inputs
+from onnxprune.runtime import open_session, run, synthetic_inputs
 from onnxprune.scoring import score
 from onnxprune.select import select
 from onnxprune.trace import Trace, trace
-from onnxprune.verify import verify
-from tests.cases_control import CASES, Builder
+from onnxprune.verify import Report, verify
+
+from .cases_control import CASES, Builder, model
 
 UNITS = {
     "branches_with_layers": 40,
@@ -22,10 +29,13 @@ UNITS = {
     "branch_computes_constant": 8,
     "nested_branches": 20,
     "squeeze_if_single": 16,
+    "branch_by_batch": 20,
+    "branch_computes_from_shared": 8,
     "branches_of_different_size": 12,
     "recurrent_cell": 16,
     "constant_initial_state": 28,
     "growing_state": 8,
+    "growing_channels": 12,
     "passed_through": 20,
     "list_in_loop": 20,
     "branch_in_loop": 28,
@@ -42,6 +52,8 @@ UNITS = {
     "optional_tensor": 20,
 }
 """Channels that can go: fewer were needless coupling, more a missed one."""
+
+BUILD = {name: builder for _, name, builder in CASES}
 
 
 def plan_for(traced: Trace, seed: int | None) -> Plan:
@@ -68,15 +80,15 @@ def variants(traced: Trace) -> list[dict[str, np.ndarray]]:
 @pytest.mark.parametrize("seed", [None, 1, 2])
 @pytest.mark.parametrize(("op", "name", "builder"), CASES, ids=[c[1] for c in CASES])
 def test_exact(op: str, name: str, builder: Builder, seed: int | None) -> None:
-    model = builder()
-    onnx.checker.check_model(model)
-    traced = trace(model)
+    dense = builder()
+    onnx.checker.check_model(dense)
+    traced = trace(dense)
     assert not traced.obstacles()
     plan = plan_for(traced, seed)
     slim = rewrite_trace(traced, plan.removed(traced))
     onnx.checker.check_model(slim.proto, full_check=True)
     for feeds in variants(traced):
-        report = verify(model, slim, plan=plan, data=feeds, provider="cpu", traced=traced)
+        report = verify(dense, slim, plan=plan, data=feeds, provider="cpu", traced=traced)
         assert report.exact, f"{report}\n{feeds}"
         assert report.method == "end to end", report
 
@@ -86,3 +98,208 @@ def test_units(op: str, name: str, builder: Builder) -> None:
     traced = trace(builder())
     assert any(node.op == op for node in traced.graph.nodes)
     assert traced.units == UNITS[name], str(traced)
+
+
+def prune_half(dense: onnx.ModelProto, feeds: dict[str, np.ndarray] | None = None) -> Report:
+    """Prune half of every group and compare."""
+    traced = trace(dense)
+    assert traced.units
+    plan = plan_for(traced, None)
+    slim = rewrite_trace(traced, plan.removed(traced))
+    return verify(dense, slim, plan=plan, data=feeds, provider="cpu", traced=traced)
+
+
+@pytest.mark.parametrize("name", ["recurrent_cell", "growing_state", "passed_through"])
+def test_no_iteration(name: str) -> None:
+    dense = BUILD[name]()
+    feeds = synthetic_inputs(Graph(load(dense))) | {"M": np.asarray(0)}
+    report = prune_half(dense, feeds)
+    assert report.exact, report
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [("branches_with_layers", "W2"), ("recurrent_cell", "R"), ("scan_over_time", "P")],
+)
+def test_wrong_weight_in_a_body_is_found(name: str, weight: str) -> None:
+    dense = BUILD[name]()
+    traced = trace(dense)
+    plan = plan_for(traced, None)
+    slim = rewrite_trace(traced, plan.removed(traced))
+    (tensor,) = [t for t in tensors(slim.proto.graph) if t.name == weight]
+    array = numpy_helper.to_array(tensor)
+    tensor.CopyFrom(numpy_helper.from_array(np.roll(array, 1, axis=0), weight))
+    report = verify(dense, slim, plan=plan, provider="cpu", traced=traced)
+    assert report.exact is False
+    assert report.method == "layer by layer"
+
+
+def test_names_may_repeat_in_branches() -> None:
+    dense = model(
+        """
+        g (float[2,6] x, bool c) => (float[2,10] y) {
+          h = Gemm <transB=1> (x, W)
+          z = If (c) <
+            then_branch = t () => (o) { a = MatMul(h, A) o = Relu(a) },
+            else_branch = e () => (o) { a = MatMul(h, B) o = Tanh(a) }>
+          y = Gemm <transB=1> (z, V)
+        }""",
+        W=(8, 6), A=(8, 12), B=(8, 12), V=(10, 12),
+    )  # fmt: skip
+    assert trace(dense).units == 20
+    assert prune_half(dense).exact
+
+
+def test_sequence_output_is_pinned() -> None:
+    dense = model(
+        """
+        g (float[2,6] x) => (seq(float[2,8]) s, float[2,10] y) {
+          a = Gemm <transB=1> (x, A)
+          b = Gemm <transB=1> (x, B)
+          s = SequenceConstruct(a, a)
+          y = Gemm <transB=1> (b, V)
+        }""",
+        A=(8, 6), B=(12, 6), V=(10, 12),
+    )  # fmt: skip
+    traced = trace(dense)
+    assert {g.name: g.reason for g in traced.blocked} == {
+        "a": "graph output 's'",
+        "y": "graph output 'y'",
+    }
+    assert prune_half(dense).exact
+
+
+def test_sequence_input_is_unknown() -> None:
+    dense = model(
+        """
+        g (seq(float[2,6]) s, float[2,6] x) => (float[2,10] y) {
+          i = Constant <value_int=0> ()
+          e = SequenceAt(s, i)
+          a = Gemm <transB=1> (e, A)
+          b = Gemm <transB=1> (x, B)
+          m = Mul(a, b)
+          y = Gemm <transB=1> (m, V)
+        }""",
+        A=(8, 6), B=(8, 6), V=(10, 8),
+    )  # fmt: skip
+    traced = trace(dense)
+    assert next(iter(traced.walk.facts.blocked.values())) == (
+        "SequenceAt 'e': the elements of 's' are not known"
+    )
+
+
+def test_loop_that_changes_the_rank_is_pinned() -> None:
+    dense = model(
+        """
+        g (float[2,6] x, int64 M) => (float y) {
+          h = Gemm <transB=1> (x, W)
+          yes = Constant <value = bool {1}> ()
+          zero = Constant <value_ints=[0]> ()
+          z = Loop (M, yes, h) <
+            body = b (int64 i, bool k, float hi) => (k2, ho) {
+              k2 = Identity(k)
+              ho = Unsqueeze(hi, zero)
+            }>
+          y = ReduceSum <keepdims=0> (z)
+        }""",
+        W=(8, 6),
+    )  # fmt: skip
+    traced = trace(dense)
+    assert not traced.units
+    (group,) = traced.blocked
+    assert (
+        group.reason == "Loop 'z' changes the number of its axes, or does what cannot be followed"
+    )
+
+
+def test_old_scan_is_pinned() -> None:
+    dense = model(
+        """
+        g (float[1,4,6] x) => (float[1,4,12] y) {
+          u = MatMul(x, W)
+          y = Scan (, u) <num_scan_inputs=1, body = b (float[8] t) => (o) { o = MatMul(t, R) }>
+        }""",
+        8, W=(6, 8), R=(8, 12),
+    )  # fmt: skip
+    traced = trace(dense)
+    assert not traced.units
+    assert traced.obstacles() == {"Scan": 1}
+
+
+def test_custom_node_with_a_body_pins_what_it_captures() -> None:
+    dense = model(
+        """
+        g (float[2,6] x) => (float[2,10] y) {
+          h = Gemm <transB=1> (x, W)
+          u = Gemm <transB=1> (x, U)
+          z = ai.example.Twice <body = b () => (o) { o = MatMul(h, A) }> ()
+          s = Add(z, u)
+          y = Gemm <transB=1> (s, V)
+        }""",
+        W=(8, 6), U=(12, 6), A=(8, 12), V=(10, 12),
+    )  # fmt: skip
+    dense.opset_import.append(onnx.helper.make_opsetid("ai.example", 1))
+    traced = trace(dense)
+    assert not traced.units
+    reason = "ai.example::Twice 'z': there is no rule for this operator"
+    assert traced.walk.facts.blocked[traced.graph.producers["z"].index] == reason
+    assert {g.name for g in traced.blocked if g.reason == reason} == {"h"}
+
+
+def test_unknown_sequence_pins_what_else_the_branches_return() -> None:
+    dense = model(
+        """
+        g (seq(float[2,6]) s, float[2,6] x, bool c) => (float[2,10] y) {
+          h = Gemm <transB=1> (x, W)
+          t, z = If (c) <
+            then_branch = t () => (s1, o1) { s1 = SequenceConstruct(x) o1 = MatMul(h, A) },
+            else_branch = e () => (s2, o2) { s2 = Identity(s) o2 = MatMul(h, B) }>
+          y = Gemm <transB=1> (z, V)
+        }""",
+        W=(8, 6), A=(8, 12), B=(8, 12), V=(10, 12),
+    )  # fmt: skip
+    traced = trace(dense)
+    assert not traced.units, str(traced)
+
+
+def test_unknown_result_pins_nothing_else() -> None:
+    dense = model(
+        """
+        g (float[2,6] x, int64 M) => (float[2,10] y) {
+          h = Gemm <transB=1> (x, W)
+          yes = Constant <value = bool {1}> ()
+          zero = Constant <value_ints=[0]> ()
+          a, b = Loop (M, yes) <
+            body = b (int64 i, bool k) => (k2, o, p) {
+              k2 = Identity(k)
+              o = ai.example.Unknown(x)
+              q = MatMul(h, Q)
+              p = Tanh(q)
+            }>
+          s = ReduceSum <keepdims=0> (b, zero)
+          y = Gemm <transB=1> (s, V)
+        }""",
+        W=(8, 6), Q=(8, 12), V=(10, 12),
+    )  # fmt: skip
+    dense.opset_import.append(onnx.helper.make_opsetid("ai.example", 1))
+    traced = trace(dense)
+    assert [(g.name, len(g)) for g in traced] == [("h", 8), ("q", 12)]
+    assert traced.obstacles() == {"ai.example::Unknown": 1}
+
+
+def test_external_data_in_a_body(tmp_path: Path) -> None:
+    dense = BUILD["branches_with_layers"]()
+    path = tmp_path / "dense.onnx"
+    for tensor in tensors(dense.graph):
+        if tensor.name in ("W2", "V"):
+            external_data_helper.set_external_data(tensor, "weights.bin")
+    onnx.save(dense, path)
+    result = onnxprune.prune(path, granularity=1, verify=True)
+    assert result.report is not None
+    assert result.report.exact
+    result.model.save(tmp_path / "slim.onnx")
+    slim = onnx.load(tmp_path / "slim.onnx")
+    shapes = {t.name: tuple(t.dims) for t in tensors(slim.graph)}
+    assert shapes["W2"] == (12, 8, 3, 3)
+    with open_session(onnxprune.load(tmp_path / "slim.onnx")) as session:
+        assert run(session, synthetic_inputs(result.trace.graph))["y"].shape == (2, 10)

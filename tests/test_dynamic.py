@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ from .cases_dynamic import CASES
 
 DIGITS = Path(__file__).parents[1] / "models" / "digits.onnx"
 
-UNSEEN = (
+UNSEEN: tuple[dict[str, Any], ...] = (
     {"batch": 1, "sequence": 5, "spatial": (40, 32)},
     {"batch": 4, "sequence": 33, "spatial": (64, 96)},
     {"batch": 7, "sequence": 12, "spatial": (20, 20)},
@@ -53,6 +54,7 @@ UNITS = {
     "branches_with_layers": 40,
     "branch_is_constant": 8,
     "squeeze_if_single": 16,
+    "branch_by_batch": 20,
     "scan_over_time": 28,
     "split_by_size": 48,
 }

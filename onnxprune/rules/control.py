@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from ..graph import Body, Node
 from ..labels import NONE, Blocked, Labels, Walk
 from .registry import rule
-from .sequences import common, elements
+from .sequences import common, elements, settle
 
 
 def walk_body(c: Walk, n: Node, body: Body) -> None:
@@ -30,7 +30,7 @@ def if_(c: Walk, n: Node) -> None:
     for k, name in enumerate(n.outputs):
         pair = [body.outputs[k] for body in branches]
         if any(source in c.sequences for source in pair):
-            c.sequences[name] = common(c, n, [e for s in pair for e in elements(c, s)])
+            settle(c, n, name, [elements(c, source) for source in pair])
         elif name and taken is None:
             c.out(name, join(c, n, name, pair))
         elif name and taken is not None:
@@ -119,7 +119,7 @@ def enter(c: Walk, n: Node, inner: Iterable[str], outer: Iterable[str]) -> None:
     """What is carried enters with the labels of its initial value."""
     for name, source in zip(inner, outer, strict=True):
         if source in c.sequences:
-            c.sequences[name] = common(c, n, elements(c, source))
+            settle(c, n, name, [elements(c, source)])
             continue
         shape = c.shapes.get(name)
         if shape is None:
@@ -136,8 +136,7 @@ def leave(c: Walk, n: Node, inner: Sequence[str], results: Iterable[str]) -> Non
     """What leaves an iteration enters the next one, and in the end the outputs."""
     for output, name, result in zip(n.outputs, inner, results, strict=False):
         if name in c.sequences:
-            both = [*c.sequences[name], *elements(c, result)]
-            c.sequences[output] = common(c, n, both)
+            settle(c, n, output or name, [c.sequences[name], elements(c, result)])
         elif c.shapes.get(name) is None or c.shapes.get(result) is None:
             c.freeze([name, result], f"{n} changes the number of its axes, or does what cannot be followed")  # fmt: skip
         else:
@@ -152,8 +151,8 @@ def leave(c: Walk, n: Node, inner: Sequence[str], results: Iterable[str]) -> Non
 
 def collect(c: Walk, n: Node, name: str, result: str, axis: int) -> None:
     """Results of all iterations, stacked along a new axis."""
-    if not name:
-        c.freeze([result], f"{n} does not use it")
+    if c.shapes.get(result) is None:
+        c.freeze([result], f"{n}: the shape of '{result}' is not known")
         return
     axes = c.labels(result)
     axes.insert(axis % (len(axes) + 1), NONE)

@@ -45,6 +45,16 @@ def common(c: Walk, n: Node, found: Sequence[Element]) -> list[Element]:
     return [one]
 
 
+def settle(c: Walk, n: Node, name: str, found: Sequence[Sequence[Element]]) -> None:
+    """Set the elements of a sequence that is one of several, or all of them in turn."""
+    count = len(c.shapes.first.sequences[name].shapes) if counted(c, name) else 1
+    if all(len(each) == count for each in found):
+        c.sequences[name] = [common(c, n, same)[0] for same in zip(*found, strict=True)]
+    else:
+        one = common(c, n, [element for each in found for element in each])
+        c.sequences[name] = [list(element) for element in one for _ in range(count)]
+
+
 def place(c: Walk, n: Node, slot: int, count: int, default: int | None) -> int | None:
     """Position that an input names, None where it is known only when the model runs."""
     given = slot < len(n.inputs) and n.inputs[slot]
