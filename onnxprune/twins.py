@@ -42,15 +42,15 @@ def find_twins(traced: Trace, values: Values, kept: Bools) -> dict[int, int]:
     twins: dict[int, int] = {}
     for group in traced:
         units = group.units[kept[group.units]]
-        rows = [m for m in group.members if (m.tensor, m.axis) not in columns]
         classes = [units.tolist()] if len(units) > 1 else []
-        for member in rows:
-            classes = [part for units_ in classes for part in _split(traced, member, units_)]
-        if classes:
-            usable = _mergeable(traced, values) if usable is None else usable
+        for member in group.members:
+            if (member.tensor, member.axis) not in columns:
+                classes = [part for old in classes for part in _split(traced, member, old)]
+        if classes and usable is None:
+            usable = _mergeable(traced, values)
         for equal in classes:
-            equal = [u for u in equal if usable is not None and usable[u]]
-            twins.update(dict.fromkeys(equal[1:], equal[0]))
+            first, *others = [u for u in equal if usable is None or usable[u]] or equal[:1]
+            twins.update(dict.fromkeys(others, first))
     return twins
 
 

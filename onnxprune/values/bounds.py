@@ -89,9 +89,14 @@ def zeros(b: Bounds) -> npt.NDArray[np.bool_]:
     return (b[0] == 0) & (b[1] == 0)
 
 
+def fixed(b: Bounds) -> npt.NDArray[np.bool_]:
+    """Which entries are one finite number."""
+    return (b[0] == b[1]) & np.isfinite(b[0])
+
+
 def constants(b: Bounds) -> npt.NDArray[np.float64]:
     """Values of the entries that are constant, NaN for the others."""
-    return np.where((b[0] == b[1]) & np.isfinite(b[0]), b[0], np.nan)
+    return np.where(fixed(b), b[0], np.nan)
 
 
 def zero_or_anything(b: Bounds) -> Bounds:

@@ -44,14 +44,16 @@ def function(v: Values, n: Node, x: Bounds) -> Bounds:
     fixed = [v.array(name) if name else None for name in n.inputs[1:]]
     if any(f is None for f, name in zip(fixed, n.inputs[1:], strict=True) if name):
         return np.broadcast_to(b.ANYTHING, x.shape)
-    floats = v.c.shapes.first.dtypes.get(n.inputs[0]) in FLOATS
-    rising = n.op in RISING and n.attr("alpha", 1.0) >= 0 and (floats or np.isfinite(x).all())
-    wanted = np.unique(x if rising else x[:, x[0] == x[1]])
+    dtypes = v.c.shapes.first.dtypes
+    floats = dtypes.get(n.output) in FLOATS  # an integer has no open bounds
+    floats = floats and (dtypes.get(n.inputs[0]) in FLOATS or bool(np.isfinite(x).all()))
+    rising = n.op in RISING and n.attr("alpha", 1.0) >= 0 and floats
+    wanted = np.unique(x if rising else x[:, b.fixed(x)])
     found = _values_at(v, n, wanted, fixed)
     if found is None:
         return np.broadcast_to(b.ANYTHING, x.shape)
     exact = found[np.minimum(np.searchsorted(wanted, x), len(wanted) - 1)]
-    return exact if rising else np.where(x[0] == x[1], exact, b.ANYTHING)
+    return exact if rising else np.where(b.fixed(x), exact, b.ANYTHING)
 
 
 def _values_at(v: Values, n: Node, points: np.ndarray, fixed: Sequence[np.ndarray | None]) -> np.ndarray | None:  # fmt: skip
@@ -92,7 +94,7 @@ def _combine(v: Values, n: Node, parts: list[Bounds]) -> Bounds:
     if plain is not None and dtypes.get(n.output) in FLOATS and v.finite(*n.inputs):
         return plain(*parts)
     result = np.broadcast_to(b.ANYTHING, parts[0].shape).copy()
-    exact = np.logical_and.reduce([part[0] == part[1] for part in parts])
+    exact = np.logical_and.reduce([b.fixed(part) for part in parts])
     if exact.any() and all(name in dtypes for name in n.inputs):
         kinds = [onnx.helper.tensor_dtype_to_np_dtype(dtypes[name]) for name in n.inputs]
         points = [p[0, exact].astype(kind) for p, kind in zip(parts, kinds, strict=True)]

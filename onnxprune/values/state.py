@@ -171,7 +171,7 @@ class Values:
     def _tidy(part: Bounds, floats: bool) -> Bounds:
         """Open what is NaN; of integers only constants are followed, because they wrap around."""
         part = b.tidy(part)
-        return part if floats else np.where(part[0] == part[1], part, b.ANYTHING)
+        return part if floats else np.where(b.fixed(part), part, b.ANYTHING)
 
     def mix(self, node: Node, name: str, axis: int, **facts: object) -> None:
         """The node lets entries along an axis of an input act on others."""

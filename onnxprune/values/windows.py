@@ -74,7 +74,7 @@ def resize(v: Values, n: Node) -> None:
         if part is not None and outside:
             part = b.hull(part, b.exactly(n.attr("extrapolation_value", 0.0)))
         if part is not None and n.attr("mode") == "cubic":
-            part = np.where(part[0] == part[1], part, b.ANYTHING)
+            part = np.where(b.fixed(part), part, b.ANYTHING)
         axes.append(part)
     v.out(n.output, axes)
 
