@@ -206,6 +206,17 @@ def test_no_twin(name: str) -> None:
     assert "duplicate" not in cleaned(DIFFERENT[name]).log.removed
 
 
+def test_twin_of_a_constant_counts_once() -> None:
+    """Three equal constants: one layer could take them in its bias, the other one pads."""
+    text = "m = Sigmoid(h)\np = Conv(m, V)\nq = Conv<pads=[1,1,1,1]>(m, U)\nr = ReduceMean<axes=[2,3]>(q)\ny = Add(p, r)"  # fmt: skip
+    model = graph(
+        f"h = Conv(x, W)\n{text}",
+        W=normal(8, 3, 3, 3, dead=(0, 1, 2)), V=normal(4, 8, 3, 3), U=normal(4, 8, 3, 3, seed=1),
+    )  # fmt: skip
+    result = cleaned(model)
+    assert dict(result.log.removed) == {"duplicate": 2}
+
+
 # Ranges -----------------------------------------------------------------------------------------
 
 
@@ -264,7 +275,7 @@ def test_infinity_times_zero_is_not_zero() -> None:
     shift = np.zeros((8, 1, 1), np.float32)
     shift[2] = np.inf
     text = "h = Conv(x, W)\ni = Add(h, s)\ny = Conv(i, V)"
-    constants = {"W": normal(8, 3, 1, 1), "V": normal(4, 8, 1, 1, dead=(2,), axis=1)}
+    constants: dict[str, Any] = {"W": normal(8, 3, 1, 1), "V": normal(4, 8, 1, 1, dead=(2,), axis=1)}  # fmt: skip
     assert not kept(clean(graph(text, s=shift, **constants)))
     assert kept(clean(graph(text, s=np.zeros((8, 1, 1)), **constants))) == {"h": (0, 1, 3, 4, 5, 6, 7)}  # fmt: skip
 

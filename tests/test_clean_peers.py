@@ -21,7 +21,7 @@ def demo() -> dict[str, Any]:
     Weights are drawn as torch does after ``manual_seed(1024)``: MT19937, 24 bits per number,
     weight then bias of every layer.
     """
-    bits = np.random.RandomState(1024)  # noqa: NPY002 - the only generator with this seeding
+    bits = np.random.RandomState(1024)
     constants: dict[str, Any] = {}
     for number, (inputs, kernel) in enumerate([(3, 3), (64, 1), (64, 2)], 1):
         bound = 1 / np.sqrt(inputs * kernel**2)

@@ -168,7 +168,7 @@ TIGHT = {
     "Pad": ("y = Pad(h, pads_inside, two)", 1, [None, None]), "Pad with the same": ("y = Pad(h, pads_inside, c)", 1, [None, 0.75]),
     "Pad with zero": ("y = Pad(h, pads_inside)", 1, [0, None]),
     "Flatten": ("y = Flatten(h)", 1, [0, 0]), "ReduceSum": ("y = ReduceSum(h, a23)", 1, [0, 27]),
-    "Mul": ("q = Exp(x)\nr = ReduceMean<axes=[1]>(q)\ny = Mul(h, r)", 1, [0, None]), "Div": ("q = Exp(h)\ny = Div(h, q)", 1, [0, 0.75 / np.exp(0.75)]),
+    "Mul": ("q = Exp(x)\nu = ReduceMean<axes=[1]>(q)\ny = Mul(h, u)", 1, [0, None]), "Div": ("q = Exp(h)\ny = Div(h, q)", 1, [0, 0.75 / np.exp(0.75)]),
     "Conv": ("y = Conv(h, E, v)", 1, [float(STORED["v"][0]), float(STORED["v"][1]) + 0.75]),
     "Conv with padding": ("y = Conv<pads=[1,1,1,1]>(h, E, v)", 1, [float(STORED["v"][0]), None]),
     "InstanceNormalization": ("y = InstanceNormalization(h, g, v)", 1, [float(STORED["v"][0]), float(STORED["v"][1])]),
