@@ -248,7 +248,8 @@ def _apply(v: Values, node: Node) -> None:
         v.opaque(node)
         return
     try:
-        found(v, node)
+        with np.errstate(all="ignore"):  # bounds may be infinite
+            found(v, node)
     except (Blocked, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         # A node that its rule cannot read is doubtful, and doubt keeps.
         v.opaque(node)
