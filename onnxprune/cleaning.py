@@ -22,7 +22,7 @@ from .pipeline import Result
 from .plan import Plan, PlanGroup, make_plan
 from .rewrite import node_protos, rewrite_trace
 from .runtime import synthetic_inputs
-from .shapes import graph_inputs
+from .samples import graph_inputs
 from .trace import Trace, trace
 from .verify import Report
 
@@ -192,7 +192,7 @@ def find_ranges(traced: Trace, given: tuple[float, float] | Mapping[str, tuple[f
 def inputs_within(traced: Trace, ranges: Ranges, seed: int) -> Arrays:
     """Random inputs, evenly spread over the ranges that are assumed."""
     rng = np.random.default_rng(seed)
-    feeds = dict(synthetic_inputs(traced.graph, seed))
+    feeds = dict(synthetic_inputs(traced.graph, seed, sizes=traced.shapes.first.sizes))
     for name, (low, high) in ranges.items():
         feeds[name] = rng.uniform(low, high, feeds[name].shape).astype(feeds[name].dtype)
     return feeds

@@ -118,7 +118,7 @@ class Model:
     def nbytes(self) -> int:
         """Size in bytes of the model as it would be saved, external data included."""
         outside = sum(
-            tensortensor_nbytes(t, self.cuts.get(t.name))
+            tensor_nbytes(t, self.cuts.get(t.name))
             for t in tensors(self.proto.graph)
             if external_data_helper.uses_external_data(t)
         )
@@ -425,7 +425,7 @@ def kept_dims(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) ->
     return dims
 
 
-def tensortensor_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
+def tensor_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
     """Size in bytes of a stored tensor once it is cut."""
     bits = 4 if tensor.data_type in _PACKED else 8 * _itemsize(tensor.data_type)
     return (_elements(kept_dims(tensor, cut)) * bits + 7) // 8

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from onnxprune.cleaning import CleanResult, clean
 from onnxprune.model import Model
 from onnxprune.runtime import open_session, run
+
+from .building import net
 
 Array = npt.NDArray[Any]
 
@@ -21,24 +22,16 @@ ROUNDING = 3e-6
 """Relative L2 difference of two float32 models that differ in the order of their sums alone."""
 
 
-def graph(text: str, *, inputs: str = "float[2,3,8,8] x", outputs: str = "float[] y", opset: int = 17, **constants: Any) -> onnx.ModelProto:  # fmt: skip
-    """Model from the text of its nodes; a constant is an array, a list of integers or a number."""
-    parsed = onnx.parser.parse_graph(f"case ({inputs}) => ({outputs}) {{ {text} }}")
-    parsed.initializer.extend(_tensor(name, value) for name, value in constants.items())
-    for output in parsed.output:
-        output.type.tensor_type.ClearField("shape")
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(parsed, opset_imports=opsets, ir_version=8)
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output
-    for output, known in zip(model.graph.output, inferred, strict=True):
-        output.CopyFrom(known)
-    return model
+def graph(text: str, *, inputs: str = "float[2,3,8,8] x", outputs: str = "y", **constants: Any) -> onnx.ModelProto:  # fmt: skip
+    """Model from the text of its nodes; a constant is an array, a list or a number."""
+    stored: dict[str, Any] = {name: _stored(value) for name, value in constants.items()}
+    return net(text, inputs=inputs, outputs=outputs, **stored)()
 
 
-def _tensor(name: str, value: Any) -> TensorProto:
+def _stored(value: Any) -> Array:
+    """Array of the type that a network of float32 wants."""
     array = np.asarray(value)
-    kinds = {"f": array.dtype if array.dtype == np.float16 else np.float32, "i": np.int64}
-    return numpy_helper.from_array(array.astype(kinds.get(array.dtype.kind, array.dtype)), name)
+    return array.astype({"f": np.float32, "i": np.int64}.get(array.dtype.kind, array.dtype))
 
 
 def normal(*shape: int, seed: int = 0, dead: Iterable[int] = (), axis: int = 0) -> Array:

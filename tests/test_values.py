@@ -9,9 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from models.build import BUILDERS
+import models.build  # noqa: F401 - fills the table
+from models.net import BUILDERS
 from onnxprune.runtime import open_session, run, synthetic_inputs
-from onnxprune.shapes import graph_inputs
+from onnxprune.samples import graph_inputs
 from onnxprune.trace import trace
 from onnxprune.values import VALUE_RULES, Values, analyse_values
 from onnxprune.values import bounds as b
@@ -39,7 +40,7 @@ def analysed(model: onnx.ModelProto, low: float = -1.0, high: float = 1.0) -> tu
         for name in node.outputs:
             if name and name not in listed and dtypes.get(name) in FLOATS:
                 exposed.graph.output.append(onnx.helper.make_tensor_value_info(name, dtypes[name], None))  # fmt: skip
-    with open_session(exposed, "cpu", optimize=False) as session:
+    with open_session(exposed, "cpu") as session:
         return found, dict(run(session, feeds))
 
 

@@ -12,10 +12,11 @@ from ..graph import Node
 from ..rules.elementwise import broadcast as broadcast_labels
 from ..rules.elementwise import parametrised as parametrised_labels
 from ..rules.elementwise import unary as unary_labels
+from ..shapes import FLOATS
 from . import bounds as b
 from .bounds import Bounds
 from .registry import like, values
-from .state import FLOATS, Values
+from .state import Values
 
 RISING = {
     "Asinh", "Atan", "Ceil", "Clip", "Dropout", "Erf", "Exp", "Floor", "HardSigmoid", "Identity",

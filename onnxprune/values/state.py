@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto
 
 from ..errors import ModelError
 from ..graph import Node
 from ..labels import NONE, Blocked, Labels, Walk
+from ..shapes import FLOATS
 from . import bounds as b
 from .bounds import Bounds
 from .registry import find_values
-
-FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
 FINITE_AGAIN = {"Clip", "Hardmax", "HardSigmoid", "Sigmoid", "Softmax", "Tanh"}
 """Operators whose results are finite although an input (a mask of -inf) is not."""
