@@ -21,6 +21,8 @@ if not (_here := Path(__file__).parent).joinpath("passes").is_dir():
     __path__.append(str(_here.parent))
 
 if TYPE_CHECKING:
+    from .cleaning import CleanResult as CleanResult
+    from .cleaning import clean as clean
     from .errors import BudgetError as BudgetError
     from .errors import ModelError as ModelError
     from .errors import OnnxPruneError as OnnxPruneError
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "cleaning": ("CleanResult", "clean"),
     "errors": (
         "BudgetError", "ModelError", "OnnxPruneError", "PlanError", "SurgeryError", "UsageError",
     ),

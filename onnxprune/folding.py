@@ -170,7 +170,7 @@ _TABLE: dict[str, Callable[..., Any]] = {
     "Unsqueeze": _unsqueeze,
     "Reshape": _reshape,
     "Transpose": lambda n, x: np.transpose(x, n.attr("perm")),
-    "Expand": lambda _, x, s: x * np.ones(s.tolist(), x.dtype) if x.dtype != bool else None,
+    "Expand": lambda _, x, s: np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(s.tolist()))),
     "ConstantOfShape": _constant_of_shape,
     "Range": lambda _, a, b, c: np.arange(a, b, c).astype(a.dtype),
     "Add": _plain(np.add), "Sub": _plain(np.subtract), "Mul": _plain(np.multiply),

@@ -118,7 +118,7 @@ class Model:
     def nbytes(self) -> int:
         """Size in bytes of the model as it would be saved, external data included."""
         outside = sum(
-            _nbytes(t, self.cuts.get(t.name))
+            tensor_nbytes(t, self.cuts.get(t.name))
             for t in tensors(self.proto.graph)
             if external_data_helper.uses_external_data(t)
         )
@@ -129,7 +129,7 @@ class Model:
     @property
     def weight_bytes(self) -> int:
         """Size of the stored tensors alone (``ByteSize`` takes as long as writing the file)."""
-        return sum(_nbytes(t, self.cuts.get(t.name)) for t in tensors(self.proto.graph))
+        return sum(tensor_nbytes(t, self.cuts.get(t.name)) for t in tensors(self.proto.graph))
 
     def sha256(self) -> str:
         """Digest of the proto (not of external data files)."""
@@ -429,7 +429,8 @@ def kept_dims(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) ->
     return dims
 
 
-def _nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
+def tensor_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
+    """Size in bytes of a stored tensor once it is cut."""
     bits = 4 if tensor.data_type in _PACKED else 8 * _itemsize(tensor.data_type)
     return (_elements(kept_dims(tensor, cut)) * bits + 7) // 8
 

@@ -438,6 +438,10 @@ def rewrite(source: ModelLike, plan: Plan) -> Model:
 
     options = {k: plan.options[k] for k in ("norm", "reshape_channel_axis") if k in plan.options}
     traced = trace(source, **options)
+    if plan.options.get("lossless"):
+        from .cleaning import replay
+
+        traced = replay(traced, plan)
     return rewrite_trace(traced, plan.removed(traced))
 
 

@@ -102,9 +102,9 @@ def test_only_the_command_line_prints(path: Path) -> None:
 
 def test_public_names() -> None:
     assert onnxprune.__all__ == [
-        "BudgetError", "Group", "Model", "ModelError", "OnnxPruneError", "Plan", "PlanError",
-        "Report", "Result", "SurgeryError", "Trace", "UsageError", "__version__", "criterion",
-        "load", "normalizer", "policy", "prune", "rewrite", "score", "select", "trace", "verify",
+        "BudgetError", "CleanResult", "Group", "Model", "ModelError", "OnnxPruneError", "Plan",
+        "PlanError", "Report", "Result", "SurgeryError", "Trace", "UsageError", "__version__",
+        "clean", "criterion", "load", "normalizer", "policy", "prune", "rewrite", "score", "select", "trace", "verify",
     ]  # fmt: skip
     for name in onnxprune.__all__:
         assert getattr(onnxprune, name) is not None

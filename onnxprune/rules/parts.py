@@ -135,7 +135,7 @@ def pad(c: Walk, n: Node) -> None:
     labels = c.labels(X)
     if all(v is NONE for v in labels):
         return
-    amounts = _pad_amounts(c, n, len(labels))
+    amounts = pad_amounts(c, n, len(labels))
     for k, (before, after) in enumerate(zip(*amounts, strict=True)):
         if labels[k] is NONE or (before, after) == (0, 0):
             continue
@@ -161,7 +161,7 @@ def pad(c: Walk, n: Node) -> None:
     c.fix(mend)
 
 
-def _pad_amounts(c: Walk, n: Node, rank: int) -> tuple[list[int], list[int]]:
+def pad_amounts(c: Walk, n: Node, rank: int) -> tuple[list[int], list[int]]:
     """Entries added before and after each axis."""
     pads = n.attr("pads")
     if pads is None:

@@ -1,0 +1,162 @@
+"""Which channels can go without changing an answer.
+
+Removing units has the effect of masking their entries to zero (the contract of the rewriter). So
+it changes nothing that stays exactly if, wherever a removed entry acts on an entry that stays (a
+:class:`onnxprune.values.Mix`), it is zero, its weight is zero, or its constant contribution moves
+into the bias. Operators that work entry by entry never mix, and what computes statistics or cannot
+be followed is blocked or keeps all that is not zero.
+
+From this, life spreads backwards: units that cannot go live, and so does every unit that acts on a
+living one. All others are dead, whole branches and cycles through a residual stream included.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from .trace import Trace
+from .twins import find_twins
+from .values import Mix, Values, analyse_values
+from .values.bounds import constants, wide
+
+Bools = npt.NDArray[np.bool_]
+Ranges = Mapping[str, tuple[float, float]]
+
+KINDS = ("zero", "constant", "unused", "duplicate", "assumed")
+
+
+@dataclass(frozen=True, eq=False)
+class Dead:
+    """What can go, and how.
+
+    Attributes
+    ----------
+    kinds : dict
+        Unit that can go -> one of ``KINDS``.
+    twins : dict
+        Unit that can go -> the equal one that takes over its weights.
+    values : Values
+    stays : dict
+        (group, reason) -> number of constant channels that stay for it.
+    """
+
+    kinds: dict[int, str]
+    twins: dict[int, int]
+    values: Values
+    stays: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def units(self) -> npt.NDArray[np.int64]:
+        """Units that can go."""
+        return np.array(sorted(self.kinds), np.int64)
+
+
+def find_dead(traced: Trace, ranges: Ranges | None = None, *, duplicates: bool = True) -> Dead:
+    """Find the units that can go without changing an answer.
+
+    Parameters
+    ----------
+    traced : Trace
+        With ``norm="pin"``.
+    ranges : mapping, optional
+        Graph input -> least and greatest value that are assumed. Units that can go only under
+        this assumption are of the kind ``assumed``.
+    duplicates : bool
+        Whether one of two equal channels can go.
+    """
+    values = analyse_values(traced.walk, ranges)
+    life = Life(traced, values.mixes)
+    twins = find_twins(traced, values, life.kept) if duplicates else {}
+    kinds = life.kinds() | dict.fromkeys(twins, "duplicate")
+    if ranges:
+        certain = find_dead(traced, duplicates=duplicates).kinds
+        kinds = {u: certain.get(u, "assumed") for u in kinds}
+    return Dead(kinds, twins, values, life.stays())
+
+
+class Life:
+    """Living units of a traced model.
+
+    Attributes
+    ----------
+    kept : bool array, shape (units,)
+        Units that stay: those that live, and one of every group that is dead as a whole.
+    """
+
+    def __init__(self, traced: Trace, mixes: list[Mix]) -> None:
+        self._traced, self._mixes = traced, mixes
+        self._unit = traced.components.unit
+        self._silent = [mix.silent for mix in mixes]
+        self._movable = [mix.movable for mix in mixes]
+        self.live = np.ones(int(self._unit.max()) + 1, np.bool_)
+        for group in traced:
+            self.live[group.units] = False
+        self._spread()
+        self.kept = self._one_of_each()
+
+    def _spread(self) -> None:
+        """Let every unit live that acts on a living one."""
+        changed = True
+        while changed:
+            changed = False
+            for number in reversed(range(len(self._mixes))):
+                owners = self._unit[self._mixes[number].labels]
+                if not self.live[owners].all():
+                    acts = self._heard(number) & ~self._silent[number] & ~self._movable[number]
+                    changed |= not self.live[owners[acts]].all()
+                    self.live[owners[acts]] = True
+
+    def _heard(self, number: int) -> Bools:
+        return self._mixes[number].heard(self.live[self._unit])
+
+    def _one_of_each(self) -> Bools:
+        """Keep a unit of every group; one that no living entry hears needs none of its inputs."""
+        while True:
+            empty = [group.units[0] for group in self._traced if not self.live[group.units].any()]
+            heard = self._units(self._heard)
+            spoken = [u for u in empty if heard[u]]
+            if not spoken:
+                kept = self.live.copy()
+                kept[empty] = True
+                return kept
+            self.live[spoken] = True
+            self._spread()
+
+    def _units(self, entries: Callable[[int], Bools]) -> Bools:
+        """Units of which some entry of some mix fulfils a condition."""
+        found = np.zeros(len(self.live), np.bool_)
+        for number, mix in enumerate(self._mixes):
+            found[self._unit[mix.labels[entries(number)]]] = True
+        return found
+
+    def kinds(self) -> dict[int, str]:
+        """Why each unit can go that does not stay."""
+        moved = self._units(lambda k: self._heard(k) & self._movable[k])
+        silent = self._units(lambda k: self._silent[k])
+        loud = self._units(lambda k: ~self._silent[k])
+        heard = self._units(self._heard)
+        result = {}
+        for u in np.flatnonzero(~self.kept).tolist():
+            zero = silent[u] and (heard[u] or not loud[u])
+            result[u] = "constant" if moved[u] else "zero" if zero else "unused"
+        return result
+
+    def stays(self) -> dict[tuple[str, str], int]:
+        """Constant channels that live only because their contribution cannot move."""
+        constant = [~np.isnan(constants(wide(m.values, len(m.labels)))) for m in self._mixes]
+        needed = self._units(lambda k: self._heard(k) & ~constant[k])
+        names = {u: group.name for group in self._traced for u in group.units.tolist()}
+        counts: Counter[tuple[str, str]] = Counter()
+        seen: set[tuple[int, str]] = set()
+        for k, mix in enumerate(self._mixes):
+            stuck = self._heard(k) & constant[k] & ~self._silent[k] & bool(mix.obstacle)
+            for u in np.unique(self._unit[mix.labels[stuck]]).tolist():
+                if u in names and not needed[u] and (u, mix.obstacle) not in seen:
+                    seen.add((u, mix.obstacle))
+                    counts[names[u], mix.obstacle] += 1
+        return dict(counts)

@@ -1,0 +1,196 @@
+"""Convolutions and matrix products: sums of products over an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..graph import Node
+from ..labels import NONE, Labels
+from . import bounds as b
+from .bounds import Bounds
+from .registry import values
+from .state import Bools, Values
+
+CHUNK = 1 << 24
+"""Elements of a weight that are looked at together."""
+
+
+@values("Conv")
+def conv(v: Values, n: Node) -> None:
+    """A sum over kernel and input channels; padding adds zeros at the borders."""
+    X, W, B = n.take(3)
+    group = n.attr("group", 1)
+    padded = any(n.attr("pads", ())) or n.attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    kernel = v.array(W)
+    if kernel is not None:
+        kernel = kernel.reshape(group, len(kernel) // group, kernel.shape[1], -1)
+    why = f"{n} pads with zeros, so its borders would differ" if padded else ""
+    stored = (W, 1) if group == 1 else None
+    O = product(v, n, (X, 1), kernel, (n.output, 1), padded, stored, why or _no_bias(v, n, B))
+    O = b.plus(O, v.axis(B, 0)) if B else O
+    v.out(n.output, [None, O, *[None] * (v.c.rank(X) - 2)])
+
+
+@values("ConvTranspose")
+def conv_transpose(v: Values, n: Node) -> None:
+    """Like Conv; each output sees some of the kernel, which has the same effect as padding."""
+    X, W, B = n.take(3)
+    group = n.attr("group", 1)
+    kernel = v.array(W)
+    if kernel is not None:
+        kernel = kernel.reshape(group, len(kernel) // group, kernel.shape[1], -1)
+        kernel = kernel.transpose(0, 2, 1, 3)
+    why = f"every output of {n} sees other parts of the kernel"
+    stored = (W, 0) if group == 1 else None
+    O = product(v, n, (X, 1), kernel, (n.output, 1), True, stored, why)
+    O = b.plus(O, v.axis(B, 0)) if B else O
+    v.out(n.output, [None, O, *[None] * (v.c.rank(X) - 2)])
+
+
+def _no_bias(v: Values, n: Node, B: str) -> str:
+    return "" if not B or B in v.c.graph.constants else f"the bias of {n} is not stored as it is"
+
+
+@values("Gemm")
+def gemm(v: Values, n: Node) -> None:
+    """A matrix product, scaled, plus C."""
+    A, B, C = n.take(3)
+    i, j = (0 if n.attr("transA", 0) else 1), (1 if n.attr("transB", 0) else 0)
+    matrix = v.array(B)
+    if matrix is None:
+        return _free(v, n, (A, i), (B, j), [v.known(A, 1 - i), v.known(B, 1 - j)], C)
+    alpha, beta = n.attr("alpha", 1.0), n.attr("beta", 1.0)
+    kernel = (matrix if j == 1 else matrix.T)[None, :, :, None]
+    kernel = kernel if alpha == 1 else kernel * np.float32(alpha)
+    why = _no_bias(v, n, C) or ("" if beta else f"{n} ignores its bias")
+    columns = product(v, n, (A, i), kernel, (n.output, 1), False, (B, j), why)
+    if C:
+        along = v.axis(C, -1) if v.c.rank(C) else v.whole(C)
+        columns = b.plus(columns, b.times(along, b.exactly(beta)))
+    return v.out(n.output, [None, columns])
+
+
+@values("MatMul")
+def matmul(v: Values, n: Node) -> None:
+    """A matrix product; with a stored operand, its free axis makes the channels."""
+    A, B = n.inputs
+    ranks = v.c.rank(A), v.c.rank(B)
+    j = -2 if ranks[1] > 1 else -1
+    rows = v.known(A, -2) if ranks[0] > 1 else None
+    columns = v.known(B, -1) if ranks[1] > 1 else None
+    right, left = v.array(B), v.array(A)
+    axes = [*_batch(v, A, B), *([rows] if ranks[0] > 1 else []), *([columns] if ranks[1] > 1 else [])]  # fmt: skip
+    if right is not None and ranks[1] == 2:
+        made = product(v, n, (A, -1), right.T[None, :, :, None], (n.output, -1), False, (B, 0), "")
+        kept = [None if a is None else b.zero_or_anything(a) for a in axes[:-1]]
+        return v.out(n.output, [*kept, made])
+    if left is not None and ranks == (2, 2):
+        made = product(v, n, (B, -2), left[None, :, :, None], (n.output, -2), False, (A, 1), f"{n} has its weight on the left")  # fmt: skip
+        return v.out(n.output, [made, None if columns is None else b.zero_or_anything(columns)])
+    return _free(v, n, (A, -1), (B, j), axes, "")
+
+
+def _batch(v: Values, A: str, B: str) -> list[Bounds | None]:
+    """Batch axes: a batch that is zero in one operand is zero in the product."""
+    count = max(v.c.rank(A), v.c.rank(B)) - 2
+    result: list[Bounds | None] = []
+    for k in range(-2 - max(count, 0), -2):
+        parts = [
+            v.known(x, k) for x in (A, B) if v.c.rank(x) >= -k and v.c.shape(x)[k] > 1
+        ]  # fmt: skip
+        known = [b.zero_or_anything(p) for p in parts if p is not None]
+        result.append(None if not known else known[0] if len(known) == 1 else b.meet(*known))
+    return result
+
+
+def _free(v: Values, n: Node, left: tuple[str, int], right: tuple[str, int], axes: list[Bounds | None], C: str) -> None:  # fmt: skip
+    """Product of two tensors of which none is a plain stored matrix."""
+    both = b.times(v.axis(*left), v.axis(*right))
+    for name, axis in (left, right):
+        v.mix(n, name, axis, values=both if v.finite(left[0], right[0]) else b.ANYTHING)
+    usable = v.finite(left[0], right[0]) and not C
+    v.out(n.output, [None if a is None or not usable else b.zero_or_anything(a) for a in axes])
+
+
+def product(
+    v: Values,
+    n: Node,
+    source: tuple[str, int],
+    kernel: np.ndarray | None,
+    target: tuple[str, int],
+    padded: bool,
+    stored: tuple[str, int] | None,
+    obstacle: str,
+) -> Bounds:
+    """Bounds of a contraction, and how its inputs act on its outputs.
+
+    Parameters
+    ----------
+    source, target : (str, int)
+        Input and output, each with the axis of its channels.
+    kernel : array, shape (groups, outputs, inputs, taps), or None
+        The weight; None where it is not stored.
+    padded : bool
+        Whether a tap may see a zero in place of an input.
+    stored : (str, int) or None
+        The weight's name and axis of inputs, where columns can be added.
+    obstacle : str
+        Why constants cannot move into the bias.
+    """
+    X, axis = source
+    if kernel is None or not v.finite(X, *n.inputs):
+        v.mix(n, X, axis)
+        return b.wide(b.ANYTHING, v.c.shape(target[0])[target[1]])
+    groups, outputs, inputs, _ = kernel.shape
+    x = v.axis(X, axis)
+    sums, weights = weigh(kernel, x.reshape(2, groups, inputs), padded)
+    labels = v.c.peek(*_positive(v, target))
+    targets: Labels | None = None if labels is NONE else labels
+    own = stored if stored is not None and stored[0] in v.c.graph.constants else None
+    v.mix(n, X, axis, targets=targets, weights=weights, kernel=kernel, stored=own, obstacle=obstacle)  # fmt: skip
+    return sums.reshape(2, groups * outputs)
+
+
+def _positive(v: Values, place: tuple[str, int]) -> tuple[str, int]:
+    name, axis = place
+    return name, axis % v.c.rank(name)
+
+
+def weigh(kernel: np.ndarray, x: Bounds, padded: bool) -> tuple[Bounds, Bools | None]:
+    """Bounds of weighted sums, and which weights are not zero (None: all of them)."""
+    if padded:  # every tap sees an input or a zero
+        x = np.stack([np.minimum(x[0], 0), np.maximum(x[1], 0)])
+    groups, outputs, inputs, _ = kernel.shape
+    total = np.empty((2, groups, outputs))
+    weights = np.empty((groups, outputs, inputs), np.bool_)
+    for g, rows in _chunks(kernel):
+        part = kernel[g, rows]
+        up: Bools = np.asarray((part > 0).any(axis=2))
+        down: Bools = np.asarray((part < 0).any(axis=2))
+        weights[g, rows] = up | down
+        total[:, g, rows] = _weigh(part, up, down, x[:, g])
+    return total, None if weights.all() else weights
+
+
+def _chunks(kernel: np.ndarray) -> Iterator[tuple[int, slice]]:
+    groups, outputs, inputs, taps = kernel.shape
+    step = max(1, CHUNK // (inputs * taps))
+    for g in range(groups):
+        for start in range(0, outputs, step):
+            yield g, slice(start, start + step)
+
+
+def _weigh(kernel: np.ndarray, up: Bools, down: Bools, x: Bounds) -> Bounds:
+    """Bounds of the sums of one block: (outputs, inputs, taps) times (2, inputs)."""
+    floorless, topless = np.isinf(x)
+    low, high = np.where(np.isinf(x), 0.0, x)
+    heard = (low != 0) | (high != 0)
+    part = kernel[:, heard].astype(np.float64)
+    more, less = np.maximum(part, 0).sum(axis=2), np.minimum(part, 0).sum(axis=2)
+    low, high = low[heard], high[heard]
+    sums = more @ low + less @ high, more @ high + less @ low
+    floor = up[:, floorless].any(axis=1) | down[:, topless].any(axis=1)
+    top = up[:, topless].any(axis=1) | down[:, floorless].any(axis=1)
+    return np.stack([np.where(floor, -np.inf, sums[0]), np.where(top, np.inf, sums[1])])

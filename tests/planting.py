@@ -1,0 +1,93 @@
+"""Networks with channels that contribute nothing, and the comparison that shows it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxprune.cleaning import CleanResult, clean
+from onnxprune.model import Model
+from onnxprune.runtime import open_session, run
+
+from .building import net
+
+Array = npt.NDArray[Any]
+
+ROUNDING = 3e-6
+"""Relative L2 difference of two float32 models that differ in the order of their sums alone."""
+
+
+def graph(text: str, *, inputs: str = "float[2,3,8,8] x", outputs: str = "y", **constants: Any) -> onnx.ModelProto:  # fmt: skip
+    """Model from the text of its nodes; a constant is an array, a list or a number."""
+    stored: dict[str, Any] = {name: _stored(value) for name, value in constants.items()}
+    return net(text, inputs=inputs, outputs=outputs, **stored)()
+
+
+def _stored(value: Any) -> Array:
+    """Array of the type that a network of float32 wants."""
+    array = np.asarray(value)
+    return array.astype({"f": np.float32, "i": np.int64}.get(array.dtype.kind, array.dtype))
+
+
+def normal(*shape: int, seed: int = 0, dead: Iterable[int] = (), axis: int = 0) -> Array:
+    """Random weight with some slices of zeros; different for every shape and seed."""
+    rng = np.random.default_rng([seed, zlib.crc32(repr(shape).encode())])
+    array = rng.normal(0, 1, shape).astype(np.float32)
+    np.moveaxis(array, axis, 0)[list(dead)] = 0
+    return array
+
+
+def inputs_of(model: onnx.ModelProto, low: float = -2.0, high: float = 2.0) -> dict[str, Array]:
+    """Random inputs in a range."""
+    rng = np.random.default_rng(0)
+    stored = {t.name for t in model.graph.initializer}
+    return {
+        value.name: rng.uniform(low, high, [d.dim_value or 2 for d in value.type.tensor_type.shape.dim]).astype(np.float32)
+        for value in model.graph.input
+        if value.name not in stored
+    }  # fmt: skip
+
+
+def outputs_of(model: onnx.ModelProto | Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs on onnxruntime, on the CPU."""
+    with open_session(model, "cpu") as session:
+        return run(session, feeds)
+
+
+def worst(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
+    """Largest relative difference of two sets of outputs."""
+    assert before.keys() == after.keys()
+    gaps = [0.0]
+    for name, reference in before.items():
+        a, b = reference.astype(np.float64), after[name].astype(np.float64)
+        assert a.shape == b.shape
+        assert np.isfinite(a).all()
+        gaps.append(float(np.linalg.norm(b - a) / max(float(np.linalg.norm(a)), 1e-12)))
+    return max(gaps)
+
+
+def cleaned(model: onnx.ModelProto, limit: float = ROUNDING, **options: Any) -> CleanResult:
+    """Clean a model and insist that no output changes."""
+    original = model.SerializeToString()
+    result = clean(model, **options)
+    assert model.SerializeToString() == original, "the given model was changed"
+    onnx.checker.check_model(result.model.proto, full_check=True)
+    feeds = inputs_of(model)
+    assert worst(outputs_of(model, feeds), outputs_of(result.model, feeds)) <= limit
+    return result
+
+
+def kept(result: CleanResult) -> dict[str, tuple[int, ...]]:
+    """Kept channels of every group that shrinks."""
+    return {g.name: g.keep for g in result.plan.groups if g.status == "pruned"}
+
+
+def shape_of(result: CleanResult, name: str) -> tuple[int, ...]:
+    """Shape of an initializer of the slim model."""
+    found = {t.name: tuple(t.dims) for t in result.model.proto.graph.initializer}
+    return found[name]

@@ -1,0 +1,353 @@
+"""Lossless clean-up: what goes, what stays, why, and what the log says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxprune.cleaning import clean
+from onnxprune.errors import UsageError
+from onnxprune.plan import Plan
+from onnxprune.rewrite import rewrite
+
+from .planting import cleaned, graph, inputs_of, kept, normal, outputs_of, shape_of, worst
+
+BIAS = np.array([0.5, -0.4, 0.3, 0.2, 0.1, 0.6, -0.7, 0.8], np.float32)
+"""With Relu, channels 1 and 6 of zero filters become zero, the others a constant."""
+
+
+def constant(last: str, *, middle: str = "m = Relu(h)", **constants: Any) -> onnx.ModelProto:
+    """Filters 0, 1 and 2 are zero: after Relu, 0 and 2 are constant and 1 is zero."""
+    given = {"W": normal(8, 3, 3, 3, dead=(0, 1, 2)), "b": BIAS, "V": normal(4, 8, 3, 3)}
+    return graph(f"h = Conv(x, W, b)\n{middle}\n{last}", **{**given, **constants})
+
+
+# Constants --------------------------------------------------------------------------------------
+
+
+FOLDED = {
+    "bias": constant("y = Conv(m, V, c)", c=normal(4)),
+    "no bias": constant("y = Conv(m, V)"),
+    "strided": constant("y = Conv<strides=[2,2], auto_pad=\"VALID\">(m, V)"),
+    "shared bias": constant("p = Conv(m, V, c)\nq = Conv(m, U, c)\ny = Add(p, q)", U=normal(4, 8, 3, 3, seed=1), c=normal(4)),
+    "batch norm": constant("y = Conv(n, V)", middle="m = BatchNormalization(h, g, s, a, v)\nn = Relu(m)", g=normal(8), s=np.abs(normal(8, seed=1)), a=BIAS, v=np.ones(8)),
+    "max pool": constant("y = Conv(n, V)", middle="m = Relu(h)\nn = MaxPool<kernel_shape=[2,2], pads=[1,1,1,1]>(m)"),
+    "scaled": constant("y = Conv(n, V)", middle="m = Relu(h)\nn = Mul(m, s)", s=normal(8, 1, 1)),
+    "grouped": constant("y = Conv<group=2>(m, V)", W=normal(8, 3, 3, 3, dead=(0, 1, 4, 5)), b=np.abs(BIAS), V=normal(4, 4, 3, 3)),
+    "gemm": constant("f = Flatten(m)\ny = Gemm<transB=1, alpha=2.0, beta=0.5>(f, V, c)", V=normal(5, 288), c=normal(5)),
+    "gemm without bias": constant("f = Flatten(m)\ny = Gemm(f, V)", V=normal(288, 5)),
+    "gemm with one number": constant("f = Flatten(m)\ny = Gemm(f, V, c)", V=normal(288, 5), c=0.25),
+    "product and sum": constant("f = Flatten(m)\np = MatMul(f, V)\ny = Add(c, p)", V=normal(288, 5), c=normal(5)),
+    "product": constant("f = Flatten(m)\ny = MatMul(f, V)", V=normal(288, 5)),
+    "product, read twice": constant("f = Flatten(m)\np = MatMul(f, V)\nq = Add(p, c)\ny = Mul(p, q)", V=normal(288, 5), c=normal(5)),
+    "constant nodes": constant("c = Constant<value_floats=[0.5,0.25,1.0,2.0]>()\ny = Conv(m, V, c)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_constant_moves_into_the_bias(name: str) -> None:
+    result = cleaned(FOLDED[name], duplicates=False)
+    assert result.log.removed["constant"] >= 2
+    assert not result.log.stays
+
+
+STUCK = {
+    "padded": (constant("y = Conv<pads=[1,1,1,1]>(m, V)"), "pads with zeros"),
+    "auto_pad": (constant("y = Conv<auto_pad=\"SAME_UPPER\">(m, V)"), "pads with zeros"),
+    "transposed": (constant("y = ConvTranspose(m, V)", V=normal(8, 4, 3, 3)), "other parts of the kernel"),
+    "summed": (constant("y = ReduceSum<keepdims=0>(m, a)", a=[1]), "no product with a stored weight"),
+    "computed bias": (constant("s = ReduceMean<axes=[0,1,2], keepdims=0>(x)\nt = Slice(s, a, e)\ny = Conv(m, V, t)", a=[0], e=[4]), "is not stored"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STUCK)
+def test_constant_stays_and_says_why(name: str) -> None:
+    model, why = STUCK[name]
+    result = cleaned(model, duplicates=False)
+    assert kept(result) == {"h": (0, 2, 3, 4, 5, 6, 7)}
+    ((group, reason), count), *rest = result.log.stays.items()
+    assert (group, count, rest) == ("h", 2, [])
+    assert why in reason
+    assert f"h: 2 constant channels stay, because {reason}" in str(result.log)
+
+
+def test_constant_is_needed_elsewhere() -> None:
+    """One layer could take the constant, the other one pads."""
+    model = constant("p = Conv(m, V)\nq = Conv<pads=[1,1,1,1]>(m, U)\nr = ReduceMean<axes=[2,3]>(q)\ny = Add(p, r)", U=normal(4, 8, 3, 3, seed=1))  # fmt: skip
+    assert kept(cleaned(model, duplicates=False)) == {"h": (0, 2, 3, 4, 5, 6, 7)}
+
+
+# Channels that nobody weights -------------------------------------------------------------------
+
+
+def test_chain_without_weights() -> None:
+    """A channel that only a dead channel reads is dead, too."""
+    V = normal(8, 8, 1, 1)
+    V[[0, 1, 2, 4, 5, 6, 7], 5] = 0  # only filter 3 reads channel 5
+    model = graph(
+        "h = Conv(x, W)\ni = Relu(h)\nj = Conv(i, V)\nk = Relu(j)\ny = Conv(k, U)",
+        W=normal(8, 3, 3, 3), V=V, U=normal(4, 8, 1, 1, dead=(3,), axis=1),
+    )  # fmt: skip
+    result = cleaned(model)
+    assert kept(result) == {"h": (0, 1, 2, 3, 4, 6, 7), "j": (0, 1, 2, 4, 5, 6, 7)}
+    assert dict(result.log.removed) == {"unused": 2}
+
+
+def test_dead_branch_keeps_one_channel_of_each_layer() -> None:
+    model = graph(
+        "a = Conv(x, A)\nb = Relu(a)\nc = Conv(b, B)\nd = Conv(c, Z)\ne = Conv(x, E)\ny = Add(d, e)",
+        A=normal(8, 3, 1, 1), B=normal(8, 8, 1, 1), Z=np.zeros((4, 8, 1, 1)), E=normal(4, 3, 1, 1),
+    )  # fmt: skip
+    result = cleaned(model)
+    assert kept(result) == {"a": (0,), "c": (0,)}
+
+
+def test_dead_cycle_through_a_residual_stream() -> None:
+    """Channel 2 of the stream is written and read, but never gets to the output."""
+    V, U = normal(8, 8, 1, 1, seed=3), normal(8, 8, 1, 1, seed=1)
+    U[:, 2], V[:, 2] = 0, 0
+    U[2, 2] = V[2, 2] = 1
+    model = graph(
+        """h = Conv(x, W)
+        i = Relu(h)
+        j = Conv(i, V)
+        k = Relu(j)
+        l = Conv(k, U)
+        s = Add(h, l)
+        y = Conv(s, T)""",
+        W=normal(8, 3, 1, 1), V=V, U=U, T=normal(4, 8, 1, 1, dead=(2,), axis=1),
+    )  # fmt: skip
+    result = cleaned(model)
+    assert kept(result) == {"h": (0, 1, 3, 4, 5, 6, 7), "j": (0, 1, 3, 4, 5, 6, 7)}
+
+
+def test_head_of_attention() -> None:
+    """A head goes as a whole when the output projection ignores it."""
+    O = normal(8, 8)
+    O[4:] = 0
+    model = graph(
+        """q0 = MatMul(x, Q)
+        k0 = MatMul(x, K)
+        v0 = MatMul(x, V)
+        q1 = Reshape(q0, s)
+        k1 = Reshape(k0, s)
+        v1 = Reshape(v0, s)
+        q = Transpose<perm=[0,2,1,3]>(q1)
+        k = Transpose<perm=[0,2,3,1]>(k1)
+        v = Transpose<perm=[0,2,1,3]>(v1)
+        a = MatMul(q, k)
+        p = Softmax(a)
+        m = MatMul(p, v)
+        t = Transpose<perm=[0,2,1,3]>(m)
+        r = Reshape(t, u)
+        y = MatMul(r, O)""",
+        inputs="float[2,5,8] x",
+        Q=normal(8, 8), K=normal(8, 8, seed=1), V=normal(8, 8, seed=2), O=O, s=[2, 5, 2, 4], u=[2, 5, 8],
+    )  # fmt: skip
+    result = cleaned(model)
+    assert shape_of(result, "Q") == (8, 4)
+    assert shape_of(result, "O") == (4, 8)
+
+
+# Equal channels ---------------------------------------------------------------------------------
+
+
+def twin(text: str = "m = Relu(h)\ny = Conv(m, V)", *, vectors: str = "b", **constants: Any) -> onnx.ModelProto:  # fmt: skip
+    """Filters 2 and 5 are equal; so are the entries 2 and 5 of the vectors named."""
+    W = normal(8, 3, 3, 3)
+    W[5] = W[2]
+    given = {"W": W, "b": normal(8), "V": normal(4, 8, 3, 3), **constants}
+    for name in vectors:
+        given[name] = given[name].copy()
+        given[name][5] = given[name][2]
+    return graph(f"h = Conv(x, W, b)\n{text}", **given)
+
+
+NORM = {"g": normal(8), "s": normal(8, seed=1), "a": normal(8, seed=2), "v": np.abs(normal(8)) + 1}
+
+EQUAL = {
+    "conv": twin(),
+    "batch norm": twin("n = BatchNormalization(h, g, s, a, v)\nm = Sigmoid(n)\ny = Conv(m, V)", vectors="bgsav", **NORM),
+    "depthwise": twin("d = Conv<group=8, pads=[1,1,1,1]>(h, D)\ny = Conv(d, V)", vectors="bD", D=normal(8, 1, 3, 3)),
+    "padded": twin("y = Conv<pads=[1,1,1,1]>(h, V)"),
+    "transposed": twin("y = ConvTranspose(h, V)", V=normal(8, 4, 3, 3)),
+    "two readers": twin("p = Conv(h, V)\nq = Conv(h, U)\ny = Add(p, q)", U=normal(4, 8, 3, 3, seed=1)),
+    "flattened": twin("f = Flatten(h)\nr = Tanh(f)\ny = Gemm(r, V)", V=normal(288, 5)),
+    "channels last": twin("t = Transpose<perm=[0,2,3,1]>(h)\nf = Flatten(t)\ny = Gemm(f, V)", V=normal(288, 5)),
+    "concatenated": twin("e = Conv(x, E)\nc = Concat<axis=1>(e, h)\ny = Conv(c, V)", E=normal(2, 3, 3, 3), V=normal(4, 10, 3, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_twin_goes(name: str) -> None:
+    result = cleaned(EQUAL[name])
+    assert dict(result.log.removed) == {"duplicate": 1}
+    assert (0, 1, 2, 3, 4, 6, 7) in kept(result).values()
+    assert not kept(cleaned(EQUAL[name], duplicates=False))
+
+
+DIFFERENT = {
+    "bias": twin(vectors=""),
+    "batch norm": twin("n = BatchNormalization(h, g, s, a, v)\ny = Conv(n, V)", vectors="bgsa", **NORM),
+    "kernel": twin("d = Conv<group=8, pads=[1,1,1,1]>(h, D)\ny = Conv(d, V)", D=normal(8, 1, 3, 3)),
+    "summed": twin("y = ReduceSum<keepdims=0>(h, a)", a=[1]),
+    "squared": twin("f = Flatten(h)\nt = Transpose(f)\ny = MatMul(f, t)"),
+    "noise": twin("r = RandomNormalLike<seed=1.0>(h)\nm = Add(h, r)\np = Mul(m, zero)\ny = Conv(p, V)", zero=0.0),
+    "weight in another role": twin("f = GlobalAveragePool(h)\ni = Flatten(f)\np = MatMul(i, V)\nu = ReduceSum<keepdims=0>(V, a)\ny = Add(p, u)", V=normal(8, 4), a=[0]),
+    "in another order": twin("f = Flatten(h)\ng = Gather<axis=1>(f, order)\ny = Gemm(g, V)", V=normal(288, 5), order=[*range(180), *range(215, 179, -1), *range(216, 288)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_no_twin(name: str) -> None:
+    assert "duplicate" not in cleaned(DIFFERENT[name]).log.removed
+
+
+def test_twin_of_a_constant_counts_once() -> None:
+    """Three equal constants: one layer could take them in its bias, the other one pads."""
+    text = "m = Sigmoid(h)\np = Conv(m, V)\nq = Conv<pads=[1,1,1,1]>(m, U)\nr = ReduceMean<axes=[2,3]>(q)\ny = Add(p, r)"  # fmt: skip
+    model = graph(
+        f"h = Conv(x, W)\n{text}",
+        W=normal(8, 3, 3, 3, dead=(0, 1, 2)), V=normal(4, 8, 3, 3), U=normal(4, 8, 3, 3, seed=1),
+    )  # fmt: skip
+    result = cleaned(model)
+    assert dict(result.log.removed) == {"duplicate": 2}
+
+
+# Ranges -----------------------------------------------------------------------------------------
+
+
+def ranged() -> onnx.ModelProto:
+    """Channel 3 is negative for inputs within [0, 1], channel 1 for any."""
+    W = np.abs(normal(8, 3, 1, 1))
+    W[3] *= -1
+    W[1] = 0
+    b = np.full(8, 0.1, np.float32)
+    b[[1, 3]] = -0.1
+    return graph("h = Conv(x, W, b)\nm = Relu(h)\ny = Conv<pads=[1,1,1,1]>(m, V)", W=W, b=b, V=normal(4, 8, 3, 3))  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [(0, 1), {"x": (0.0, 1.0)}])
+def test_assumed_range(given: Any) -> None:
+    model = ranged()
+    assert kept(cleaned(model)) == {"h": (0, 2, 3, 4, 5, 6, 7)}
+    result = clean(model, assume_range=given, verify=True, provider="cpu")
+    assert kept(result) == {"h": (0, 2, 4, 5, 6, 7)}
+    assert dict(result.log.removed) == {"zero": 1, "assumed": 1}
+    assert "assumed: 'x' lies in [0, 1]" in str(result.log)
+    assert result.plan.options["assume_range"] == {"x": [0.0, 1.0]}
+    assert result.report is not None
+    assert result.report.exact
+    inside, outside = inputs_of(model, 0, 1), inputs_of(model, -1, 0)
+    assert worst(outputs_of(model, inside), outputs_of(result.model, inside)) < 1e-6
+    assert worst(outputs_of(model, outside), outputs_of(result.model, outside)) > 1e-2
+
+
+def test_range_of_unknown_input() -> None:
+    with pytest.raises(UsageError, match=r"unknown input 'y'"):
+        clean(ranged(), assume_range={"y": (0, 1)})
+
+
+def test_empty_range() -> None:
+    with pytest.raises(UsageError, match=r"found the range \[1, 0\], expected LOW <= HIGH"):
+        clean(ranged(), assume_range=(1, 0))
+
+
+def test_bounds_need_no_assumption() -> None:
+    """After a Relu, a filter of negative weights and bias is dead for every input."""
+    V = normal(8, 8, 1, 1)
+    V[6] = -np.abs(V[6])
+    model = graph(
+        "h = Conv(x, W)\ni = Relu(h)\nj = Conv(i, V, b)\nk = Relu(j)\ny = Conv(k, U)",
+        W=normal(8, 3, 1, 1), V=V, b=np.where(np.arange(8) == 6, -0.5, normal(8)), U=normal(4, 8, 1, 1),
+    )  # fmt: skip
+    assert kept(cleaned(model)) == {"j": (0, 1, 2, 3, 4, 5, 7)}
+
+
+# Doubt ------------------------------------------------------------------------------------------
+
+
+def test_infinity_times_zero_is_not_zero() -> None:
+    """A weight of zero does not hide a stored infinity."""
+    shift = np.zeros((8, 1, 1), np.float32)
+    shift[2] = np.inf
+    text = "h = Conv(x, W)\ni = Add(h, s)\ny = Conv(i, V)"
+    constants: dict[str, Any] = {"W": normal(8, 3, 1, 1), "V": normal(4, 8, 1, 1, dead=(2,), axis=1)}  # fmt: skip
+    assert not kept(clean(graph(text, s=shift, **constants)))
+    assert kept(clean(graph(text, s=np.zeros((8, 1, 1)), **constants))) == {"h": (0, 1, 3, 4, 5, 6, 7)}  # fmt: skip
+
+
+def test_unknown_operator_keeps_what_is_not_zero() -> None:
+    """CumSum has no value rule: zeros add nothing to it, and nothing is known of what it gives."""
+    model = graph(
+        "h = Conv(x, W, b)\ni = CumSum(h, one)\ny = Conv(i, V)",
+        W=normal(8, 3, 1, 1, dead=(1, 2)), b=np.where(np.arange(8) == 1, 0, BIAS), V=normal(4, 8, 1, 1, dead=(1, 5), axis=1), one=1,
+    )  # fmt: skip
+    assert kept(cleaned(model)) == {"h": (0, 2, 3, 4, 5, 6, 7)}
+
+
+def test_branch_sees_the_channels() -> None:
+    """What a nested graph reads stays, also where the main graph does not weight it."""
+    model = graph(
+        """h = Conv(x, W)
+        i = ReduceMax<keepdims=0>(x)
+        c = Greater(i, zero)
+        j = If(c) <
+            then_branch = a () => (float[2,8,8,8] t) { t = Relu(h) },
+            else_branch = b () => (float[2,8,8,8] e) { e = Neg(h) }>
+        k = Conv(h, V)
+        y = Add(k, j)""",
+        W=normal(8, 3, 1, 1), V=normal(8, 8, 1, 1, dead=(2,), axis=1), zero=0.0,
+    )  # fmt: skip
+    assert not kept(cleaned(model))
+
+
+# Log and plan -----------------------------------------------------------------------------------
+
+
+def test_log_counts_every_byte() -> None:
+    model = constant("y = Conv(m, V, c)", c=normal(4))
+    result = cleaned(model)
+    sizes = [{t.name: len(t.raw_data) for t in m.graph.initializer} for m in (model, result.model.proto)]  # fmt: skip
+    expected = {n: (sizes[0][n], sizes[1][n]) for n in sizes[0] if sizes[0][n] != sizes[1][n]}
+    expected["c"] = (16, 16)  # its numbers change, not its size
+    assert {row.tensor: (row.before, row.after) for row in result.log.rows} == expected
+    text = str(result.log)
+    assert "removed 3 of 8 channels: 1 zero, 2 constant" in text
+    assert "parameters: 516 -> 324 (-37.2%)" in text
+    assert f"bytes: {result.before.bytes:,} -> {len(result.model.proto.SerializeToString()):,}" in text  # fmt: skip
+    assert f"macs: {result.before.macs:,} -> {result.before.macs * 5 // 8:,} (-37.5%)" in text
+
+
+def test_log_of_nothing() -> None:
+    result = cleaned(graph("h = Conv(x, W)\ny = Conv(h, V)", W=normal(8, 3, 1, 1), V=normal(4, 8, 1, 1)))  # fmt: skip
+    assert str(result.log) == (
+        "nothing to remove: none of 8 channels is zero, constant, unused or a duplicate"
+    )
+    assert result.model.proto.SerializeToString() == result.trace.model.proto.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "model", [FOLDED["bias"], FOLDED["product"], EQUAL["batch norm"], ranged()]
+)
+def test_plan_can_be_replayed(model: onnx.ModelProto) -> None:
+    result = clean(model, assume_range=(0, 1))
+    again = rewrite(model, Plan.from_dict(result.plan.to_dict()))
+    assert again.proto.SerializeToString() == result.model.proto.SerializeToString()
+
+
+def test_clean_twice_finds_nothing_more() -> None:
+    for model in (*FOLDED.values(), *EQUAL.values(), ranged()):
+        assert not clean(clean(model).model).log.removed
+
+
+def test_report_compares_with_the_original() -> None:
+    result = clean(FOLDED["gemm"], verify=True, provider="cpu")
+    assert result.report is not None
+    assert result.report.exact
+    assert result.report.change == tuple(
+        type(d)(d.output, d.cosine, d.relative, d.max_abs) for d in result.report.surgery
+    )
