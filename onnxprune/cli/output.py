@@ -93,7 +93,7 @@ def print_costs(before: Cost, after: Cost, traced: Trace) -> None:
 
 def macs_title(traced: Trace) -> str:
     """Name of the MACs in a table, with the sizes that free dimensions were given."""
-    from ..shapes import graph_inputs, sample_sizes
+    from ..samples import graph_inputs, sample_sizes
 
     sizes = sample_sizes(traced.model.proto, 0)
     if not sizes:
