@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .errors import PlanError as PlanError
     from .errors import SurgeryError as SurgeryError
     from .errors import UsageError as UsageError
+    from .explain import explain as explain
     from .model import Model as Model
     from .model import load as load
     from .pipeline import Result as Result
@@ -53,6 +54,7 @@ _HOMES = {
     "errors": (
         "BudgetError", "ModelError", "OnnxPruneError", "PlanError", "SurgeryError", "UsageError",
     ),
+    "explain": ("explain",),
     "model": ("Model", "load"),
     "pipeline": ("Result", "prune"),
     "plan": ("Plan",),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from onnx import TensorProto
 
-from .model import Model
+from .model import Model, payload
 from .sizes import Sizes
 from .trace import Trace
 
@@ -40,12 +40,22 @@ class Cost:
 
 def parameters(traced: Trace, sizes: Sizes) -> int:
     """Stored numbers in one view of the sizes; a tensor with several names counts once."""
-    largest: dict[str, int] = {}
+    return sum(n for dtype, n in _stored(traced, sizes).values() if dtype not in NOT_PARAMETERS)
+
+
+def stored_bytes(traced: Trace, sizes: Sizes) -> int:
+    """Bytes of all stored tensors in one view of the sizes."""
+    return sum(payload(dtype, n) for dtype, n in _stored(traced, sizes).values())
+
+
+def _stored(traced: Trace, sizes: Sizes) -> dict[str, tuple[int, int]]:
+    """Element type and count of every stored tensor; of its largest part where uses differ."""
+    largest: dict[str, tuple[int, int]] = {}
     for name, constant in traced.graph.constants.items():
-        if constant.dtype not in NOT_PARAMETERS:
-            count = sizes.numel(name) if name in traced.walk.axes else constant.size
-            largest[constant.name] = max(count, largest.get(constant.name, 0))
-    return sum(largest.values())
+        count = sizes.numel(name) if name in traced.walk.axes else constant.size
+        if count > largest.get(constant.name, (0, -1))[1]:
+            largest[constant.name] = constant.dtype, count
+    return largest
 
 
 def macs(traced: Trace, sizes: Sizes) -> int:

@@ -90,6 +90,7 @@ class Facts:
     fixes: list[tuple[Node, Callable[[Editor], None]]] = field(default_factory=list)
     costs: list[tuple[Node, Callable[[Sizes], int]]] = field(default_factory=list)
     blocked: dict[int, str] = field(default_factory=dict)
+    ragged: dict[tuple[str, int], Labels] = field(default_factory=dict)
 
 
 class Walk:
@@ -244,6 +245,10 @@ class Walk:
         """Slices of a stored ``name`` along ``axis`` each produce one output channel of ``node``."""
         if self.stored(name):
             self.facts.kernels.append(Kernel(node, name, axis % self.rank(name)))
+
+    def ragged(self, name: str, axis: int, rows: Labels) -> None:
+        """An axis of a stored tensor that every block (``rows``) of its first axis has for itself."""
+        self.facts.ragged[name, axis] = rows
 
     def fix(self, edit: Callable[[Editor], None]) -> None:
         """How the rewriter mends the current node once sizes are known."""

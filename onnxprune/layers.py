@@ -81,7 +81,7 @@ def compare_layers(
         read = {name for node in portion for name in (*node.inputs, *traced.graph.captured(node))}
         needed = read & traced.graph.producers.keys()
         given = _tensors(proto, sorted({*wanted, *needed}), feeds, provider)
-        kept = {name: _kept(sizes, name, value) for name, value in given.items()}
+        kept = {name: sizes.compact(name, value) for name, value in given.items()}
         entire = _tensors(slim_proto, wanted, feeds, provider)
         single = _alone(slim_proto, wanted, {**feeds, **kept}, provider)
         for node in portion:
@@ -113,14 +113,6 @@ def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[li
             portion, size = [], 0
     if portion:
         yield portion
-
-
-def _kept(sizes: Sizes, name: str, value: np.ndarray) -> np.ndarray:
-    """Entries of a reference tensor that the slim model has, too."""
-    for axis, index in enumerate(sizes.indices(name)):
-        if index is not None:
-            value = np.take(value, index, axis=axis)
-    return value
 
 
 def names_inside(graph: onnx.GraphProto) -> set[str]:

@@ -130,12 +130,7 @@ class _Masker:
         return result
 
     def _where(self, name: str, raw: str, axes: Sequence[int]) -> onnx.NodeProto:
-        rank = len(self.sizes.original(name))
-        alive = np.ones((1,) * rank, np.bool_)
-        for axis in axes:
-            shape = [1] * rank
-            shape[axis] = -1
-            alive = alive & self.sizes.mask(self.sizes.labels(name, axis)).reshape(shape)
+        alive = self.sizes.grid(name, axes)
         dtype = self.traced.shapes.first.dtypes.get(name, TensorProto.FLOAT)
         if dtype == TensorProto.BOOL:
             return onnx.helper.make_node("And", [raw, self._constant(alive)], [name], self._unique(name))  # fmt: skip

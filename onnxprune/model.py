@@ -11,7 +11,7 @@ import gc
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -69,10 +69,7 @@ class Model:
         if not external_data_helper.uses_external_data(tensor):
             return numpy_helper.to_array(tensor)
         array = self._read_external(tensor)
-        for axis, index in enumerate(self.cuts.get(tensor.name, ())):
-            if index is not None:
-                array = np.take(array, index, axis=axis)
-        return array
+        return take(array, self.cuts.get(tensor.name, ()))
 
     def _read_external(self, tensor: TensorProto) -> np.ndarray:
         info = external_data_helper.ExternalDataInfo(tensor)
@@ -425,14 +422,39 @@ def kept_dims(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) ->
     """Sizes of a stored tensor once it is cut."""
     dims = list(tensor.dims)
     for axis, index in enumerate(cut or ()):
-        dims[axis] = dims[axis] if index is None else len(index)
+        dims[axis] = dims[axis] if index is None else index.shape[-1]
     return dims
+
+
+def take(array: np.ndarray, cut: Iterable[np.ndarray | None]) -> np.ndarray:
+    """The kept part of a tensor.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+    cut : iterable of index arrays
+        Kept indices per axis, None where all are kept; of shape (blocks, kept) where each of the
+        equal blocks of the first axis keeps its own.
+    """
+    # Blocks first, as they count whole blocks of the first axis.
+    for axis, index in sorted(enumerate(cut), key=lambda part: np.ndim(part[1]) < 2):  # type: ignore[arg-type]
+        if index is not None and index.ndim == 2:
+            parts = zip(np.split(array, len(index)), index, strict=True)
+            array = np.concatenate([np.take(part, i, axis=axis) for part, i in parts])
+        elif index is not None:
+            array = np.take(array, index, axis=axis)
+    return array
 
 
 def tensor_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
     """Size in bytes of a stored tensor once it is cut."""
-    bits = 4 if tensor.data_type in _PACKED else 8 * _itemsize(tensor.data_type)
-    return (_elements(kept_dims(tensor, cut)) * bits + 7) // 8
+    return payload(tensor.data_type, _elements(kept_dims(tensor, cut)))
+
+
+def payload(data_type: int, count: int) -> int:
+    """Bytes of so many elements."""
+    bits = 4 if data_type in _PACKED else 8 * _itemsize(data_type)
+    return (count * bits + 7) // 8
 
 
 @cache

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
+from .calibration import batches
+from .config import read_config
 from .cost import Cost, cost
+from .data import load_data
 from .model import Model, load
 from .plan import Plan
 from .rewrite import rewrite_trace
 from .scoring import score
 from .select import select
+from .settings import ScoreSettings, SelectSettings, Settings, TraceSettings, merge, part
 from .trace import Trace, trace
 from .verify import Report
 from .verify import verify as compare
 
 if TYPE_CHECKING:
     from .model import ModelLike
-    from .registry import Criterion, Normalizer, Policy
-    from .runtime import Arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,39 +52,32 @@ class Result:
 def prune(
     source: ModelLike,
     *,
-    ratio: float | Mapping[str, float] = 0.5,
-    criterion: str | Criterion = "l2",
-    normalizer: str | Normalizer = "max",
-    policy: str | Policy = "average",
-    norm: str = "prune",
-    reshape_channel_axis: int | None = None,
-    seed: int = 0,
+    preset: str | None = None,
+    config: str | os.PathLike[str] | None = None,
     plan: Plan | None = None,
     verify: bool = False,
-    data: str | os.PathLike[str] | Arrays | None = None,
     provider: str = "auto",
     progress: Callable[[str], None] = lambda stage: None,
-    **selection: Any,
+    **settings: Unpack[Settings],
 ) -> Result:
     """Remove channels from a model.
 
     Parameters
     ----------
     source : path, bytes, ModelProto, gs.Graph or Model
-    ratio : float or mapping of group name to float
-        Fraction of channels removed from every group.
-    criterion, normalizer, policy
-        See :func:`onnxprune.score`.
-    norm, reshape_channel_axis
-        See :func:`onnxprune.trace`.
+    preset : {"tao", "netspresso"}, optional
+        Defaults of another tool.
+    config : path of a TOML file, optional
+        Settings; those given here come first.
     plan : Plan, optional
         Replay this plan; settings of scoring and selection are then not used.
     verify : bool
-        Run the checks of :func:`onnxprune.verify` on ``data`` or synthetic inputs.
+        Run the checks of :func:`onnxprune.verify` on the first batch of ``data``, or on synthetic
+        inputs.
     progress : callable
         Called with the name of each stage when it begins.
-    **selection
-        ``granularity``, ``rounding``, ``min_channels``, ``exclude``: see :func:`onnxprune.select`.
+    **settings
+        Those of :func:`onnxprune.trace`, :func:`onnxprune.score` and :func:`onnxprune.select`.
 
     Raises
     ------
@@ -91,23 +86,29 @@ def prune(
     """
     progress("load")
     model = load(source)
-    if plan is not None:
-        norm = str(plan.options.get("norm", norm))
-        reshape_channel_axis = plan.options.get("reshape_channel_axis", reshape_channel_axis)
+    file = read_config(config, [*Settings.__annotations__, "preset"]) if config else {}
+    preset = preset or file.pop("preset", None)
+    chosen = merge(preset, {k: v for k, v in file.items() if k != "preset"}, settings)
+    options = plan.trace_options if plan is not None else part(chosen, TraceSettings)
     progress("trace")
-    traced = trace(model, norm=norm, reshape_channel_axis=reshape_channel_axis)
+    traced = trace(model, **options)
     if plan is None:
         progress("score")
-        scores = score(traced, criterion=criterion, normalizer=normalizer, policy=policy, seed=seed)
+        scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
         progress("select")
-        plan = select(traced, scores, ratio=ratio, **selection)
+        plan = select(traced, scores, **part(chosen, SelectSettings))
     progress("rewrite")
     removed = plan.removed(traced)
     slim = rewrite_trace(traced, removed)
     report = None
     if verify:
         progress("verify")
-        report = compare(model, slim, plan=plan, data=data, provider=provider, seed=seed, traced=traced)  # fmt: skip
+        data = chosen.get("data")
+        feeds = next(batches(model.proto, load_data(data))) if data is not None else None
+        report = compare(
+            model, slim, plan=plan, data=feeds, provider=provider,
+            seed=chosen.get("seed", 0), traced=traced,
+        )  # fmt: skip
     before = cost(traced, traced.sizes(), model)
     after = cost(traced, traced.sizes(removed), slim)
     return Result(slim, plan, report, before, after, traced)

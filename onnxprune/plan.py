@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "onnxprune.plan", 1
 
+TRACE_OPTIONS = ("norm", "reshape_channel_axis", "group_policy")
+
 
 @dataclass(frozen=True, slots=True)
 class PlanGroup:
@@ -155,6 +157,11 @@ class Plan:
             raise PlanError(f"plan '{path}' is not JSON: {error}") from None
         return cls.from_dict(data)
 
+    @property
+    def trace_options(self) -> dict[str, Any]:
+        """The settings that a model must be traced with for this plan."""
+        return {k: self.options[k] for k in TRACE_OPTIONS if k in self.options}
+
     def removed(self, traced: Trace) -> npt.NDArray[np.int64]:
         """Units of a traced model that this plan removes.
 
@@ -178,6 +185,10 @@ class Plan:
             keep = np.asarray(entry.keep, np.int64)
             if not len(keep) or len(set(entry.keep)) != len(keep) or not 0 <= keep.min() <= keep.max() < len(group):  # fmt: skip
                 raise PlanError(f"group '{entry.name}': its kept channels are no subset of 0..{len(group) - 1}")  # fmt: skip
+            if not group.even(keep):
+                raise PlanError(
+                    f"group '{entry.name}': its blocks keep different numbers of channels"
+                )
             units.append(np.delete(group.units, keep))
         return np.concatenate(units)
 
@@ -189,13 +200,18 @@ def make_plan(traced: Trace, decided: Sequence[PlanGroup], options: Mapping[str,
     sizes = traced.sizes(partial.removed(traced))
     constants: dict[str, Any] = {}
     for part in find_slices(traced.graph, sizes):
-        keep = {str(k): i.tolist() for k, i in enumerate(part.cut) if i is not None}
+        keep = {str(k): _indices(i) for k, i in enumerate(part.cut) if i is not None}
         entry: dict[str, Any] = {"shape": list(part.shape), "keep": keep}
         if part.name != part.root:
             entry["copy_of"] = part.root
         if not part.whole:
             constants[part.name] = entry
     return Plan(describe(traced.model), options, (*decided, *blocked), constants)
+
+
+def _indices(index: npt.NDArray[np.int64]) -> Any:
+    """Kept indices as JSON: a list, or one list per block of the first axis."""
+    return index.tolist() if index.ndim == 1 else {"blocks": index.tolist()}
 
 
 def describe(model: Model) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Names of passes. A pass registers itself when its file in ``passes/`` is imported.
 
 The engine looks passes up by name and imports the package on the first look-up, so it depends on
-none of them.
+none of them. A pass is a plain function; *traits* say where in the order of operations it stands:
+
+    criterion per layer -> normalizer per layer -> policy over layers -> group policy over blocks
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from .errors import unknown_name
 
 if TYPE_CHECKING:
-    from .scoring import Layer
+    from .layer import Layer
 
 Scores = npt.NDArray[np.float64]
 Criterion = Callable[["Layer"], Scores]
@@ -27,33 +29,67 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PASSES: dict[str, dict[str, Any]] = {"criterion": {}, "normalizer": {}, "policy": {}}
 
+TRAITS: dict[Any, str] = {}
+"""Pass -> its trait, where it has one."""
 
-def _register(kind: str, name: str) -> Callable[[F], F]:
+DATA = "data"
+"""A criterion that reads ``layer.activation``: scoring needs calibration data."""
+UNITS = "units"
+"""A normalizer that acts on the merged scores of a group, after policy and group policy."""
+RAW = "raw"
+"""A policy that merges raw scores; the normalizer acts on what it returns."""
+
+
+def _register(kind: str, name: str, trait: str = "") -> Callable[[F], F]:
     def add(function: F) -> F:
         if name in PASSES[kind]:
             raise ValueError(f"{kind} '{name}' is registered already")
         PASSES[kind][name] = function
+        if trait:
+            TRAITS[function] = trait
         return function
 
     return add
 
 
-def criterion(name: str) -> Callable[[F], F]:
-    """Register a criterion: layer -> one score per channel of it, higher stays."""
-    return _register("criterion", name)
+def criterion(name: str, *, data: bool = False) -> Callable[[F], F]:
+    """Register a criterion: layer -> one score per channel of it, higher stays.
+
+    NaN for every channel says that the criterion does not measure this layer.
+
+    Parameters
+    ----------
+    name : str
+    data : bool
+        Whether it reads ``layer.activation``, so that scoring needs calibration data.
+    """
+    return _register("criterion", name, DATA if data else "")
 
 
-def normalizer(name: str) -> Callable[[F], F]:
-    """Register a normalizer: scores of one layer -> comparable scores, same order."""
-    return _register("normalizer", name)
+def normalizer(name: str, *, units: bool = False) -> Callable[[F], F]:
+    """Register a normalizer: scores of one layer -> comparable scores, in the same order.
+
+    Parameters
+    ----------
+    name : str
+    units : bool
+        Whether it acts on the merged scores of a group in place of each layer's.
+    """
+    return _register("normalizer", name, UNITS if units else "")
 
 
-def policy(name: str) -> Callable[[F], F]:
+def policy(name: str, *, raw: bool = False) -> Callable[[F], F]:
     """Register a policy: scores of coupled layers, shape (layers, channels) -> (channels,).
 
     An entry is NaN where a layer does not produce the channel.
+
+    Parameters
+    ----------
+    name : str
+    raw : bool
+        Whether it merges raw scores, so that the result is normalized in their place.
     """
-    return _register("policy", name)
+    return _register("policy", name, RAW if raw else "")
 
 
 def names(kind: str) -> list[str]:
@@ -63,7 +99,7 @@ def names(kind: str) -> list[str]:
 
 
 def lookup(kind: str, given: Any) -> Any:
-    """The pass of a name; a callable is returned as it is.
+    """The pass of a name, in which ``-`` stands for ``_``; a callable is returned as it is.
 
     Raises
     ------
@@ -72,6 +108,7 @@ def lookup(kind: str, given: Any) -> Any:
     """
     if callable(given):
         return given
-    if given not in names(kind):
+    name = str(given).replace("-", "_")
+    if name not in names(kind):
         raise unknown_name(kind, str(given), PASSES[kind])
-    return PASSES[kind][given]
+    return PASSES[kind][name]

@@ -11,12 +11,15 @@ the rows are, ``L[:, j] ~ columns[j]`` (the inside of every group goes alike). W
 4. the one that the policy names (``PREFERENCE``, or ``reshape_channel_axis``);
 5. the smaller one.
 
+Where every block may keep inner channels of its own (``blocks.py`` says where), neither is written
+for the inner channels: ``rows`` are held, ``L`` is left as it is.
+
 Units touching a pin are blocked. Units that cover the same (tensor, axis) slots form a *group*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +30,7 @@ from scipy.sparse.csgraph import connected_components
 from .labels import NONE, Facts, Labels, Product
 
 Ints = npt.NDArray[np.int64]
+Pairs = list[tuple[Labels, Labels]]
 
 PREFERENCE = {"batch": 3, "norm groups": 2, "conv groups": -1}
 """Higher stays free: whole heads of a batched MatMul and whole groups of a GroupNormalization go,
@@ -42,18 +46,25 @@ class Components:
     unit : int array, shape (labels,)
         Component of each label after products are lowered.
     atom : int array, shape (labels,)
-        Component by ``unify`` alone: channels that are one and the same channel.
+        Component by ``unify`` alone: channels that are one and the same channel. Products of the
+        same factors are the same channels, too.
     reason : dict
         Unit that cannot go -> why: the first pin that it touches, or that it is the held factor of
         a product.
+    inner : frozenset of int
+        Positions in ``facts.products`` whose rows are held and whose columns are not.
+    independent : tuple of Product
+        Those of them whose blocks keep inner channels of their own.
     """
 
     unit: Ints
     atom: Ints
     reason: dict[int, str]
+    inner: frozenset[int] = frozenset()
+    independent: tuple[Product, ...] = ()
 
 
-def resolve(facts: Facts, count: int, axis: int | None = None) -> Components:
+def resolve(facts: Facts, count: int, axis: int | None = None, independent: Set[int] = frozenset()) -> Components:  # fmt: skip
     """Lower products and find the units.
 
     Parameters
@@ -64,16 +75,22 @@ def resolve(facts: Facts, count: int, axis: int | None = None) -> Components:
     axis : {0, 1, -1, -2}, optional
         ``reshape_channel_axis``: the factor of a split that is pruned, 0 or -2 for the outer one,
         1 or -1 for the inner one.
+    independent : set of int
+        Positions of products whose blocks keep inner channels of their own.
     """
     pairs = [(a, b) for a, b, _ in facts.pairs]
     atom = _components(pairs, count)
-    lowered, held = _lower(facts, atom, axis)
+    while twins := _twins(facts.products, atom):
+        pairs += twins
+        atom = _components(pairs, count)
+    lowered, held, inner = _lower(facts, atom, axis, independent)
     unit = _components(pairs + lowered, count) if lowered else atom
     reason: dict[int, str] = {}
     for labels, why in [*((pin.labels, pin.reason) for pin in facts.pins), *held]:
         for u in np.unique(unit[labels]).tolist():
             reason.setdefault(u, why)
-    return Components(unit, atom, reason)
+    apart = tuple(facts.products[k] for k in sorted(inner & independent))
+    return Components(unit, atom, reason, inner, apart)
 
 
 def _components(pairs: Sequence[tuple[Labels, Labels]], count: int) -> Ints:
@@ -97,24 +114,38 @@ def _distinct(a: Labels, b: Labels) -> tuple[Labels, Labels]:
     return a[new], b[new]
 
 
-def _lower(facts: Facts, atom: Ints, axis: int | None) -> tuple[list[tuple[Labels, Labels]], list[tuple[Labels, str]]]:  # fmt: skip
+def _twins(products: Sequence[Product], atom: Ints) -> Pairs:
+    """Products whose factors are the same by now, and whose labels are not yet."""
+    first: dict[tuple[bytes, bytes], Labels] = {}
+    pairs = []
+    for product in products:
+        key = atom[product.rows].tobytes(), atom[product.columns].tobytes()
+        known = first.setdefault(key, product.labels)
+        if known is not product.labels and (atom[known] != atom[product.labels]).any():
+            pairs.append((known, product.labels))
+    return pairs
+
+
+def _lower(facts: Facts, atom: Ints, axis: int | None, independent: Set[int]) -> tuple[Pairs, list[tuple[Labels, str]], frozenset[int]]:  # fmt: skip
     """Choose the held factor of every product and write the products as pairs."""
     products = facts.products
     if not products:
-        return [], []
+        return [], [], frozenset()
     classes = _classes(products, atom)
     held = _choose(facts, atom, classes, axis)
-    pairs: list[tuple[Labels, Labels]] = []
+    pairs: Pairs = []
     kept: list[tuple[Labels, str]] = []
-    for product, (r, c) in zip(products, classes, strict=True):
+    for position, (product, (r, c)) in enumerate(zip(products, classes, strict=True)):
         rows, columns = product.rows, product.columns
         if c in held:
             pairs.append((product.labels, np.repeat(rows, len(columns))))
             kept.append((columns, "only whole blocks of a split go"))
-        if r in held:
+        if r in held and position not in independent:
             pairs.append((product.labels, np.tile(columns, len(rows))))
+        if r in held:
             kept.append((rows, "every block of a split keeps the same inner channels"))
-    return pairs, kept
+    inner = (k for k, (r, c) in enumerate(classes) if r in held and c not in held)
+    return pairs, kept, frozenset(inner)
 
 
 def _classes(products: Sequence[Product], atom: Ints) -> list[tuple[int, int]]:

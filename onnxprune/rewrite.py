@@ -436,8 +436,7 @@ def rewrite(source: ModelLike, plan: Plan) -> Model:
     """
     from .trace import trace
 
-    options = {k: plan.options[k] for k in ("norm", "reshape_channel_axis") if k in plan.options}
-    traced = trace(source, **options)
+    traced = trace(source, **plan.trace_options)
     if plan.options.get("lossless"):
         from .cleaning import replay
 

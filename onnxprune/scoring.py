@@ -1,51 +1,36 @@
 """How important is each channel? Criterion, then normalizer per layer, then policy per group.
 
 Layers of a group are compared channel by channel: two entries are the same channel when they are
-unified (an *atom*). A unit with several atoms, such as a head of 64 dimensions, gets their mean.
+unified (an *atom*). A unit with several atoms, such as a head of 64 dimensions or the same inner
+channel of every block of a grouped convolution, gets their sum or mean (the *group policy*).
+
+The order of operations is raw score -> normalizer -> policy -> group policy. A policy with the
+trait ``RAW`` (backward) merges raw scores, and the normalizer acts on the result; a normalizer with
+the trait ``UNITS`` (lamp) acts last of all.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Mapping
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .labels import NONE, Kernel
-from .registry import Criterion, Normalizer, Policy, Scores, lookup
+from .calibration import activations
+from .data import load_data
+from .errors import unknown_name
+from .labels import Kernel
+from .measure import measure, measured
+from .registry import RAW, TRAITS, UNITS, Criterion, Normalizer, Policy, Scores, lookup
+from .runtime import Arrays
 from .trace import Group, Trace
 
-
-@dataclass(frozen=True)
-class Layer:
-    """What a criterion sees: one layer of a group.
-
-    Attributes
-    ----------
-    kernel : Kernel
-        The node, its weight, and the axis of the channels.
-    """
-
-    trace: Trace
-    kernel: Kernel
-    seed: int = 0
-
-    @cached_property
-    def weight(self) -> npt.NDArray[np.floating]:
-        """Weight of shape (channels, everything else), as float32 or float64."""
-        array = np.asarray(self.trace.graph.value(self.kernel.tensor))
-        if array.dtype not in (np.float32, np.float64):
-            array = array.astype(np.float32)
-        array = np.moveaxis(array, self.kernel.axis, 0)
-        return array.reshape(len(array), -1)
-
-    @property
-    def rng(self) -> np.random.Generator:
-        """Random numbers that depend on the seed and the weight's name alone."""
-        return np.random.default_rng([self.seed, zlib.crc32(self.kernel.tensor.encode())])
+Data = str | os.PathLike[str] | Arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +41,18 @@ class LayerScore:
     raw: Scores
     normalized: Scores
 
+    @property
+    def measured(self) -> bool:
+        """Whether the criterion says anything about this layer."""
+        return not np.isnan(self.raw).any()
+
 
 @dataclass(frozen=True, slots=True)
 class GroupScore:
-    """Scores of a group: of every layer, and merged, one per unit."""
+    """Scores of a group: of every layer, and merged, one per unit.
+
+    ``merged`` is NaN where the criterion measures none of the layers.
+    """
 
     group: Group
     layers: tuple[LayerScore, ...]
@@ -87,18 +80,32 @@ class ScoreTable(Mapping[str, GroupScore]):
 def score(
     traced: Trace,
     *,
-    criterion: str | Criterion = "l2",
+    criterion: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | Criterion = "l2",
     normalizer: str | Normalizer = "max",
     policy: str | Policy = "average",
+    data: Data | None = None,
+    samples: int | None = None,
+    provider: str = "cpu",
     seed: int = 0,
 ) -> ScoreTable:
     """Score every channel of every group that can shrink.
 
+    A unit of several channels gets their mean, or their sum if the model was traced with
+    ``group_policy="sum"``.
+
     Parameters
     ----------
     traced : Trace
-    criterion, normalizer, policy : str or callable
-        Registered names, or functions of the same form (see ``onnxprune.registry``).
+    criterion : str, mapping, path or callable
+        A registered name; or scores by weight or node name, as a mapping or an .npz file; or a
+        function of the same form (see ``onnxprune.registry``).
+    normalizer, policy : str or callable
+        Registered names, or functions.
+    data : path of an .npz file, or mapping, optional
+        Calibration inputs, for criteria that look at activations. With ``policy="backward"`` every
+        criterion is taken of the tensor behind the last join of a group.
+    samples : int, optional
+        Use only so many of them.
     seed : int
         For criteria that draw random numbers.
 
@@ -106,46 +113,130 @@ def score(
     -------
     ScoreTable
         Higher scores stay.
+
+    Raises
+    ------
+    UsageError
+        If a name is unknown, or a criterion needs data and there is none.
     """
-    measure, normalize = lookup("criterion", criterion), lookup("normalizer", normalizer)
-    merge = lookup("policy", policy)
-    known: dict[tuple[str, int], LayerScore] = {}
-    table = {}
-    for group in traced:
-        layers = []
-        for kernel in group.kernels:
-            key = kernel.tensor, kernel.axis
-            if key not in known:
-                raw = np.asarray(measure(Layer(traced, kernel, seed)), np.float64)
-                known[key] = LayerScore(kernel, raw, normalize(raw))
-            layers.append(known[key])
-        table[group.name] = GroupScore(group, tuple(layers), _merge(traced, group, layers, merge))
-    options = {"criterion": criterion, "normalizer": normalizer, "policy": policy, "seed": seed}
-    named = {k: getattr(v, "__name__", v) for k, v in options.items()}
-    return ScoreTable(traced, table, named)
+    steps = Steps(
+        _criterion(traced, criterion), lookup("normalizer", normalizer), lookup("policy", policy),
+        np.nansum if traced.options.get("group_policy") == "sum" else np.nanmean,
+    )  # fmt: skip
+    kernels = measured(traced, steps.criterion, steps.policy, data is not None)
+    wanted = {(k.tensor, k.axis): k for found in kernels.values() for k in found}
+    batches = None if data is None else partial(activations, traced, data=data, samples=samples, provider=provider)  # fmt: skip
+    raw = measure(traced, steps.criterion, wanted, batches, seed)
+    known = {key: steps.layer(wanted[key], values) for key, values in raw.items()}
+    table = {
+        group.name: steps.group(traced, group, [known[k.tensor, k.axis] for k in kernels[group.name]])
+        for group in traced
+    }  # fmt: skip
+    options = {
+        "criterion": _label(criterion), "normalizer": _label(normalizer), "policy": _label(policy),
+        "data": _label(data), "samples": samples, "seed": seed,
+    }  # fmt: skip
+    return ScoreTable(traced, table, options)
 
 
-def _merge(traced: Trace, group: Group, layers: list[LayerScore], merge: Policy) -> Scores:
-    """One score per unit from the layers' scores per channel."""
-    unit, atom = traced.components.unit, traced.components.atom
-    position = {u: k for k, u in enumerate(group.units.tolist())}
-    rows = []
-    for layer in layers:
-        labels = traced.walk.axis(layer.kernel.tensor, layer.kernel.axis)
-        assert labels is not NONE
-        mine = np.isin(unit[labels], group.units)
-        rows.append((atom[labels[mine]], unit[labels[mine]], layer.normalized[mine]))
-    atoms, inverse = np.unique(np.concatenate([r[0] for r in rows]), return_inverse=True)
-    stack = np.full((len(rows), len(atoms)), np.nan)
-    owner = np.zeros(len(atoms), np.int64)
-    start = 0
-    for number, (row_atoms, row_units, values) in enumerate(rows):
-        where = inverse[start : start + len(row_atoms)]
-        start += len(row_atoms)
-        counts = np.bincount(where, minlength=len(atoms))
-        sums = np.bincount(where, values, minlength=len(atoms))
-        stack[number, counts > 0] = sums[counts > 0] / counts[counts > 0]
-        owner[where] = [position[u] for u in row_units.tolist()]
-    merged = merge(stack)
-    counts = np.bincount(owner, minlength=len(group))
-    return np.bincount(owner, merged, minlength=len(group)) / np.maximum(counts, 1)
+def _label(given: object) -> object:
+    """How a plan records a setting: by its name where it is no plain value."""
+    if given is None or isinstance(given, (str, int, float)):
+        return given
+    if isinstance(given, os.PathLike):
+        return os.fspath(given)
+    return getattr(given, "__name__", "given")
+
+
+def _criterion(traced: Trace, given: Any) -> Criterion:
+    """Criterion of a name, of a table of scores or of a file that holds one."""
+    if isinstance(given, os.PathLike) or (isinstance(given, str) and given.endswith(".npz")):
+        given = load_data(given)
+    if not isinstance(given, Mapping):
+        return lookup("criterion", given)  # type: ignore[no-any-return]
+    layers = {name for group in (*traced, *traced.blocked) for k in group.kernels for name in (k.tensor, k.node.name)}  # fmt: skip
+    for name in given:
+        if name not in layers:
+            raise unknown_name("layer", name, layers)
+    return importlib.import_module("onnxprune.passes.given").Given(given)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The passes of one scoring, and the order in which they act."""
+
+    criterion: Criterion
+    normalizer: Normalizer
+    policy: Policy
+    blocks: Callable[..., Any]
+
+    @property
+    def per_layer(self) -> bool:
+        """Whether the normalizer acts on each layer."""
+        return TRAITS.get(self.normalizer) != UNITS and TRAITS.get(self.policy) != RAW
+
+    def layer(self, kernel: Kernel, raw: Scores) -> LayerScore:
+        """Raw and normalized scores of one layer."""
+        scored = self.per_layer and not np.isnan(raw).any()
+        return LayerScore(kernel, raw, self.normalizer(raw) if scored else raw)
+
+    def group(self, traced: Trace, group: Group, layers: Sequence[LayerScore]) -> GroupScore:
+        """Scores of a group, one per unit."""
+        measured = [layer for layer in layers if layer.measured]
+        merged = np.full(len(group), np.nan)
+        if measured:
+            grid = Grid(traced, group, [layer.kernel for layer in measured])
+            atoms = self.policy(grid.stack([layer.normalized for layer in measured]))
+            if TRAITS.get(self.policy) == RAW and TRAITS.get(self.normalizer) != UNITS:
+                atoms = self.normalizer(atoms)
+            merged = grid.units(atoms, self.blocks)
+            if TRAITS.get(self.normalizer) == UNITS:
+                merged = self.normalizer(merged)
+        return GroupScore(group, tuple(layers), merged)
+
+
+class Grid:
+    """Where the entries of some layers stand among the channels of a group.
+
+    Parameters
+    ----------
+    traced : Trace
+    group : Group
+    kernels : sequence of Kernel
+        Each covers every unit of the group.
+    """
+
+    def __init__(self, traced: Trace, group: Group, kernels: Sequence[Kernel]) -> None:
+        unit, atom = traced.components.unit, traced.components.atom
+        labels = [traced.walk.axis(k.tensor, k.axis) for k in kernels]
+        self.mine = [np.isin(unit[v], group.units) for v in labels]
+        kept = [v[mine] for v, mine in zip(labels, self.mine, strict=True)]
+        everything = np.concatenate(kept)
+        atoms, first, inverse = np.unique(atom[everything], return_index=True, return_inverse=True)
+        self.count = len(atoms)
+        self.columns = np.split(inverse.reshape(-1), np.cumsum([len(v) for v in kept])[:-1])
+        order = np.argsort(group.units)
+        owner = np.searchsorted(group.units, unit[everything[first]], sorter=order)
+        self.owner = order[owner]
+        self.size = len(group)
+
+    def stack(self, values: Sequence[Scores]) -> Scores:
+        """One row per layer, one column per channel; several entries of a channel give their mean."""
+        rows = np.full((len(values), self.count), np.nan)
+        for row, mine, where, scores in zip(rows, self.mine, self.columns, values, strict=True):
+            counts = np.bincount(where, minlength=self.count)
+            sums = np.bincount(where, scores[mine], minlength=self.count)
+            row[counts > 0] = sums[counts > 0] / counts[counts > 0]
+        return rows
+
+    def units(self, channels: Scores, merge: Callable[..., Any] = np.nanmean) -> Scores:
+        """One score per unit from one per channel; NaN where no channel of a unit has one."""
+        if self.count == self.size:
+            result = np.empty(self.size)
+            result[self.owner] = channels
+            return result
+        known = ~np.isnan(channels)
+        counts = np.bincount(self.owner[known], minlength=self.size)
+        sums = np.bincount(self.owner[known], channels[known], minlength=self.size)
+        divisor = np.where(counts, 1 if merge is np.nansum else counts, np.nan)
+        return sums / divisor

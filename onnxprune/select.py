@@ -4,121 +4,223 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import UsageError, unknown_name
+from .budget import by_budget
+from .errors import UsageError
 from .plan import Plan, PlanGroup, make_plan
+from .rounding import MIN_SHARE, Rounding
 from .scoring import ScoreTable
+from .selectors import (
+    Want,
+    by_index,
+    by_rank,
+    by_ratio,
+    by_threshold,
+    evened,
+    kept_positions,
+    per_group,
+)
+from .settings import TARGETS, SelectSettings, check, one_target
 from .trace import Group, Trace
 
-ROUNDINGS = ("nearest", "up", "down", "none")
+DEFAULTS: SelectSettings = {
+    "scope": "layer", "granularity": 8, "min_channels": 1, "exclude": (), "include": (),
+}  # fmt: skip
 
-FLOOR = 0.1
-"""Share of a group that stays where counts are rounded (PruningBench, arXiv 2406.12315)."""
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens to a group, and how it came about.
+
+    Attributes
+    ----------
+    keep : int array
+        Kept positions, ascending.
+    want : Want or None
+        What the strategy asked; None where the group was left whole or given by index.
+    step, least : int
+        Granule and minimum, in units.
+    reason : str
+        Why a group is kept whole, or what overruled the strategy.
+    """
+
+    group: Group
+    keep: npt.NDArray[np.int64]
+    want: Want | None = None
+    step: int = 1
+    least: int = 1
+    reason: str = ""
 
 
-def select(
-    traced: Trace,
-    scores: ScoreTable,
-    *,
-    ratio: float | Mapping[str, float] = 0.5,
-    granularity: int = 8,
-    rounding: str = "nearest",
-    min_channels: int = 1,
-    exclude: Sequence[str] = (),
-) -> Plan:
-    """Choose the channels to keep, the same share of every group.
+def select(traced: Trace, scores: ScoreTable, **settings: Unpack[SelectSettings]) -> Plan:
+    """Choose the channels to keep.
 
     Parameters
     ----------
     traced : Trace
     scores : ScoreTable
-    ratio : float or mapping
-        Fraction of channels removed, 0 <= ratio < 1; per group name in a mapping, where groups
-        that it does not name keep everything.
-    granularity : int
+    ratio : float or mapping, default 0.5
+        Fraction of channels removed, 0 <= ratio < 1; per group, node or weight name in a mapping,
+        where groups that it does not name keep everything.
+    threshold : float
+        Keep the channels whose merged score is strictly above. Counts are then rounded up, and
+        there is no ``min_share``, unless told otherwise: NVIDIA TAO's counting.
+    keep_macs, keep_params, keep_size : float
+        Largest share of multiply-accumulate operations, parameters, bytes that may remain. They
+        may be combined.
+    remove : mapping
+        Indices of the channels that go, by layer.
+    scope : {"layer", "global"}
+        Whether every group loses the same share, or the channels of all groups are ranked together.
+    granularity : int, default 8
         Kept channel counts are multiples of it (or the whole group). Counts that are no multiple
         of 8 can run slower than the unpruned model.
     rounding : {"nearest", "up", "down", "none"}
         Of the kept count, in steps of the granularity; halves go down.
-    min_channels : int
+    min_channels : int, default 1
         Fewest channels kept in a group.
-    exclude : sequence of str
-        Patterns of node, weight or group names that are left whole.
+    min_share : float, default 0.1
+        Smallest share kept of a group whose counts are rounded.
+    exclude, include : sequence of str
+        Patterns of node, weight or group names: those that are left whole, and those outside of
+        which everything is. A group is left whole with any of its coupled layers.
 
     Raises
     ------
     UsageError
-        If a value is out of range, or a pattern names nothing.
+        If a value is out of range, or a name matches nothing.
+    BudgetError
+        If no selection meets the budget.
     """
-    _check(ratio, granularity, rounding, min_channels)
-    whole = excluded(traced, exclude)
-    decided = []
+    options = complete(settings)
+    decisions = decide(traced, scores, options)
+    entries = [_entry(d, scores[d.group.name].merged) for d in decisions]
+    recorded = {name: _plain(value) for name, value in options.items()}
+    return make_plan(traced, entries, {**traced.options, **scores.options, **recorded})
+
+
+def _entry(decision: Decision, merged: npt.NDArray[np.float64]) -> PlanGroup:
+    group, keep = decision.group, decision.keep
+    known = () if np.isnan(merged).any() else merged
+    return PlanGroup.of(group, keep, known, decision.reason if len(keep) == len(group) else "")
+
+
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the defaults that depend on the target filled in.
+
+    Raises
+    ------
+    UsageError
+        If a value is impossible, or two targets contradict each other.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name, value in given.items():
+        check(name, value)
+    one_target(given)
+    if not any(name in given for name in TARGETS):
+        given["ratio"] = 0.5
+    by_count = "threshold" in given
+    dependent = {"rounding": "up" if by_count else "nearest", "min_share": 0.0 if by_count else MIN_SHARE}  # fmt: skip
+    return {**DEFAULTS, **dependent, **given}
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON types."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def decide(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -> list[Decision]:
+    """What happens to every group that can shrink; ``options`` as :func:`complete` returns them."""
+    rounding = Rounding(*(options[k] for k in ("granularity", "rounding", "min_channels", "min_share")))  # fmt: skip
+    whole = _left_whole(traced, scores, options)
+    if "remove" in options:
+        return _given(traced, options["remove"], whole)
+    open_groups = [g for g in traced if g.name not in whole]
+    wants = _wants(traced, open_groups, scores, options, rounding)
+    policy = str(traced.options.get("group_policy", ""))
+    decisions = []
     for group in traced:
-        merged = scores[group.name].merged
         if group.name in whole:
-            keep, reason = np.arange(len(group)), f"excluded by '{whole[group.name]}'"
-        else:
-            share = ratio.get(group.name, 0.0) if isinstance(ratio, Mapping) else ratio
-            count = kept_count(group, share, granularity, rounding, min_channels)
-            keep, reason = top(merged, count), _why(group, share, count, granularity)
-        decided.append(PlanGroup.of(group, keep, merged, reason))
-    options = {
-        **traced.options, **scores.options, "ratio": ratio if not isinstance(ratio, Mapping) else dict(ratio),
-        "granularity": granularity, "rounding": rounding, "min_channels": min_channels,
-        "exclude": list(exclude),
-    }  # fmt: skip
-    return make_plan(traced, decided, options)
+            decisions.append(Decision(group, np.arange(len(group)), reason=whole[group.name]))
+            continue
+        merged = scores[group.name].merged
+        want = evened(group, merged, wants[group.name], policy)
+        keep = kept_positions(group, merged, rounding.count(group, want.kept))
+        step, least = rounding.step(group), rounding.least(group)
+        reason = _why(group, want, len(keep), step, least)
+        decisions.append(Decision(group, keep, want, step, least, reason))
+    return decisions
 
 
-def _check(ratio: float | Mapping[str, float], granularity: int, rounding: str, min_channels: int) -> None:  # fmt: skip
-    for value in ratio.values() if isinstance(ratio, Mapping) else [ratio]:
-        if not 0 <= value < 1:
-            raise UsageError(f"ratio: found {value:g}, expected 0 <= ratio < 1", "It is the fraction of channels removed.")  # fmt: skip
-    for name, count in (("granularity", granularity), ("min-channels", min_channels)):
-        if count < 1:
-            raise UsageError(f"{name}: found {count}, expected at least 1")
-    if rounding not in ROUNDINGS:
-        raise unknown_name("rounding", rounding, ROUNDINGS)
+def _wants(
+    traced: Trace,
+    groups: Sequence[Group],
+    scores: ScoreTable,
+    options: Mapping[str, Any],
+    rounding: Rounding,
+) -> dict[str, Want]:
+    """What the strategy that the options name wants of each group."""
+    budgets = {
+        name: options[name] for name in TARGETS if name in options and name.startswith("keep_")
+    }
+    if budgets:
+        return by_budget(traced, groups, scores, budgets, rounding, options["scope"])
+    if "threshold" in options:
+        return by_threshold(groups, scores, options["threshold"])
+    ratio = options["ratio"]
+    if isinstance(ratio, Mapping):
+        return by_ratio(groups, per_group(traced, ratio))
+    if options["scope"] == "global":
+        return by_rank(groups, scores, ratio)
+    return by_ratio(groups, dict.fromkeys((g.name for g in groups), ratio))
 
 
-def excluded(traced: Trace, patterns: Sequence[str]) -> dict[str, str]:
-    """Group name -> the pattern that excludes it."""
-    return {g.name: pattern for pattern in patterns for g in traced.find(pattern)}
+def _left_whole(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -> dict[str, str]:
+    """Groups that are not for the strategy to decide, and why."""
+    whole: dict[str, str] = {}
+    if options["include"]:
+        named = {g.name for pattern in options["include"] for g in traced.find(pattern)}
+        whole = {g.name: "not included" for g in traced if g.name not in named}
+    for pattern in options["exclude"]:
+        whole |= {g.name: f"excluded by '{pattern}'" for g in traced.find(pattern)}
+    criterion = scores.options.get("criterion", "the criterion")
+    for name, score in scores.items():
+        if np.isnan(score.merged).any() and "remove" not in options:
+            whole.setdefault(name, f"criterion '{criterion}' measures none of its layers")
+    return whole
 
 
-def kept_count(group: Group, ratio: float, granularity: int, rounding: str, min_channels: int) -> int:  # fmt: skip
-    """How many channels of a group stay.
-
-    The kept count is rounded, not the removed one: ``step * f(kept / step)``. A step is the
-    smallest number of units that changes channel counts by a multiple of the granularity.
-    """
-    size = len(group)
-    if ratio == 0:
-        return size
-    step = granularity // math.gcd(granularity, group.width) if rounding != "none" else 1
-    steps = size * (1 - ratio) / step
-    if rounding == "up":
-        count = step * math.ceil(steps - 1e-9)
-    elif rounding == "down":
-        count = step * math.floor(steps + 1e-9)
-    else:
-        count = step * math.ceil(steps - 0.5 - 1e-9)
-    least = max(min_channels, math.ceil(size * FLOOR) if step > 1 else 1)
-    return min(size, max(count, step * math.ceil(least / step)))
+def _given(traced: Trace, remove: Mapping[str, Sequence[int]], whole: Mapping[str, str]) -> list[Decision]:  # fmt: skip
+    """Decisions where the channels that go are named one by one."""
+    gone = by_index(traced, remove)
+    decisions = []
+    for group in traced:
+        lost = gone.get(group.name, np.zeros(0, np.int64))
+        keep = np.delete(np.arange(len(group)), lost)
+        if len(lost) and group.name in whole:
+            raise UsageError(f"remove: group '{group.name}' is {whole[group.name]}")
+        if not len(keep):
+            raise UsageError(f"remove: found all {len(group)} channels of group '{group.name}', expected at most {len(group) - 1}")  # fmt: skip
+        if not group.even(keep):
+            raise UsageError(f"remove: the blocks of group '{group.name}' would lose different numbers of channels, expected equal ones")  # fmt: skip
+        decisions.append(Decision(group, keep, reason=whole.get(group.name, "")))
+    return decisions
 
 
-def top(scores: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
-    """Positions of the ``count`` largest scores, ascending; ties keep the lowest position."""
-    order = np.lexsort((np.arange(len(scores)), -np.nan_to_num(scores, nan=-np.inf)))
-    return np.sort(order[:count])
-
-
-def _why(group: Group, ratio: float, count: int, granularity: int) -> str:
-    if count < len(group) or ratio == 0:
+def _why(group: Group, want: Want, count: int, step: int, least: int) -> str:
+    """What overruled the strategy; empty where nothing did."""
+    asked = math.ceil(want.kept - 0.5 - 1e-9)
+    if count == asked or (step == 1 and count == math.ceil(want.kept - 1e-9)):
         return ""
-    return (
-        f"{len(group)} channels at ratio {ratio:g} round to all of them (granularity {granularity})"
-    )
+    if count == least > asked:
+        return f"{want.why} asks for {want.kept:g}; at least {least} of {len(group)} stay"
+    if count == len(group):
+        return f"{want.why} asks for {want.kept:g}; in steps of {step} that is all {count}"
+    return f"{want.why} asks for {want.kept:g}; in steps of {step} that is {count}"

@@ -7,13 +7,18 @@ the oracle, parameters, MACs and bytes. The original model is the view in which 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from .graph import Node
 from .labels import NONE, Labels
+from .model import take
 from .shapes import Shapes
+
+if TYPE_CHECKING:
+    from .blocks import Apart
 
 
 class Sizes:
@@ -25,6 +30,8 @@ class Sizes:
     axes : mapping
         Tensor -> label vectors, as left by the walk.
     alive : bool array, shape (labels,)
+    apart : Apart, optional
+        Blocks that keep inner channels of their own.
     """
 
     def __init__(
@@ -32,12 +39,14 @@ class Sizes:
         shapes: Shapes,
         axes: Mapping[str, Sequence[Labels | None]],
         alive: npt.NDArray[np.bool_],
+        apart: Apart | None = None,
     ) -> None:
         self._shapes = shapes
         self._axes = axes
         self._alive = alive
         # Many axes share one vector, so what is derived from a vector is kept by its identity.
         self._indices: dict[int, npt.NDArray[np.int64] | None] = {}
+        self._apart = apart
 
     def labels(self, name: str, axis: int) -> Labels:
         """Labels of an axis, ``NONE`` where it carries none."""
@@ -56,10 +65,15 @@ class Sizes:
     def size(self, name: str, axis: int) -> int:
         """Size of an axis; of a dynamic one, at the first sample setting."""
         index = self.index(name, axis)
-        return (self._shapes.get(name) or ())[axis] if index is None else len(index)
+        return (self._shapes.get(name) or ())[axis] if index is None else index.shape[-1]
 
     def index(self, name: str, axis: int) -> npt.NDArray[np.int64] | None:
-        """Kept indices of an axis, None where all are kept."""
+        """Kept indices of an axis, None where all are kept.
+
+        They have the shape (blocks, kept) where every block of the first axis keeps its own.
+        """
+        if self._apart is not None and (name, axis) in self._apart.tables:
+            return self._apart.kept(self._apart.tables[name, axis], self._alive)
         labels = self.labels(name, axis)
         if labels is NONE:
             return None
@@ -71,6 +85,29 @@ class Sizes:
     def indices(self, name: str) -> tuple[npt.NDArray[np.int64] | None, ...]:
         """Kept indices of every axis."""
         return tuple(self.index(name, k) for k in range(len(self._axes.get(name, ()))))
+
+    def grid(self, name: str, axes: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Which entries of a tensor live, as far as some of its axes say; it broadcasts."""
+        labels = [self.labels(name, k) for k in range(len(self._shapes.get(name) or ()))]
+        alive = np.ones((1,) * len(labels), np.bool_)
+        for axis in axes:
+            if self._apart is not None and self._apart.number[labels[axis][0]] >= 0:
+                alive = alive & self._apart.mask(labels, axis, self._alive)
+            else:
+                shape = [-1 if k == axis else 1 for k in range(len(labels))]
+                alive = alive & self.mask(labels[axis]).reshape(shape)
+        return alive
+
+    def compact(self, name: str, array: np.ndarray) -> np.ndarray:
+        """The living entries of a tensor of the original."""
+        cut = list(self.indices(name))
+        for axis, index in enumerate(cut):
+            labels = self.labels(name, axis)
+            if index is not None and self._apart is not None and self._apart.number[labels[0]] >= 0:
+                every = [self.labels(name, k) for k in range(len(cut))]
+                places = self._apart.places(every, axis, self._alive)
+                array, cut[axis] = np.take_along_axis(array, places, axis), None
+        return take(array, cut)
 
     def cut(self, name: str) -> bool:
         """Whether any axis of a tensor shrinks."""

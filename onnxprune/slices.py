@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .graph import Graph
+from .model import take
 from .sizes import Sizes
 
 Index = npt.NDArray[np.int64] | None
@@ -31,7 +32,8 @@ class Slice:
     shape : tuple of int
         Original shape.
     cut : tuple
-        Kept indices per axis, None where all are kept.
+        Kept indices per axis, None where all are kept; of shape (blocks, kept) where every block
+        of the first axis keeps its own.
     uses : tuple of (int, int)
         (node, input position) that read this version; node -1 for an output of a graph.
     """
@@ -49,10 +51,7 @@ class Slice:
 
     def take(self, array: np.ndarray) -> np.ndarray:
         """The kept part of a value."""
-        for axis, index in enumerate(self.cut):
-            if index is not None:
-                array = np.take(array, index, axis=axis)
-        return array
+        return take(array, self.cut)
 
 
 def find_slices(graph: Graph, sizes: Sizes) -> list[Slice]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .blocks import Apart, separate
 from .errors import ModelError, unknown_name
 from .graph import Graph, Node
 from .labels import NONE, Blocked, Kernel, Labels, Walk
@@ -23,10 +24,13 @@ from .shapes import Shapes, analyse, infer
 from .sizes import Sizes
 
 if TYPE_CHECKING:
+    from .explain import Explanations
     from .model import ModelLike
 
 NORMS = ("prune", "pin")
 RESHAPE_AXES = (0, 1, -1, -2)
+
+GROUP_POLICIES = ("average", "sum", "count", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Group:
         Why the group cannot shrink; empty where it can.
     width : int
         Most entries of one axis that belong to one unit (64 for a head of 64 dimensions).
+    blocks : int array or None
+        Block of each channel where every block keeps inner channels of its own, equally many.
     """
 
     name: str
@@ -63,6 +69,7 @@ class Group:
     kernels: tuple[Kernel, ...]
     reason: str = ""
     width: int = 1
+    blocks: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.units)
@@ -71,6 +78,15 @@ class Group:
     def nodes(self) -> list[Node]:
         """Nodes that produce the channels."""
         return list(dict.fromkeys(kernel.node for kernel in self.kernels))
+
+    def even(self, keep: npt.ArrayLike) -> bool:
+        """Whether every block keeps equally many channels."""
+        if self.blocks is None:
+            return True
+        counts = np.bincount(
+            self.blocks[np.asarray(keep, np.int64)], minlength=max(self.blocks) + 1
+        )
+        return bool((counts == counts[0]).all())
 
     def matches(self, pattern: str) -> bool:
         """Whether a pattern names the group, one of its producing nodes or their weights."""
@@ -88,6 +104,8 @@ class Trace(Sequence[Group]):
     ----------
     blocked : tuple of Group
         Groups that cannot, each with its reason.
+    notes : tuple of str
+        Where a setting could not be followed, and what was done in its place.
     """
 
     model: Model
@@ -98,6 +116,8 @@ class Trace(Sequence[Group]):
     groups: tuple[Group, ...]
     blocked: tuple[Group, ...]
     options: Mapping[str, object] = field(default_factory=dict)
+    apart: Apart | None = None
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, key):  # type: ignore[no-untyped-def]
         return self.groups[key]
@@ -131,11 +151,23 @@ class Trace(Sequence[Group]):
         """Living labels after some units are removed."""
         dead = np.zeros(int(self.components.unit.max()) + 1, np.bool_)
         dead[np.asarray(removed, np.int64)] = True
-        return ~dead[self.components.unit]
+        alive = ~dead[self.components.unit]
+        if self.apart is not None:
+            self.apart.mark(alive)
+        return alive
 
     def sizes(self, removed: npt.ArrayLike = ()) -> Sizes:
         """View of all sizes after some units are removed."""
-        return Sizes(self.shapes, self.walk.axes, self.alive(removed))
+        return Sizes(self.shapes, self.walk.axes, self.alive(removed), self.apart)
+
+    def explain(self, layer: str, **settings: Any) -> Explanations:
+        """Why channels of a layer stay or go; settings of scoring and selection."""
+        from .explain import explain_trace
+        from .scoring import score
+        from .settings import ScoreSettings, SelectSettings, part
+
+        scores = score(self, **part(settings, ScoreSettings))
+        return explain_trace(self, scores, layer, **part(settings, SelectSettings))
 
     def obstacles(self) -> Counter[str]:
         """Operators that pinned what they touch because they could not be followed."""
@@ -150,7 +182,13 @@ class Trace(Sequence[Group]):
 
 
 @collector_paused()
-def trace(source: ModelLike, *, norm: str = "prune", reshape_channel_axis: int | None = None) -> Trace:  # fmt: skip
+def trace(
+    source: ModelLike,
+    *,
+    norm: str = "prune",
+    reshape_channel_axis: int | None = None,
+    group_policy: str = "average",
+) -> Trace:
     """Find every group of channels that can be removed together.
 
     Parameters
@@ -163,6 +201,9 @@ def trace(source: ModelLike, *, norm: str = "prune", reshape_channel_axis: int |
         Factor of a split channel axis that is pruned: 0 or -2 for the outer one (heads), 1 or -1
         for the inner one. By default whole heads, whole GroupNormalization groups, the inside of
         the groups of a grouped convolution, and otherwise the larger factor.
+    group_policy : {"average", "sum", "count", "none"}
+        With count and none the blocks of a split channel axis keep inner channels of their own,
+        equally many, where that is legal (see ``blocks.py``); ``notes`` says where it is not.
 
     Raises
     ------
@@ -171,15 +212,12 @@ def trace(source: ModelLike, *, norm: str = "prune", reshape_channel_axis: int |
     UsageError
         If a setting is none of those above.
     """
-    if norm not in NORMS:
-        raise unknown_name("norm", norm, NORMS)
-    if reshape_channel_axis not in (None, *RESHAPE_AXES):
-        raise unknown_name(
-            "reshape-channel-axis", str(reshape_channel_axis), map(str, RESHAPE_AXES)
-        )
+    _check_options(norm, reshape_channel_axis, group_policy)
     model = load(source)
     graph = Graph(model)
-    options = {"norm": norm, "reshape_channel_axis": reshape_channel_axis}
+    options = {
+        "norm": norm, "reshape_channel_axis": reshape_channel_axis, "group_policy": group_policy,
+    }  # fmt: skip
     return _trace(model, graph, analyse(graph), options)
 
 
@@ -206,9 +244,24 @@ def _trace(model: Model, graph: Graph, shapes: Shapes, options: Mapping[str, Any
         for node, labels in walk.facts.stats:
             walk.node = node
             walk.pin(labels, f"{node} computes statistics along it (norm=pin)")
-    components = resolve(walk.facts, walk.count, options["reshape_channel_axis"])
+    if options["group_policy"] not in ("count", "none"):
+        components = resolve(walk.facts, walk.count, options["reshape_channel_axis"])
+        groups, blocked = find_groups(walk, components)
+        return Trace(model, graph, shapes, walk, components, groups, blocked, options)
+    components, notes = separate(walk, options["reshape_channel_axis"])
+    apart = Apart(walk, components)
     groups, blocked = find_groups(walk, components)
-    return Trace(model, graph, shapes, walk, components, groups, blocked, options)
+    groups = tuple(replace(g, blocks=apart.block_of(g.units)) for g in groups)
+    return Trace(model, graph, shapes, walk, components, groups, blocked, options, apart, notes)
+
+
+def _check_options(norm: str, axis: int | None, group_policy: str) -> None:
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    if axis not in (None, *RESHAPE_AXES):
+        raise unknown_name("reshape-channel-axis", str(axis), map(str, RESHAPE_AXES))
+    if group_policy not in GROUP_POLICIES:
+        raise unknown_name("group policy", group_policy, GROUP_POLICIES)
 
 
 def walk_graph(graph: Graph, shapes: Shapes) -> Walk:

@@ -125,7 +125,7 @@ def verify(
     original, result = load(dense), load(slim)
     chosen = choose_provider(provider)
     if traced is None:
-        traced = trace(original, **(_trace_options(plan)))
+        traced = trace(original, **(plan.trace_options if plan is not None else {}))
     if data is not None:
         feeds = load_data(data)
         check_inputs(original.proto, feeds)
@@ -166,11 +166,6 @@ def _same_outputs(before: Arrays, after: Arrays) -> None:
             raise UsageError(f"the slim model has no output '{name}': found {found}", "It was not made from this original.")  # fmt: skip
         if array.shape != after[name].shape:
             raise SurgeryError(f"output '{name}': found shape {list(after[name].shape)}, expected {list(array.shape)}")  # fmt: skip
-
-
-def _trace_options(plan: Plan | None) -> dict[str, Any]:
-    options = plan.options if plan is not None else {}
-    return {k: options[k] for k in ("norm", "reshape_channel_axis") if k in options}
 
 
 def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, after: Arrays, provider: str) -> tuple[tuple[Difference, ...], str]:  # fmt: skip

@@ -67,7 +67,7 @@ def test_version(run: Run) -> None:
 
 def test_help_names_the_registered_passes(run: Run) -> None:
     text = " ".join(run("prune", "--help").out.split())
-    assert "One of: average, sum" in text
+    assert "One of: arithmetic_mean, average, backward," in text
 
 
 # prune --------------------------------------------------------------------------------------
@@ -117,8 +117,8 @@ def test_json_document(prune: Run, tmp_path: Path) -> None:
     document = outcome.document
     assert (outcome.code, outcome.err) == (0, "")
     assert list(document) == [
-        "command", "version", "model", "output", "plan", "options", "groups", "obstacles", "cost",
-        "verification", "written",
+        "command", "version", "model", "output", "plan", "options", "groups", "obstacles", "notes",
+        "cost", "verification", "written",
     ]  # fmt: skip
     assert document["model"] == {
         "path": str(DIGITS), "sha256": digest(DIGITS), "nodes": 40, "opset": 17,
@@ -322,7 +322,9 @@ def test_inspect_json(run: Run) -> None:
         "command", "version", "model", "options", "cost", "channels", "groups", "blocked",
         "obstacles",
     ]  # fmt: skip
-    assert document["options"] == {"norm": "pin", "reshape_channel_axis": None}
+    assert document["options"] == {
+        "norm": "pin", "reshape_channel_axis": None, "group_policy": "average",
+    }  # fmt: skip
     group = document["groups"][5]
     assert group["name"] == "/branches/point/Conv"
     assert group["layers"] == ["/branches/point/Conv"]

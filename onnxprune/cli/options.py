@@ -6,12 +6,12 @@ as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from ..errors import unknown_name
+from ..errors import UsageError, unknown_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
@@ -55,6 +55,33 @@ class Pass(click.Option):
         return super().process_value(ctx, value)
 
 
+class Criterion(Pass):
+    """A registered criterion, or scores that are given in a file."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Let the path of an .npz file pass."""
+        if str(value).endswith(".npz"):
+            return value
+        return super().process_value(ctx, value)
+
+
+def _ratio(context: click.Context, param: click.Parameter, value: Any) -> Any:
+    """A number, or ratios by layer from a TOML file or a table of the configuration."""
+    if value is None or isinstance(value, Mapping) or str(value).endswith(".toml"):
+        return _table(context, param, value)
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a valid float", context, param) from None
+
+
+def _table(context: click.Context, param: click.Parameter, value: Any) -> Any:
+    """A table of the configuration, or a TOML file that holds one."""
+    from ..config import read_toml
+
+    return value if value is None or isinstance(value, Mapping) else read_toml(value)
+
+
 def _flag(param: click.Parameter | None) -> str:
     return f"value of {param.opts[-1]}" if param else "value"
 
@@ -70,8 +97,45 @@ def _together(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
+def _read_config(context: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Let a file give the values of flags that are not on the command line."""
+    if value is None:
+        return
+    from ..config import read_config
+
+    named = {
+        flag.lstrip("-").replace("-", "_"): str(option.name)
+        for option in context.command.params
+        for flag in (*option.opts, *option.secondary_opts)
+        if flag.startswith("--") and option is not param
+    }
+    found = {named[name]: setting for name, setting in read_config(value, named).items()}
+    for option in context.command.params:
+        if isinstance(option, click.Option) and option.multiple and isinstance(found.get(str(option.name)), str):  # fmt: skip
+            raise UsageError(f"{option.opts[-1].lstrip('-')}: found '{found[str(option.name)]}', expected a list")  # fmt: skip
+    context.default_map = found
+
+
+def settings(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings among some flags that were given, on the command line or in a file.
+
+    A target on the command line replaces any in the file.
+    """
+    from ..settings import TARGETS, Settings
+
+    source = click.core.ParameterSource
+    told = {name: context.get_parameter_source(name) for name in Settings.__annotations__ if name in flags}  # fmt: skip
+    decided = any(told.get(name) is source.COMMANDLINE for name in TARGETS)
+    return {
+        name: flags[name]
+        for name, place in told.items()
+        if place is source.COMMANDLINE
+        or (place is source.DEFAULT_MAP and not (decided and name in TARGETS))
+    }
+
+
 def trace_options(function: F) -> F:
-    """``--norm``, ``--reshape-channel-axis``: what counts as prunable."""
+    """``--norm``, ``--reshape-channel-axis``, ``--group-policy``: what counts as prunable."""
     return _together([
         click.option(
             "--norm", type=OneOf("prune", "pin"), default="prune", show_default=True,
@@ -83,15 +147,20 @@ def trace_options(function: F) -> F:
             help="Factor of a split channel axis that is pruned: 0 or -2 for the outer one (whole "
             "heads), 1 or -1 for the inner one.  [default: by use]",
         ),
+        click.option(
+            "--group-policy", type=OneOf("average", "sum", "count", "none"), default="average",
+            show_default=True, help="Blocks of a split channel axis keep the same inner channels, "
+            "by their average or sum; or, with count and none, as many of their own.",
+        ),
     ])(function)  # fmt: skip
 
 
 def score_options(function: F) -> F:
-    """``--criterion``, ``--normalizer``, ``--policy``: how channels are scored."""
+    """``--criterion``, ``--normalizer``, ``--policy``, ``--samples``: how channels are scored."""
     return _together([
         click.option(
-            "--criterion", cls=Pass, default="l2",
-            help="Score of a channel in one layer.",
+            "--criterion", cls=Criterion, default="l2",
+            help="Score of a channel in one layer, or an .npz file of scores by weight or node.",
         ),
         click.option(
             "--normalizer", cls=Pass, default="max",
@@ -101,32 +170,84 @@ def score_options(function: F) -> F:
             "--policy", cls=Pass, default="average",
             help="One score from those of the layers that share a channel.",
         ),
+        click.option(
+            "--samples", type=int, metavar="N",
+            help="Use so many samples of --data for scores that look at activations.",
+        ),
+    ])(function)  # fmt: skip
+
+
+def target_options(function: F) -> F:
+    """``--ratio`` and whatever may stand in its place: how much goes."""
+    return _together([
+        click.option(
+            "--ratio", type=click.UNPROCESSED, callback=_ratio, default=0.5, show_default=True, metavar="R|FILE.toml",
+            help="Fraction of channels removed from every group, or such fractions by layer.",
+        ),
+        click.option(
+            "--threshold", type=float, metavar="T",
+            help="Keep the channels whose score is above T, and round their number up.",
+        ),
+        click.option(
+            "--keep-macs", type=float, metavar="F", help="Share of the MACs that may remain.",
+        ),
+        click.option(
+            "--keep-params", type=float, metavar="F",
+            help="Share of the parameters that may remain.",
+        ),
+        click.option(
+            "--keep-size", type=float, metavar="F",
+            help="Share of the bytes of the file that may remain.",
+        ),
+        click.option(
+            "--remove", type=click.UNPROCESSED, callback=_table, metavar="FILE.toml",
+            help="Indices of the channels that go, by layer.",
+        ),
+        click.option(
+            "--scope", type=OneOf("layer", "global"), default="layer", show_default=True,
+            help="Prune every group alike, or rank the channels of all groups together.",
+        ),
     ])(function)  # fmt: skip
 
 
 def selection_options(function: F) -> F:
     """How many channels go, and where."""
     return _together([
-        click.option(
-            "--ratio", type=float, default=0.5, show_default=True, metavar="R",
-            help="Fraction of channels removed from every group.",
-        ),
+        target_options,
         click.option(
             "--granularity", type=int, default=8, show_default=True, metavar="N",
             help="Kept channel counts are multiples of N.",
         ),
         click.option(
             "--rounding", type=OneOf("nearest", "up", "down", "none"), default="nearest",
-            show_default=True, help="Of the kept count, in steps of the granularity.",
+            show_default=True,
+            help="Of the kept count, in steps of the granularity; up with --threshold.",
         ),
         click.option(
             "--min-channels", type=int, default=1, show_default=True, metavar="N",
             help="Fewest channels kept in a group.",
         ),
         click.option(
+            "--min-share", type=float, default=0.1, show_default=True, metavar="F",
+            help="Smallest share of a group that rounding leaves; 0 with --threshold.",
+        ),
+        click.option(
             "--exclude", multiple=True, metavar="PATTERN",
             help="Leave groups whole whose name, node or weight matches; repeatable. A glob, or "
             "whole components of a path: 'layer1/conv1' matches '/layer1/conv1/Conv'.",
+        ),
+        click.option(
+            "--include", multiple=True, metavar="PATTERN",
+            help="Prune no other groups than those that match; repeatable.",
+        ),
+        click.option(
+            "--preset", type=OneOf("tao", "netspresso"),
+            help="Defaults of another tool: NVIDIA TAO prune, NetsPresso model compressor.",
+        ),
+        click.option(
+            "--config", metavar="FILE.toml", is_eager=True, expose_value=False,
+            callback=_read_config,
+            help="Settings by the names of these flags; those on the command line come first.",
         ),
     ])(function)  # fmt: skip
 

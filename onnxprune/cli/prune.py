@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from ..model import Model
     from ..pipeline import Result
 
-DECIDED_BY_PLAN = (
-    "norm", "reshape_channel_axis", "criterion", "normalizer", "policy", "ratio", "granularity",
-    "rounding", "min_channels", "exclude",
-)  # fmt: skip
+VERIFIED_WITH = ("data", "seed")
+"""Settings that have an effect next to a plan."""
 
 
 @click.command()
@@ -42,13 +40,18 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     original in which those are masked to zero, and written only if both agree to rounding. MODEL
     itself is never changed.
     """
-    plan, plan_out = flags.pop("plan"), flags.pop("plan_out")
-    as_json, quiet = flags.pop("as_json"), flags.pop("quiet")
-    ignored = options.given(context, DECIDED_BY_PLAN) if plan else []
+    from ..settings import Settings
+
+    plan, plan_out = flags["plan"], flags["plan_out"]
+    as_json, quiet = flags["as_json"], flags["quiet"]
+    decided = {"preset", *Settings.__annotations__}.difference(VERIFIED_WITH)
+    ignored = options.given(context, sorted(decided)) if plan else []
     if ignored:
         raise UsageError(f"{ignored[0]} has no effect with --plan", "The plan says what is kept.")
+    settings = options.settings(context, flags)
+    settings |= {name: flags[name] for name in ("preset", "provider", "verify")}
     with stages(quiet) as stage:
-        result = _run(model, [out, plan_out], plan, {**flags, "progress": stage})
+        result = _run(model, [out, plan_out], plan, {**settings, "progress": stage})
         document = _document(result, out, plan_out)
         wrong = result.report is not None and not result.report
         if not wrong:
@@ -63,6 +66,8 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         )
     if result.report is not None and result.report.problem:
         note("the result is not verified; give inputs with --data", quiet)
+    for text in result.trace.notes:
+        note(text, quiet)
     if not (as_json or quiet):
         _show(document, result, model)
 
@@ -78,7 +83,7 @@ def _run(path: str, targets: list[str | None], plan: str | None, flags: Mapping[
     for target in written:
         output.check_target(target, [Path(path)])
     model = load(path)
-    read = output.input_files(model, plan, flags["data"])
+    read = output.input_files(model, plan, flags.get("data"))
     for target in [*written, *([f"{written[0]}.data"] if model.external else [])]:
         output.check_target(target, read)
     replayed = Plan.load(plan) if plan else None
@@ -121,6 +126,7 @@ def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
             for g in result.plan.groups
         ],
         "obstacles": list(result.trace.walk.facts.blocked.values()),
+        "notes": list(result.trace.notes),
         "cost": {"before": result.before.to_dict(), "after": result.after.to_dict()},
         "verification": report.to_dict() if report is not None else None,
     }

@@ -82,6 +82,8 @@ def grouped(c: Walk, n: Node, C: Labels, W: str, outer: int | None, inner: int) 
     c.role(ci, "contraction")
     c.role(co, "contraction")
     c.meet(W, inner, ci if outer is not None else co)
+    if outer is not None:
+        c.ragged(W, inner, r)
     c.fix(lambda e: e.set("group", e.count(r)))
     return O
 

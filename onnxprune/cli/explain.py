@@ -1,0 +1,63 @@
+"""Tell why channels of a layer stay or go, or what keeps all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options, output
+from .progress import note, stages
+
+if TYPE_CHECKING:
+    from ..explain import Explanations
+
+
+@click.command()
+@click.argument("model")
+@click.argument("layer")
+@options.selection_options
+@options.score_options
+@options.trace_options
+@options.data_options
+@click.option("--plan", metavar="FILE", help="Explain a plan, by the settings that it records.")
+@click.option("--plot", metavar="FILE.png|svg", help="Draw the sorted scores and the cut.")
+@options.json_option
+@click.pass_context
+def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> None:
+    """Tell what the same flags would make "prune" do to LAYER of MODEL, channel by channel.
+
+    LAYER is the name of a node, a weight or a group, or a pattern as for --exclude. For a layer
+    that can shrink: the raw and the normalized score in every coupled layer, the merged score, the
+    rank, what the target asks, what minimum and granularity make of it, and which channels stay.
+    For one that cannot: the way from it to what blocks it.
+    """
+    from .. import Plan, UsageError, explain
+    from ..settings import Settings
+
+    ignored = options.given(context, ["preset", *Settings.__annotations__]) if flags["plan"] else []
+    if ignored:
+        raise UsageError(
+            f"{ignored[0]} has no effect with --plan", "The plan records its settings."
+        )
+    if flags["plot"]:
+        output.check_target(flags["plot"], [])
+    plan = Plan.load(flags["plan"]) if flags["plan"] else None
+    settings = options.settings(context, flags)
+    with stages() as stage:
+        stage("score")
+        found = explain(
+            model, layer, plan=plan, preset=flags["preset"], provider=flags["provider"], **settings
+        )
+        if flags["plot"]:
+            found.plot(flags["plot"])
+    _show(found, flags)
+
+
+def _show(found: Explanations, flags: dict[str, Any]) -> None:
+    if flags["as_json"]:
+        output.print_json("explain", {"groups": found.to_dict()})
+    else:
+        click.echo(str(found))
+    if flags["plot"]:
+        note(f"wrote '{flags['plot']}'")

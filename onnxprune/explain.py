@@ -1,0 +1,311 @@
+"""Why a channel stayed, and why a layer cannot shrink.
+
+For a group that can shrink: every score of every channel in every coupled layer, what the strategy
+asked, what minimum and granularity made of it, and what became of each channel. For one that
+cannot: the chain of nodes from the layer to what pins it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from .config import read_config
+from .graph import Node
+from .labels import NONE
+from .model import load
+from .plan import Plan
+from .scoring import Grid, ScoreTable, score
+from .select import Decision, complete, decide
+from .selectors import removal_order
+from .settings import ScoreSettings, SelectSettings, Settings, TraceSettings, merge, part
+from .trace import Group, Trace, trace
+
+if TYPE_CHECKING:
+    from .model import ModelLike
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of a group.
+
+    Attributes
+    ----------
+    raw, normalized : tuple of float
+        Score in each measured layer; the mean where the channel has several entries there.
+    merged : float
+        What decided.
+    rank : int
+        1 stays longest.
+    """
+
+    index: int
+    raw: tuple[float, ...]
+    normalized: tuple[float, ...]
+    merged: float
+    rank: int
+    kept: bool
+    why: str
+    block: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What happened to one group, and why.
+
+    Attributes
+    ----------
+    status : {"pruned", "kept", "blocked"}
+    layers : tuple of str
+        The coupled layers that were measured, in the order of the scores.
+    story : tuple of str
+        Sentences, from the question to the count.
+    channels : tuple of Channel
+        Empty for a blocked group.
+    chain : tuple of str
+        Nodes from a blocked layer to what pins it.
+    cut : float or None
+        Score between what the strategy would keep and what it would not.
+    """
+
+    group: str
+    status: str
+    layers: tuple[str, ...]
+    story: tuple[str, ...]
+    channels: tuple[Channel, ...] = ()
+    chain: tuple[str, ...] = ()
+    cut: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = list(self.story)
+        if self.chain:
+            lines.append("  " + " -> ".join(self.chain))
+        if self.channels:
+            lines += [f"  ({k}) {layer}" for k, layer in enumerate(self.layers, 1)]
+            lines += ["  " + line for line in _table(self)]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanations(Sequence[Explanation]):
+    """Explanations of every group that a pattern names."""
+
+    parts: tuple[Explanation, ...]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.parts[key]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return iter(self.parts)
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.parts))
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """As JSON types."""
+        return [part.to_dict() for part in self.parts]
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw the sorted scores with the cut, as PNG or SVG."""
+        from .plot import plot_scores
+
+        plot_scores(self.parts, path)
+
+
+def explain(
+    source: ModelLike,
+    layer: str,
+    *,
+    preset: str | None = None,
+    config: str | os.PathLike[str] | None = None,
+    plan: Plan | None = None,
+    provider: str = "auto",
+    **settings: Unpack[Settings],
+) -> Explanations:
+    """Explain what pruning does to a layer.
+
+    Parameters
+    ----------
+    source : path, bytes, ModelProto, gs.Graph or Model
+    layer : str
+        Name or pattern of a node, a weight or a group.
+    preset, config, provider, **settings
+        As for :func:`onnxprune.prune`.
+    plan : Plan, optional
+        Explain this plan, by the settings that it records.
+
+    Raises
+    ------
+    UsageError
+        If nothing has that name, with the nearest that has.
+    """
+    if plan is not None:
+        settings = {k: v for k, v in plan.options.items() if k in Settings.__annotations__}  # type: ignore[assignment]
+    file = read_config(config, [*Settings.__annotations__, "preset"]) if config else {}
+    preset = preset or file.get("preset")
+    chosen = merge(preset, {k: v for k, v in file.items() if k != "preset"}, settings)
+    traced = trace(load(source), **part(chosen, TraceSettings))
+    traced.find(layer)  # an unknown name is told before any work
+    scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
+    return explain_trace(traced, scores, layer, **part(chosen, SelectSettings))
+
+
+def explain_trace(traced: Trace, scores: ScoreTable, layer: str, **settings: Unpack[SelectSettings]) -> Explanations:  # fmt: skip
+    """The same for a model that is traced and scored already."""
+    wanted = {group.name for group in traced.find(layer)}
+    options = complete(settings)
+    open_parts = [
+        explain_group(traced, scores, decision)
+        for decision in decide(traced, scores, options)
+        if decision.group.name in wanted
+    ]
+    blocked = [explain_blocked(traced, g, layer) for g in traced.blocked if g.name in wanted]
+    return Explanations((*open_parts, *blocked))
+
+
+def explain_group(traced: Trace, scores: ScoreTable, decision: Decision) -> Explanation:
+    """Every number behind the decision about one group."""
+    group, found = decision.group, scores[decision.group.name]
+    layers = [layer for layer in found.layers if layer.measured]
+    raw: list[Any] = []
+    normalized: list[Any] = []
+    if layers:
+        grid = Grid(traced, group, [layer.kernel for layer in layers])
+        raw = [grid.units(row) for row in grid.stack([layer.raw for layer in layers])]
+        normalized = [grid.units(row) for row in grid.stack([layer.normalized for layer in layers])]
+    order = removal_order(group, found.merged)
+    rank = np.empty(len(order), np.int64)
+    rank[order[::-1]] = np.arange(1, len(order) + 1)
+    kept = np.isin(np.arange(len(group)), decision.keep)
+    channels = tuple(
+        Channel(
+            k, tuple(float(v[k]) for v in raw), tuple(float(v[k]) for v in normalized),
+            float(found.merged[k]), int(rank[k]), bool(kept[k]),
+            _why(decision, int(rank[k]), bool(kept[k])),
+            None if group.blocks is None else int(group.blocks[k]),
+        )
+        for k in range(len(group))
+    )  # fmt: skip
+    cut = decision.want.cut if decision.want else math.nan
+    status = "kept" if kept.all() else "pruned"
+    names = tuple(f"{layer.kernel.node} '{layer.kernel.tensor}'" for layer in layers)
+    story = tuple(_story(traced, scores, decision))
+    return Explanation(
+        group.name, status, names, story, channels, (), None if math.isnan(cut) else cut
+    )
+
+
+def _story(traced: Trace, scores: ScoreTable, decision: Decision) -> Iterator[str]:
+    group, want, options = decision.group, decision.want, scores.options
+    wide = f", each {group.width} wide" if group.width > 1 else ""
+    yield f"{group.name}: {len(group)} channels{wide}; {len(decision.keep)} stay"
+    yield f"scores: {options['criterion']}, normalizer {options['normalizer']}, policy {options['policy']}"  # fmt: skip
+    if want is None:
+        yield decision.reason or "the channels that go are given by index"
+        return
+    yield f"{want.why}: {want.kept:g} should stay"
+    yield f"at least {decision.least}, in steps of {decision.step}: {len(decision.keep)} stay"
+    if group.blocks is not None:
+        yield f"each of {int(group.blocks.max()) + 1} blocks keeps as many, of its own"
+
+
+def _why(decision: Decision, rank: int, kept: bool) -> str:
+    """What became of the channel of a rank, in a few words."""
+    want = decision.want
+    if want is None:
+        return decision.reason if kept else "given by index"
+    above = rank <= math.ceil(want.kept - 0.5 - 1e-9)
+    if kept and above:
+        return "" if math.isnan(want.cut) else "above the cut"
+    if kept:
+        least = len(decision.keep) == decision.least
+        return f"to keep at least {decision.least}" if least else f"by rounding to steps of {decision.step}"  # fmt: skip
+    return f"by rounding to steps of {decision.step}" if above else "" if math.isnan(want.cut) else "not above the cut"  # fmt: skip
+
+
+def _table(explained: Explanation) -> list[str]:
+    """Aligned columns, best channel first."""
+    count = len(explained.layers)
+    header = ["rank", "channel"]
+    if explained.channels[0].block is not None:
+        header.append("block")
+    header += [f"raw({k})" for k in range(1, count + 1)]
+    header += [f"norm({k})" for k in range(1, count + 1)]
+    rows = [[*header, "merged", "kept", "why"]]
+    for c in sorted(explained.channels, key=lambda c: c.rank):
+        block = [] if c.block is None else [str(c.block)]
+        numbers = [f"{v:.5g}" for v in (*c.raw, *c.normalized, c.merged)]
+        rows.append([str(c.rank), str(c.index), *block, *numbers, "yes" if c.kept else "no", c.why])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(w) for cell, w in zip(row[:-1], widths[:-1], strict=True)) + f"  {row[-1]}".rstrip() for row in rows]  # fmt: skip
+
+
+def explain_blocked(traced: Trace, group: Group, layer: str = "") -> Explanation:
+    """Why a group cannot shrink, and the way from its layer to the reason."""
+    first = next((n for n in group.nodes if layer and Group.matches(group, layer) and layer in n.name), group.nodes[0])  # fmt: skip
+    story = (f"{group.name}: {len(group)} channels; none can go: {group.reason}",)
+    layers = tuple(f"{kernel.node} '{kernel.tensor}'" for kernel in group.kernels)
+    return Explanation(group.name, "blocked", layers, story, (), tuple(chain(traced, group, first)))
+
+
+def chain(traced: Trace, group: Group, start: Node) -> list[str]:
+    """Shortest way along the tensors that carry a blocked channel, to what blocks it."""
+    unit = traced.components.unit
+    channel = int(group.units[0])
+    carriers = {
+        name
+        for name, axes in traced.walk.axes.items()
+        if any(v is not None and v is not NONE and (unit[v] == channel).any() for v in axes)
+    }
+    goals, outputs = _goals(traced, group, channel, carriers)
+    readers: dict[str, list[Node]] = defaultdict(list)
+    touched = {
+        n.index: [*n.outputs, *n.inputs, *traced.graph.captured(n)] for n in traced.graph.nodes
+    }
+    for node in traced.graph.nodes:
+        for name in carriers.intersection(touched[node.index]):
+            readers[name].append(node)
+    previous: dict[int, Node | None] = {start.index: None}
+    queue = deque([start])
+    while queue:
+        node = queue.popleft()
+        ends = sorted(outputs.intersection(touched[node.index]))
+        if ends or node.index in goals:
+            path = list(_back(node, previous))[::-1]
+            return [*map(str, path), *(f"graph output '{name}'" for name in ends[:1])]
+        for name in (n for n in touched[node.index] if n in carriers):
+            for other in readers[name]:
+                if other.index not in previous:
+                    previous[other.index] = node
+                    queue.append(other)
+    return [str(start)]
+
+
+def _back(node: Node | None, previous: dict[int, Node | None]) -> Iterator[Node]:
+    while node is not None:
+        yield node
+        node = previous[node.index]
+
+
+def _goals(traced: Trace, group: Group, channel: int, carriers: set[str]) -> tuple[set[int], set[str]]:  # fmt: skip
+    """Nodes, and graph outputs, that hold a channel for the reason that its group gives."""
+    unit, facts = traced.components.unit, traced.walk.facts
+    pins = [p for p in facts.pins if p.reason == group.reason and (unit[p.labels] == channel).any()]
+    nodes = {pin.node for pin in pins if pin.node >= 0}
+    outputs = {name for name in traced.graph.main.outputs if name in carriers and any(pin.node < 0 for pin in pins)}  # fmt: skip
+    if not pins:  # the held factor of a product
+        nodes = {p.node for p in facts.products if (unit[np.concatenate([p.rows, p.columns])] == channel).any()}  # fmt: skip
+    return nodes, outputs

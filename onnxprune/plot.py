@@ -1,0 +1,82 @@
+"""Drawings, with matplotlib where it is installed (``pip install 'onnxprune[plot]'``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .explain import Explanation
+
+KEPT, REMOVED = "#1f77b4", "#c7c7c7"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure that touches no global state of matplotlib.
+
+    Raises
+    ------
+    UsageError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UsageError("plots need matplotlib, which is not installed", "Install it: pip install 'onnxprune[plot]'.") from None  # fmt: skip
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as PNG or SVG, by the ending of the path; the same figure gives the same bytes.
+
+    Raises
+    ------
+    UsageError
+        If the ending is neither, or the file cannot be written.
+    """
+    import matplotlib
+
+    kind = Path(path).suffix.lower().lstrip(".")
+    if kind not in ("png", "svg"):
+        raise UsageError(f"plot '{os.fspath(path)}': found ending '.{kind}', expected .png or .svg")
+    fixed = {"png": {"Software": None}, "svg": {"Date": None}}[kind]
+    try:
+        with matplotlib.rc_context({"svg.hashsalt": "onnxprune"}):
+            figure.savefig(path, metadata=fixed, dpi=150)
+    except OSError as error:
+        raise UsageError(f"cannot write plot '{os.fspath(path)}': {error.strerror}") from None
+
+
+def plot_scores(parts: Sequence[Explanation], path: str | os.PathLike[str]) -> None:
+    """Sorted merged scores of every group with channels, and where they were cut.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing to draw, or matplotlib is missing.
+    """
+    drawn = [part for part in parts if part.channels]
+    if not drawn:
+        raise UsageError("there are no scores to draw: every group that was named is blocked")
+    figure = new_figure(8, 3 * len(drawn))
+    axes = figure.subplots(len(drawn), squeeze=False)[:, 0]
+    for axis, part in zip(axes, drawn, strict=True):
+        channels = sorted(part.channels, key=lambda c: c.rank)
+        colours = [KEPT if c.kept else REMOVED for c in channels]
+        axis.bar(
+            range(1, len(channels) + 1), [c.merged for c in channels], width=1.0, color=colours
+        )
+        if part.cut is not None:
+            axis.axhline(part.cut, color="black", linewidth=0.8, linestyle="--", label=f"cut {part.cut:.4g}")  # fmt: skip
+            axis.legend(loc="upper right")
+        kept = sum(c.kept for c in channels)
+        axis.set_title(f"{part.group}: {kept} of {len(channels)} channels stay", fontsize=10)
+        axis.set_xlabel("rank")
+        axis.set_ylabel("merged score")
+    save_figure(figure, path)

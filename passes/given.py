@@ -1,0 +1,39 @@
+"""Scores that somebody else computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxprune.errors import UsageError
+from onnxprune.layer import Layer
+from onnxprune.registry import Scores
+
+
+class Given:
+    """A criterion that looks scores up by the name of a weight or of a node.
+
+    Layers that are not named are not measured. This criterion has no registered name: give a
+    mapping, or the path of an .npz file, where the name of a criterion is expected.
+
+    Parameters
+    ----------
+    scores : mapping of str to array
+        One score per channel of the layer; higher stays.
+    """
+
+    def __init__(self, scores: Mapping[str, npt.ArrayLike]) -> None:
+        self.scores = {name: np.asarray(values, np.float64) for name, values in scores.items()}
+
+    def __call__(self, layer: Layer) -> Scores:
+        """Scores of one layer."""
+        for name in (layer.kernel.tensor, layer.kernel.node.name):
+            found = self.scores.get(name)
+            if found is None:
+                continue
+            if found.shape != (layer.channels,):
+                raise UsageError(f"scores of '{name}': found shape {list(found.shape)}, expected [{layer.channels}]")  # fmt: skip
+            return found
+        return np.full(layer.channels, np.nan)

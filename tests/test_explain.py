@@ -1,0 +1,303 @@
+"""explain: every number behind a decision, and the way to what blocks a layer."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxprune
+from models.build import BUILDERS, Net
+from onnxprune.explain import Explanation, Explanations
+
+from .conftest import DIGITS, Run
+from .test_golden import F, G, X, residual
+from .test_group_policies import grouped
+from .test_selection import mobile
+
+
+def only(found: Explanations) -> Explanation:
+    (part,) = found
+    assert isinstance(part, Explanation)
+    return part
+
+
+def test_the_numbers_of_a_threshold() -> None:
+    """NVIDIA TAO's question: stem, depthwise, merged, and where the cut is."""
+    found = only(onnxprune.explain(mobile(), "stem", preset="tao", threshold=0.7))
+    assert found.layers == ("Conv 'stem' 'stem.weight'", "Conv 'depthwise' 'depthwise.weight'")
+    assert found.cut == 0.7
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in mobile().graph.initializer}
+    for k, name in enumerate(("stem.weight", "depthwise.weight")):
+        norms = np.sqrt((stored[name].astype(np.float64) ** 2).sum((1, 2, 3)))
+        np.testing.assert_allclose([c.raw[k] for c in found.channels], norms)
+        np.testing.assert_allclose([c.normalized[k] for c in found.channels], norms / norms.max())
+    for channel in found.channels:
+        assert channel.merged == pytest.approx(max(channel.normalized))
+    above = sum(c.merged > 0.7 for c in found.channels)
+    kept = -(-max(above, 16) // 8) * 8
+    assert found.story == (
+        f"stem: 32 channels; {kept} stay",
+        "scores: l2, normalizer max, policy union",
+        f"threshold 0.7: {above} should stay",
+        f"at least 16, in steps of 8: {kept} stay",
+    )
+    assert [c.kept for c in sorted(found.channels, key=lambda c: c.rank)] == [True] * kept + [False] * (32 - kept)  # fmt: skip
+
+
+def test_it_agrees_with_what_prune_does() -> None:
+    """For every group of the digits network and several settings."""
+    several: tuple[dict[str, Any], ...] = (
+        {"ratio": 0.5},
+        {"ratio": 0.3, "scope": "global", "granularity": 1},
+        {"keep_macs": 0.5},
+        {"preset": "netspresso", "normalizer": "lamp", "scope": "global"},
+        {"preset": "tao", "threshold": 0.8},
+        {"exclude": ["stem"]},
+    )
+    for settings in several:
+        plan = onnxprune.prune(DIGITS, **settings).plan
+        for entry in plan.groups:
+            if entry.status != "blocked":
+                parts = onnxprune.explain(DIGITS, entry.name, **settings)
+                part = next(p for p in parts if p.group == entry.name)
+                assert tuple(c.index for c in part.channels if c.kept) == entry.keep
+                assert part.status == entry.status
+                np.testing.assert_allclose(
+                    [c.merged for c in part.channels], entry.scores, rtol=1e-8
+                )
+
+
+def test_a_plan_explains_itself() -> None:
+    plan = onnxprune.prune(DIGITS, ratio=0.3, criterion="l1", policy="union").plan
+    again = onnxprune.Plan.from_dict(json.loads(json.dumps(plan.to_dict())))
+    found = only(onnxprune.explain(DIGITS, "stage1/first", plan=again))
+    assert "scores: l1, normalizer max, policy union" in found.story
+    assert tuple(c.index for c in found.channels if c.kept) == plan.groups[1].keep
+
+
+def test_raw_scores_of_the_published_figure() -> None:
+    """The residual block of NetsPresso's pictures: both layers of the Add, by name."""
+    found = only(onnxprune.explain(residual(), "x", normalizer="tss", ratio=0.4, granularity=1))
+    assert [c.raw for c in found.channels] == list(zip(X, F, strict=True))
+    assert [c.index for c in found.channels if not c.kept] == [0, 1]
+    alone = only(onnxprune.explain(residual(), "G", normalizer="none", ratio=0.4, granularity=1))
+    assert [c.raw for c in alone.channels] == [(v,) for v in G]
+
+
+def test_why_says_what_overruled_the_target() -> None:
+    lost = only(onnxprune.explain(residual(), "G", ratio=0.9, granularity=1, min_channels=3))
+    assert {c.why for c in lost.channels if c.kept and c.rank > 1} == {"to keep at least 3"}
+    rounded = only(onnxprune.explain(mobile(), "stem", ratio=0.3, granularity=8, rounding="up"))
+    assert [c.why for c in rounded.channels if c.rank == 24] == ["by rounding to steps of 8"]
+    down = only(onnxprune.explain(mobile(), "stem", ratio=0.3, granularity=8, rounding="down"))
+    assert [(c.kept, c.why) for c in down.channels if c.rank == 20] == [
+        (False, "by rounding to steps of 8")
+    ]
+
+
+def test_blocks_are_shown() -> None:
+    found = only(onnxprune.explain(grouped(), "first", group_policy="none", granularity=1))
+    assert found.story[-1] == "each of 4 blocks keeps as many, of its own"
+    kept = [c.block for c in found.channels if c.kept]
+    assert [kept.count(b) for b in range(4)] == [4, 4, 4, 4]
+
+
+def test_groups_that_are_left_whole() -> None:
+    excluded = only(onnxprune.explain(residual(), "G", exclude=["G"]))
+    assert excluded.story[-1] == "excluded by 'G'"
+    assert excluded.status == "kept"
+    unmeasured = only(onnxprune.explain(residual(), "G", criterion="bn_scale"))
+    assert unmeasured.story[-1] == "criterion 'bn_scale' measures none of its layers"
+    assert unmeasured.layers == ()
+    assert all(math.isnan(c.merged) for c in unmeasured.channels)
+
+
+# Blocked layers -----------------------------------------------------------------------------------
+
+
+def blocked() -> onnx.ModelProto:
+    """A convolution that reaches the output through two operators and a residual connection."""
+    net = Net("blocked", 1)
+    x = net.node("Relu", net.node("Conv", net.input("x", 1, 3, 4, 4), net.weight("w", 6, 3, 1, 1), name="first"), name="relu")  # fmt: skip
+    y = net.node(
+        "Add", x, net.node("Conv", x, net.weight("v", 6, 6, 1, 1), name="second"), name="add"
+    )
+    return net.build(net.node("Identity", net.node("Sigmoid", y, name="gate"), name="last"))
+
+
+def test_the_way_to_an_output() -> None:
+    found = only(onnxprune.explain(blocked(), "first"))
+    assert found.status == "blocked"
+    assert found.chain == (
+        "Conv 'first'", "Relu 'relu'", "Add 'add'", "Sigmoid 'gate'", "Identity 'last'",
+        "graph output 'last.out'",
+    )  # fmt: skip
+    second = only(onnxprune.explain(blocked(), "second"))
+    assert second.chain[:2] == ("Conv 'second'", "Add 'add'")
+
+
+def test_the_way_to_an_operator() -> None:
+    net = Net("softmax", 1)
+    x = net.node("Conv", net.input("x", 1, 3, 4, 4), net.weight("w", 6, 3, 1, 1), name="first")
+    x = net.node("Softmax", net.node("Relu", x, name="relu"), axis=1, name="choose")
+    model = net.build(net.node("Conv", x, net.weight("v", 2, 6, 1, 1), name="reader"))
+    found = only(onnxprune.explain(model, "first"))
+    assert found.chain == ("Conv 'first'", "Relu 'relu'", "Softmax 'choose'")
+    assert str(found) == (
+        "first: 6 channels; none can go: Softmax 'choose' normalizes along it\n"
+        "  Conv 'first' -> Relu 'relu' -> Softmax 'choose'"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+def test_every_blocked_group_has_a_way(name: str) -> None:
+    """Consecutive nodes share a tensor, and the way ends at what the reason names."""
+    traced = onnxprune.trace(BUILDERS[name]())
+    nodes = {str(n): n for n in traced.graph.nodes}
+    for group in traced.blocked:
+        for part in traced.explain(group.name):
+            if part.status != "blocked":
+                continue
+            way = [nodes[step] for step in part.chain if step in nodes]
+            assert way
+            for one, two in pairwise(way):
+                touched = [{*n.inputs, *n.outputs, *traced.graph.captured(n)} for n in (one, two)]
+                assert touched[0] & touched[1]
+            reason = part.story[0]
+            assert part.chain[-1] in reason or "split" in reason or reason.endswith("no channels")
+
+
+# Names, files, command line -------------------------------------------------------------------------
+
+
+def test_an_unknown_layer() -> None:
+    with pytest.raises(onnxprune.UsageError, match=r"unknown layer 'stm'"):
+        onnxprune.explain(DIGITS, "stm")
+
+
+def test_a_pattern_may_name_several() -> None:
+    assert {part.group for part in onnxprune.explain(DIGITS, "stage*")} >= {
+        "/stage1/first/conv/Conv", "/stage2/first/conv/Conv",
+    }  # fmt: skip
+
+
+def test_a_trace_explains() -> None:
+    traced = onnxprune.trace(DIGITS)
+    found = only(traced.explain("stage1/first", criterion="l1", ratio=0.25))
+    assert sum(c.kept for c in found.channels) == 24
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_plots(tmp_path: Path, ending: str) -> None:
+    pytest.importorskip("matplotlib")
+    found = onnxprune.explain(mobile(), "stem", preset="tao", threshold=0.7)
+    for name in ("a", "b"):
+        found.plot(tmp_path / f"{name}.{ending}")
+    data = (tmp_path / f"a.{ending}").read_bytes()
+    assert data == (tmp_path / f"b.{ending}").read_bytes()
+    assert data.startswith(b"\x89PNG" if ending == "png" else b"<?xml")
+    if ending == "svg":
+        assert data.count(b"<path") > 32
+
+
+def test_plots_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = onnxprune.explain(mobile(), "stem")
+    pytest.importorskip("matplotlib")
+    with pytest.raises(onnxprune.UsageError, match=r"found ending '.pdf', expected .png or .svg"):
+        found.plot(tmp_path / "a.pdf")
+    with pytest.raises(onnxprune.UsageError, match="there are no scores to draw"):
+        onnxprune.explain(blocked(), "first").plot(tmp_path / "a.png")
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(onnxprune.UsageError, match=r"pip install 'onnxprune\[plot\]'"):
+        found.plot(tmp_path / "a.png")
+
+
+def test_the_command(run: Run, tmp_path: Path) -> None:
+    outcome = run("explain", DIGITS, "stage1/first", "--threshold", 0.75, "--policy", "union")
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    assert lines[0].startswith("/stage1/first/conv/Conv: 32 channels; ")
+    assert lines[2].startswith("threshold 0.75: ")
+    assert lines[5].split() == ["rank", "channel", "raw(1)", "norm(1)", "merged", "kept", "why"]
+    assert len(lines) == 6 + 32
+    document = run("explain", DIGITS, "head", "--json").document
+    (group,) = document["groups"]
+    assert group["status"] == "blocked"
+    assert group["chain"] == ["Gemm '/head/Gemm'", "graph output 'logits'"]
+
+
+def test_the_command_replays_and_draws(run: Run, prune: Run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plan, picture = tmp_path / "plan.json", tmp_path / "scores.svg"
+    assert prune("--preset", "tao", "--threshold", 0.8, "--plan-out", plan).code == 0
+    outcome = run("explain", DIGITS, "stem/conv", "--plan", plan, "--plot", picture, "--json")
+    assert outcome.code == 0
+    assert picture.is_file()
+    entry = json.loads(plan.read_text())["groups"][0]
+    assert [c["index"] for c in outcome.document["groups"][0]["channels"] if c["kept"]] == entry[
+        "keep"
+    ]
+    refused = run("explain", DIGITS, "stem", "--plan", plan, "--ratio", 0.5)
+    assert (refused.code, refused.err.splitlines()[0]) == (
+        2,
+        "error: --ratio has no effect with --plan",
+    )
+
+
+def test_settings_from_a_file_and_the_command_line(run: Run, prune: Run, tmp_path: Path) -> None:
+    """Preset under file under flags; a target on the command line replaces that of the file."""
+    path = tmp_path / "settings.toml"
+    path.write_text(
+        'preset = "tao"\ngranularity = 4\nno-verify = true\nexclude = ["stem"]\n[ratio]\n"*" = 0.25\n'
+    )
+    document = prune("--config", path, "--json", "--min-channels", 6).document
+    wanted = {"granularity": 4, "ratio": {"*": 0.25}, "min_channels": 6, "policy": "union", "exclude": ["stem"]}  # fmt: skip
+    assert wanted.items() <= document["options"].items()
+    document = prune("--config", path, "--json", "--keep-macs", 0.5).document
+    assert document["options"]["keep_macs"] == 0.5
+    assert "ratio" not in document["options"]
+    path.write_text("granularty = 4")
+    refused = prune("--config", path)
+    assert refused.code == 2
+    assert (
+        refused.err
+        == f"error: unknown setting of '{path}' 'granularty'\nhint: Did you mean 'granularity'?\n"
+    )
+    path.write_text('exclude = "stem"')
+    assert prune("--config", path).err == "error: exclude: found 'stem', expected a list\n"
+
+
+def test_ratios_and_indices_from_files(prune: Run, tmp_path: Path) -> None:
+    ratios, gone = tmp_path / "ratios.toml", tmp_path / "gone.toml"
+    ratios.write_text('"stage1/first" = 0.25\n')
+    counts = {g["name"]: g["kept"] for g in prune("--ratio", ratios, "--json").document["groups"]}
+    assert counts["/stage1/first/conv/Conv"] == 24
+    gone.write_text('"stem/conv" = [0, 5]\n')
+    document = prune("--remove", gone, "--json").document
+    assert document["groups"][0]["kept"] == 30
+
+
+def test_an_impossible_budget_is_exit_1(prune: Run, tmp_path: Path) -> None:
+    outcome = prune("--keep-params", 0.001)
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: keep-params 0.001 cannot be met: found 0.")
+    assert not (tmp_path / "slim.onnx").exists()
+
+
+def test_notes_are_told(run: Run, tmp_path: Path) -> None:
+    from .test_group_policies import shared_scale
+
+    onnx.save(shared_scale(2), tmp_path / "m.onnx")
+    flags = ("--group-policy", "none", "--reshape-channel-axis", "-1", "--provider", "cpu")
+    outcome = run("prune", tmp_path / "m.onnx", "-o", tmp_path / "s.onnx", *flags)
+    assert outcome.code == 0
+    assert (
+        "every block keeps the same inner channels, because all blocks share 'scale'" in outcome.err
+    )
