@@ -124,6 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _fail("out of memory", "The model or the data is too large for this machine.")
     except ImportError as error:
+        if str(error.name).startswith("onnxprune"):
+            return _internal(error)
         return _fail(f"a package cannot be imported: {error}", "Install onnxprune again with pip.")
     except OSError as error:
         return _fail(_file_problem(error), "")

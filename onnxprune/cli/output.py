@@ -93,9 +93,9 @@ def print_costs(before: Cost, after: Cost, traced: Trace) -> None:
 
 def macs_title(traced: Trace) -> str:
     """Name of the MACs in a table, with the sizes that free dimensions were given."""
-    from ..samples import graph_inputs, sample_sizes
+    from ..samples import graph_inputs
 
-    sizes = sample_sizes(traced.model.proto, 0)
+    sizes = traced.shapes.shown.sizes
     if not sizes:
         return "MACs"
     dims = {v.name: v.type.tensor_type.shape.dim for v in graph_inputs(traced.model.proto)}
