@@ -36,7 +36,8 @@ class Layer:
     @cached_property
     def weight(self) -> npt.NDArray[np.floating]:
         """Weight of shape (channels, everything else), as float32 or float64."""
-        array = np.asarray(self.trace.graph.value(self.kernel.tensor))
+        decode = self.trace.walk.facts.decoded.get(self.kernel.tensor)
+        array = decode() if decode else np.asarray(self.trace.graph.value(self.kernel.tensor))
         if array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float32)
         array = np.moveaxis(array, self.kernel.axis, 0)

@@ -131,7 +131,10 @@ class Trace(Sequence[Group]):
         """Living labels after some units are removed."""
         dead = np.zeros(int(self.components.unit.max()) + 1, np.bool_)
         dead[np.asarray(removed, np.int64)] = True
-        return ~dead[self.components.unit]
+        alive = ~dead[self.components.unit]
+        for grid in self.walk.facts.grids:
+            alive[grid.labels] = (alive[grid.rows][:, None] & alive[grid.columns]).reshape(-1)
+        return alive
 
     def sizes(self, removed: npt.ArrayLike = ()) -> Sizes:
         """View of all sizes after some units are removed."""
@@ -232,6 +235,7 @@ def apply_rule(walk: Walk, node: Node) -> None:
         if found is None:
             raise Blocked("there is no rule for this operator")
         found.apply(walk, node)
+        walk.hand_on_zeros(node)
     except (Blocked, ModelError) as error:
         reason = f"{node}: {error.args[0]}"
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
