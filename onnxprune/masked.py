@@ -41,7 +41,9 @@ def masked(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> onnx.ModelProt
     return _Masker(traced, sizes, slim).build()
 
 
-ENTRYWISE = {"Add", "Cast", "Clip", "Mul", "QuantizeLinear", "Relu"}
+ENTRYWISE = {
+    "Add", "BatchNormalization", "Cast", "Clip", "Mul", "QuantizeLinear", "Relu", "Sigmoid", "Sub",
+}  # fmt: skip
 """Operators of fused patterns that keep removed entries apart, so that a mask can wait."""
 
 SELECTABLE = {

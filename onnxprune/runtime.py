@@ -94,6 +94,9 @@ def choose_provider(name: str = "auto") -> str:
 def _session(model: bytes | str, provider: str, exact: bool) -> ort.InferenceSession:  # fmt: skip
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    if exact:
+        # Without this int8 runs as integers or as floats, depending on the nodes in between.
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
     chosen: list[Any] = ["CPUExecutionProvider"]
     if provider == "cuda":
         chosen.insert(0, ("CUDAExecutionProvider", {"use_tf32": int(not exact)}))
