@@ -97,13 +97,13 @@ def compare_layers(
 
 
 def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[list[Node]]:
-    """Nodes that make float tensors in both models, in portions of bounded size."""
+    """Nodes that make float or quantised tensors in both models, in portions of bounded size."""
     present = {name for proto in slim.graph.node for name in proto.output}
-    dtypes = traced.shapes.first.dtypes
+    dtypes, zeros = traced.shapes.first.dtypes, traced.walk.facts.zeros
     portion: list[Node] = []
     size = 0
     for node in traced.graph.main.nodes:
-        names = [n for n in node.outputs if n in present and dtypes.get(n) in FLOATS]
+        names = [n for n in node.outputs if n in present and (dtypes.get(n) in FLOATS or n in zeros)]
         if not names or node.op == "Constant" or node.outputs[0] in traced.graph.derived:
             continue
         portion.append(node)

@@ -192,7 +192,9 @@ class _Masker:
         return [
             onnx.helper.make_node("Cast", [raw], [parts[0]], parts[0], to=wide),
             onnx.helper.make_node("Cast", [zero], [parts[1]], parts[1], to=wide),
-            onnx.helper.make_node("Where", [self._constant(alive), *parts[:2]], [parts[2]], parts[2]),
+            onnx.helper.make_node(
+                "Where", [self._constant(alive), *parts[:2]], [parts[2]], parts[2]
+            ),
             onnx.helper.make_node("Cast", [parts[2]], [name], self._unique(name), to=dtype),
         ]
 
