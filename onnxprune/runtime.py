@@ -219,7 +219,10 @@ def _integer_hint(graph: Graph, name: str, sizes: Sizes) -> int | np.ndarray | N
         current = pending.pop()
         for node in graph.consumers.get(current, ()):
             if node.op == "Gather" and node.inputs[1] == current:
-                data = graph.constants.get(node.inputs[0])
+                table = node.inputs[0]
+                while table in graph.derived and graph.derived[table].op == "DequantizeLinear":
+                    table = graph.derived[table].inputs[0]
+                data = graph.constants.get(table)
                 if data is not None:
                     bounds.append(data.shape[node.attr("axis", 0)])
             elif node.op == "Equal":

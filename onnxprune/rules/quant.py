@@ -78,8 +78,11 @@ def linear(c: Walk, n: Node) -> None:
     for vector in (scale, zero_point):
         scaled(c, n, vector, x, axis, n.attr("block_size", 0))
     c.same(n)
+    source = c.graph.producers.get(x)
     if n.op == "QuantizeLinear":
         c.zero(n.output, zero_point)
+    elif source is not None and source.op == "Gather" and np.prod(c.shape(scale)) == 1:
+        decoded(c, source.inputs[0], 0, scale, zero_point)  # a quantised embedding
 
 
 @rule("DynamicQuantizeLinear")
