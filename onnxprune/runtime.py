@@ -91,9 +91,11 @@ def choose_provider(name: str = "auto") -> str:
     return "cpu" if problem else "cuda"
 
 
-def _session(model: bytes | str, provider: str, exact: bool) -> ort.InferenceSession:  # fmt: skip
+def _session(model: bytes | str, provider: str, exact: bool, optimize: bool = True) -> ort.InferenceSession:  # fmt: skip
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if exact:
         # Without this int8 runs as integers or as floats, depending on the nodes in between.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
@@ -104,13 +106,15 @@ def _session(model: bytes | str, provider: str, exact: bool) -> ort.InferenceSes
 
 
 @contextmanager
-def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: str = "the model") -> Iterator[ort.InferenceSession]:  # fmt: skip
+def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: str = "the model", optimize: bool = True) -> Iterator[ort.InferenceSession]:  # fmt: skip
     """Session of a model on one provider, TF32 off; large models go through a file.
 
     Parameters
     ----------
     what : str
         What a message calls the model.
+    optimize : bool
+        Let onnxruntime rewrite the graph.
 
     Raises
     ------
@@ -127,7 +131,7 @@ def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: st
         else:
             source = model.proto.SerializeToString()
         try:
-            session = _session(source, provider, exact=True)
+            session = _session(source, provider, exact=True, optimize=optimize)
         except Exception as error:  # onnxruntime's exception types share no base but this
             raise ModelError(f"onnxruntime cannot load {what}: {_first_line(error)}") from None
         yield session
