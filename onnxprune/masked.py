@@ -115,8 +115,12 @@ class _Masker:
             return True  # of zeros that are masked in front of it
         if node.op == "DequantizeLinear" and node.inputs[0] in self.zeros:
             return self._same(node.take(3)[2], self.zeros[node.inputs[0]])
-        readers = self.traced.graph.consumers.get(node.output, [])
-        held = node.output in self.outputs
+        return all(map(self._waits, filter(None, node.outputs)))
+
+    def _waits(self, name: str) -> bool:
+        """Whether all that read a tensor keep its removed entries apart until they are masked."""
+        readers = self.traced.graph.consumers.get(name, [])
+        held = name in self.outputs
         return bool(readers) and not held and all(reader.op in ENTRYWISE for reader in readers)
 
     def _same(self, a: str, b: str) -> bool:

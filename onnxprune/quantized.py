@@ -174,4 +174,5 @@ def pack(values: np.ndarray, bits: int) -> np.ndarray:
     each = 8 // bits
     padding = [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % each)]
     parts = np.pad(values, padding).reshape(*values.shape[:-1], -1, each)
-    return np.bitwise_or.reduce(parts << np.arange(0, 8, bits, dtype=np.uint8), axis=-1)
+    shifted = parts << np.arange(0, 8, bits, dtype=np.uint8)
+    return np.asarray(np.bitwise_or.reduce(shifted, axis=-1))

@@ -236,13 +236,12 @@ def unpacked(c: Walk, n: Node) -> np.ndarray:
     bits, value = n.attr("bits", 4), c.graph.value
     N, count, _ = c.shape(B)
     values = unpack(value(B), bits).astype(np.float32)
-    zero = np.full((N, count, 1), 2 ** (bits - 1), np.float32)
+    zero: np.ndarray = np.full((N, count), 2 ** (bits - 1))
     if zero_points:
         zero = value(zero_points).reshape(N, -1)
-        if zero.size != N * count:
-            zero = unpack(zero, bits)[:, :count]
-        zero = zero.reshape(N, count, 1).astype(np.float32)
-    numbers = (values - zero) * value(scales).reshape(N, count, 1).astype(np.float32)
+        zero = zero if zero.size == N * count else unpack(zero, bits)[:, :count]
+    scale = value(scales).reshape(N, count).astype(np.float32)
+    numbers = (values - zero[..., None].astype(np.float32)) * scale[..., None]
     return numbers.reshape(N, -1)[:, : n.attr("K")]
 
 
