@@ -87,12 +87,12 @@ class _Masker:
 
     def _mask_inputs(self, body: onnx.GraphProto) -> list[onnx.NodeProto]:
         """Mask what enters a nested graph: it may come from a constant."""
-        found = []
+        found: list[onnx.NodeProto] = []
         for value in body.input:
             axes = self._cut(value.name)
             if axes:
                 name, value.name = value.name, self._unique(value.name)
-                found.append(self._where(name, value.name, axes))
+                found += self._where(name, value.name, axes)
         return found
 
     def _cut(self, name: str) -> list[int]:
