@@ -101,7 +101,7 @@ def infer_quantized(node: Node, setting: Setting) -> None:
         setting.dtypes[node.output] = TensorProto.FLOAT
     twin = TWINS.get(kind)
     names = [name for name in twin.inputs(node.inputs) if name] if twin else []
-    if twin is None or not all(name in setting.shapes for name in names):
+    if twin is None or node.attr("channels_last", 0) or not all(n in setting.shapes for n in names):
         return
     types = {}
     for name in names:

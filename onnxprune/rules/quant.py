@@ -99,15 +99,21 @@ def dynamic_quantize(c: Walk, n: Node) -> None:
 )  # fmt: skip
 def acting(c: Walk, n: Node) -> None:
     """Acts as the operator that it quantises."""
-    if n.attr("channels_last", 0):
-        raise Blocked("it stores its channels last; prune the model before it is optimised")
     twin = TWINS[n.domain, n.op]
-    before = len(c.facts.kernels)
-    view = replace(n, inputs=twin.inputs(n.inputs), opset=n.attr("opset", TWIN_OPSET))
-    RULES["", twin.op].apply(c, view)
-    c.facts.kernels[before:] = [replace(k, node=n) for k in c.facts.kernels[before:]]
+    kind = (MICROSOFT, CHANNELS_LAST[twin.op]) if n.attr("channels_last", 0) else ("", twin.op)
+    act_as(c, n, kind, twin.inputs(n.inputs))
     if twin.like is not None:
         c.zero(n.output, n.take(twin.like + 1)[twin.like])
+
+
+CHANNELS_LAST = {"AveragePool": "NhwcMaxPool", "Conv": "NhwcConv", "GlobalAveragePool": "NhwcMaxPool"}  # fmt: skip
+
+
+def act_as(c: Walk, n: Node, kind: tuple[str, str], inputs: list[str]) -> None:
+    """Apply the rule of another operator to some of the inputs."""
+    before = len(c.facts.kernels)
+    RULES[kind].apply(c, replace(n, inputs=inputs, opset=n.attr("opset", TWIN_OPSET)))
+    c.facts.kernels[before:] = [replace(k, node=n) for k in c.facts.kernels[before:]]
 
 
 @rule("QLinearConv")
@@ -190,6 +196,18 @@ def scale_behind(c: Walk, n: Node, size: int) -> str:
     return ""
 
 
+@rule("QAttention", domain=MICROSOFT)
+def qattention(c: Walk, n: Node) -> None:
+    """Attention that projects with integers; query, key and value have equal sizes."""
+    x, weight, bias, _, weight_scale, mask_index, _, weight_zero_point, past = n.take(9)
+    act_as(c, n, (MICROSOFT, "Attention"), [x, weight, bias, mask_index, past])
+    third = c.shape(weight)[1] // 3
+    query, _, value = (c.axis(weight, 1)[k : k + third] for k in (0, third, 2 * third))
+    c.unify(query, value)
+    stored_as(c, n, weight, 1, weight_scale, weight_zero_point)
+    c.zero(weight, weight_zero_point)
+
+
 @rule("MatMulNBits", domain=MICROSOFT)
 def matmul_nbits(c: Walk, n: Node) -> None:
     """MatMul with packed columns in blocks: columns are free, rows go in whole blocks."""
@@ -246,6 +264,11 @@ def unpacked(c: Walk, n: Node) -> np.ndarray:
 
 
 pinned(
-    "DynamicQuantizeLSTM", "GatherBlockQuantized", "MatMulBnb4", "QEmbedLayerNormalization", "QMoE",
-    why="its stored tensors are packed; prune the model before it is quantised", domain=MICROSOFT,
+    "DequantizeBFP", "DequantizeWithOrder", "DynamicQuantizeLSTM", "GatherBlockQuantized",
+    "MatMulBlockQuantizedFp4Weight", "MatMulBlockQuantizedFp8Weight", "MatMulBnb4", "MatMulFpQ4",
+    "MatMulInteger16", "MatMulNBitsQkv", "MulInteger", "QEmbedLayerNormalization", "QMoE",
+    "QOrderedAttention", "QOrderedGelu", "QOrderedLayerNormalization", "QOrderedLongformerAttention",
+    "QOrderedMatMul", "QuantizeBFP", "QuantizeWithOrder", "ReduceSumInteger",
+    why="only onnxruntime knows how it is packed; prune the model before it is quantised",
+    domain=MICROSOFT,
 )  # fmt: skip
