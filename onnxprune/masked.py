@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
@@ -92,7 +93,7 @@ class _Masker:
             axes = self._cut(value.name)
             if axes:
                 name, value.name = value.name, self._unique(value.name)
-                found += self._where(name, value.name, axes)
+                found += self._where(name, value.name, axes, name)
         return found
 
     def _cut(self, name: str) -> list[int]:
@@ -147,7 +148,7 @@ class _Masker:
                 raw = proto.output[slot]
                 if statistic:
                     raw = self._spread(name, raw, axes, after)
-                after += self._where(name, raw, axes)
+                after += self._where(name, raw, axes, name)
         return [*before, proto, *after]
 
     def _compact(self, name: str, current: str, nodes: list[onnx.NodeProto]) -> str:
@@ -171,36 +172,41 @@ class _Masker:
         nodes.append(onnx.helper.make_node("Gather", inputs, [result], result, axis=axis))
         return result
 
-    def _where(self, name: str, raw: str, axes: Sequence[int]) -> list[onnx.NodeProto]:
+    def _where(self, name: str, raw: str, axes: Sequence[int], result: str) -> list[onnx.NodeProto]:
+        """Mask ``raw``, which holds the value of ``name``, along some axes."""
+        alive = self._constant(self._alive(name, axes))
+        dtype = self.traced.shapes.first.dtypes.get(name, TensorProto.FLOAT)
+        if dtype == TensorProto.BOOL:
+            return [onnx.helper.make_node("And", [raw, alive], [result], self._unique(name))]
+        numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
+        if self.traced.model.opset < 9:  # before Where
+            mask = self._constant(self._alive(name, axes).astype(numpy_dtype))
+            return [onnx.helper.make_node("Mul", [raw, mask], [result], self._unique(name))]
+        point = self.zeros.get(name, "")
+        constant = self.traced.graph.constants.get(point)
+        zero = constant.name if constant else point or self._constant(np.zeros((), numpy_dtype))
+        if dtype in SELECTABLE:
+            return [
+                onnx.helper.make_node("Where", [alive, raw, zero], [result], self._unique(name))
+            ]
+        wide = TensorProto.INT32 if numpy_dtype.kind in "iu" else TensorProto.FLOAT
+        x, y, z = (self._unique(name) for _ in range(3))
+        return [
+            onnx.helper.make_node("Cast", [raw], [x], x, to=wide),
+            onnx.helper.make_node("Cast", [zero], [y], y, to=wide),
+            onnx.helper.make_node("Where", [alive, x, y], [z], z),
+            onnx.helper.make_node("Cast", [z], [result], self._unique(name), to=dtype),
+        ]
+
+    def _alive(self, name: str, axes: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Which entries stay, in a shape that broadcasts against the tensor."""
         rank = len(self.sizes.original(name))
         alive = np.ones((1,) * rank, np.bool_)
         for axis in axes:
             shape = [1] * rank
             shape[axis] = -1
             alive = alive & self.sizes.mask(self.sizes.labels(name, axis)).reshape(shape)
-        dtype = self.traced.shapes.first.dtypes.get(name, TensorProto.FLOAT)
-        if dtype == TensorProto.BOOL:
-            return [onnx.helper.make_node("And", [raw, self._constant(alive)], [name], self._unique(name))]  # fmt: skip
-        numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
-        if self.traced.model.opset < 9:  # before Where
-            mask = self._constant(alive.astype(numpy_dtype))
-            return [onnx.helper.make_node("Mul", [raw, mask], [name], self._unique(name))]
-        point = self.zeros.get(name, "")
-        constant = self.traced.graph.constants.get(point)
-        zero = constant.name if constant else point or self._constant(np.zeros((), numpy_dtype))
-        if dtype in SELECTABLE:
-            inputs = [self._constant(alive), raw, zero]
-            return [onnx.helper.make_node("Where", inputs, [name], self._unique(name))]
-        wide = TensorProto.INT32 if numpy_dtype.kind in "iu" else TensorProto.FLOAT
-        parts = [self._unique(name) for _ in range(3)]
-        return [
-            onnx.helper.make_node("Cast", [raw], [parts[0]], parts[0], to=wide),
-            onnx.helper.make_node("Cast", [zero], [parts[1]], parts[1], to=wide),
-            onnx.helper.make_node(
-                "Where", [self._constant(alive), *parts[:2]], [parts[2]], parts[2]
-            ),
-            onnx.helper.make_node("Cast", [parts[2]], [name], self._unique(name), to=dtype),
-        ]
+        return alive
 
     def _constant(self, value: np.ndarray) -> str:
         key = value.tobytes(), value.shape, str(value.dtype)

@@ -201,9 +201,10 @@ def qattention(c: Walk, n: Node) -> None:
     """Attention that projects with integers; query, key and value have equal sizes."""
     x, weight, bias, _, weight_scale, mask_index, _, weight_zero_point, past = n.take(9)
     act_as(c, n, (MICROSOFT, "Attention"), [x, weight, bias, mask_index, past])
-    third = c.shape(weight)[1] // 3
-    query, _, value = (c.axis(weight, 1)[k : k + third] for k in (0, third, 2 * third))
-    c.unify(query, value)
+    columns = c.axis(weight, 1)
+    if columns is not NONE:
+        query, _, value = np.split(columns, 3)
+        c.unify(query, value)
     stored_as(c, n, weight, 1, weight_scale, weight_zero_point)
     c.zero(weight, weight_zero_point)
 
