@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 MICROSOFT = "com.microsoft"
 
-TWIN_OPSET = 13
+PLAIN_OPSET = 13
 """Version of the standard operators whose attributes the quantised ones share."""
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class Plain:
     """The standard operator that a quantised one computes.
 
     Attributes
@@ -52,7 +52,7 @@ class Twin:
 
     def proto(self, node: Node) -> onnx.NodeProto:
         """The standard operator as a node."""
-        known = onnx.defs.get_schema(self.op, TWIN_OPSET).attributes
+        known = onnx.defs.get_schema(self.op, PLAIN_OPSET).attributes
         proto = onnx.helper.make_node(self.op, self.inputs(node.inputs), node.outputs, node.name)
         proto.attribute.extend(a for a in node.proto.attribute if a.name in known)
         return proto
@@ -64,26 +64,27 @@ class Twin:
         return self.dtype or dtypes.get(names[self.slots[0]], TensorProto.UNDEFINED)
 
 
-TWINS: dict[tuple[str, str], Twin] = {
-    ("", "QLinearConv"): Twin("Conv", (0, 3, 8), 7),
-    ("", "QLinearMatMul"): Twin("MatMul", (0, 3), 7),
-    ("", "ConvInteger"): Twin("Conv", (0, 1), dtype=TensorProto.INT32),
-    ("", "MatMulInteger"): Twin("MatMul", (0, 1), dtype=TensorProto.INT32),
-    (MICROSOFT, "QuantizeLinear"): Twin("Identity", (0,), 2, TensorProto.UINT8),
-    (MICROSOFT, "DequantizeLinear"): Twin("Identity", (0,), 1),
-    (MICROSOFT, "MatMulIntegerToFloat"): Twin("MatMul", (0, 1), dtype=TensorProto.FLOAT),
-    (MICROSOFT, "DynamicQuantizeMatMul"): Twin("MatMul", (0, 1), dtype=TensorProto.FLOAT),
-    (MICROSOFT, "QGemm"): Twin("Gemm", (0, 3, 6), 8, TensorProto.FLOAT),
-    (MICROSOFT, "QLinearAdd"): Twin("Add", (0, 3), 7),
-    (MICROSOFT, "QLinearMul"): Twin("Mul", (0, 3), 7),
-    (MICROSOFT, "QLinearSigmoid"): Twin("Sigmoid", (0,), 4),
-    (MICROSOFT, "QLinearLeakyRelu"): Twin("LeakyRelu", (0,), 4),
-    (MICROSOFT, "QLinearSoftmax"): Twin("Softmax", (0,), 4),
-    (MICROSOFT, "QLinearGlobalAveragePool"): Twin("GlobalAveragePool", (0,), 4),
-    (MICROSOFT, "QLinearAveragePool"): Twin("AveragePool", (0,), 4),
-    (MICROSOFT, "QLinearReduceMean"): Twin("ReduceMean", (0,), 4),
-    (MICROSOFT, "QLinearConcat"): Twin("Concat", (2,), 1),
-    (MICROSOFT, "QLinearWhere"): Twin("Where", (0, 1, 4), 8),
+PLAIN: dict[tuple[str, str], Plain] = {
+    ("", "QLinearConv"): Plain("Conv", (0, 3, 8), 7),
+    ("", "QLinearMatMul"): Plain("MatMul", (0, 3), 7),
+    ("", "ConvInteger"): Plain("Conv", (0, 1), dtype=TensorProto.INT32),
+    ("", "MatMulInteger"): Plain("MatMul", (0, 1), dtype=TensorProto.INT32),
+    (MICROSOFT, "QLinearConv"): Plain("Conv", (0, 3, 8), 7),
+    (MICROSOFT, "QuantizeLinear"): Plain("Identity", (0,), 2, TensorProto.UINT8),
+    (MICROSOFT, "DequantizeLinear"): Plain("Identity", (0,), 1),
+    (MICROSOFT, "MatMulIntegerToFloat"): Plain("MatMul", (0, 1), dtype=TensorProto.FLOAT),
+    (MICROSOFT, "DynamicQuantizeMatMul"): Plain("MatMul", (0, 1), dtype=TensorProto.FLOAT),
+    (MICROSOFT, "QGemm"): Plain("Gemm", (0, 3, 6), 8, TensorProto.FLOAT),
+    (MICROSOFT, "QLinearAdd"): Plain("Add", (0, 3), 7),
+    (MICROSOFT, "QLinearMul"): Plain("Mul", (0, 3), 7),
+    (MICROSOFT, "QLinearSigmoid"): Plain("Sigmoid", (0,), 4),
+    (MICROSOFT, "QLinearLeakyRelu"): Plain("LeakyRelu", (0,), 4),
+    (MICROSOFT, "QLinearSoftmax"): Plain("Softmax", (0,), 4),
+    (MICROSOFT, "QLinearGlobalAveragePool"): Plain("GlobalAveragePool", (0,), 4),
+    (MICROSOFT, "QLinearAveragePool"): Plain("AveragePool", (0,), 4),
+    (MICROSOFT, "QLinearReduceMean"): Plain("ReduceMean", (0,), 4),
+    (MICROSOFT, "QLinearConcat"): Plain("Concat", (2,), 1),
+    (MICROSOFT, "QLinearWhere"): Plain("Where", (0, 1, 4), 8),
 }
 
 OUTPUT_SHAPES: dict[tuple[str, str], Callable[[Node, Mapping[str, Any]], tuple[int, ...]]] = {
@@ -99,25 +100,29 @@ def infer_quantized(node: Node, setting: Setting) -> None:
     if kind in OUTPUT_SHAPES and node.inputs[0] in setting.shapes:
         setting.shapes[node.output] = OUTPUT_SHAPES[kind](node, setting.shapes)
         setting.dtypes[node.output] = TensorProto.FLOAT
-    twin = TWINS.get(kind)
-    names = [name for name in twin.inputs(node.inputs) if name] if twin else []
-    if twin is None or node.attr("channels_last", 0) or not all(n in setting.shapes for n in names):
+    plain = PLAIN.get(kind)
+    names = [name for name in plain.inputs(node.inputs) if name] if plain else []
+    if (
+        plain is None
+        or node.attr("channels_last", 0)
+        or not all(n in setting.shapes for n in names)
+    ):
         return
     types = {}
     for name in names:
-        plain = setting.dtypes.get(name) == TensorProto.BOOL
-        dtype = TensorProto.BOOL if plain else TensorProto.FLOAT
+        condition = setting.dtypes.get(name) == TensorProto.BOOL
+        dtype = TensorProto.BOOL if condition else TensorProto.FLOAT
         types[name] = onnx.helper.make_tensor_type_proto(dtype, setting.shapes[name])
-    proto = twin.proto(node)
-    schema = onnx.defs.get_schema(proto.op_type, TWIN_OPSET)
-    opsets = [onnx.helper.make_opsetid("", TWIN_OPSET)]
+    proto = plain.proto(node)
+    schema = onnx.defs.get_schema(proto.op_type, PLAIN_OPSET)
+    opsets = [onnx.helper.make_opsetid("", PLAIN_OPSET)]
     try:
         found = onnx.shape_inference.infer_node_outputs(schema, proto, types, opset_imports=opsets)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
         return
     for name, value in found.items():
         setting.shapes[name] = tuple(d.dim_value for d in value.tensor_type.shape.dim)
-        setting.dtypes[name] = twin.output_type(node.inputs, setting.dtypes)
+        setting.dtypes[name] = plain.output_type(node.inputs, setting.dtypes)
 
 
 def dequantize(

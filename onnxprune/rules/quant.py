@@ -1,4 +1,4 @@
-"""Quantised operators. Each acts as the standard operator that it computes (``TWINS``).
+"""Quantised operators. Each acts as the standard operator that it computes (``PLAIN``).
 
 What is particular to them: scales and zero points follow the axis that they scale, removed entries
 of a quantised tensor are its zero point, and scores are computed on the numbers that stored
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..graph import Node
 from ..labels import NONE, Blocked, Labels, Walk
-from ..quantized import MICROSOFT, TWIN_OPSET, TWINS, dequantize, pack, unpack
+from ..quantized import MICROSOFT, PLAIN_OPSET, PLAIN, dequantize, pack, unpack
 from ..rewrite import Editor
 from .registry import RULES, pinned, rule
 
@@ -99,11 +99,11 @@ def dynamic_quantize(c: Walk, n: Node) -> None:
 )  # fmt: skip
 def acting(c: Walk, n: Node) -> None:
     """Acts as the operator that it quantises."""
-    twin = TWINS[n.domain, n.op]
-    kind = (MICROSOFT, CHANNELS_LAST[twin.op]) if n.attr("channels_last", 0) else ("", twin.op)
-    act_as(c, n, kind, twin.inputs(n.inputs))
-    if twin.like is not None:
-        c.zero(n.output, n.take(twin.like + 1)[twin.like])
+    plain = PLAIN[n.domain, n.op]
+    kind = (MICROSOFT, CHANNELS_LAST[plain.op]) if n.attr("channels_last", 0) else ("", plain.op)
+    act_as(c, n, kind, plain.inputs(n.inputs))
+    if plain.like is not None:
+        c.zero(n.output, n.take(plain.like + 1)[plain.like])
 
 
 CHANNELS_LAST = {"AveragePool": "NhwcMaxPool", "Conv": "NhwcConv", "GlobalAveragePool": "NhwcMaxPool"}  # fmt: skip
@@ -112,7 +112,7 @@ CHANNELS_LAST = {"AveragePool": "NhwcMaxPool", "Conv": "NhwcConv", "GlobalAverag
 def act_as(c: Walk, n: Node, kind: tuple[str, str], inputs: list[str]) -> None:
     """Apply the rule of another operator to some of the inputs."""
     before = len(c.facts.kernels)
-    RULES[kind].apply(c, replace(n, inputs=inputs, opset=n.attr("opset", TWIN_OPSET)))
+    RULES[kind].apply(c, replace(n, inputs=inputs, opset=n.attr("opset", PLAIN_OPSET)))
     c.facts.kernels[before:] = [replace(k, node=n) for k in c.facts.kernels[before:]]
 
 
