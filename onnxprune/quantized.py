@@ -87,26 +87,25 @@ PLAIN: dict[tuple[str, str], Plain] = {
     (MICROSOFT, "QLinearWhere"): Plain("Where", (0, 1, 4), 8),
 }
 
-OUTPUT_SHAPES: dict[tuple[str, str], Callable[[Node, Mapping[str, Any]], tuple[int, ...]]] = {
-    (MICROSOFT, "MatMulNBits"): lambda n, s: (*s[n.inputs[0]][:-1], n.attr("N")),
-    (MICROSOFT, "QAttention"): lambda n, s: (*s[n.inputs[0]][:2], s[n.inputs[1]][1] // 3),
+OTHERS: dict[tuple[str, str], tuple[int, Callable[[Node, Mapping[str, Any]], tuple[int, ...]]]] = {
+    (MICROSOFT, "MatMulNBits"): (0, lambda n, s: (*s[n.inputs[0]][:-1], n.attr("N"))),
+    (MICROSOFT, "QAttention"): (3, lambda n, s: (*s[n.inputs[0]][:2], s[n.inputs[1]][1] // 3)),
 }
-"""Shape of the output from those of the inputs, where no standard operator computes the same."""
+"""Input of the type of the output, and the output's shape, where no standard operator is alike."""
 
 
 def infer_quantized(node: Node, setting: Setting) -> None:
     """Shape and type of the output of a quantised operator, which onnx does not know."""
     kind = node.domain, node.op
-    if kind in OUTPUT_SHAPES and node.inputs[0] in setting.shapes:
-        setting.shapes[node.output] = OUTPUT_SHAPES[kind](node, setting.shapes)
-        setting.dtypes[node.output] = TensorProto.FLOAT
+    if kind in OTHERS and node.inputs[0] in setting.shapes:
+        like, shape = OTHERS[kind]
+        setting.shapes[node.output] = shape(node, setting.shapes)
+        setting.dtypes[node.output] = setting.dtypes[node.inputs[like]]
     plain = PLAIN.get(kind)
-    names = [name for name in plain.inputs(node.inputs) if name] if plain else []
-    if (
-        plain is None
-        or node.attr("channels_last", 0)
-        or not all(n in setting.shapes for n in names)
-    ):
+    if plain is None or node.attr("channels_last", 0):
+        return
+    names = [name for name in plain.inputs(node.inputs) if name]
+    if not all(name in setting.shapes for name in names):
         return
     types = {}
     for name in names:

@@ -355,7 +355,7 @@ def gemm(quantized: bool = True, transB: int = 0) -> Graph:
         c = g.store(g.random.integers(-500, 500, outputs), np.int32)
         result = (g.store(0.3), g.point(100)) if quantized else ()
         y = g.ms("QGemm", *x, w, *parameters, c, *result, transB=transB)
-        x = (y, *result) if quantized else g.quantized(y)  # type: ignore[assignment]
+        x = (y, *result) if quantized else g.quantized(y)
     return g.done(g.numbers(x))
 
 

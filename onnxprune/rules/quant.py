@@ -13,7 +13,7 @@ import numpy as np
 
 from ..graph import Node
 from ..labels import NONE, Blocked, Labels, Walk
-from ..quantized import MICROSOFT, PLAIN_OPSET, PLAIN, dequantize, pack, unpack
+from ..quantized import MICROSOFT, PLAIN, PLAIN_OPSET, dequantize, pack, unpack
 from ..rewrite import Editor
 from .registry import RULES, pinned, rule
 
