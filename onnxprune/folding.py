@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from .quantized import dequantize, quantize
+
 if TYPE_CHECKING:
     from .graph import Node
 
 Values = Sequence[Any]
+
+ADOPTED = {"com.microsoft::DequantizeLinear", "com.microsoft::QuantizeLinear"}
+"""Operators of another domain that mean what those of the same name mean in the default one."""
 
 NOT_DETERMINISTIC = {
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
@@ -31,7 +36,7 @@ def evaluate(node: Node, inputs: Values) -> list[np.ndarray] | None:
     list of numpy.ndarray or None
         None where the operator cannot be evaluated.
     """
-    if node.domain or node.bodies or node.op in NOT_DETERMINISTIC:
+    if foreign(node) or node.bodies or node.op in NOT_DETERMINISTIC:
         return None
     fast = _TABLE.get(node.op)
     try:
@@ -41,6 +46,11 @@ def evaluate(node: Node, inputs: Values) -> list[np.ndarray] | None:
         return None
     results = found if isinstance(found, list) else [found]
     return [np.asarray(r) for r in results]
+
+
+def foreign(node: Node) -> bool:
+    """Whether a node's operator belongs to a domain that is not evaluated here."""
+    return bool(node.domain) and node.kind not in ADOPTED
 
 
 def _run(node: Node, inputs: Values) -> list[np.ndarray]:
@@ -147,6 +157,25 @@ def _reduce(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _dequantize(
+    node: Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None
+) -> np.ndarray:
+    axis = node.attr("axis", 1) if x.ndim > 1 else 0
+    values = dequantize(x, scale, zero, axis, node.attr("block_size", 0))
+    wanted = node.attr("output_dtype", 0)
+    return values.astype(onnx.helper.tensor_dtype_to_np_dtype(wanted)) if wanted else values
+
+
+def _quantize(
+    node: Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None
+) -> np.ndarray | list[np.ndarray]:
+    if zero is None and not node.attr("output_dtype", 0):
+        zero = np.zeros((), np.uint8)
+    if zero is None or zero.dtype.kind not in "iu":  # a 4-bit integer or an 8-bit float
+        return _run(node, [x, scale, zero])
+    return quantize(x, scale, zero, node.attr("axis", 1) if x.ndim > 1 else 0, node.attr("block_size", 0))  # fmt: skip
+
+
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda _, *inputs: function(*inputs)
 
@@ -185,4 +214,5 @@ _TABLE: dict[str, Callable[..., Any]] = {
     "Where": _plain(np.where),
     "ReduceProd": _reduce(np.prod), "ReduceSum": _reduce(np.sum),
     "ReduceMin": _reduce(np.min), "ReduceMax": _reduce(np.max),
+    "DequantizeLinear": _dequantize, "QuantizeLinear": _quantize,
 }  # fmt: skip

@@ -21,14 +21,14 @@ import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from .errors import ModelError
-from .folding import NOT_DETERMINISTIC, evaluate
+from .folding import NOT_DETERMINISTIC, evaluate, foreign
 from .model import Model, bodies
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 
 MOVEMENT = {
-    "Cast", "Concat", "DequantizeLinear", "Flatten", "Gather", "Identity", "Reshape", "Slice",
-    "Split", "Squeeze", "Transpose", "Unsqueeze",
+    "Cast", "Concat", "DequantizeLinear", "Flatten", "Gather", "Identity", "QuantizeLinear",
+    "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 
 
@@ -224,7 +224,7 @@ class Graph:
     def _fold(self) -> Iterator[tuple[str, Node]]:
         for node in self.nodes:
             names = [name for name in node.inputs if name]
-            if not names or node.bodies or node.domain or node.op in NOT_DETERMINISTIC:
+            if not names or node.bodies or foreign(node) or node.op in NOT_DETERMINISTIC:
                 continue
             if all(name in self.constants or name in self.derived for name in names):
                 self.derived.update(dict.fromkeys(node.outputs, node))

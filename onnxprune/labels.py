@@ -78,7 +78,11 @@ class Kernel:
 
 @dataclass(slots=True)
 class Facts:
-    """All that the rules recorded. Node indices say who recorded what."""
+    """All that the rules recorded. Node indices say who recorded what.
+
+    ``zeros`` maps a quantised tensor to the name of its zero point, ``decoded`` a stored tensor of
+    integers to the numbers that they stand for.
+    """
 
     pairs: list[tuple[Labels, Labels, int]] = field(default_factory=list)
     pins: list[Pin] = field(default_factory=list)
@@ -91,6 +95,9 @@ class Facts:
     costs: list[tuple[Node, Callable[[Sizes], int]]] = field(default_factory=list)
     blocked: dict[int, str] = field(default_factory=dict)
     ragged: dict[tuple[str, int], Labels] = field(default_factory=dict)
+    grids: list[Product] = field(default_factory=list)
+    zeros: dict[str, str] = field(default_factory=dict)
+    decoded: dict[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
 
 class Walk:
@@ -249,6 +256,19 @@ class Walk:
     def ragged(self, name: str, axis: int, rows: Labels) -> None:
         """An axis of a stored tensor that every block (``rows``) of its first axis has for itself."""
         self.facts.ragged[name, axis] = rows
+
+    def zero(self, name: str, zero_point: str) -> None:
+        """Removed entries of a quantised tensor are its zero point; 0 where that is absent."""
+        if not zero_point or np.prod(self.shape(zero_point)) == 1:
+            self.facts.zeros[name] = zero_point
+
+    def hand_on_zeros(self, node: Node) -> None:
+        """Outputs of an operator that only moves quantised values keep their zero point."""
+        zeros, dtypes = self.facts.zeros, self.shapes.first.dtypes
+        for name in node.outputs:
+            for source in node.inputs:
+                if source in zeros and dtypes.get(source) == dtypes.get(name):
+                    zeros.setdefault(name, zeros[source])
 
     def fix(self, edit: Callable[[Editor], None]) -> None:
         """How the rewriter mends the current node once sizes are known."""
@@ -414,6 +434,19 @@ class Walk:
         if key not in self._merged:
             self._relate(rows, columns, self._allot(len(rows) * len(columns)))
         return self._merged[key]
+
+    def grid(self, rows: Labels, columns: Labels, sizes: tuple[int, int]) -> Labels:
+        """Labels of a stored axis that lists a table row by row.
+
+        Nothing else has these labels, so an entry lives if and only if its row and column do, and
+        neither factor needs to be held (compare ``merge``).
+        """
+        if rows is NONE and columns is NONE:
+            return NONE
+        full = [np.zeros(s, np.int64) if v is NONE else v for v, s in zip((rows, columns), sizes, strict=True)]  # fmt: skip
+        labels = self._allot(sizes[0] * sizes[1])
+        self.facts.grids.append(Product(full[0], full[1], labels, self._index))
+        return labels
 
     def _relate(self, rows: Labels, columns: Labels, labels: Labels) -> None:
         """Record a product; equal factors give equal products and back again."""

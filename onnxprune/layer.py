@@ -49,7 +49,10 @@ class Layer:
         """Weight (or computed tensor) of shape (channels, everything else), float32 or float64."""
         array: npt.NDArray[Any] | None = self.computed
         if array is None:
-            stored: npt.NDArray[Any] = np.asarray(self.trace.graph.value(self.kernel.tensor))
+            decode = self.trace.walk.facts.decoded.get(self.kernel.tensor)
+            stored: npt.NDArray[Any] = np.asarray(
+                decode() if decode else self.trace.graph.value(self.kernel.tensor)
+            )
             array = np.moveaxis(stored, self.kernel.axis, 0)
         if array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float32)

@@ -10,6 +10,7 @@ single
     and the first that does not is the one that was cut wrongly.
 
 Tensors are compared in portions of bounded size; no run holds all activations of both models.
+onnxruntime does not optimise here: it would fuse nodes, and even quantise weights by their range.
 """
 
 from __future__ import annotations
@@ -97,13 +98,15 @@ def compare_layers(
 
 
 def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[list[Node]]:
-    """Nodes that make float tensors in both models, in portions of bounded size."""
+    """Nodes that make float or quantised tensors in both models, in portions of bounded size."""
     present = {name for proto in slim.graph.node for name in proto.output}
-    dtypes = traced.shapes.first.dtypes
+    dtypes, zeros = traced.shapes.first.dtypes, traced.walk.facts.zeros
     portion: list[Node] = []
     size = 0
     for node in traced.graph.main.nodes:
-        names = [n for n in node.outputs if n in present and dtypes.get(n) in FLOATS]
+        names = [
+            n for n in node.outputs if n in present and (dtypes.get(n) in FLOATS or n in zeros)
+        ]
         if not names or node.op == "Constant" or node.outputs[0] in traced.graph.derived:
             continue
         portion.append(node)
@@ -134,7 +137,7 @@ def _tensors(proto: onnx.ModelProto, names: Sequence[str], feeds: Arrays, provid
     exposed.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made
     )
-    with open_session(exposed, provider) as session:
+    with open_session(exposed, provider, optimize=False) as session:
         return run(session, feeds)
 
 
@@ -180,5 +183,5 @@ def _alone(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider:
     alone.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made
     )
-    with open_session(alone, provider) as session:
+    with open_session(alone, provider, optimize=False) as session:
         return run(session, {f"{name}::given": given[name] for name in fed})

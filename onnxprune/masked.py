@@ -5,6 +5,11 @@ nothing to any sum. Constants stay as they are, for whatever they meet is masked
 knowledge of operators, hence shares no mistake with their rules. A node that computes statistics
 along a removed axis (``stat`` in the facts) is given the kept entries alone, by a Gather before and
 behind it. The slim model must agree with this one to rounding.
+
+Removed entries of a quantised tensor are its zero point. In a quantised model masks are left out
+where they would change nothing but hide a pattern (DequantizeLinear, Conv, Relu, QuantizeLinear)
+that onnxruntime fuses into integer arithmetic: both models must be fused alike, because a float
+that is rounded otherwise can tip over to the next integer, whereas integers are exact.
 """
 
 from __future__ import annotations
@@ -36,12 +41,26 @@ def masked(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> onnx.ModelProt
     return _Masker(traced, sizes, slim).build()
 
 
+ENTRYWISE = {
+    "Add", "BatchNormalization", "Cast", "Clip", "Mul", "QuantizeLinear", "Relu", "Sigmoid", "Sub",
+}  # fmt: skip
+"""Operators of fused patterns that keep removed entries apart, so that a mask can wait."""
+
+SELECTABLE = {
+    TensorProto.DOUBLE, TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32,
+    TensorProto.INT64, TensorProto.STRING, TensorProto.UINT8,
+}  # fmt: skip
+"""Types for which onnxruntime has a Where."""
+
+
 class _Masker:
     def __init__(self, traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> None:
         self.traced, self.sizes = traced, sizes
         self.proto = onnx.ModelProto()
         self.proto.CopyFrom(traced.model.embedded())
         self.slim = {name: p for p in node_protos(slim.graph) for name in p.output}
+        self.zeros = traced.walk.facts.zeros
+        self.outputs = {n for node in traced.graph.nodes for n in node.body.outputs}
         self.stats = {node.index for node, _ in traced.walk.facts.stats}
         self.constants: dict[tuple[bytes, tuple[int, ...], str], str] = {}
         self.count = 0
@@ -59,8 +78,7 @@ class _Masker:
             copy = onnx.NodeProto()
             copy.CopyFrom(proto)
             touched = [*node.outputs, *(node.inputs if node.index in self.stats else ())]
-            constant = node.op == "Constant" or node.output in self.traced.graph.derived
-            if not constant and any(self._cut(name) for name in touched):
+            if not self._settled(node) and any(self._cut(name) for name in touched):
                 ordered += self._mask_node(node, copy)
             else:
                 ordered.append(copy)
@@ -69,12 +87,12 @@ class _Masker:
 
     def _mask_inputs(self, body: onnx.GraphProto) -> list[onnx.NodeProto]:
         """Mask what enters a nested graph: it may come from a constant."""
-        found = []
+        found: list[onnx.NodeProto] = []
         for value in body.input:
             axes = self._cut(value.name)
             if axes:
                 name, value.name = value.name, self._unique(value.name)
-                found.append(self._where(name, value.name, axes))
+                found += self._where(name, value.name, axes, name)
         return found
 
     def _cut(self, name: str) -> list[int]:
@@ -86,6 +104,30 @@ class _Masker:
             k for k, index in enumerate(self.sizes.indices(name))
             if index is not None and (not shapes.shown.sampled or shapes.static(name, k))
         ]  # fmt: skip
+
+    def _settled(self, node: Node) -> bool:
+        """Whether the outputs of a node need no mask of their own."""
+        if node.op == "Constant" or node.output in self.traced.graph.derived:
+            return True  # constants are not masked: what they meet is
+        if not self.zeros or node.index in self.stats:
+            return False
+        if node.op == "DynamicQuantizeLinear":
+            return True  # of zeros that are masked in front of it
+        if node.op == "DequantizeLinear" and node.inputs[0] in self.zeros:
+            return self._same(node.take(3)[2], self.zeros[node.inputs[0]])
+        return all(map(self._waits, filter(None, node.outputs)))
+
+    def _waits(self, name: str) -> bool:
+        """Whether all that read a tensor keep its removed entries apart until they are masked."""
+        readers = self.traced.graph.consumers.get(name, [])
+        held = name in self.outputs
+        return bool(readers) and not held and all(reader.op in ENTRYWISE for reader in readers)
+
+    def _same(self, a: str, b: str) -> bool:
+        """Whether two zero points are the same number."""
+        value = self.traced.walk.value
+        x, y = (value(name) if name else np.zeros(1) for name in (a, b))
+        return a == b or (x is not None and y is not None and x.size == 1 and x.item() == y.item())
 
     def _mask_node(self, node: Node, proto: onnx.NodeProto) -> list[onnx.NodeProto]:
         statistic = node.index in self.stats
@@ -105,7 +147,7 @@ class _Masker:
                 raw = proto.output[slot]
                 if statistic:
                     raw = self._spread(name, raw, axes, after)
-                after.append(self._where(name, raw, axes))
+                after += self._where(name, raw, axes, name)
         return [*before, proto, *after]
 
     def _compact(self, name: str, current: str, nodes: list[onnx.NodeProto]) -> str:
@@ -129,18 +171,31 @@ class _Masker:
         nodes.append(onnx.helper.make_node("Gather", inputs, [result], result, axis=axis))
         return result
 
-    def _where(self, name: str, raw: str, axes: Sequence[int]) -> onnx.NodeProto:
-        alive = self.sizes.grid(name, axes)
+    def _where(self, name: str, raw: str, axes: Sequence[int], result: str) -> list[onnx.NodeProto]:
+        """Mask ``raw``, which holds the value of ``name``, along some axes."""
+        alive = self._constant(self.sizes.grid(name, axes))
         dtype = self.traced.shapes.first.dtypes.get(name, TensorProto.FLOAT)
         if dtype == TensorProto.BOOL:
-            return onnx.helper.make_node("And", [raw, self._constant(alive)], [name], self._unique(name))  # fmt: skip
+            return [onnx.helper.make_node("And", [raw, alive], [result], self._unique(name))]
         numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
         if self.traced.model.opset < 9:  # before Where
-            mask = self._constant(alive.astype(numpy_dtype))
-            return onnx.helper.make_node("Mul", [raw, mask], [name], self._unique(name))
-        zero = np.zeros((), numpy_dtype)
-        inputs = [self._constant(alive), raw, self._constant(zero)]
-        return onnx.helper.make_node("Where", inputs, [name], self._unique(name))
+            mask = self._constant(self.sizes.grid(name, axes).astype(numpy_dtype))
+            return [onnx.helper.make_node("Mul", [raw, mask], [result], self._unique(name))]
+        point = self.zeros.get(name, "")
+        constant = self.traced.graph.constants.get(point)
+        zero = constant.name if constant else point or self._constant(np.zeros((), numpy_dtype))
+        if dtype in SELECTABLE:
+            return [
+                onnx.helper.make_node("Where", [alive, raw, zero], [result], self._unique(name))
+            ]
+        wide = TensorProto.INT32 if numpy_dtype.kind in "iu" else TensorProto.FLOAT
+        x, y, z = (self._unique(name) for _ in range(3))
+        return [
+            onnx.helper.make_node("Cast", [raw], [x], x, to=wide),
+            onnx.helper.make_node("Cast", [zero], [y], y, to=wide),
+            onnx.helper.make_node("Where", [alive, x, y], [z], z),
+            onnx.helper.make_node("Cast", [z], [result], self._unique(name), to=dtype),
+        ]
 
     def _constant(self, value: np.ndarray) -> str:
         key = value.tobytes(), value.shape, str(value.dtype)

@@ -20,11 +20,13 @@ from onnx import external_data_helper, numpy_helper
 
 from .errors import SurgeryError
 from .graph import Graph, Node
+from .labels import NONE
 from .model import Model, bodies, collector_paused, skeleton
 from .sizes import Sizes
 from .slices import Cut, Slice, find_slices
 
 if TYPE_CHECKING:
+    from .labels import Labels
     from .model import ModelLike
     from .plan import Plan
     from .trace import Trace
@@ -44,6 +46,10 @@ class Editor:
         sizes = rewriter.sizes
         self.size, self.shape, self.count = sizes.size, sizes.shape, sizes.count
         self.mask, self.original = sizes.mask, sizes.original
+
+    def living(self, labels: Labels, size: int) -> npt.NDArray[np.int64]:
+        """Kept indices of an axis of ``size``, with its labels or ``NONE``."""
+        return np.arange(size) if labels is NONE else np.flatnonzero(self.mask(labels))
 
     def set(self, name: str, value: Any) -> None:
         """Set an attribute, unless it has that value already."""

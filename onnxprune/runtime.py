@@ -91,9 +91,16 @@ def choose_provider(name: str = "auto") -> str:
     return "cpu" if problem else "cuda"
 
 
-def _session(model: bytes | str, provider: str, exact: bool) -> ort.InferenceSession:  # fmt: skip
+def _session(model: bytes | str, provider: str, exact: bool, optimize: bool = True) -> ort.InferenceSession:  # fmt: skip
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if exact:
+        # Otherwise int8 runs as integers or as floats, depending on the nodes in between, and what
+        # meets 4-bit weights is rounded to 8 bits.
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     chosen: list[Any] = ["CPUExecutionProvider"]
     if provider == "cuda":
         chosen.insert(0, ("CUDAExecutionProvider", {"use_tf32": int(not exact)}))
@@ -101,13 +108,15 @@ def _session(model: bytes | str, provider: str, exact: bool) -> ort.InferenceSes
 
 
 @contextmanager
-def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: str = "the model") -> Iterator[ort.InferenceSession]:  # fmt: skip
+def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: str = "the model", optimize: bool = True) -> Iterator[ort.InferenceSession]:  # fmt: skip
     """Session of a model on one provider, TF32 off; large models go through a file.
 
     Parameters
     ----------
     what : str
         What a message calls the model.
+    optimize : bool
+        Let onnxruntime rewrite the graph.
 
     Raises
     ------
@@ -124,7 +133,7 @@ def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: st
         else:
             source = model.proto.SerializeToString()
         try:
-            session = _session(source, provider, exact=True)
+            session = _session(source, provider, exact=True, optimize=optimize)
         except Exception as error:  # onnxruntime's exception types share no base but this
             raise ModelError(f"onnxruntime cannot load {what}: {_first_line(error)}") from None
         yield session
@@ -216,7 +225,10 @@ def _integer_hint(graph: Graph, name: str, sizes: Sizes) -> int | np.ndarray | N
         current = pending.pop()
         for node in graph.consumers.get(current, ()):
             if node.op == "Gather" and node.inputs[1] == current:
-                data = graph.constants.get(node.inputs[0])
+                table = node.inputs[0]
+                while table in graph.derived and graph.derived[table].op == "DequantizeLinear":
+                    table = graph.derived[table].inputs[0]
+                data = graph.constants.get(table)
                 if data is not None:
                     bounds.append(data.shape[node.attr("axis", 0)])
             elif node.op == "Equal":

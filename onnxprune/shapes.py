@@ -21,6 +21,7 @@ from .elements import Elements
 from .folding import evaluate
 from .graph import Body, Graph, Node
 from .model import Model, bodies, kept_dims, skeleton, tensors
+from .quantized import infer_quantized
 from .samples import SAMPLE_COUNT, SAMPLES, Sizes, free_dimensions, sample_sizes
 
 Shape = tuple[int, ...]
@@ -301,6 +302,8 @@ LIKE_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}
 
 def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
     """Infer the output types of one node from the shapes and values known by now."""
+    if node.domain:
+        infer_quantized(node, setting)
     if node.domain or not all(name in setting.dtypes for name in node.inputs if name):
         return
     if node.op in LIKE_INPUT and node.inputs[0] in setting.shapes:

@@ -154,6 +154,8 @@ class Trace(Sequence[Group]):
         alive = ~dead[self.components.unit]
         if self.apart is not None:
             self.apart.mark(alive)
+        for grid in self.walk.facts.grids:
+            alive[grid.labels] = (alive[grid.rows][:, None] & alive[grid.columns]).reshape(-1)
         return alive
 
     def sizes(self, removed: npt.ArrayLike = ()) -> Sizes:
@@ -285,6 +287,7 @@ def apply_rule(walk: Walk, node: Node) -> None:
         if found is None:
             raise Blocked("there is no rule for this operator")
         found.apply(walk, node)
+        walk.hand_on_zeros(node)
     except (Blocked, ModelError) as error:
         reason = f"{node}: {error.args[0]}"
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

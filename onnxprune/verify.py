@@ -180,6 +180,11 @@ def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, after: 
     sizes = traced.sizes(plan.removed(traced))
     lossless = plan.options.get("lossless", False)
     oracle: Model | ModelProto = traced.model if lossless else masked(traced, sizes, slim.proto)
+    if traced.walk.facts.zeros and provider != "cpu":
+        # Elsewhere onnxruntime rounds floats where it computes with integers on the CPU.
+        provider = "cpu"
+        with open_session(slim, provider, "the slim model") as session:
+            after = run(session, feeds, "the slim model")
     with open_session(oracle, provider, "the masked original") as session:
         reference = run(session, feeds, "the masked original")
     found = tuple(difference(n, v, after[n], rounding(v)) for n, v in reference.items())

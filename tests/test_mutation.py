@@ -430,7 +430,9 @@ def mirrors_channels(c: Walk, n: Node) -> None:
     c.out(n.output, [v if v is NONE else v[::-1] for v in c.labels(n.inputs[0])])
 
 
-@pytest.mark.parametrize(("op", "name", "function"), MUTANTS, ids=[f"{o}-{n}" for o, n, _ in MUTANTS])
+@pytest.mark.parametrize(
+    ("op", "name", "function"), MUTANTS, ids=[f"{o}-{n}" for o, n, _ in MUTANTS]
+)
 def test_wrong_rule_computes_wrongly(op: str, name: str, function: Function) -> None:
     with mutated(op, function):
         assert any(computes_wrongly(CASES[row], model(row)) for row in rows(op)), name

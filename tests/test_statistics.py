@@ -55,4 +55,3 @@ def test_norm_of_the_kept_entries(name: str) -> None:
     r = norm(h, positive(8)[keep], weight("b", (8,))[keep])
     found = battery.outputs(pruned.slim, {"x": x})["y"]
     np.testing.assert_allclose(found, r @ weight("W2", (8, 4))[keep], rtol=1e-4, atol=1e-5)
-

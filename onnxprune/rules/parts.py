@@ -93,7 +93,7 @@ def gather(c: Walk, n: Node) -> None:
     ]  # fmt: skip
     if index is None:
         c.pin_axes(data, [axis], f"{n} picks from it by data")
-        if c.rank(data) == 2 and axis == 0 and c.graph.is_constant(data):
+        if c.rank(data) == 2 and axis == 0:
             c.kernel(n, data, 1)
         middle = [NONE] * c.rank(indices)
     elif labels[axis] is NONE:
