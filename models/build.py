@@ -22,7 +22,8 @@ from pathlib import Path
 import onnx
 
 from models import convolutional, formats, spatial, transformers
-from models.net import BUILDERS
+from models.net import BUILDERS as BUILDERS
+from models.net import Net as Net
 
 _MODULES = (convolutional, spatial, transformers, formats)
 """Importing them fills the table."""

@@ -12,7 +12,7 @@ from .data import check_inputs, load_data
 from .errors import UsageError
 from .model import Model
 from .runtime import Arrays, choose_provider, open_session, run
-from .shapes import graph_inputs
+from .samples import graph_inputs
 from .trace import Trace
 
 BATCH = 16
