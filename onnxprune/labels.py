@@ -89,6 +89,7 @@ class Facts:
     kernels: list[Kernel] = field(default_factory=list)
     fixes: list[tuple[Node, Callable[[Editor], None]]] = field(default_factory=list)
     costs: list[tuple[Node, Callable[[Sizes], int]]] = field(default_factory=list)
+    inner: set[int] = field(default_factory=set)
     blocked: dict[int, str] = field(default_factory=dict)
 
 
@@ -187,6 +188,10 @@ class Walk:
 
     # Labels -------------------------------------------------------------------------------
 
+    def tiled(self, labels: Labels, count: int) -> Labels:
+        """Labels repeated as a whole: the gates of a recurrent cell."""
+        return NONE if labels is NONE else np.tile(labels, count)
+
     def fresh(self, size: int) -> Labels:
         """New labels for an axis; ``NONE`` for an axis of size 1, which cannot shrink."""
         return NONE if size <= 1 else self._allot(size)
@@ -234,6 +239,10 @@ class Walk:
         """The node computes statistics along these axes: those of the kept entries."""
         assert self.node is not None
         self.facts.stats.extend((self.node, v) for v in vectors if v is not NONE)
+
+    def inner(self) -> None:
+        """Removed entries act inside the current node (a recurrent state), not only at its outputs."""
+        self.facts.inner.add(self._index)
 
     def role(self, labels: Labels, role: str) -> None:
         """What a computation uses an axis for; see ``resolve`` for what follows from it."""

@@ -43,6 +43,7 @@ class _Masker:
         self.proto.CopyFrom(traced.model.embedded())
         self.slim = {name: p for p in node_protos(slim.graph) for name in p.output}
         self.stats = {node.index for node, _ in traced.walk.facts.stats}
+        self.inner = traced.walk.facts.inner
         self.constants: dict[tuple[bytes, tuple[int, ...], str], str] = {}
         self.count = 0
 
@@ -58,7 +59,8 @@ class _Masker:
             node = next(nodes)
             copy = onnx.NodeProto()
             copy.CopyFrom(proto)
-            touched = [*node.outputs, *(node.inputs if node.index in self.stats else ())]
+            inside = node.index in self.stats or node.index in self.inner
+            touched = [*node.outputs, *(node.inputs if inside else ())]
             constant = node.op == "Constant" or node.output in self.traced.graph.derived
             if not constant and any(self._cut(name) for name in touched):
                 ordered += self._mask_node(node, copy)
@@ -97,6 +99,12 @@ class _Masker:
             for slot, name in enumerate(node.inputs):
                 if name:
                     proto.input[slot] = self._compact(name, proto.input[slot], before)
+        elif node.index in self.inner:
+            for slot, name in enumerate(node.inputs):
+                if self._cut(name) and self.traced.walk.stored(name):
+                    masked = self._unique(name)
+                    before.append(self._where(name, proto.input[slot], self._cut(name), masked))
+                    proto.input[slot] = masked
         after: list[onnx.NodeProto] = []
         for slot, name in enumerate(proto.output):
             axes = self._cut(name)
@@ -105,7 +113,7 @@ class _Masker:
                 raw = proto.output[slot]
                 if statistic:
                     raw = self._spread(name, raw, axes, after)
-                after.append(self._where(name, raw, axes))
+                after.append(self._where(name, raw, axes, name))
         return [*before, proto, *after]
 
     def _compact(self, name: str, current: str, nodes: list[onnx.NodeProto]) -> str:
@@ -129,7 +137,8 @@ class _Masker:
         nodes.append(onnx.helper.make_node("Gather", inputs, [result], result, axis=axis))
         return result
 
-    def _where(self, name: str, raw: str, axes: Sequence[int]) -> onnx.NodeProto:
+    def _where(self, name: str, raw: str, axes: Sequence[int], result: str) -> onnx.NodeProto:
+        """Mask ``raw``, which holds the value of ``name``, along some axes."""
         rank = len(self.sizes.original(name))
         alive = np.ones((1,) * rank, np.bool_)
         for axis in axes:
@@ -138,14 +147,14 @@ class _Masker:
             alive = alive & self.sizes.mask(self.sizes.labels(name, axis)).reshape(shape)
         dtype = self.traced.shapes.first.dtypes.get(name, TensorProto.FLOAT)
         if dtype == TensorProto.BOOL:
-            return onnx.helper.make_node("And", [raw, self._constant(alive)], [name], self._unique(name))  # fmt: skip
+            return onnx.helper.make_node("And", [raw, self._constant(alive)], [result], self._unique(name))  # fmt: skip
         numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
         if self.traced.model.opset < 9:  # before Where
             mask = self._constant(alive.astype(numpy_dtype))
-            return onnx.helper.make_node("Mul", [raw, mask], [name], self._unique(name))
+            return onnx.helper.make_node("Mul", [raw, mask], [result], self._unique(name))
         zero = np.zeros((), numpy_dtype)
         inputs = [self._constant(alive), raw, self._constant(zero)]
-        return onnx.helper.make_node("Where", inputs, [name], self._unique(name))
+        return onnx.helper.make_node("Where", inputs, [result], self._unique(name))
 
     def _constant(self, value: np.ndarray) -> str:
         key = value.tobytes(), value.shape, str(value.dtype)
