@@ -110,3 +110,44 @@ case("GRU", "linear before reset", recurrent, op="GRU", dirs=2, linear_before_re
 case("RNN", "sigmoid", recurrent, op="RNN", activations=["Sigmoid"])
 for _op in GATES:
     reference(_op, "batch first", recurrent, op=_op, layout=1, state="random")
+
+
+# Einsum.
+
+
+def einsum(equation: str, x: tuple[int, ...], w: tuple[int, ...] = (), prepare: str = "") -> onnx.ModelProto:  # fmt: skip
+    """A product of a computed tensor with a stored or another computed one."""
+    net = Graph()
+    a = net.linear("a", net.input("x", *x[:-1], 3), 3, x[-1])
+    operands = [a]
+    if prepare == "second":
+        operands.append(net.linear("b", "x", 3, x[-1]))
+    elif w:
+        operands.append(net.weight("w", *w, fan_in=8))
+    y = net.node("Einsum", *operands, name="einsum", equation=equation)
+    y = net.relu(y)
+    out = onnx.shape_inference.infer_shapes(net.done(y)).graph.output[0].type.tensor_type.shape.dim
+    last = out[-1].dim_value if out else 0
+    return net.done(net.linear("head", y, last, 4) if last > 1 else y)
+
+
+def diagonal() -> onnx.ModelProto:
+    """The diagonal of an outer product, which couples both of its axes."""
+    net = Graph()
+    x = net.input("x", 5, 3)
+    a, b = net.linear("a", x, 3, 8), net.linear("b", x, 3, 8)
+    y = net.node("Einsum", a, b, equation="bi,bj->bij")
+    y = net.node("Einsum", y, equation="bii->bi")
+    return net.done(net.linear("head", net.relu(y), 8, 4))
+
+
+case("Einsum", "linear", einsum, equation="bti,io->bto", x=(2, 5, 8), w=(8, 6))
+case("Einsum", "heads", einsum, equation="bti,ihd->bthd", x=(2, 5, 8), w=(8, 3, 6))
+case("Einsum", "ellipsis", einsum, equation="...i, oi -> ...o", x=(2, 5, 8), w=(6, 8))
+case("Einsum", "implicit output", einsum, equation="bi,io", x=(5, 8), w=(8, 6))
+case("Einsum", "batch letter", einsum, equation="bhi,hio->bho", x=(2, 5, 8), w=(5, 8, 6))
+case("Einsum", "scores", einsum, equation="bqc,bkc->bqk", x=(2, 5, 8), prepare="second")
+case("Einsum", "elementwise", einsum, equation="btc,btc->btc", x=(2, 5, 8), prepare="second")
+case("Einsum", "outer product", einsum, equation="bi,bj->bij", x=(5, 8), prepare="second")
+case("Einsum", "diagonal", diagonal)
+case("Einsum", "sum to a scalar per row", einsum, equation="btc->bt", x=(2, 5, 8))
