@@ -329,17 +329,20 @@ class Walk:
 
     def _broadcast_axis(self, names: Sequence[str], axis: int) -> Labels:
         wide = [n for n in names if self.rank(n) >= -axis and self.shape(n)[axis] != 1]
-        wide.sort(key=self.graph.is_constant)
-        if not wide:
-            return NONE
-        first = self.axis(wide[0], axis)
-        for name in wide[1:]:
-            if first is NONE and not self.graph.is_constant(name):
+        return self.join([(name, axis) for name in wide])
+
+    def join(self, places: Iterable[tuple[str, int]]) -> Labels:
+        """Labels that axes (tensor, axis) of equal size share; constants adopt those of others."""
+        first: Labels | None = None
+        for name, axis in sorted(places, key=lambda place: self.graph.is_constant(place[0])):
+            if first is None:
+                first = self.axis(name, axis)
+            elif first is NONE and not self.graph.is_constant(name):
                 first = self.axis(name, axis)
                 self.unify(NONE, first)
             else:
                 self.meet(name, axis, first)
-        return first
+        return NONE if first is None else first
 
     # Reshape ------------------------------------------------------------------------------
 

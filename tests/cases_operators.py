@@ -17,6 +17,7 @@ Builder = Callable[[], onnx.ModelProto]
 
 CASES: list[tuple[str, str, Builder]] = []
 BY_REFERENCE: set[tuple[str, str]] = set()
+BLOCKED: dict[tuple[str, str], str] = {}
 
 
 def case(op: str, name: str, builder: Callable[..., onnx.ModelProto], /, **options: Any) -> None:
@@ -28,6 +29,12 @@ def reference(op: str, name: str, builder: Callable[..., onnx.ModelProto], /, **
     """Enter a graph that onnxruntime does not run on a CPU; onnx's reference implementation does."""
     case(op, name, builder, **options)
     BY_REFERENCE.add((op, name))
+
+
+def blocked(op: str, name: str, why: str, builder: Callable[..., onnx.ModelProto], /, **options: Any) -> None:  # fmt: skip
+    """Enter a graph in which every channel is blocked for a reason that says ``why``."""
+    case(op, name, builder, **options)
+    BLOCKED[op, name] = why
 
 
 class Graph(Net):
@@ -151,3 +158,79 @@ case("Einsum", "elementwise", einsum, equation="btc,btc->btc", x=(2, 5, 8), prep
 case("Einsum", "outer product", einsum, equation="bi,bj->bij", x=(5, 8), prepare="second")
 case("Einsum", "diagonal", diagonal)
 case("Einsum", "sum to a scalar per row", einsum, equation="btc->bt", x=(2, 5, 8))
+
+
+# Reading and writing by index.
+
+
+def indexed(op: str, index: npt.ArrayLike, updates: tuple[int, ...] = (), rank: int = 3, channels_last: bool = True, batch: int = 2, feed: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+    """Read from, or write to, a computed [batch, 5, 8] by constant or given indices."""
+    net = Graph()
+    x = net.linear("a", net.input("x", batch, 5, 3), 3, 8)
+    if not channels_last:
+        x = net.node("Transpose", x, perm=[0, 2, 1])
+    array = np.asarray(index, "i8")
+    if feed:
+        i = net.feed("i", TensorProto.INT64, *array.shape)
+    else:
+        i = net.constant("i", array)
+    inputs = [x, i]
+    if updates:
+        width = updates[-1] if channels_last else updates[-2]
+        lead = updates[:-1] if channels_last else (*updates[:-2], updates[-1])
+        u = net.linear("u", net.input("u_in", *lead, 3), 3, width)
+        if not channels_last:
+            order = list(range(len(updates)))
+            u = net.node("Transpose", u, perm=[*order[:-2], order[-1], order[-2]])
+        inputs.append(u)
+    y = net.node(op, *inputs, name="indexed", **attributes)
+    out = onnx.shape_inference.infer_shapes(net.done(y)).graph.output[0].type.tensor_type.shape.dim
+    if not channels_last:
+        order = list(range(len(out)))
+        y = net.node("Transpose", y, perm=[*order[:-2], order[-1], order[-2]])
+        return net.done(net.linear("head", y, out[-2].dim_value, 4))
+    return net.done(net.linear("head", y, out[-1].dim_value, 4))
+
+
+def grid(*positions: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Index tensor that addresses every combination of the given positions."""
+    return np.stack(np.meshgrid(*positions, indexing="ij"), axis=-1)
+
+
+ROWS = np.array([[0], [3], [1]])
+ELEMENTS = np.broadcast_to(np.array([0, 3, 1]).reshape(1, 3, 1), (2, 3, 8))
+
+case("GatherND", "rows of a batch", indexed, op="GatherND", index=[[0, 3], [1, 1]])
+case("GatherND", "batch dimension", indexed, op="GatherND", index=[[[0], [3]], [[1], [1]]], batch_dims=1)  # fmt: skip
+case("GatherND", "constant channels", indexed, op="GatherND", index=grid([0, 1], [0, 3], [1, 2, 5, 7]))  # fmt: skip
+case("ScatterND", "whole rows", indexed, op="ScatterND", index=[[0], [1]], updates=(2, 5, 8))
+case("ScatterND", "rows of a batch", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8))  # fmt: skip
+case("ScatterND", "added", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8), reduction="add")  # fmt: skip
+case("ScatterND", "slice of channels", indexed, op="ScatterND", index=grid([0, 1], [0, 1, 2, 3, 4], [1, -6, 3]), updates=(2, 5, 3))  # fmt: skip
+case("ScatterND", "one channel", indexed, op="ScatterND", index=grid([0, 1], [0, 3], [5])[..., 0, :], updates=(2, 2, 8)[:2])  # fmt: skip
+case("GatherElements", "tokens", indexed, op="GatherElements", index=ELEMENTS, axis=1)
+case("GatherElements", "channels first", indexed, op="GatherElements", index=ELEMENTS.transpose(0, 2, 1), channels_last=False, axis=-1)  # fmt: skip
+blocked("GatherElements", "part of the channels", "reads a part of it", indexed, op="GatherElements", index=ELEMENTS[..., :4], axis=1)  # fmt: skip
+case("ScatterElements", "tokens", indexed, op="ScatterElements", index=ELEMENTS, updates=(2, 3, 8), axis=1)  # fmt: skip
+case("ScatterElements", "added", indexed, op="ScatterElements", index=ELEMENTS, updates=(2, 3, 8), axis=1, reduction="add")  # fmt: skip
+blocked("ScatterElements", "part of the channels", "writes to a part of it", indexed, op="ScatterElements", index=ELEMENTS[..., :4], updates=(2, 3, 4), axis=1)  # fmt: skip
+
+
+def steps(op: str, *more: str, **attributes: Any) -> onnx.ModelProto:
+    """An operator on a computed [steps, batch, channels] and a constant, then a linear layer."""
+    net = Graph(attributes.pop("opset", 22))
+    x = net.linear("a", net.input("x", 4, 3, 3), 3, 8)
+    values = {
+        "lengths": np.array([4, 2, 3]),
+        "keep": np.array([True, False, True, True]),
+        "past": np.zeros((4, 6, 8), "f4"),
+        "at": np.array([0, 2, 1, 3]),
+    }
+    constants = [net.constant(name, values[name]) for name in more]
+    inputs = [*constants[:1], x, *constants[1:]] if op == "TensorScatter" else [x, *constants]
+    return net.done(net.linear("head", net.node(op, *inputs, **attributes), 8, 4))
+
+
+case("ReverseSequence", "steps", partial(steps, "ReverseSequence", "lengths", time_axis=0, batch_axis=1))  # fmt: skip
+case("Compress", "along an axis", partial(steps, "Compress", "keep", axis=0))
+case("TensorScatter", "cache", partial(steps, "TensorScatter", "past", "at", axis=1, opset=24))

@@ -18,12 +18,25 @@ from onnxprune.scoring import score
 from onnxprune.select import select
 from onnxprune.trace import Trace, trace
 from onnxprune.verify import difference, verify
-from tests.cases_operators import BY_REFERENCE, CASES
+from tests.cases_operators import BLOCKED, BY_REFERENCE, CASES
 
-IDS = [f"{op}-{name}".replace(" ", "_") for op, name, _ in CASES]
+PRUNED = [case for case in CASES if case[:2] not in BLOCKED]
+NOT_PRUNED = [case for case in CASES if case[:2] in BLOCKED]
 
 
-@pytest.mark.parametrize(("op", "name", "build"), CASES, ids=IDS)
+def ids(cases: list[tuple[str, str, Callable[[], onnx.ModelProto]]]) -> list[str]:
+    return [f"{op}-{name}".replace(" ", "_") for op, name, _ in cases]
+
+
+@pytest.mark.parametrize(("op", "name", "build"), NOT_PRUNED, ids=ids(NOT_PRUNED))
+def test_blocked(op: str, name: str, build: Callable[[], onnx.ModelProto]) -> None:
+    traced = trace(build())
+    assert not traced.walk.facts.blocked
+    assert not traced.groups
+    assert any(BLOCKED[op, name] in group.reason for group in traced.blocked)
+
+
+@pytest.mark.parametrize(("op", "name", "build"), PRUNED, ids=ids(PRUNED))
 def test_slim_equals_masked(op: str, name: str, build: Callable[[], onnx.ModelProto]) -> None:
     traced = trace(build())
     assert not traced.walk.facts.blocked

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import prod
 
 from ..graph import Node
-from ..labels import NONE, Labels, Walk
+from ..labels import NONE, Walk
 from ..sizes import Sizes
 from .registry import rule
 
@@ -23,7 +23,7 @@ def einsum(c: Walk, n: Node) -> None:
         for axis, letter in enumerate(term):
             if c.shape(name)[axis] != 1:  # broadcast
                 places.setdefault(letter, []).append((name, axis))
-    labels = {letter: _shared(c, axes) for letter, axes in places.items()}
+    labels = {letter: c.join(axes) for letter, axes in places.items()}
     product = any(letter not in result for letter in places)
     for letter, axes in places.items():
         if product and len({name for name, _ in axes}) > 1:
@@ -60,19 +60,6 @@ def _term(text: str, rank: int) -> list[Letter]:
     before, dots, after = text.partition("...")
     hidden = rank - len(before) - len(after) if dots else 0
     return [*before, *range(hidden, 0, -1), *after]
-
-
-def _shared(c: Walk, axes: list[tuple[str, int]]) -> Labels:
-    """Couple all axes of one letter; a constant adopts what it meets."""
-    axes = sorted(axes, key=lambda place: c.graph.is_constant(place[0]))
-    first = c.axis(*axes[0])
-    for name, axis in axes[1:]:
-        if first is NONE and not c.graph.is_constant(name):
-            first = c.axis(name, axis)
-            c.unify(NONE, first)
-        else:
-            c.meet(name, axis, first)
-    return first
 
 
 def _macs(z: Sizes, places: Mapping[Letter, list[tuple[str, int]]]) -> int:
