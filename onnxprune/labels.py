@@ -321,6 +321,12 @@ class Walk:
                 self._store(name, axis, NONE)
             self.pin(self._axis(name, axis), reason)
 
+    def fixed(self, name: str, axes: Iterable[int], reason: str) -> list[Labels]:
+        """Labels of a tensor, of which some axes are pinned and carry none from here on."""
+        chosen = {axis % self.rank(name) for axis in axes}
+        self.pin_axes(name, chosen, reason)
+        return [NONE if k in chosen else self._axis(name, k) for k in range(self.rank(name))]
+
     def elementwise(self, names: Sequence[str]) -> list[Labels]:
         """Labels after numpy broadcasting of several tensors; what meets is unified."""
         names = [name for name in names if name]

@@ -20,20 +20,20 @@ BY_REFERENCE: set[tuple[str, str]] = set()
 BLOCKED: dict[tuple[str, str], str] = {}
 
 
-def case(op: str, name: str, builder: Callable[..., onnx.ModelProto], /, **options: Any) -> None:
+def case(op: str, name: str, builder: Callable[..., onnx.ModelProto], /, *values: Any, **options: Any) -> None:
     """Enter a graph into the table."""
-    CASES.append((op, name, partial(builder, **options)))
+    CASES.append((op, name, partial(builder, *values, **options)))
 
 
-def reference(op: str, name: str, builder: Callable[..., onnx.ModelProto], /, **options: Any) -> None:  # fmt: skip
+def reference(op: str, name: str, builder: Callable[..., onnx.ModelProto], /, *values: Any, **options: Any) -> None:  # fmt: skip
     """Enter a graph that onnxruntime does not run on a CPU; onnx's reference implementation does."""
-    case(op, name, builder, **options)
+    case(op, name, builder, *values, **options)
     BY_REFERENCE.add((op, name))
 
 
-def blocked(op: str, name: str, why: str, builder: Callable[..., onnx.ModelProto], /, **options: Any) -> None:  # fmt: skip
+def blocked(op: str, name: str, why: str, builder: Callable[..., onnx.ModelProto], /, *values: Any, **options: Any) -> None:  # fmt: skip
     """Enter a graph in which every channel is blocked for a reason that says ``why``."""
-    case(op, name, builder, **options)
+    case(op, name, builder, *values, **options)
     BLOCKED[op, name] = why
 
 
@@ -57,8 +57,8 @@ class Graph(Net):
         array = np.asarray(values)
         return self.initializer(name, array, array.dtype)
 
-    def done(self, *outputs: str, ranks: Sequence[int] = ()) -> onnx.ModelProto:
-        """The finished model; ``ranks`` of outputs behind operators that inference cannot see."""
+    def done(self, *outputs: str, rank: int = 0) -> onnx.ModelProto:
+        """The finished model; ``rank`` of outputs behind operators that inference cannot see."""
         graph = helper.make_graph(self.nodes, "case", self.inputs, [], self.initializers)
         domains = sorted({node.domain for node in self.nodes} - {""})
         opsets = [
@@ -69,10 +69,10 @@ class Graph(Net):
         graph.output.extend(values)
         model = helper.make_model(graph, opset_imports=opsets, ir_version=self.ir_version)
         known = onnx.shape_inference.infer_shapes(model).graph.output
-        for k, name in enumerate(outputs):
-            shape = [None] * ranks[k] if ranks else None
-            given = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-            model.graph.output[k].CopyFrom(given if ranks else known[k])
+        for value, found in zip(model.graph.output, known, strict=True):
+            if rank and not found.type.tensor_type.HasField("shape"):
+                found = helper.make_tensor_value_info(found.name, TensorProto.FLOAT, [None] * rank)
+            value.CopyFrom(found)
         return model
 
 
@@ -231,6 +231,122 @@ def steps(op: str, *more: str, **attributes: Any) -> onnx.ModelProto:
     return net.done(net.linear("head", net.node(op, *inputs, **attributes), 8, 4))
 
 
-case("ReverseSequence", "steps", partial(steps, "ReverseSequence", "lengths", time_axis=0, batch_axis=1))  # fmt: skip
-case("Compress", "along an axis", partial(steps, "Compress", "keep", axis=0))
-case("TensorScatter", "cache", partial(steps, "TensorScatter", "past", "at", axis=1, opset=24))
+case("ReverseSequence", "steps", steps, "ReverseSequence", "lengths", time_axis=0, batch_axis=1)  # fmt: skip
+case("Compress", "along an axis", steps, "Compress", "keep", axis=0)
+case("TensorScatter", "cache", steps, "TensorScatter", "past", "at", axis=1, opset=24)
+
+
+# Images.
+
+
+def image(op: str, *constants: npt.ArrayLike, head: str = "conv", opset: int = 22, channels: int = 8, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+    """An operator between two convolutions, with constants as its other inputs."""
+    net = Graph(opset)
+    x = net.conv("a", net.input("x", 2, 3, 6, 6), 3, channels)
+    values = [net.constant(f"c{k}", v) for k, v in enumerate(constants)]
+    y = net.node(op, x, *values, name="op", **attributes)
+    if head == "conv":
+        y = net.conv("b", y, channels, 4, kernel=1)
+    return net.done(y, rank=4)
+
+
+RANDOM = np.random.default_rng(3)
+BOXES = np.array([[0, 0, 3, 4], [1, 1, 5, 5], [2, 0, 5, 3]], "f4")
+
+case("GridSample", "constant grid", image, "GridSample", RANDOM.uniform(-1, 1, (2, 4, 5, 2)).astype("f4"))  # fmt: skip
+case("RoiAlign", "regions", image, "RoiAlign", BOXES, np.array([0, 1, 1]), output_height=2, output_width=2, opset=16)  # fmt: skip
+case("MaxRoiPool", "regions", image, "MaxRoiPool", np.concatenate([[[0], [1], [1]], BOXES], 1).astype("f4"), pooled_shape=[2, 2], opset=16)  # fmt: skip
+case("CenterCropPad", "axes", image, "CenterCropPad", np.array([4, 9]), axes=[2, 3])
+case("CenterCropPad", "all axes", image, "CenterCropPad", np.array([2, 8, 4, 9]))
+case("LpPool", "channels", image, "LpPool", kernel_shape=[2, 2], p=2)
+case("GlobalLpPool", "channels", image, "GlobalLpPool", opset=16)
+case("ImageScaler", "bias per channel", image, "ImageScaler", scale=0.5, bias=[0.1 * k for k in range(8)], opset=9)  # fmt: skip
+case("Crop", "borders", image, "Crop", border=[1, 0, 2, 1], opset=9)
+case("Affine", "entries", image, "Affine", alpha=2.0, beta=0.5, opset=9)
+case("ParametricSoftplus", "entries", image, "ParametricSoftplus", alpha=2.0, beta=0.5, opset=9)
+case("ScaledTanh", "entries", image, "ScaledTanh", alpha=2.0, beta=0.5, opset=9)
+case("ThresholdedRelu", "entries", image, "ThresholdedRelu", alpha=0.1)
+
+
+def patches(channels: int = 8) -> onnx.ModelProto:
+    """Col2Im of a computed column tensor."""
+    net = Graph()
+    x = net.conv("a", net.input("x", 2, 3, 9), 3, channels * 4, rank=1, kernel=1)
+    y = net.node("Col2Im", x, net.integers(4, 4), net.integers(2, 2))
+    return net.done(net.conv("b", y, channels, 4, kernel=1))
+
+
+def deformed(group: int = 1, offsets: int = 1) -> onnx.ModelProto:
+    """Deformable convolution with offsets computed from the input."""
+    net = Graph()
+    image = net.input("x", 1, 3, 3, 2)
+    x = net.conv("a", image, 3, 8)
+    offset = net.conv("offset", image, 3, offsets * 18)
+    mask = net.node("Sigmoid", net.conv("mask", image, 3, offsets * 9))
+    W, B = net.weight("W", 12, 8 // group, 3, 3), net.bias("B", 12)
+    y = net.node("DeformConv", x, W, offset, B, mask, name="deform", pads=[1] * 4, group=group, offset_group=offsets)  # fmt: skip
+    return net.done(net.conv("b", y, 12, 4, kernel=1))
+
+
+case("Col2Im", "patches", patches)
+reference("DeformConv", "dense", deformed)
+reference("DeformConv", "groups", deformed, group=2, offsets=2)
+
+
+def signal(op: str, *inputs: npt.ArrayLike, opset: int = 22, **attributes: Any) -> onnx.ModelProto:
+    """An operator on a computed [batch, channels, 8, 2], then a convolution."""
+    net = Graph(opset)
+    x = net.conv("a", net.input("x", 2, 3, 8, 2), 3, 6)
+    values = [net.constant(f"c{k}", v) if np.size(v) else "" for k, v in enumerate(inputs)]
+    y = net.node(op, x, *values, name="op", **attributes)
+    return net.done(net.conv("b", y, 6, 4, kernel=1))
+
+
+case("DFT", "newer", signal, "DFT", [], np.array(2))
+case("DFT", "older", signal, "DFT", opset=17, axis=2)
+case("Trilu", "matrices", signal, "Trilu", upper=0)
+case("CumSum", "channels", signal, "CumSum", np.array(1))
+reference("CumProd", "steps", signal, "CumProd", np.array(2), opset=26)
+reference("BitCast", "entries", lambda: bits())
+reference("SwiGLU", "gate and value", lambda: swiglu())
+
+
+def bits() -> onnx.ModelProto:
+    """There and back again."""
+    net = Graph(26)
+    x = net.conv("a", net.input("x", 2, 3, 8, 2), 3, 6)
+    y = net.node("BitCast", net.node("BitCast", x, to=TensorProto.INT32), to=TensorProto.FLOAT)
+    return net.done(net.conv("b", y, 6, 4, kernel=1))
+
+
+def swiglu() -> onnx.ModelProto:
+    """Two projections, gated."""
+    net = Graph(28)
+    x = net.input("x", 2, 3)
+    y = net.node("SwiGLU", net.linear("a", x, 3, 8), net.linear("b", x, 3, 8))
+    return net.done(net.linear("head", y, 8, 4))
+
+
+def determinants() -> onnx.ModelProto:
+    """Determinant of the images of all channels."""
+    net = Graph()
+    x = net.node("Det", net.conv("a", net.input("x", 2, 3, 4, 4), 3, 8))
+    return net.done(net.linear("head", x, 8, 4))
+
+
+case("Det", "matrices", determinants)
+
+
+def spectrogram() -> onnx.ModelProto:
+    """A given signal in frames with a window, then a mel filter bank; layers read its bins."""
+    net = Graph()
+    window = net.node("HannWindow", net.constant("size", np.array(8)))
+    y = net.node("STFT", net.input("x", 2, 32, 1), net.constant("step", np.array(4)), window, onesided=1)  # fmt: skip
+    y = net.node("Gather", y, net.constant("real", np.array(0)), axis=3)
+    sizes = [net.constant(f"m{k}", np.array(v)) for k, v in enumerate((6, 8, 1000))]
+    edges = [net.constant(f"e{k}", np.array(v, "f4")) for k, v in enumerate((0.0, 400.0))]
+    y = net.node("MatMul", y, net.node("MelWeightMatrix", *sizes, *edges))
+    return net.done(net.linear("head", net.relu(net.linear("a", y, 6, 8)), 8, 4), rank=3)
+
+
+case("STFT", "spectrogram", spectrogram)

@@ -166,9 +166,7 @@ def compress(c: Walk, n: Node) -> None:
     if axis is None:
         c.freeze([X], f"{n} selects entries from the flattened tensor")
         return
-    axis %= c.rank(X)
-    c.pin_axes(X, [axis], f"{n} selects from it by a condition")
-    c.out(n.output, [NONE if k == axis else v for k, v in enumerate(c.labels(X))])
+    c.out(n.output, c.fixed(X, [axis], f"{n} selects from it by a condition"))
 
 
 @rule("ReverseSequence")
@@ -176,6 +174,5 @@ def reverse_sequence(c: Walk, n: Node) -> None:
     """Pins the axis that is reversed, carries the others."""
     X, sequence_lens = n.inputs
     time, batch = n.attr("time_axis", 0), n.attr("batch_axis", 1)
-    c.pin_axes(X, [time], f"{n} reverses a part of it")
     c.meet(sequence_lens, 0, c.axis(X, batch))
-    c.out(n.output, [NONE if k == time else v for k, v in enumerate(c.labels(X))])
+    c.out(n.output, c.fixed(X, [time], f"{n} reverses a part of it"))

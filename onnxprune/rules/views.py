@@ -100,13 +100,15 @@ def tile(c: Walk, n: Node) -> None:
 @rule("ConstantOfShape", "RandomNormal", "RandomUniform")
 def constant_of_shape(c: Walk, n: Node) -> None:
     """Makes a tensor whose static axes are free to shrink."""
-    if n.inputs:  # the others hold their shape in an attribute
-        axes = [
-            c.broadcast(size) if c.shapes.static(n.output, k) else NONE
-            for k, size in enumerate(c.shape(n.output))
-        ]
-        c.out(n.output, axes)
+    axes = [
+        c.broadcast(size) if c.shapes.static(n.output, k) else NONE
+        for k, size in enumerate(c.shape(n.output))
+    ]
+    c.out(n.output, axes)
+    if n.inputs:
         c.fix(lambda e: e.shape_input(0, n.output))
+    else:
+        c.fix(lambda e: e.set("shape", list(e.shape(n.output))))
 
 
 @rule("Shape", "Size")
