@@ -42,6 +42,7 @@ class Graph(Net):
 
     def __init__(self, opset: int = 22, seed: int = 0) -> None:
         super().__init__("case", seed, opset, ir_version=10)
+        self.recorded: list[onnx.ValueInfoProto] = []
 
     def feed(self, name: str, dtype: int, *shape: int | str) -> str:
         """Declare an input of another type."""
@@ -57,6 +58,11 @@ class Graph(Net):
         array = np.asarray(values)
         return self.initializer(name, array, array.dtype)
 
+    def known(self, name: str, *shape: int) -> str:
+        """Record a shape behind an operator that neither inference nor onnxruntime knows here."""
+        self.recorded.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        return name
+
     def done(self, *outputs: str, rank: int = 0) -> onnx.ModelProto:
         """The finished model; ``rank`` of outputs behind operators that inference cannot see."""
         graph = helper.make_graph(self.nodes, "case", self.inputs, [], self.initializers)
@@ -65,6 +71,7 @@ class Graph(Net):
             helper.make_opsetid("", self.opset),
             *(helper.make_opsetid(d, 1) for d in domains),
         ]
+        graph.value_info.extend(self.recorded)
         values = [helper.make_empty_tensor_value_info(name) for name in outputs]
         graph.output.extend(values)
         model = helper.make_model(graph, opset_imports=opsets, ir_version=self.ir_version)

@@ -51,6 +51,7 @@ def scatter_elements(c: Walk, n: Node) -> None:
 
 
 @rule("GatherND")
+@rule("GatherND", domain="com.microsoft")
 def gather_nd(c: Walk, n: Node) -> None:
     """Carries the axes that are not indexed, and those with constant indices of their own."""
     data, indices = n.inputs

@@ -33,3 +33,12 @@ pinned(
     "FlexAttention",
     domain="ai.onnx.preview", why="the functions that change its scores may depend on the head",
 )  # fmt: skip
+pinned(
+    "DisentangledAttention_TRT", "EfficientNMS_TRT", "MultilevelCropAndResize_TRT",
+    "PyramidROIAlign_TRT",
+    why="a TensorRT plug-in",
+)  # fmt: skip
+pinned(
+    "DynamicSlice", "GRUUnit", "GivenTensorFill",
+    why="ONNX dropped it before version 1.5; export the model again",
+)  # fmt: skip

@@ -97,6 +97,11 @@ def tile(c: Walk, n: Node) -> None:
     c.fix(mend)
 
 
+@rule("Constant")
+def constant(c: Walk, n: Node) -> None:
+    """Holds a tensor, whose axes are labelled where a rule meets them."""
+
+
 @rule("ConstantOfShape", "RandomNormal", "RandomUniform")
 def constant_of_shape(c: Walk, n: Node) -> None:
     """Makes a tensor whose static axes are free to shrink."""

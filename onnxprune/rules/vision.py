@@ -53,7 +53,7 @@ def col2im(c: Walk, n: Node) -> None:
 @rule("CenterCropPad")
 def center_crop_pad(c: Walk, n: Node) -> None:
     """Pins the axes that it crops or pads, carries the others."""
-    X, shape = n.inputs
+    X = n.inputs[0]
     before, after = c.shape(X), c.shape(n.output)
     chosen = [k % len(before) for k in n.attr("axes", range(len(before)))]
     changed = [k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
