@@ -76,7 +76,7 @@ class _Masker:
             axes = self._cut(value.name)
             if axes:
                 name, value.name = value.name, self._unique(value.name)
-                found.append(self._where(name, value.name, axes))
+                found.append(self._where(name, value.name, axes, name))
         return found
 
     def _cut(self, name: str) -> list[int]:

@@ -260,7 +260,7 @@ def _check(model: Model) -> None:
             "Convert it first with onnx.version_converter.convert_version.",
         )
     light = _without_weights(model.proto)
-    _set_apart(light)
+    set_apart(light)
     try:
         onnx.checker.check_model(light)
     except (onnx.checker.ValidationError, ValueError) as error:
@@ -268,7 +268,7 @@ def _check(model: Model) -> None:
         raise ModelError(f"the ONNX checker refuses the model: {first}") from None
 
 
-def _set_apart(proto: onnx.ModelProto) -> None:
+def set_apart(proto: onnx.ModelProto) -> None:
     """Move what onnxruntime adds to the default domain, for the checker, to a domain of its own."""
     strangers = [
         node

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import onnx
 
-from tests.cases_operators import Graph, case, reference
+from .building import Case
+from .cases_operators import Graph, enter
+
+CASES: list[Case] = []
+
+case = partial(enter, CASES)
+reference = partial(enter, CASES, reference=True)
 
 BATCH, STEPS = 2, 4
 
@@ -59,7 +66,9 @@ def linear_attention(q: int = 4, kv: int = 4, rule: str = "linear", wide_decay: 
     """Linear attention with whatever its update rule needs."""
     net = Graph(27)
     inputs = [tokens(net, "q", q * 6), tokens(net, "k", kv * 6), tokens(net, "v", kv * 5), ""]
-    decay = net.node("Neg", net.node("Softplus", tokens(net, "decay", kv * 6 if wide_decay else kv)))
+    decay = net.node(
+        "Neg", net.node("Softplus", tokens(net, "decay", kv * 6 if wide_decay else kv))
+    )
     beta = net.node("Sigmoid", tokens(net, "beta", kv))
     inputs += [decay if "gated" in rule else "", beta if "delta" in rule else ""]
     y = net.node("LinearAttention", *inputs, name="attention", outputs=["y", "state"], update_rule=rule, q_num_heads=q, kv_num_heads=kv)  # fmt: skip
@@ -108,12 +117,13 @@ def rotary(flat: bool = True, contrib: bool = False, part: int = 0, named: bool 
     return net.done(net.linear("head", net.reshape(y, 0, 0, heads * STEPS), heads * STEPS, 4), rank=3)  # fmt: skip
 
 
-for _contrib in (False, True):
-    case("RotaryEmbedding", f"flat {_contrib}", rotary, contrib=_contrib)
-    case("RotaryEmbedding", f"heads {_contrib}", rotary, flat=False, contrib=_contrib)
-    case("RotaryEmbedding", f"interleaved {_contrib}", rotary, flat=False, contrib=_contrib, interleaved=1)  # fmt: skip
-    case("RotaryEmbedding", f"partial {_contrib}", rotary, flat=False, contrib=_contrib, part=4)
-case("RotaryEmbedding", "head size from the cache", rotary, contrib=True, named=False)
+for _op in ("RotaryEmbedding", "com.microsoft::RotaryEmbedding"):
+    _contrib = "::" in _op
+    case(_op, "flat", rotary, contrib=_contrib)
+    case(_op, "heads", rotary, flat=False, contrib=_contrib)
+    case(_op, "interleaved", rotary, flat=False, contrib=_contrib, interleaved=1)
+    case(_op, "partial", rotary, flat=False, contrib=_contrib, part=4)
+case(_op, "head size from the cache", rotary, contrib=True, named=False)
 
 
 def multi_head(size: int = 6, value: int = 6, packing: str = "", bias: bool = False, past: bool = False, scores: bool = False) -> onnx.ModelProto:  # fmt: skip
@@ -139,13 +149,21 @@ def multi_head(size: int = 6, value: int = 6, packing: str = "", bias: bool = Fa
     return net.done(net.linear("head", y, heads * value, 4), rank=3)
 
 
-case("MultiHeadAttention", "separate", multi_head)
-case("MultiHeadAttention", "bias, values of another size", multi_head, bias=True, value=4)
-case("MultiHeadAttention", "scores per head", multi_head, scores=True)
-reference("MultiHeadAttention", "packed query, key and value", multi_head, packing="qkv")
-reference("MultiHeadAttention", "packed key and value", multi_head, packing="kv")
-case("MultiHeadAttention", "cross attention", multi_head, packing="cross")
-case("MultiHeadAttention", "cache", multi_head, past=True)
+case("com.microsoft::MultiHeadAttention", "separate", multi_head)
+case(
+    "com.microsoft::MultiHeadAttention",
+    "bias, values of another size",
+    multi_head,
+    bias=True,
+    value=4,
+)
+case("com.microsoft::MultiHeadAttention", "scores per head", multi_head, scores=True)
+reference(
+    "com.microsoft::MultiHeadAttention", "packed query, key and value", multi_head, packing="qkv"
+)
+reference("com.microsoft::MultiHeadAttention", "packed key and value", multi_head, packing="kv")
+case("com.microsoft::MultiHeadAttention", "cross attention", multi_head, packing="cross")
+case("com.microsoft::MultiHeadAttention", "cache", multi_head, past=True)
 
 
 def group_query(q: int = 4, kv: int = 2, size: int = 8, packing: bool = False, rotate: bool = False, sink: bool = False) -> onnx.ModelProto:  # fmt: skip
@@ -167,11 +185,11 @@ def group_query(q: int = 4, kv: int = 2, size: int = 8, packing: bool = False, r
     return net.done(net.linear("head", y, q * size, 4), rank=3)
 
 
-case("GroupQueryAttention", "separate", group_query)
-case("GroupQueryAttention", "packed", group_query, packing=True)
-case("GroupQueryAttention", "rotary", group_query, size=16, rotate=True)
-case("GroupQueryAttention", "packed, rotary, as many key heads", group_query, q=4, kv=4, size=16, packing=True, rotate=True)  # fmt: skip
-case("GroupQueryAttention", "sink", group_query, sink=True)
+case("com.microsoft::GroupQueryAttention", "separate", group_query)
+case("com.microsoft::GroupQueryAttention", "packed", group_query, packing=True)
+case("com.microsoft::GroupQueryAttention", "rotary", group_query, size=16, rotate=True)
+case("com.microsoft::GroupQueryAttention", "packed, rotary, as many key heads", group_query, q=4, kv=4, size=16, packing=True, rotate=True)  # fmt: skip
+case("com.microsoft::GroupQueryAttention", "sink", group_query, sink=True)
 
 
 def projected(sizes: tuple[int, int, int] = (24, 24, 24), declare: bool = False, past: bool = False, scores: bool = False) -> onnx.ModelProto:  # fmt: skip
@@ -201,18 +219,20 @@ def bias_op(op: str, *extra: str, width: int = 8, **attributes: object) -> onnx.
     net = Graph()
     x = tokens(net, "a", 8)
     more = {"bias": lambda: net.bias("bias", 8), "skip": lambda: tokens(net, "skip", 8)}
-    y = net.known(net.ms(op, x, *(more[name]() for name in extra), **attributes), BATCH, STEPS, width)
+    y = net.known(
+        net.ms(op, x, *(more[name]() for name in extra), **attributes), BATCH, STEPS, width
+    )
     return net.done(net.linear("head", y, width, 4))
 
 
 for _op in ("Gelu", "QuickGelu", "ScaledSiLU"):
     case(f"com.microsoft::{_op}", "entries", bias_op, _op)
-case("BiasGelu", "bias", bias_op, "BiasGelu", "bias")
-case("FastGelu", "bias", bias_op, "FastGelu", "bias")
-case("FastGelu", "no bias", bias_op, "FastGelu")
-reference("BiasAdd", "skip", bias_op, "BiasAdd", "bias", "skip")
-reference("BiasDropout", "skip", bias_op, "BiasDropout", "bias", "skip")
-reference("BiasSplitGelu", "halves", bias_op, "BiasSplitGelu", "bias", width=4)
+case("com.microsoft::BiasGelu", "bias", bias_op, "BiasGelu", "bias")
+case("com.microsoft::FastGelu", "bias", bias_op, "FastGelu", "bias")
+case("com.microsoft::FastGelu", "no bias", bias_op, "FastGelu")
+reference("com.microsoft::BiasAdd", "skip", bias_op, "BiasAdd", "bias", "skip")
+reference("com.microsoft::BiasDropout", "skip", bias_op, "BiasDropout", "bias", "skip")
+reference("com.microsoft::BiasSplitGelu", "halves", bias_op, "BiasSplitGelu", "bias", width=4)
 
 
 def norm(op: str, skip: bool = True, bias: bool = True, total: bool = False, **attributes: object) -> onnx.ModelProto:  # fmt: skip
@@ -234,8 +254,8 @@ def norm(op: str, skip: bool = True, bias: bool = True, total: bool = False, **a
 
 
 for _op in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"):
-    case(_op, "bias and sum", norm, _op, total=True)
-    case(_op, "no bias", norm, _op, bias=False)
+    case(f"com.microsoft::{_op}", "bias and sum", norm, _op, total=True)
+    case(f"com.microsoft::{_op}", "no bias", norm, _op, bias=False)
 case("SimplifiedLayerNormalization", "last axis", norm, "SimplifiedLayerNormalization", skip=False, axis=-1)  # fmt: skip
 case("RMSNormalization", "last axis", norm, "RMSNormalization", skip=False, axis=-1, opset=23)
 
@@ -250,7 +270,7 @@ def embedding() -> onnx.ModelProto:
     return net.done(net.linear("head", y, 8, 4), rank=3)
 
 
-case("EmbedLayerNormalization", "three tables", embedding)
+case("com.microsoft::EmbedLayerNormalization", "three tables", embedding)
 
 
 def table() -> onnx.ModelProto:
@@ -261,7 +281,7 @@ def table() -> onnx.ModelProto:
     return net.done(net.linear("head", y, 8, 4))
 
 
-reference("TorchEmbedding", "table", table)
+reference("com.microsoft::TorchEmbedding", "table", table)
 
 
 def fused_matmul(op: str = "FusedMatMul", stored: bool = False, **attributes: int) -> onnx.ModelProto:  # fmt: skip
@@ -283,13 +303,20 @@ def fused_matmul(op: str = "FusedMatMul", stored: bool = False, **attributes: in
     return net.done(net.linear("head", y, 8 if stored else STEPS, 4), rank=3)
 
 
-case("FusedMatMul", "scores", fused_matmul, transB=1)
-case("FusedMatMul", "stored", fused_matmul, stored=True)
-case("FusedMatMul", "stored, transposed", fused_matmul, stored=True, transB=1)
-case("FusedMatMul", "both transposed", fused_matmul, transA=1, transB=1)
-case("FusedMatMul", "batch transposed", fused_matmul, transBatchA=1, transB=1)
-case("FusedMatMul", "batch and rows transposed", fused_matmul, transBatchA=1, transA=1, transB=1)
-case("TransposeMatMul", "scores", fused_matmul, op="TransposeMatMul", transB=1)
+case("com.microsoft::FusedMatMul", "scores", fused_matmul, transB=1)
+case("com.microsoft::FusedMatMul", "stored", fused_matmul, stored=True)
+case("com.microsoft::FusedMatMul", "stored, transposed", fused_matmul, stored=True, transB=1)
+case("com.microsoft::FusedMatMul", "both transposed", fused_matmul, transA=1, transB=1)
+case("com.microsoft::FusedMatMul", "batch transposed", fused_matmul, transBatchA=1, transB=1)
+case(
+    "com.microsoft::FusedMatMul",
+    "batch and rows transposed",
+    fused_matmul,
+    transBatchA=1,
+    transA=1,
+    transB=1,
+)
+case("com.microsoft::TransposeMatMul", "scores", fused_matmul, op="TransposeMatMul", transB=1)
 
 
 def fused_gemm() -> onnx.ModelProto:
@@ -301,7 +328,7 @@ def fused_gemm() -> onnx.ModelProto:
     return net.done(net.gemm("b", y, 6, 4), rank=2)
 
 
-case("FusedGemm", "relu", fused_gemm)
+case("com.microsoft::FusedGemm", "relu", fused_gemm)
 
 
 def gelu_gemm() -> onnx.ModelProto:
@@ -312,7 +339,7 @@ def gelu_gemm() -> onnx.ModelProto:
     return net.done(net.linear("head", y, 6, 4))
 
 
-reference("GemmFastGelu", "linear", gelu_gemm)
+reference("com.microsoft::GemmFastGelu", "linear", gelu_gemm)
 
 
 def fused_conv(group: int = 1, residual: bool = True) -> onnx.ModelProto:
@@ -326,8 +353,8 @@ def fused_conv(group: int = 1, residual: bool = True) -> onnx.ModelProto:
     return net.done(net.conv("b", y, 12, 4), rank=4)
 
 
-case("FusedConv", "residual", fused_conv)
-case("FusedConv", "groups", fused_conv, group=2, residual=False)
+case("com.microsoft::FusedConv", "residual", fused_conv)
+case("com.microsoft::FusedConv", "groups", fused_conv, group=2, residual=False)
 
 
 def nhwc_conv(op: str, group: int = 1) -> onnx.ModelProto:
@@ -341,10 +368,10 @@ def nhwc_conv(op: str, group: int = 1) -> onnx.ModelProto:
     return net.done(net.linear("head", y, 12, 4))
 
 
-reference("NhwcConv", "dense", nhwc_conv, "NhwcConv")
-reference("NhwcConv", "groups", nhwc_conv, "NhwcConv", group=2)
-reference("NhwcConv", "depthwise", nhwc_conv, "NhwcConv", group=4)
-reference("NhwcFusedConv", "residual", nhwc_conv, "NhwcFusedConv")
+reference("com.microsoft::NhwcConv", "dense", nhwc_conv, "NhwcConv")
+reference("com.microsoft::NhwcConv", "groups", nhwc_conv, "NhwcConv", group=2)
+reference("com.microsoft::NhwcConv", "depthwise", nhwc_conv, "NhwcConv", group=4)
+reference("com.microsoft::NhwcFusedConv", "residual", nhwc_conv, "NhwcFusedConv")
 
 
 def group_norm(skip: bool = False) -> onnx.ModelProto:
@@ -361,15 +388,18 @@ def group_norm(skip: bool = False) -> onnx.ModelProto:
     return net.done(net.linear("head", net.known(y, 2, 4, 4, 12), 12, 4))
 
 
-reference("GroupNorm", "channels last", group_norm)
-reference("SkipGroupNorm", "channels last", group_norm, skip=True)
+reference("com.microsoft::GroupNorm", "channels last", group_norm)
+reference("com.microsoft::SkipGroupNorm", "channels last", group_norm, skip=True)
 
 
 def relative_position_bias() -> onnx.ModelProto:
     """A bias of heads on scores."""
     net = Graph()
     length = net.constant("length", np.array(STEPS))
-    bias = net.ms("RelativePositionBias", net.weight("buckets", 8, 4), length, length, max_distance=8)
+    bias = net.ms(
+        "RelativePositionBias", net.weight("buckets", 8, 4), length, length, max_distance=8
+    )
+    net.known(bias, 1, 4, STEPS, STEPS)
     q, k, v = (heads_first(net, name, 4, 6) for name in "qkv")
     scores = net.node("MatMul", q, net.node("Transpose", k, perm=[0, 1, 3, 2]))
     scores = net.node("Softmax", net.node("Add", scores, bias), axis=-1)
@@ -377,7 +407,7 @@ def relative_position_bias() -> onnx.ModelProto:
     return net.done(net.linear("head", net.reshape(y, 0, 0, 24), 24, 4), rank=3)
 
 
-case("RelativePositionBias", "heads", relative_position_bias)
+reference("com.microsoft::RelativePositionBias", "heads", relative_position_bias)
 
 
 def bias_softmax() -> onnx.ModelProto:
@@ -392,7 +422,7 @@ def bias_softmax() -> onnx.ModelProto:
     return net.done(net.linear("head", y, 24, 4))
 
 
-reference("BiasSoftmax", "heads", bias_softmax)
+reference("com.microsoft::BiasSoftmax", "heads", bias_softmax)
 
 
 def pair(op: str, **attributes: object) -> onnx.ModelProto:
@@ -403,7 +433,7 @@ def pair(op: str, **attributes: object) -> onnx.ModelProto:
     return net.done(net.linear("head", net.ms(op, a, b, **attributes), 5, 4), rank=2)
 
 
-case("CDist", "euclidean", pair, "CDist", metric="euclidean")
+case("com.microsoft::CDist", "euclidean", pair, "CDist", metric="euclidean")
 
 
 def expanded(op: str) -> onnx.ModelProto:
@@ -411,7 +441,9 @@ def expanded(op: str) -> onnx.ModelProto:
     net = Graph()
     x = tokens(net, "a", 8)
     if op == "ExpandDims":
-        y = net.node("Squeeze", net.ms(op, x, net.constant("axis", np.array(1, "i4"))), net.integers(1))
+        y = net.node(
+            "Squeeze", net.ms(op, x, net.constant("axis", np.array(1, "i4"))), net.integers(1)
+        )
     elif op == "Pad":
         y = net.ms(op, x, net.integers(0, 1, 0, 0, 0, 2))
         return net.done(net.linear("head", y, 10, 4), rank=3)

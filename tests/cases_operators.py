@@ -1,4 +1,4 @@
-"""Small graphs, one or more per operator: (operator, name, builder)."""
+"""Recurrent layers, Einsum, indexing, images, signals: what the text format is too short for."""
 
 from __future__ import annotations
 
@@ -11,30 +11,23 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from models.build import Net
+from models.net import Net
 
-Builder = Callable[[], onnx.ModelProto]
+from .building import Case
 
-CASES: list[tuple[str, str, Builder]] = []
-BY_REFERENCE: set[tuple[str, str]] = set()
-BLOCKED: dict[tuple[str, str], str] = {}
+CASES: list[Case] = []
 
-
-def case(op: str, name: str, builder: Callable[..., onnx.ModelProto], /, *values: Any, **options: Any) -> None:
-    """Enter a graph into the table."""
-    CASES.append((op, name, partial(builder, *values, **options)))
+Build = Callable[..., onnx.ModelProto]
 
 
-def reference(op: str, name: str, builder: Callable[..., onnx.ModelProto], /, *values: Any, **options: Any) -> None:  # fmt: skip
-    """Enter a graph that onnxruntime does not run on a CPU; onnx's reference implementation does."""
-    case(op, name, builder, *values, **options)
-    BY_REFERENCE.add((op, name))
+def enter(table: list[Case], op: str, name: str, build: Build, /, *values: Any, reference: bool = False, blocked: dict[str, str] | None = None, groups: tuple[int, ...] | None = None, **options: Any) -> None:  # fmt: skip
+    """Enter a graph, built from the given values and options, into a table."""
+    build = partial(build, *values, **options)
+    table.append(Case(op, name, build, groups, blocked=blocked or {}, zero=False, reference=reference))  # fmt: skip
 
 
-def blocked(op: str, name: str, why: str, builder: Callable[..., onnx.ModelProto], /, *values: Any, **options: Any) -> None:  # fmt: skip
-    """Enter a graph in which every channel is blocked for a reason that says ``why``."""
-    case(op, name, builder, *values, **options)
-    BLOCKED[op, name] = why
+case = partial(enter, CASES)
+reference = partial(enter, CASES, reference=True)
 
 
 class Graph(Net):
@@ -217,10 +210,10 @@ case("ScatterND", "slice of channels", indexed, op="ScatterND", index=grid([0, 1
 case("ScatterND", "one channel", indexed, op="ScatterND", index=grid([0, 1], [0, 3], [5])[..., 0, :], updates=(2, 2, 8)[:2])  # fmt: skip
 case("GatherElements", "tokens", indexed, op="GatherElements", index=ELEMENTS, axis=1)
 case("GatherElements", "channels first", indexed, op="GatherElements", index=ELEMENTS.transpose(0, 2, 1), channels_last=False, axis=-1)  # fmt: skip
-blocked("GatherElements", "part of the channels", "reads a part of it", indexed, op="GatherElements", index=ELEMENTS[..., :4], axis=1)  # fmt: skip
+case("GatherElements", "part of the channels", indexed, op="GatherElements", index=ELEMENTS[..., :4], axis=1, blocked={"a.matmul": "reads a part of it"})  # fmt: skip
 case("ScatterElements", "tokens", indexed, op="ScatterElements", index=ELEMENTS, updates=(2, 3, 8), axis=1)  # fmt: skip
 case("ScatterElements", "added", indexed, op="ScatterElements", index=ELEMENTS, updates=(2, 3, 8), axis=1, reduction="add")  # fmt: skip
-blocked("ScatterElements", "part of the channels", "writes to a part of it", indexed, op="ScatterElements", index=ELEMENTS[..., :4], updates=(2, 3, 4), axis=1)  # fmt: skip
+case("ScatterElements", "part of the channels", indexed, op="ScatterElements", index=ELEMENTS[..., :4], updates=(2, 3, 4), axis=1, blocked={"a.matmul": "writes to a part of it"})  # fmt: skip
 
 
 def steps(op: str, *more: str, **attributes: Any) -> onnx.ModelProto:

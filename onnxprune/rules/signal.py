@@ -41,8 +41,11 @@ def eye_like(c: Walk, n: Node) -> None:
 
 @rule("Bernoulli", "RandomNormalLike", "RandomUniformLike")
 def random_like(c: Walk, n: Node) -> None:
-    """Draws one number per entry, and carries the labels."""
-    c.same(n)
+    """Draws one number per entry: carries the labels, unless a seed says which numbers come."""
+    if n.attr("seed") is None:
+        c.same(n)
+    else:
+        c.freeze(n.inputs, f"{n} draws numbers from a seed, which would be others for less entries")
 
 
 @rule("Multinomial")
