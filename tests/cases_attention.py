@@ -62,34 +62,39 @@ case("Attention", "single head", attention, q=1, kv=1)
 case("Attention", "scale and cache", attention, past=True, scale=0.3, kv=2)
 
 
-def linear_attention(q: int = 4, kv: int = 4, rule: str = "linear", wide_decay: bool = False) -> onnx.ModelProto:  # fmt: skip
+def linear_attention(q: int = 4, kv: int = 4, rule: str = "linear", wide_decay: bool = False, contrib: bool = False) -> onnx.ModelProto:  # fmt: skip
     """Linear attention with whatever its update rule needs."""
-    net = Graph(27)
+    net = Graph(22 if contrib else 27)
     inputs = [tokens(net, "q", q * 6), tokens(net, "k", kv * 6), tokens(net, "v", kv * 5), ""]
     decay = net.node(
         "Neg", net.node("Softplus", tokens(net, "decay", kv * 6 if wide_decay else kv))
     )
     beta = net.node("Sigmoid", tokens(net, "beta", kv))
     inputs += [decay if "gated" in rule else "", beta if "delta" in rule else ""]
-    y = net.node("LinearAttention", *inputs, name="attention", outputs=["y", "state"], update_rule=rule, q_num_heads=q, kv_num_heads=kv)  # fmt: skip
+    add = net.ms if contrib else net.node
+    y = add("LinearAttention", *inputs, name="attention", outputs=["y", "state"], update_rule=rule, q_num_heads=q, kv_num_heads=kv)  # fmt: skip
     return net.done(net.linear("head", y, q * 5, 4), rank=3)
 
 
+case("com.microsoft::LinearAttention", "linear", linear_attention, contrib=True)
+case("com.microsoft::LinearAttention", "gated delta, grouped", linear_attention, kv=2, rule="gated_delta", contrib=True)  # fmt: skip
 reference("LinearAttention", "linear", linear_attention)
 reference("LinearAttention", "gated per dimension", linear_attention, rule="gated", wide_decay=True)
 reference("LinearAttention", "gated delta, grouped", linear_attention, q=4, kv=2, rule="gated_delta")  # fmt: skip
 
 
-def causal_conv() -> onnx.ModelProto:
+def causal_conv(contrib: bool = False) -> onnx.ModelProto:
     """A causal depthwise convolution with a stored state."""
-    net = Graph(27)
+    net = Graph(22 if contrib else 27)
     x = net.conv("a", net.input("x", 2, 3, 7), 3, 8, rank=1)
     W, B = net.weight("W", 8, 1, 3), net.bias("B", 8)
     state = net.bias("state", 2, 8, 2)
-    y = net.node("CausalConvWithState", x, W, B, state, outputs=["y", "next"], activation="silu")
+    add = net.ms if contrib else net.node
+    y = add("CausalConvWithState", x, W, B, state, outputs=["y", "next"], activation="silu")
     return net.done(net.conv("b", y, 8, 4, rank=1), rank=3)
 
 
+case("com.microsoft::CausalConvWithState", "silu", causal_conv, contrib=True)
 reference("CausalConvWithState", "silu", causal_conv)
 
 
@@ -104,7 +109,7 @@ def rotary(flat: bool = True, contrib: bool = False, part: int = 0, named: bool 
     x = tokens(net, "q", heads * size) if flat else heads_first(net, "q", heads, size)
     if part:
         attributes["rotary_embedding_dim"] = part
-    if flat and named or part and contrib:
+    if (flat and named) or (part and contrib):
         attributes["num_heads"] = heads
     if contrib:
         y = net.ms("RotaryEmbedding", x, positions, cos, sin, **attributes)
@@ -444,6 +449,8 @@ def expanded(op: str) -> onnx.ModelProto:
         y = net.node(
             "Squeeze", net.ms(op, x, net.constant("axis", np.array(1, "i4"))), net.integers(1)
         )
+    elif op == "GatedAdd":
+        y = net.ms(op, x, tokens(net, "b", 8), net.node("Sigmoid", tokens(net, "gate", 1)))
     elif op == "Pad":
         y = net.ms(op, x, net.integers(0, 1, 0, 0, 0, 2))
         return net.done(net.linear("head", y, 10, 4), rank=3)
@@ -457,5 +464,5 @@ def expanded(op: str) -> onnx.ModelProto:
     return net.done(net.linear("head", y, 8, 4), rank=3)
 
 
-for _op in ("ExpandDims", "Pad", "Inverse"):
+for _op in ("ExpandDims", "GatedAdd", "Inverse", "Pad"):
     case(f"com.microsoft::{_op}", "moved", expanded, _op)

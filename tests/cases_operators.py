@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from models.net import Net
 
@@ -50,6 +50,10 @@ class Graph(Net):
         """Store values in their own type."""
         array = np.asarray(values)
         return self.initializer(name, array, array.dtype)
+
+    def loose(self, name: str, *shape: int) -> TensorProto:
+        """A weight that is not stored in the graph."""
+        return numpy_helper.from_array(self.random.normal(0, 0.5, shape).astype("f4"), name)
 
     def known(self, name: str, *shape: int) -> str:
         """Record a shape behind an operator that neither inference nor onnxruntime knows here."""
@@ -170,10 +174,7 @@ def indexed(op: str, index: npt.ArrayLike, updates: tuple[int, ...] = (), rank: 
     if not channels_last:
         x = net.node("Transpose", x, perm=[0, 2, 1])
     array = np.asarray(index, "i8")
-    if feed:
-        i = net.feed("i", TensorProto.INT64, *array.shape)
-    else:
-        i = net.constant("i", array)
+    i = net.feed("i", TensorProto.INT64, *array.shape) if feed else net.constant("i", array)
     inputs = [x, i]
     if updates:
         width = updates[-1] if channels_last else updates[-2]
@@ -201,6 +202,9 @@ ROWS = np.array([[0], [3], [1]])
 ELEMENTS = np.broadcast_to(np.array([0, 3, 1]).reshape(1, 3, 1), (2, 3, 8))
 
 case("GatherND", "rows of a batch", indexed, op="GatherND", index=[[0, 3], [1, 1]])
+case("GatherND", "rows by data", indexed, op="GatherND", index=[[0, 3], [1, 1]], feed=True)
+case("ScatterND", "rows by data", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8), feed=True)  # fmt: skip
+case("GatherElements", "by data", indexed, op="GatherElements", index=ELEMENTS, axis=1, feed=True, blocked={"a.matmul": "carries no channels"})  # fmt: skip
 case("GatherND", "batch dimension", indexed, op="GatherND", index=[[[0], [3]], [[1], [1]]], batch_dims=1)  # fmt: skip
 case("GatherND", "constant channels", indexed, op="GatherND", index=grid([0, 1], [0, 3], [1, 2, 5, 7]))  # fmt: skip
 case("ScatterND", "whole rows", indexed, op="ScatterND", index=[[0], [1]], updates=(2, 5, 8))

@@ -111,7 +111,15 @@ class RelativePositionBias(Contributed):
         return (table[steps].transpose(2, 0, 1)[None],)
 
 
+class NhwcMaxPool(Contributed):
+    """Windows of size 2 only."""
+
+    def _run(self, x: Array, kernel_shape: Any = (), strides: Any = ()) -> tuple[Array]:
+        n, h, w, c = x.shape
+        return (x.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4)),)
+
+
 OPERATORS = [
     BiasAdd, BiasDropout, BiasSplitGelu, BiasSoftmax, GemmFastGelu, TorchEmbedding, NhwcConv,
-    NhwcFusedConv, GroupNorm, SkipGroupNorm, MultiHeadAttention, RelativePositionBias,
+    NhwcFusedConv, GroupNorm, SkipGroupNorm, MultiHeadAttention, RelativePositionBias, NhwcMaxPool,
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from ..labels import Walk
 from .registry import rule
 
 
-@rule("Affine", "ParametricSoftplus", "Scale", "ScaledTanh")  # of the first days of ONNX
+@rule("Affine", "ParametricSoftplus", "ScaledTanh")  # of the first days of ONNX
 @rule(
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitCast", "BitwiseNot", "Cast",
     "Ceil", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",

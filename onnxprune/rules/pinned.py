@@ -39,6 +39,6 @@ pinned(
     why="a TensorRT plug-in",
 )  # fmt: skip
 pinned(
-    "DynamicSlice", "GRUUnit", "GivenTensorFill",
+    "DynamicSlice", "GRUUnit", "GivenTensorFill", "Scale",
     why="ONNX dropped it before version 1.5; export the model again",
 )  # fmt: skip
