@@ -93,6 +93,7 @@ class Facts:
     kernels: list[Kernel] = field(default_factory=list)
     fixes: list[tuple[Node, Callable[[Editor], None]]] = field(default_factory=list)
     costs: list[tuple[Node, Callable[[Sizes], int]]] = field(default_factory=list)
+    inner: set[int] = field(default_factory=set)
     blocked: dict[int, str] = field(default_factory=dict)
     ragged: dict[tuple[str, int], Labels] = field(default_factory=dict)
     grids: list[Product] = field(default_factory=list)
@@ -195,6 +196,10 @@ class Walk:
 
     # Labels -------------------------------------------------------------------------------
 
+    def tiled(self, labels: Labels, count: int) -> Labels:
+        """Labels repeated as a whole: the gates of a recurrent cell."""
+        return NONE if labels is NONE else np.tile(labels, count)
+
     def fresh(self, size: int) -> Labels:
         """New labels for an axis; ``NONE`` for an axis of size 1, which cannot shrink."""
         return NONE if size <= 1 else self._allot(size)
@@ -242,6 +247,10 @@ class Walk:
         """The node computes statistics along these axes: those of the kept entries."""
         assert self.node is not None
         self.facts.stats.extend((self.node, v) for v in vectors if v is not NONE)
+
+    def inner(self) -> None:
+        """Removed entries act inside the current node (a recurrent state), not only at its outputs."""
+        self.facts.inner.add(self._index)
 
     def role(self, labels: Labels, role: str) -> None:
         """What a computation uses an axis for; see ``resolve`` for what follows from it."""
@@ -337,6 +346,12 @@ class Walk:
                 self._store(name, axis, NONE)
             self.pin(self._axis(name, axis), reason)
 
+    def fixed(self, name: str, axes: Iterable[int], reason: str) -> list[Labels]:
+        """Labels of a tensor, of which some axes are pinned and carry none from here on."""
+        chosen = {axis % self.rank(name) for axis in axes}
+        self.pin_axes(name, chosen, reason)
+        return [NONE if k in chosen else self._axis(name, k) for k in range(self.rank(name))]
+
     def elementwise(self, names: Sequence[str]) -> list[Labels]:
         """Labels after numpy broadcasting of several tensors; what meets is unified."""
         names = [name for name in names if name]
@@ -345,17 +360,20 @@ class Walk:
 
     def _broadcast_axis(self, names: Sequence[str], axis: int) -> Labels:
         wide = [n for n in names if self.rank(n) >= -axis and self.shape(n)[axis] != 1]
-        wide.sort(key=self.graph.is_constant)
-        if not wide:
-            return NONE
-        first = self.axis(wide[0], axis)
-        for name in wide[1:]:
-            if first is NONE and not self.graph.is_constant(name):
+        return self.join([(name, axis) for name in wide])
+
+    def join(self, places: Iterable[tuple[str, int]]) -> Labels:
+        """Labels that axes (tensor, axis) of equal size share; constants adopt those of others."""
+        first: Labels | None = None
+        for name, axis in sorted(places, key=lambda place: self.graph.is_constant(place[0])):
+            if first is None:
+                first = self.axis(name, axis)
+            elif first is NONE and not self.graph.is_constant(name):
                 first = self.axis(name, axis)
                 self.unify(NONE, first)
             else:
                 self.meet(name, axis, first)
-        return first
+        return NONE if first is None else first
 
     # Reshape ------------------------------------------------------------------------------
 

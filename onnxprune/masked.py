@@ -62,6 +62,7 @@ class _Masker:
         self.zeros = traced.walk.facts.zeros
         self.outputs = {n for node in traced.graph.nodes for n in node.body.outputs}
         self.stats = {node.index for node, _ in traced.walk.facts.stats}
+        self.inner = traced.walk.facts.inner
         self.constants: dict[tuple[bytes, tuple[int, ...], str], str] = {}
         self.count = 0
 
@@ -77,7 +78,8 @@ class _Masker:
             node = next(nodes)
             copy = onnx.NodeProto()
             copy.CopyFrom(proto)
-            touched = [*node.outputs, *(node.inputs if node.index in self.stats else ())]
+            inside = node.index in self.stats or node.index in self.inner
+            touched = [*node.outputs, *(node.inputs if inside else ())]
             if not self._settled(node) and any(self._cut(name) for name in touched):
                 ordered += self._mask_node(node, copy)
             else:
@@ -139,6 +141,12 @@ class _Masker:
             for slot, name in enumerate(node.inputs):
                 if name:
                     proto.input[slot] = self._compact(name, proto.input[slot], before)
+        elif node.index in self.inner:
+            for slot, name in enumerate(node.inputs):
+                if self._cut(name) and self.traced.walk.stored(name):
+                    masked = self._unique(name)
+                    before += self._where(name, proto.input[slot], self._cut(name), masked)
+                    proto.input[slot] = masked
         after: list[onnx.NodeProto] = []
         for slot, name in enumerate(proto.output):
             axes = self._cut(name)

@@ -35,6 +35,12 @@ OLDEST_OPSET = 7
 PROTOBUF_LIMIT = 2**31 - 2**26
 """Weights beyond this many bytes do not fit into one protobuf message with their graph."""
 
+ADDED_BY_ONNXRUNTIME = {
+    "DisentangledAttention_TRT", "EfficientNMS_TRT", "MultilevelCropAndResize_TRT",
+    "PyramidROIAlign_TRT", "SimplifiedLayerNormalization",
+}  # fmt: skip
+"""Operators of the default domain that onnxruntime knows and ONNX does not."""
+
 
 @dataclass(eq=False)
 class Model:
@@ -250,11 +256,26 @@ def _check(model: Model) -> None:
             f"opset {model.opset} is older than {OLDEST_OPSET}, the oldest that is supported",
             "Convert it first with onnx.version_converter.convert_version.",
         )
+    light = _without_weights(model.proto)
+    set_apart(light)
     try:
-        onnx.checker.check_model(_without_weights(model.proto))
+        onnx.checker.check_model(light)
     except (onnx.checker.ValidationError, ValueError) as error:
         first = " ".join(str(error).split("\n\n")[0].split("\n==>")[0].split())
         raise ModelError(f"the ONNX checker refuses the model: {first}") from None
+
+
+def set_apart(proto: onnx.ModelProto) -> None:
+    """Move what onnxruntime adds to the default domain, for the checker, to a domain of its own."""
+    strangers = [
+        node
+        for node in proto.graph.node
+        if node.op_type in ADDED_BY_ONNXRUNTIME and node.domain in ("", "ai.onnx")
+    ]
+    for node in strangers:
+        node.domain = "onnxruntime"
+    if strangers:
+        proto.opset_import.add(domain="onnxruntime", version=1)
 
 
 def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:

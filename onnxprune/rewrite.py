@@ -156,6 +156,10 @@ class Editor:
         if len(self._proto.input) > 3:
             del self._proto.input[3:]
 
+    def omit_input(self, slot: int) -> None:
+        """Leave out an optional input."""
+        self._rewriter.omit_input(self._node, slot)
+
     def _drop(self, name: str) -> None:
         kept = [a for a in self._proto.attribute if a.name != name]
         del self._proto.attribute[:]
@@ -287,6 +291,12 @@ class Rewriter:
         proto.input[slot] = self.add_constant(old or f"{node.name}_{slot}", value)
         if old:
             self._orphans.append(old)
+
+    def omit_input(self, node: Node, slot: int) -> None:
+        """Leave out an optional input of a node."""
+        proto = self.protos[node.index]
+        self._orphans.append(proto.input[slot])
+        proto.input[slot] = ""
 
     # Inserted nodes -----------------------------------------------------------------------
 

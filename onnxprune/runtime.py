@@ -236,7 +236,7 @@ def _integer_hint(graph: Graph, name: str, sizes: Sizes) -> int | np.ndarray | N
                 if other in graph.constants:
                     return graph.value(other).reshape(-1)[:1].reshape(())
             elif node.op in ("LSTM", "GRU", "RNN") and current in node.inputs[4:5]:
-                shape = infer(graph, sizes).shapes.get(node.inputs[0])
+                shape = infer(graph, sizes, probing=False).shapes.get(node.inputs[0])
                 return np.array(shape[0]) if shape else None
             elif node.op == "Loop" and node.inputs[0] == current:
                 return np.array(ITERATIONS)

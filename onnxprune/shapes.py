@@ -140,8 +140,16 @@ def problems(graph: Graph, shapes: Shapes) -> int:
     return count
 
 
-def infer(graph: Graph, sizes: Sizes, number: int = 0) -> Setting:
-    """Shapes, types and small values of one setting, with the free dimensions set to ``sizes``."""
+def infer(graph: Graph, sizes: Sizes, number: int = 0, probing: bool = True) -> Setting:
+    """Shapes, types and small values of one setting, with the free dimensions set to ``sizes``.
+
+    Parameters
+    ----------
+    number : {0, 1}
+        Of the setting, which says what stands in for sizes that depend on data.
+    probing : bool
+        Whether to run the model where operators have no inference in ONNX.
+    """
     setting = Setting(sizes, SAMPLE_COUNT[number])
     bare = bare_model(graph.model, sizes)
     try:
@@ -155,6 +163,11 @@ def infer(graph: Graph, sizes: Sizes, number: int = 0) -> Setting:
         if constant.dtype == TensorProto.INT64 and constant.size <= 64:
             _known(graph, name, setting)  # sizes, axes and bounds
     _forward(graph, graph.main, setting)
+    if probing:
+        from .probing import probe  # it makes up inputs, for which it needs this module
+
+        if probe(graph, setting):
+            _forward(graph, graph.main, setting)
     return setting
 
 

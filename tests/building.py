@@ -54,6 +54,8 @@ class Case:
         all the way, nothing takes statistics, and no vector is cut in two ways.
     limit : float
         Accepted relative difference from the masked original.
+    reference : bool
+        Whether the reference implementation runs it, because onnxruntime does not on a CPU.
     """
 
     op: str
@@ -65,6 +67,7 @@ class Case:
     unknown: tuple[str, ...] | None = ()
     zero: bool = True
     limit: float = TOLERANCE
+    reference: bool = False
 
     def __str__(self) -> str:
         return f"{self.op}-{self.name}".replace(" ", "-")

@@ -17,9 +17,10 @@ def spatial(c: Walk, n: Node, X: str) -> list[Labels]:
 
 
 @rule("Conv")
+@rule("FusedConv", domain="com.microsoft")
 def conv(c: Walk, n: Node) -> None:
     """One kernel makes one output channel; with groups, kernels see their own block of the input."""
-    X, W, B = n.take(3)
+    X, W, B, Z = n.take(4)
     C, group = c.axis(X, 1), n.attr("group", 1)
     if group == 1:
         c.meet(W, 1, C)
@@ -29,6 +30,7 @@ def conv(c: Walk, n: Node) -> None:
     c.role(C, "contraction")
     c.kernel(n, W, 0)
     c.meet(B, 0, O)
+    c.meet(Z, 1, O)  # a residual that onnxruntime fused
     c.out(n.output, [c.axis(X, 0), O, *spatial(c, n, X)])
     c.macs(lambda z: z.output(n) * z.size(W, 1) * z.kernel(W))
 
@@ -61,12 +63,12 @@ def grouped(c: Walk, n: Node, C: Labels, W: str, outer: int | None, inner: int) 
     lives as a whole, and all blocks keep the same inner channels.
     """
     group = n.attr("group")
-    width = c.shape(n.inputs[0])[1]
     out = c.shape(W)[0] if outer is not None else group * c.shape(W)[1]
     O = c.axis(W, outer) if outer is not None else c.fresh(out)
     if C is NONE:
         c.pin(O, f"{n} reads input channels that cannot go")
         return O
+    width = len(C)
     if width == group:  # depthwise, with any multiplier: each input channel makes its own outputs
         c.unify(O, np.repeat(C, out // group) if out > group else C)
         c.fix(lambda e: e.set("group", e.count(C)))

@@ -7,10 +7,12 @@ from ..labels import Walk
 from .registry import rule
 
 
+@rule("Affine", "ParametricSoftplus", "ScaledTanh")  # of the first days of ONNX
 @rule(
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu",
-    "Cos", "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
-    "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round",
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitCast", "BitwiseNot", "Cast",
+    "Ceil", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
+    "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not",
+    "Reciprocal", "Relu", "Round",
     "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish",
     "Tan", "Tanh", "ThresholdedRelu",
 )  # fmt: skip
@@ -28,7 +30,7 @@ def parametrised(c: Walk, n: Node) -> None:
 @rule(
     "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater",
     "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow",
-    "PRelu", "Sub", "Sum", "Where", "Xor",
+    "PRelu", "Sub", "Sum", "SwiGLU", "Where", "Xor",
 )  # fmt: skip
 def broadcast(c: Walk, n: Node) -> None:
     """Couples its inputs entry by entry, with numpy broadcasting."""

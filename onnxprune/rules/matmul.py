@@ -21,6 +21,45 @@ def matmul(c: Walk, n: Node) -> None:
     c.macs(lambda z: z.output(n) * z.size(A, -1))
 
 
+@rule("FusedMatMul", "TransposeMatMul", domain="com.microsoft")
+def fused_matmul(c: Walk, n: Node) -> None:
+    """A MatMul whose operands are read in another order of axes."""
+    A, B = n.inputs
+    a = reading_order(c.rank(A), n.attr("transA", 0), n.attr("transBatchA", 0))
+    b = reading_order(c.rank(B), n.attr("transB", 0), n.attr("transBatchB", 0))
+    contract(c, A, a[-1], B, b[-2] if len(b) > 1 else b[-1])
+    batch = []
+    for k in range(max(len(a), len(b)), 2, -1):
+        places = [(x, order[-k]) for x, order in ((A, a), (B, b)) if len(order) >= k]
+        labels = c.join([(x, axis) for x, axis in places if c.shape(x)[axis] != 1])
+        c.role(labels, "batch")
+        batch.append(labels)
+    if c.stored(B) and len(b) > 1:
+        c.kernel(n, B, b[-1])
+    elif c.stored(A) and len(a) > 1:
+        c.kernel(n, A, a[-2])
+    rows = [c.axis(A, a[-2])] if len(a) > 1 else []
+    columns = [c.axis(B, b[-1])] if len(b) > 1 else []
+    c.out(n.output, [*batch, *rows, *columns])
+    c.macs(lambda z: z.output(n) * z.size(A, a[-1]))
+
+
+def reading_order(rank: int, transposed: int, batch_transposed: int) -> list[int]:
+    """Axes of an operand as [*batch, row, column].
+
+    Examples
+    --------
+    >>> reading_order(4, 0, 1), reading_order(3, 1, 0)
+    ([1, 2, 0, 3], [0, 2, 1])
+    """
+    order = list(range(rank))
+    if batch_transposed:
+        order = [*order[1:-1], 0, order[-1]]
+    if transposed and rank > 1:
+        order[-2:] = order[:-3:-1]
+    return order
+
+
 def contract(c: Walk, A: str, i: int, B: str, j: int) -> None:
     """Couple the contracted axes; a constant adopts the labels of the other side."""
     if c.graph.is_constant(A) and not c.graph.is_constant(B):
@@ -49,6 +88,7 @@ def constants(c: Walk, n: Node, A: str, B: str) -> None:
 
 
 @rule("Gemm")
+@rule("FusedGemm", domain="com.microsoft")
 def gemm(c: Walk, n: Node) -> None:
     """Contracts A with B, either of them transposed, and adds C."""
     A, B, C = n.take(3)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..graph import Node
-from ..labels import NONE, Walk
+from ..labels import NONE, Labels, Walk
 from .registry import rule
 
 
@@ -31,7 +33,7 @@ def instance_norm(c: Walk, n: Node) -> None:
     c.same(n)
 
 
-@rule("LayerNormalization")
+@rule("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
 def layer_norm(c: Walk, n: Node) -> None:
     """Statistics along the last axes, which scale and bias share."""
     X, Scale, B = n.take(3)
@@ -51,16 +53,21 @@ def layer_norm(c: Walk, n: Node) -> None:
 def group_norm(c: Walk, n: Node) -> None:
     """Statistics inside blocks of channels: whole blocks go without a change of statistics."""
     X, scale, bias = n.inputs
-    channels, groups = c.axis(X, 1), n.attr("num_groups")
-    width = c.shape(X)[1]
-    if channels is not NONE:
-        r, inside = c.split(channels, (groups, width // groups))
-        c.stat(inside, *c.labels(X)[2:])
-        c.role(r, "norm groups")
-        for vector in (scale, bias):  # per group until opset 20, per channel from 21
-            c.meet(vector, 0, channels if c.shape(vector)[0] == width else r)
-        c.fix(lambda e: e.set("num_groups", e.count(r) if r is not NONE else groups))
+    block_statistics(c, n, c.axis(X, 1), "num_groups", (scale, bias), c.labels(X)[2:])
     c.same(n)
+
+
+def block_statistics(c: Walk, n: Node, channels: Labels, attribute: str, vectors: tuple[str, ...], others: Sequence[Labels]) -> None:  # fmt: skip
+    """Channels in as many blocks as an attribute says, with vectors per channel or per block."""
+    if channels is NONE:
+        return
+    groups, width = n.attr(attribute), len(channels)
+    r, inside = c.split(channels, (groups, width // groups))
+    c.stat(inside, *others)
+    c.role(r, "norm groups")
+    for vector in vectors:  # per group until opset 20, per channel from 21
+        c.meet(vector, 0, channels if c.shape(vector)[0] == width else r)
+    c.fix(lambda e: e.set(attribute, e.count(r) if r is not NONE else groups))
 
 
 @rule("LpNormalization")
@@ -82,3 +89,38 @@ def mean_variance(c: Walk, n: Node) -> None:
     X = n.inputs[0]
     c.stat(*(c.axis(X, k) for k in n.attr("axes", [0, 2, 3])))
     c.same(n)
+
+
+@rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain="com.microsoft")
+def skip_layer_norm(c: Walk, n: Node) -> None:
+    """Adds a skip connection and a bias, then statistics along the last axis."""
+    if n.op == "SkipLayerNormalization":
+        X, skip, gamma, beta, bias = n.take(5)
+    else:
+        (X, skip, gamma, bias), beta = n.take(4), ""
+    labels = c.elementwise([X, skip, bias])
+    c.stat(labels[-1])
+    for vector in (gamma, beta):
+        c.meet(vector, 0, labels[-1])
+    c.out(n.output, labels)
+    for statistic in n.outputs[1:3]:
+        c.out(statistic, [*labels[:-1], NONE])
+    for total in n.outputs[3:]:
+        c.out(total, labels)
+
+
+@rule("EmbedLayerNormalization", domain="com.microsoft")
+def embed_layer_norm(c: Walk, n: Node) -> None:
+    """Adds rows of up to three tables, then statistics along the last axis."""
+    _, _, *tables = n.take(7)
+    *tables, gamma, beta = tables
+    h = c.join([(table, 1) for table in filter(None, tables)])
+    for table in filter(None, tables):
+        c.pin_axes(table, [0], f"{n} picks from it by data")
+        c.kernel(n, table, 1)
+    c.stat(h)
+    for vector in (gamma, beta):
+        c.meet(vector, 0, h)
+    c.out(n.output, [NONE, NONE, h])
+    for total in n.outputs[2:]:
+        c.out(total, [NONE, NONE, h])

@@ -97,16 +97,32 @@ def tile(c: Walk, n: Node) -> None:
     c.fix(mend)
 
 
-@rule("ConstantOfShape", "RandomNormal", "RandomUniform")
+@rule("Constant")
+def constant(c: Walk, n: Node) -> None:
+    """Holds a tensor, whose axes are labelled where a rule meets them."""
+
+
+@rule("ConstantOfShape")
 def constant_of_shape(c: Walk, n: Node) -> None:
     """Makes a tensor whose static axes are free to shrink."""
-    if n.inputs:  # the others hold their shape in an attribute
-        axes = [
-            c.broadcast(size) if c.shapes.static(n.output, k) else NONE
-            for k, size in enumerate(c.shape(n.output))
-        ]
-        c.out(n.output, axes)
-        c.fix(lambda e: e.shape_input(0, n.output))
+    c.out(n.output, _free(c, n))
+    c.fix(lambda e: e.shape_input(0, n.output))
+
+
+@rule("RandomNormal", "RandomUniform")
+def random(c: Walk, n: Node) -> None:
+    """Draws one number per entry: free to shrink, unless a seed says which numbers come."""
+    if n.attr("seed") is None:
+        c.out(n.output, _free(c, n))
+        c.fix(lambda e: e.set("shape", list(e.shape(n.output))))
+
+
+def _free(c: Walk, n: Node) -> list[Labels]:
+    """Labels of a tensor that is made from nothing but its shape."""
+    return [
+        c.broadcast(size) if c.shapes.static(n.output, k) else NONE
+        for k, size in enumerate(c.shape(n.output))
+    ]
 
 
 @rule("Shape", "Size")

@@ -1,0 +1,62 @@
+"""Shapes behind operators that ONNX shape inference does not know.
+
+Contributed and experimental operators (``com.microsoft``, ``ImageScaler``) have no inference in
+onnx. As the last resort the model runs once on made-up inputs, and what it returns tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+from .errors import ModelError
+from .graph import Graph, Node
+from .runtime import open_session, run, synthetic_inputs
+from .shapes import Setting
+
+
+def probe(graph: Graph, setting: Setting) -> bool:
+    """Look up the unknown shapes behind operators that inference does not know.
+
+    Parameters
+    ----------
+    graph : Graph
+    setting : Setting
+        Receives the shapes and element types.
+
+    Returns
+    -------
+    bool
+        Whether anything was found. A model that does not run leaves everything unknown.
+    """
+    wanted = list(_unknown(graph, setting))
+    if not wanted:
+        return False
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.model.embedded())
+    known = {value.name for value in proto.graph.output}
+    proto.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in wanted if name not in known
+    )
+    try:
+        with open_session(proto) as session:
+            found = run(session, synthetic_inputs(graph, sizes=setting.sizes))
+    except ModelError:
+        return False
+    for name in found.keys() & set(wanted):
+        setting.shapes[name] = found[name].shape
+        setting.dtypes[name] = onnx.helper.np_dtype_to_tensor_dtype(found[name].dtype)
+    return True
+
+
+def _unknown(graph: Graph, setting: Setting) -> Iterator[str]:
+    """Outputs without a shape of operators of the main graph that onnx has no schema for."""
+    for node in graph.main.nodes:
+        for name in filter(None, node.outputs):
+            if name not in setting.shapes and not _has_schema(node):
+                yield name
+
+
+def _has_schema(node: Node) -> bool:
+    return bool(onnx.defs.has(node.op, node.opset, node.domain))

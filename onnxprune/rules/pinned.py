@@ -1,0 +1,44 @@
+"""Operators that pin everything they touch, on purpose. Each says why."""
+
+from __future__ import annotations
+
+from .registry import pinned
+
+pinned("MaxUnpool", why="its indices count all entries of the tensor, channels included")
+pinned("NonMaxSuppression", why="it compares boxes with each other and returns positions")
+pinned("NonZero", why="it returns positions along every axis")
+pinned("Unique", why="it compares entries with each other")
+pinned("Unique", domain="com.microsoft", why="it compares entries with each other")
+pinned("ImageDecoder", why="it reads an encoded file")
+pinned(
+    "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss",
+    why="a loss compares every class with a label; export the model for inference",
+)  # fmt: skip
+pinned(
+    "RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer",
+    why="text has no channels",
+)  # fmt: skip
+pinned(
+    "ArrayFeatureExtractor", "Binarizer", "CastMap", "CategoryMapper", "DictVectorizer",
+    "FeatureVectorizer", "Imputer", "LabelEncoder", "LinearClassifier", "LinearRegressor",
+    "Normalizer", "OneHotEncoder", "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsemble",
+    "TreeEnsembleClassifier", "TreeEnsembleRegressor", "ZipMap",
+    domain="ai.onnx.ml", why="a classical model numbers its features in its attributes",
+)  # fmt: skip
+pinned(
+    "Adagrad", "Adam", "Gradient", "Momentum",
+    domain="ai.onnx.preview.training", why="a training step; export the model for inference",
+)  # fmt: skip
+pinned(
+    "FlexAttention",
+    domain="ai.onnx.preview", why="the functions that change its scores may depend on the head",
+)  # fmt: skip
+pinned(
+    "DisentangledAttention_TRT", "EfficientNMS_TRT", "MultilevelCropAndResize_TRT",
+    "PyramidROIAlign_TRT",
+    why="a TensorRT plug-in",
+)  # fmt: skip
+pinned(
+    "DynamicSlice", "GRUUnit", "GivenTensorFill", "Scale",
+    why="ONNX dropped it before version 1.5; export the model again",
+)  # fmt: skip

@@ -1,0 +1,75 @@
+"""Fourier transforms, and operators that make tensors of their own."""
+
+from __future__ import annotations
+
+from ..graph import Node
+from ..labels import NONE, Walk
+from .registry import rule
+
+
+@rule("DFT")
+def dft(c: Walk, n: Node) -> None:
+    """Pins the axis of the signal and that of real and imaginary part, carries the others."""
+    X = n.inputs[0]
+    axis = n.attr("axis", 1)
+    if n.opset >= 20:
+        given = n.take(3)[2]
+        axis = int(c.known(given)) if given else -2
+    c.out(n.output, c.fixed(X, [axis, -1], f"{n} transforms the signal along it"))
+
+
+@rule("STFT")
+def stft(c: Walk, n: Node) -> None:
+    """Carries the batch; the signal is cut into frames and transformed."""
+    signal, *others = n.inputs
+    c.freeze(others, f"{n} transforms with it")
+    batch = c.fixed(signal, range(1, c.rank(signal)), f"{n} transforms the signal along it")[0]
+    c.out(n.output, [batch, *[NONE] * (c.rank(n.output) - 1)])
+
+
+@rule("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix", "Range")
+@rule("Range", domain="com.microsoft")
+def series(c: Walk, n: Node) -> None:
+    """Makes numbers from scalars; its axes carry no channels."""
+
+
+@rule("EyeLike")
+def eye_like(c: Walk, n: Node) -> None:
+    """Pins its input, of which it reads the shape; a diagonal carries no channels."""
+    c.freeze(n.inputs, f"{n} makes a diagonal of its size")
+
+
+@rule("Bernoulli", "RandomNormalLike", "RandomUniformLike")
+def random_like(c: Walk, n: Node) -> None:
+    """Draws one number per entry: carries the labels, unless a seed says which numbers come."""
+    if n.attr("seed") is None:
+        c.same(n)
+    else:
+        c.freeze(n.inputs, f"{n} draws numbers from a seed, which would be others for less entries")
+
+
+@rule("Multinomial")
+def multinomial(c: Walk, n: Node) -> None:
+    """Pins the axis of the classes that it draws from, carries the batch."""
+    batch, _ = c.fixed(n.inputs[0], [1], f"{n} draws positions along it")
+    c.out(n.output, [batch, NONE])
+
+
+@rule("Trilu")
+@rule("Trilu", domain="com.microsoft")
+def trilu(c: Walk, n: Node) -> None:
+    """Pins the axes of the triangle, carries the others."""
+    c.out(n.output, c.fixed(n.inputs[0], [-1, -2], f"{n} cuts a triangle out of it"))
+
+
+@rule("Det")
+def determinant(c: Walk, n: Node) -> None:
+    """Pins the axes of the matrices, carries the others."""
+    c.out(n.output, c.fixed(n.inputs[0], [-1, -2], f"{n} takes a determinant over it")[:-2])
+
+
+@rule("CumProd")
+def cumulative_product(c: Walk, n: Node) -> None:
+    """Pins the axis along which it multiplies, carries the others."""
+    X, axis = n.inputs
+    c.out(n.output, c.fixed(X, [int(c.known(axis))], f"{n} multiplies along it"))

@@ -1,0 +1,46 @@
+"""The table of operators: which are carried, which are pinned on purpose, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx
+
+from .registry import RULES
+
+Status = Literal["carried", "pinned", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one operator is handled.
+
+    Attributes
+    ----------
+    summary : str
+        What its rule does, or why it pins what it touches.
+    """
+
+    domain: str
+    op: str
+    status: Status
+    summary: str
+
+
+def operator_table() -> list[Row]:
+    """A row for every operator that onnx knows and for every other one that has a rule.
+
+    Operators of the newest opsets of the installed onnx, sorted by domain and name.
+    """
+    known = {(schema.domain, schema.name) for schema in onnx.defs.get_all_schemas()}
+    return [_row(domain, op) for domain, op in sorted(known | RULES.keys())]
+
+
+def _row(domain: str, op: str) -> Row:
+    rule = RULES.get((domain, op))
+    if rule is None:
+        return Row(domain, op, "unknown", "there is no rule: everything it touches is pinned")
+    if rule.pinned:
+        return Row(domain, op, "pinned", rule.pinned)
+    return Row(domain, op, "carried", rule.summary)
