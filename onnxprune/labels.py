@@ -227,12 +227,24 @@ class Walk:
         if a is b:
             return
         if a is NONE or b is NONE:
-            self.pin(b if a is NONE else a, f"{self.node} meets an axis that carries no channels")
+            self.pin(b if a is NONE else a, f"{self.node} {self._bare_partner()}")
         elif len(a) != len(b):
             self.pin(a, f"{self.node} joins axes of different sizes")
             self.pin(b, f"{self.node} joins axes of different sizes")
         else:
             self.facts.pairs.append((a, b, self._index))
+
+    def _bare_partner(self) -> str:
+        """What the current node joins labels with, where that carries none, and where it is from."""
+        names = [n for n in (self.node.inputs if self.node else ()) if n and not self.stored(n)]
+        bare = [n for n in names if n not in self.axes]
+        if not bare:
+            return "meets an axis that carries no channels"
+        source = bare[0]
+        while (maker := self.graph.producers.get(source)) is not None:
+            source = next((n for n in maker.inputs if n and not self.stored(n)), "")
+        origin = f" (from graph input '{source}')" if source else ""
+        return f"joins it with '{bare[0]}', which carries no channels{origin}"
 
     def pin(self, labels: Labels, reason: str) -> None:
         """Labels must survive."""

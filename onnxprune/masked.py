@@ -64,10 +64,14 @@ class _Masker:
         self.stats = {node.index for node, _ in traced.walk.facts.stats}
         self.inner = traced.walk.facts.inner
         self.constants: dict[tuple[bytes, tuple[int, ...], str], str] = {}
+        self.stored: list[onnx.NodeProto] = []
         self.count = 0
 
     def build(self) -> onnx.ModelProto:
         self._graph(self.proto.graph, iter(self.traced.graph.nodes), [])
+        nodes = [*self.stored, *self.proto.graph.node]
+        del self.proto.graph.node[:]
+        self.proto.graph.node.extend(nodes)
         return self.proto
 
     def _graph(self, graph: onnx.GraphProto, nodes: Iterator[Node], ordered: list[onnx.NodeProto]) -> None:  # fmt: skip
@@ -210,7 +214,10 @@ class _Masker:
         if key not in self.constants:
             self.constants[key] = self._unique("constant")
             tensor = numpy_helper.from_array(value, self.constants[key])
-            self.proto.graph.initializer.append(tensor)
+            # A node, because before IR version 4 an initializer has to be an input, too.
+            self.stored.append(
+                onnx.helper.make_node("Constant", [], [self.constants[key]], value=tensor)
+            )
         return self.constants[key]
 
     def _unique(self, base: str) -> str:

@@ -153,12 +153,12 @@ def _criterion(traced: Trace, given: Any) -> Criterion:
     if isinstance(given, os.PathLike) or (isinstance(given, str) and given.endswith(".npz")):
         given = load_data(given)
     if not isinstance(given, Mapping):
-        return lookup("criterion", given)  # type: ignore[no-any-return]
+        return lookup("criterion", given)
     layers = {name for group in (*traced, *traced.blocked) for k in group.kernels for name in (k.tensor, k.node.name)}  # fmt: skip
     for name in given:
         if name not in layers:
             raise unknown_name("layer", name, layers)
-    return importlib.import_module("onnxprune.passes.given").Given(given)  # type: ignore[no-any-return]
+    return importlib.import_module("onnxprune.passes.given").Given(given)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from models.build import BUILDERS
+from onnxprune.layer import Layer
 from onnxprune.masked import masked
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.quantized import dequantize, pack, quantize, unpack
 from onnxprune.rewrite import rewrite_trace
 from onnxprune.runtime import open_session, run, synthetic_inputs
-from onnxprune.scoring import Layer, score
+from onnxprune.scoring import score
 from onnxprune.select import select
 from onnxprune.trace import Trace, trace
 from onnxprune.verify import Report, verify
