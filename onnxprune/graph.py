@@ -286,11 +286,7 @@ class Graph:
 
     def passed_through(self, node: Node) -> bool:
         """Whether a node only gives a constant a further name, which is no output."""
-        return any(name in self.aliases and name not in self._outputs for name in node.outputs)
-
-    @cached_property
-    def _outputs(self) -> set[str]:
-        return {*self.main.outputs, *(n for v in self.nodes for b in v.bodies.values() for n in b.outputs)}  # fmt: skip
+        return any(name in self.aliases and name not in self.returned for name in node.outputs)
 
     def captured(self, node: Node) -> Iterator[str]:
         """Names from outside that the bodies of a node use."""

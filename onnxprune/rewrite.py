@@ -253,13 +253,13 @@ class Rewriter:
     def _store_computed(self, part: Slice) -> None:
         """Store a computed constant under its name; the node that computed it becomes dead.
 
-        A graph may not return a tensor from outside, so there the name belongs to an Identity.
+        A graph may not return a tensor from outside, so there a Constant node makes it.
         """
         name, value = part.name, part.take(self.graph.value(part.root))
         index = self.graph.producers[part.root].index
         if name in self.graph.returned:
-            stored = self.add_constant(name, value)
-            self._after[index].append(onnx.helper.make_node("Identity", [stored], [name], name))
+            made = onnx.helper.make_node("Constant", [], [name], name, value=_tensor(value, name))
+            self._after[index].append(made)
         else:
             self._added.append(_tensor(value, name))
         proto = self.protos[index]

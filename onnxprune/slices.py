@@ -35,7 +35,7 @@ class Slice:
         Kept indices per axis, None where all are kept; of shape (blocks, kept) where every block
         of the first axis keeps its own.
     uses : tuple of (int, int)
-        (node, input position) that read this version; node -1 for an output of a graph.
+        (node, input position) that read this version.
     """
 
     root: str
@@ -83,7 +83,9 @@ def _versions(graph: Graph, sizes: Sizes, root: str, uses: list[tuple[int, int, 
     for index, slot, name in uses:
         cut = sizes.indices(name) or (None,) * len(shape)
         key = tuple(None if i is None else i.tobytes() for i in cut)
-        versions.setdefault(key, (cut, []))[1].append((index, slot))
+        readers = versions.setdefault(key, (cut, []))[1]
+        if index >= 0:
+            readers.append((index, slot))
     for number, (cut, readers) in enumerate(versions.values()):
         name, suffix = root, number
         while number and name in taken:

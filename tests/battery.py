@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxprune.cost import macs
 from onnxprune.masked import masked
-from onnxprune.model import Model, load, set_apart
+from onnxprune.model import Model, bodies, load, set_apart
 from onnxprune.plan import Plan
 from onnxprune.rewrite import rewrite, rewrite_trace
 from onnxprune.runtime import open_session, run, synthetic_inputs
@@ -22,7 +23,7 @@ from onnxprune.scoring import score
 from onnxprune.select import select
 from onnxprune.shapes import free_dimensions
 from onnxprune.sizes import Sizes
-from onnxprune.trace import Trace, trace
+from onnxprune.trace import Trace, retrace, trace
 from onnxprune.verify import difference
 
 from .building import TOLERANCE, Case
@@ -90,9 +91,11 @@ def settings(proto: onnx.ModelProto) -> range:
 
 def check_exact(pruned: Pruned, limit: float = TOLERANCE, reference: bool = False) -> None:
     """The slim model equals the masked original when run, at every sample setting."""
-    oracle = masked(pruned.trace, pruned.sizes, pruned.slim.proto)
     for setting in settings(pruned.trace.model.proto):
         feeds = synthetic_inputs(pruned.trace.graph, seed=setting, setting=setting)
+        traced = retrace(pruned.trace, {name: array.shape for name, array in feeds.items()})
+        sizes = traced.sizes(pruned.plan.removed(traced))
+        oracle = masked(traced, sizes, pruned.slim.proto)
         expected, found = (outputs(m, feeds, reference) for m in (oracle, pruned.slim))
         check_equal(expected, found, limit, "inexact")
 
@@ -201,11 +204,16 @@ def check_constants(pruned: Pruned) -> None:
 
 
 def _stored(model: Model) -> dict[str, npt.NDArray[np.generic]]:
-    arrays = {t.name: model.array(t) for t in model.proto.graph.initializer}
-    for node in model.proto.graph.node:
+    return dict(_stored_in(model, model.proto.graph))
+
+
+def _stored_in(model: Model, graph: onnx.GraphProto) -> Iterator[tuple[str, Any]]:
+    yield from ((tensor.name, model.array(tensor)) for tensor in graph.initializer)
+    for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
-            arrays[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    return arrays
+            yield node.output[0], model.array(node.attribute[0].t)
+        for _, body in bodies(node):
+            yield from _stored_in(model, body)
 
 
 def check_cost(pruned: Pruned) -> None:

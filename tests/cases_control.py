@@ -17,11 +17,11 @@ Builder = Callable[[], onnx.ModelProto]
 CASES: list[tuple[str, str, Builder]] = []
 
 
-def case(op: str) -> Callable[[Builder], Builder]:
-    """Enter a builder into the table under the name of its function."""
+def case(*ops: str) -> Callable[[Builder], Builder]:
+    """Enter a builder into the table, once per operator, under the name of its function."""
 
     def enter(builder: Builder) -> Builder:
-        CASES.append((op, builder.__name__, builder))
+        CASES.extend((op, builder.__name__, builder) for op in ops)
         return builder
 
     return enter
@@ -354,7 +354,7 @@ def passed_through() -> onnx.ModelProto:
     )  # fmt: skip
 
 
-@case("Loop")
+@case("Loop", "SequenceEmpty", "ConcatFromSequence")
 def list_in_loop() -> onnx.ModelProto:
     """PyTorch's list.append in a loop, stacked behind it."""
     return model(
@@ -587,7 +587,7 @@ def split_into_entries() -> onnx.ModelProto:
     )  # fmt: skip
 
 
-@case("SequenceInsert")
+@case("SequenceInsert", "SequenceErase", "SequenceLength")
 def edited_list() -> onnx.ModelProto:
     """Insert, erase and read elements of different widths at known places."""
     return model(
@@ -653,7 +653,7 @@ def list_of_branches() -> onnx.ModelProto:
     )  # fmt: skip
 
 
-@case("Optional")
+@case("Optional", "OptionalGetElement", "OptionalHasElement")
 def optional_tensor() -> onnx.ModelProto:
     """A tensor and a sequence through optional values."""
     return model(

@@ -214,7 +214,7 @@ def computed_width() -> onnx.ModelProto:
     )  # fmt: skip
 
 
-@case("Reshape")
+@case("Flatten")
 def computed_mean() -> onnx.ModelProto:
     """Statistics of a flattened map: channels and pixels share the axis that they run along."""
     return model(
