@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import numpy_helper
 
 from onnxprune.cleaning import CleanResult, clean
 from onnxprune.model import Model
 from onnxprune.runtime import open_session, run
+from onnxprune.trace import Trace
 
 from .building import net
 
@@ -91,3 +93,41 @@ def shape_of(result: CleanResult, name: str) -> tuple[int, ...]:
     """Shape of an initializer of the slim model."""
     found = {t.name: tuple(t.dims) for t in result.model.proto.graph.initializer}
     return found[name]
+
+
+def plant(traced: Trace, seed: int) -> tuple[onnx.ModelProto, dict[str, set[int]]]:
+    """Set the filters, biases and normalizations of random channels to zero.
+
+    Returns
+    -------
+    model, planted
+        Group -> positions of the channels.
+    """
+    rng = np.random.default_rng(seed)
+    planted, units = {}, set()
+    for group in traced:
+        chosen = rng.choice(len(group), max(1, len(group) // 8), replace=False)
+        if len(chosen) < len(group):
+            planted[group.name] = set(chosen.tolist())
+            units.update(group.units[chosen].tolist())
+    model = onnx.ModelProto()
+    model.CopyFrom(traced.model.embedded())
+    kernels = {(kernel.tensor, kernel.axis) for kernel in traced.walk.facts.kernels}
+    variances = {n.inputs[4] for n in traced.graph.nodes if n.op == "BatchNormalization"}
+    stored = {t.name: t for t in model.graph.initializer}
+    stored |= {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant"}
+    for member in {
+        m for group in traced for m in group.members if m.tensor in traced.graph.constants
+    }:
+        labels = traced.walk.axis(member.tensor, member.axis)
+        shape = traced.walk.shape(member.tensor)
+        vector = sum(size > 1 for size in shape) == 1 and member.tensor not in variances
+        if vector or (member.tensor, member.axis) in kernels:
+            tensor = stored.get(traced.graph.constants[member.tensor].name)
+            if tensor is None:  # in a nested graph
+                continue
+            array = numpy_helper.to_array(tensor).copy()
+            dead = np.isin(traced.components.unit[labels], list(units))
+            np.moveaxis(array, member.axis, 0)[dead] = 0
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return model, planted

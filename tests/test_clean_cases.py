@@ -1,0 +1,37 @@
+"""Every row of the table with dead channels in it: cleaning changes no answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxprune.cleaning import CleanResult, clean
+from onnxprune.compare import difference
+from onnxprune.model import load
+from onnxprune.runtime import synthetic_inputs
+from onnxprune.trace import trace
+
+from .building import TOLERANCE, Case
+from .cases import CASES
+from .planting import outputs_of, plant
+
+
+def gap(model: onnx.ModelProto, result: CleanResult) -> float:
+    """Largest relative difference of an output, over its norm or that of as many ones."""
+    traced = trace(model)
+    feeds = synthetic_inputs(traced.graph, sizes=traced.shapes.first.sizes)
+    before, after = outputs_of(load(model), feeds), outputs_of(result.model, feeds)
+    worst = 0.0
+    for name, array in before.items():
+        found = difference(name, array, after[name])
+        norm = np.linalg.norm(np.nan_to_num(array.astype(np.float64))) if array.dtype.kind == "f" else 1  # fmt: skip
+        worst = max(worst, found.relative * min(1.0, float(norm) / np.sqrt(max(array.size, 1))))
+    return worst
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_cleaning_changes_no_answer(case: Case) -> None:
+    model, _ = plant(trace(case.build(), norm="pin"), seed=1)
+    result = clean(model)
+    assert gap(model, result) <= max(case.limit, 2 * TOLERANCE)
