@@ -1,23 +1,164 @@
-"""Inputs that a user gives: read them, and say which one does not fit the model."""
+"""Samples to run models on, batch by batch.
+
+They come from an ``.npz`` archive (arrays by input name), from a folder of ``.npy`` files or images
+(one sample each, in the order of their names), or are made up. A folder is read while it is used,
+so that it never lies in memory as a whole.
+"""
 
 from __future__ import annotations
 
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 import onnx
 
 from .errors import UsageError
-from .runtime import Arrays
+from .images import SUFFIXES, image_reader
+from .labelled import read_labels
+from .runtime import Arrays, synthetic_inputs
 from .samples import graph_inputs
+from .trace import Trace
+
+BATCH = 16
+"""Samples per run of a model whose batch is free."""
+
+
+class DataSettings(TypedDict, total=False):
+    """How data are read; see :func:`open_data`."""
+
+    labels: Any
+    samples: int | None
+    profile: Any
+    seed: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Batch:
+    """Inputs of one run.
+
+    Attributes
+    ----------
+    size : int
+        How many samples the first axes hold; 1 where they are one sample as they are.
+    labels : array or None
+        One per sample.
+    """
+
+    feeds: Arrays
+    size: int = 1
+    labels: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet(Iterable[Batch]):
+    """Batches that can be read again and again, always in the same order.
+
+    Attributes
+    ----------
+    source : str
+        Where they come from; empty where they are made up.
+    labelled : bool
+    """
+
+    make: Callable[[], Iterable[Batch]]
+    source: str = ""
+    labelled: bool = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.make())
+
+    @property
+    def first(self) -> Batch:
+        """The first batch."""
+        return next(iter(self))
+
+    def alike(self) -> DataSet:
+        """The batches of the same shapes as the first one."""
+        shapes = _shapes(self.first.feeds)
+        return replace(self, make=lambda: (b for b in self if _shapes(b.feeds) == shapes))
+
+
+def _shapes(feeds: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: np.shape(array) for name, array in feeds.items()}
+
+
+def open_data(
+    traced: Trace,
+    source: str | os.PathLike[str] | Arrays | DataSet | None = None,
+    *,
+    labels: Any = None,
+    samples: int | None = None,
+    profile: Any = None,
+    seed: int = 0,
+) -> DataSet:
+    """Samples for a model, in batches that it takes.
+
+    Parameters
+    ----------
+    traced : Trace
+    source : path of an .npz file or of a folder, mapping, or DataSet, optional
+        An array holds one sample per entry of its first axis. That is the axis of the batch, or,
+        where the array has one axis more than the input, an axis of its own; arrays of which
+        neither is true are one sample. Without a source, inputs are made up.
+    labels : path, "names" or sequence of int, optional
+        Class of every sample: see ``onnxprune.labelled``. The array ``labels`` of an .npz file,
+        if the model has no input of that name, needs no mention.
+    samples : int, optional
+        Use the first so many only; of made-up inputs, so many runs.
+    profile : str or mapping, optional
+        How images become inputs: see ``onnxprune.images``.
+    seed : int
+        Of made-up inputs.
+
+    Raises
+    ------
+    UsageError
+        If something cannot be read, or does not fit the model.
+    """
+    if samples is not None and samples < 1:
+        raise UsageError(f"samples: found {samples}, expected at least 1")
+    if isinstance(source, DataSet):
+        return source
+    if source is None:
+        if labels is not None:
+            raise UsageError("labels take data: found made-up inputs", "Give samples with --data.")
+        return DataSet(lambda: _made_up(traced, seed, samples or 1))
+    proto = traced.model.proto
+    if isinstance(source, Mapping) or not Path(source).is_dir():
+        data = _from_arrays(proto, load_data(source), labels, samples)
+    else:
+        data = _from_folder(proto, Path(source), labels, samples, profile)
+    name = "arrays" if isinstance(source, Mapping) else os.fspath(source)
+    return DataSet(lambda: _checked(proto, data.make()), name, data.labelled)
+
+
+def _made_up(traced: Trace, seed: int, runs: int) -> Iterator[Batch]:
+    sizes = traced.shapes.first.sizes
+    for number in range(runs):
+        feeds = synthetic_inputs(traced.graph, seed + number, sizes=sizes)
+        counts = {array.shape[:1] for array in feeds.values()}
+        (count,) = counts.pop() if len(counts) == 1 and () not in counts else (1,)
+        yield Batch(feeds, max(count, 1))
+
+
+def _checked(proto: onnx.ModelProto, batches: Iterable[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        check_inputs(proto, batch.feeds)
+        yield batch
+
+
+# Arrays --------------------------------------------------------------------------------------
 
 
 def load_data(source: str | os.PathLike[str] | Arrays) -> Mapping[str, np.ndarray]:
-    """Inputs by name from an .npz file; a mapping is returned as it is.
+    """Arrays by name from an .npz file; a mapping is returned as it is.
 
     Raises
     ------
@@ -40,6 +181,120 @@ def load_data(source: str | os.PathLike[str] | Arrays) -> Mapping[str, np.ndarra
         pickled = "pickle" in str(error).lower()
         detail = "it is no archive of plain arrays" if pickled else str(error).lower()
     raise UsageError(f"cannot read data '{source}': {detail}", "Expected an .npz file with one array per input.")  # fmt: skip
+
+
+def _from_arrays(proto: onnx.ModelProto, arrays: Arrays, labels: Any, samples: int | None) -> DataSet:  # fmt: skip
+    inputs = {v.name: v.type.tensor_type for v in graph_inputs(proto)}
+    if labels is None and "labels" not in inputs:
+        labels = arrays.get("labels")
+    given = {name: arrays[name] for name in inputs if name in arrays}
+    extra = all(a.ndim == len(inputs[n].shape.dim) + 1 for n, a in given.items())
+    counts = {a.shape[0] if a.ndim else -1 for a in given.values()}
+    size = 1 if extra else batch_size(proto)
+    if not given or len(given) < len(inputs) or len(counts) != 1 or not size or -1 in counts:
+        return DataSet(lambda: [Batch(arrays)])
+    count = counts.pop()
+    classes = read_labels(labels, [str(k) for k in range(count)])
+    count = min(count, samples or count)
+    if count < 1:
+        raise UsageError("data: found no samples, expected at least one")
+
+    def make() -> Iterator[Batch]:
+        for start in range(0, _whole(proto, count, size), size):
+            part = slice(start, min(start + size, count))
+            feeds = {n: a[start] if extra else a[part] for n, a in given.items()}
+            yield Batch(feeds, part.stop - start, None if classes is None else classes[part])
+
+    return DataSet(make, labelled=classes is not None)
+
+
+def batch_size(proto: onnx.ModelProto) -> int:
+    """How many samples to feed at once; 0 where the first axes are no common batch."""
+    dims = [v.type.tensor_type.shape.dim for v in graph_inputs(proto)]
+    sizes = {d[0].dim_value if len(d) else -1 for d in dims}
+    if len(sizes) != 1 or -1 in sizes:
+        return 0
+    return sizes.pop() or BATCH
+
+
+def _whole(proto: onnx.ModelProto, count: int, size: int) -> int:
+    """How many samples make whole batches, where the model takes no part of one."""
+    fixed = all(v.type.tensor_type.shape.dim[0].dim_value > 0 for v in graph_inputs(proto))
+    if fixed and count < size:
+        raise UsageError(f"data: found {count} samples, expected at least {size}, a batch of the model")  # fmt: skip
+    return count - count % size if fixed else count
+
+
+# Folders -------------------------------------------------------------------------------------
+
+
+def _from_folder(proto: onnx.ModelProto, folder: Path, labels: Any, samples: int | None, profile: Any) -> DataSet:  # fmt: skip
+    inputs = graph_inputs(proto)
+    files: dict[str, list[Path]] = {}
+    for value in inputs:
+        own = folder / value.name
+        files[value.name] = _files(own if len(inputs) > 1 or own.is_dir() else folder)
+    counts = {name: len(found) for name, found in files.items()}
+    if len(set(counts.values())) != 1:
+        raise UsageError(f"data '{folder}': found {counts} files, expected as many for every input")
+    names = [path.name for path in next(iter(files.values()))]
+    classes = read_labels(labels, names)
+    count = min(len(names), samples or len(names))
+    readers = {v.name: _reader(v, files[v.name], profile) for v in inputs}
+    size = batch_size(proto) or 1
+
+    def read() -> Iterator[dict[str, np.ndarray]]:
+        for paths in islice(zip(*files.values(), strict=True), _whole(proto, count, size)):
+            yield {n: readers[n](path) for n, path in zip(files, paths, strict=True)}
+
+    return DataSet(lambda: _stacked(read(), size, classes), labelled=classes is not None)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Samples of a folder, by name."""
+    try:
+        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".npy", *SUFFIXES})
+    except OSError as error:
+        raise UsageError(f"cannot read data '{folder}': {(error.strerror or str(error)).lower()}", "Models with several inputs take a folder of samples for each.") from None  # fmt: skip
+    kinds = {path.suffix.lower() == ".npy" for path in found}
+    if len(kinds) != 1:
+        raise UsageError(f"data '{folder}': found {'both' if kinds else 'neither'} .npy files and images, expected one of them")  # fmt: skip
+    return found
+
+
+def _reader(value: onnx.ValueInfoProto, files: Sequence[Path], profile: Any) -> Callable[[Path], np.ndarray]:  # fmt: skip
+    """Function that makes one sample, with an axis of batches of size 1, from a file."""
+    if files[0].suffix.lower() != ".npy":
+        return image_reader(value, profile)
+    rank = len(value.type.tensor_type.shape.dim)
+    return lambda path: _read_npy(path, rank)
+
+
+def _read_npy(path: Path, rank: int) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise UsageError(f"cannot read data '{path}': it is no plain .npy file") from None
+    return array[None] if array.ndim == rank - 1 else array
+
+
+def _stacked(samples: Iterable[dict[str, np.ndarray]], size: int, classes: np.ndarray | None) -> Iterator[Batch]:  # fmt: skip
+    """Batches of neighbours of the same shapes."""
+    held: list[dict[str, np.ndarray]] = []
+    start = 0
+    for number, sample in enumerate(samples):
+        if held and (len(held) == size or _shapes(sample) != _shapes(held[0])):
+            yield _joined(held, start, classes)
+            held, start = [], number
+        held.append(sample)
+    if held:
+        yield _joined(held, start, classes)
+
+
+def _joined(held: Sequence[dict[str, np.ndarray]], start: int, classes: np.ndarray | None) -> Batch:
+    feeds = {name: np.concatenate([sample[name] for sample in held]) for name in held[0]} if len(held) > 1 else held[0]  # fmt: skip
+    labels = None if classes is None else classes[start : start + len(held)]
+    return Batch(feeds, len(held), labels)
 
 
 def check_inputs(proto: onnx.ModelProto, feeds: Arrays) -> None:

@@ -5,6 +5,7 @@
     ├── UsageError            2   a flag, name or value that makes no sense here
     ├── PlanError             2   the plan does not belong to this model
     ├── SurgeryError          1   the slim model failed a check: nothing is written
+    ├── GateError             1   a gate of verify failed
     └── BudgetError           1   the budget cannot be met: nothing is written
 
 A message is one sentence, *op 'node': found, expected*; ``hint`` says what to do about it.
@@ -55,6 +56,12 @@ class PlanError(OnnxPruneError):
 
 class SurgeryError(OnnxPruneError):
     """The rewritten model contradicts the analysis."""
+
+    exit_code = 1
+
+
+class GateError(OnnxPruneError):
+    """The slim model is beyond a limit that the user set."""
 
     exit_code = 1
 

@@ -9,19 +9,22 @@ single
     masked original every node must agree to rounding, however the network as a whole amplifies it,
     and the first that does not is the one that was cut wrongly.
 
-Tensors are compared in portions of bounded size; no run holds all activations of both models.
-onnxruntime does not optimise here: it would fuse nodes, and even quantise weights by their range.
+Tensors are compared in portions of bounded size, and summed up batch by batch; no run holds all
+activations of both models, or those of several batches. onnxruntime does not optimise here: it
+would fuse nodes, refuse some outputs in between, and even quantise weights by their range.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import onnx
+from onnxruntime import InferenceSession
 
-from .compare import Difference, difference, rounding
+from .compare import Comparison, Difference
+from .data import Batch
 from .graph import Node
 from .model import Model, bodies
 from .rewrite import node_protos
@@ -38,63 +41,80 @@ FLOATS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class LayerDifference:
-    """How one tensor differs, and the node that makes it.
-
-    Attributes
-    ----------
-    single : Difference or None
-        None where the node cannot run alone.
-    """
-
-    node: Node
-    entire: Difference
-    single: Difference | None
-
-
-def compare_layers(
-    traced: Trace,
-    sizes: Sizes,
-    reference: Model | onnx.ModelProto,
-    slim: Model,
-    feeds: Arrays,
-    provider: str = "cpu",
-) -> Iterator[LayerDifference]:
-    """Compare every tensor of the main graph, in topological order.
+def compare_entire(
+    traced: Trace, sizes: Sizes, slim: Model, batches: Iterable[Batch], provider: str = "cpu", slim_provider: str = "",
+) -> Iterator[Difference]:  # fmt: skip
+    """Compare every tensor of the main graph with the original's, in topological order.
 
     Parameters
     ----------
     traced : Trace
-        Of the original.
+        Of the original, at the sizes of the inputs.
     sizes : Sizes
         View of the kept entries.
-    reference : Model or onnx.ModelProto
-        The original, or the masked original.
     slim : Model
-    feeds : mapping
-        Inputs of both.
+    batches : iterable of Batch
+        Inputs of both, all of the same shapes. They are read again for every portion.
+    slim_provider : str, optional
+        Where the slim model runs, if elsewhere.
     """
-    proto = reference.embedded() if isinstance(reference, Model) else reference
-    slim_proto = slim.embedded()
-    for portion in _portions(traced, sizes, slim_proto):
-        wanted = [name for node in portion for name in node.outputs if name]
-        read = {name for node in portion for name in (*node.inputs, *traced.graph.captured(node))}
-        needed = read & traced.graph.producers.keys()
-        given = _tensors(proto, sorted({*wanted, *needed}), feeds, provider)
-        kept = {name: sizes.compact(name, value) for name, value in given.items()}
-        entire = _tensors(slim_proto, wanted, feeds, provider)
-        single = _alone(slim_proto, wanted, {**feeds, **kept}, provider)
-        for node in portion:
-            for name in node.outputs:
-                if name in kept and name in entire:
-                    value = kept[name]
-                    alone = (
-                        difference(name, value, single[name], rounding(value))
-                        if name in single
-                        else None
-                    )
-                    yield LayerDifference(node, difference(name, value, entire[name]), alone)
+    original, pruned = traced.model.embedded(), slim.embedded()
+    for nodes in _portions(traced, sizes, pruned):
+        sums = _Sums(nodes, exact=False)
+        with (
+            _exposed(original, sums.names, provider) as before,
+            _exposed(pruned, sums.names, slim_provider or provider) as after,
+        ):
+            for batch in batches:
+                kept = _kept(sizes, run(before, batch.feeds))
+                sums.add(kept, run(after, batch.feeds), batch.size)
+        yield from sums.differences()
+
+
+def compare_single(
+    traced: Trace, sizes: Sizes, reference: Model | onnx.ModelProto, slim: Model, batches: Iterable[Batch], provider: str = "cpu",
+) -> Iterator[Difference]:  # fmt: skip
+    """Compare every node alone with the masked original, in topological order.
+
+    Nodes that cannot run alone are left out. Parameters are those of :func:`compare_entire`;
+    ``reference`` is the masked original.
+    """
+    if isinstance(reference, Model):
+        reference = reference.embedded()
+    pruned = slim.embedded()
+    for nodes in _portions(traced, sizes, pruned):
+        sums = _Sums(nodes, exact=True)
+        read = {name for node in nodes for name in (*node.inputs, *traced.graph.captured(node))}
+        needed = sorted({*sums.names, *(read & traced.graph.producers.keys())})
+        with ExitStack() as stack:
+            before = stack.enter_context(_exposed(reference, needed, provider))
+            alone = None
+            for batch in batches:
+                given = {**batch.feeds, **_kept(sizes, run(before, batch.feeds))}
+                if alone is None:
+                    alone = stack.enter_context(_alone(pruned, sums.names, given, provider))
+                found = run(alone, {f"{name}::given": value for name, value in given.items()})
+                sums.add(given, found, batch.size)
+        yield from sums.differences()
+
+
+class _Sums:
+    """Sums over the batches, for every tensor that some nodes make."""
+
+    def __init__(self, nodes: Sequence[Node], *, exact: bool) -> None:
+        layers = {name: node.name for node in nodes for name in node.outputs if name}
+        self.names = list(layers)
+        self._all = {n: Comparison(n, layer=layer, exact=exact) for n, layer in layers.items()}
+
+    def add(self, reference: Arrays, found: Arrays, samples: int) -> None:
+        """Add what both models computed."""
+        for name in self.names:
+            if name in reference and name in found:
+                self._all[name].add(reference[name], found[name], samples)
+
+    def differences(self) -> Iterator[Difference]:
+        """What the sums say of the tensors that both models have."""
+        return (sums.difference() for sums in self._all.values() if sums.samples)
 
 
 def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[list[Node]]:
@@ -118,6 +138,11 @@ def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[li
         yield portion
 
 
+def _kept(sizes: Sizes, tensors: Arrays) -> dict[str, np.ndarray]:
+    """Entries of the reference's tensors that the slim model has, too."""
+    return {name: sizes.compact(name, value) for name, value in tensors.items()}
+
+
 def names_inside(graph: onnx.GraphProto) -> set[str]:
     """Names that a nested graph and those inside it define."""
     names = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
@@ -128,8 +153,9 @@ def names_inside(graph: onnx.GraphProto) -> set[str]:
     return names
 
 
-def _tensors(proto: onnx.ModelProto, names: Sequence[str], feeds: Arrays, provider: str) -> Mapping[str, np.ndarray]:  # fmt: skip
-    """Run a model and return inner tensors."""
+@contextmanager
+def _exposed(proto: onnx.ModelProto, names: Sequence[str], provider: str) -> Iterator[InferenceSession]:  # fmt: skip
+    """Session of a model that returns inner tensors."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(proto)
     del exposed.graph.output[:]
@@ -138,11 +164,12 @@ def _tensors(proto: onnx.ModelProto, names: Sequence[str], feeds: Arrays, provid
         onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made
     )
     with open_session(exposed, provider, optimize=False) as session:
-        return run(session, feeds)
+        yield session
 
 
-def _alone(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str) -> Mapping[str, np.ndarray]:  # fmt: skip
-    """Run nodes of the slim model, each on given tensors instead of on each other's.
+@contextmanager
+def _alone(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str) -> Iterator[InferenceSession]:  # fmt: skip
+    """Session of the slim model's nodes, each on given tensors instead of on each other's.
 
     Nodes that the rewriter inserted have inputs of their own, which are not given: they stay
     chained to the node that they mend.
@@ -184,4 +211,4 @@ def _alone(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider:
         onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made
     )
     with open_session(alone, provider, optimize=False) as session:
-        return run(session, {f"{name}::given": given[name] for name in fed})
+        yield session

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
-from .calibration import batches
 from .config import read_config
 from .cost import Cost, cost
-from .data import load_data
+from .data import open_data
 from .model import Model, load
 from .plan import Plan
 from .rewrite import rewrite_trace
@@ -104,7 +103,7 @@ def prune(
     if verify:
         progress("verify")
         data = chosen.get("data")
-        feeds = next(batches(model.proto, load_data(data))) if data is not None else None
+        feeds = None if data is None else open_data(traced, data, profile=chosen.get("profile")).first.feeds  # fmt: skip
         report = compare(
             model, slim, plan=plan, data=feeds, provider=provider,
             seed=chosen.get("seed", 0), traced=traced,

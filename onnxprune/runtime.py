@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto
 
-from .errors import ModelError, UsageError
+from .errors import ModelError, UsageError, unknown_name
 from .graph import Graph
 from .model import PROTOBUF_LIMIT, Model
 from .samples import Sizes, graph_inputs
@@ -27,7 +29,11 @@ Arrays = Mapping[str, np.ndarray]
 ITERATIONS = 3
 """Trip count given to a Loop that takes it as an input of the model."""
 
-PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+PROVIDERS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
 
 
 @cache
@@ -54,13 +60,46 @@ def cuda_problem() -> str:
 
 
 def _runs_on_cuda() -> bool:
-    """Whether a session that asks for CUDA gets it; onnxruntime's own log is silent meanwhile."""
+    """Whether a session that asks for CUDA gets it."""
+    return _runs_on("cuda")
+
+
+def _runs_on(provider: str) -> bool:
+    """Whether a session gets its provider; onnxruntime's own log is silent meanwhile."""
     ort.set_default_logger_severity(4)
     try:
-        session = _session(_tiny().SerializeToString(), "cuda", exact=True)
+        session = _session(_tiny().SerializeToString(), provider, exact=True)
+    except Exception:  # onnxruntime's exception types share no base but this
+        return False
     finally:
         ort.set_default_logger_severity(2)
-    return "CUDAExecutionProvider" in session.get_providers()
+    return PROVIDERS[provider] in session.get_providers()
+
+
+@cache
+def tensorrt_problem() -> str:
+    """Why onnxruntime cannot run on TensorRT here; empty where it can."""
+    if PROVIDERS["tensorrt"] not in ort.get_available_providers():
+        return "this build of onnxruntime has no TensorRT provider"
+    if cuda_problem():
+        return "it takes CUDA, which does not run"
+    if _runs_on("tensorrt"):
+        return ""
+    missing = missing_library("tensorrt")
+    return f"missing libraries: {missing}" if missing else "the TensorRT provider does not start"
+
+
+def missing_library(provider: str) -> str:
+    """First shared library that the loader does not find for a provider; empty if it finds all."""
+    folder = Path(ort.__file__).parent / "capi"
+    try:
+        for name in ("shared", provider):
+            ctypes.CDLL(
+                str(folder / f"libonnxruntime_providers_{name}.so"), mode=ctypes.RTLD_GLOBAL
+            )
+    except OSError as error:
+        return str(error).partition(":")[0]
+    return ""
 
 
 def _tiny() -> onnx.ModelProto:
@@ -76,19 +115,24 @@ def _tiny() -> onnx.ModelProto:
 
 
 def choose_provider(name: str = "auto") -> str:
-    """The provider to use: ``cuda`` or ``cpu``.
+    """The provider to use: ``tensorrt``, ``cuda`` or ``cpu``; ``auto`` takes CUDA where it works.
 
     Raises
     ------
     UsageError
-        If CUDA is asked for and cannot run.
+        If the one that is asked for cannot run.
     """
+    if name not in ("auto", *PROVIDERS):
+        raise unknown_name("provider", name, ("auto", *PROVIDERS))
     if name == "cpu":
         return "cpu"
-    problem = cuda_problem()
-    if problem and name == "cuda":
-        raise UsageError(f"cannot run on CUDA: {problem}", "Run 'onnxprune doctor' for details.")
-    return "cpu" if problem else "cuda"
+    if name == "tensorrt":
+        problem, title = tensorrt_problem(), "TensorRT"
+    else:
+        problem, title = cuda_problem(), "CUDA"
+    if problem and name != "auto":
+        raise UsageError(f"cannot run on {title}: {problem}", "Run 'onnxprune doctor' for details.")
+    return "cpu" if problem else name.replace("auto", "cuda")
 
 
 def _session(model: bytes | str, provider: str, exact: bool, optimize: bool = True) -> ort.InferenceSession:  # fmt: skip
@@ -102,14 +146,32 @@ def _session(model: bytes | str, provider: str, exact: bool, optimize: bool = Tr
         options.add_session_config_entry("session.qdqisint8allowed", "1")
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     chosen: list[Any] = ["CPUExecutionProvider"]
-    if provider == "cuda":
+    if provider != "cpu":
         chosen.insert(0, ("CUDAExecutionProvider", {"use_tf32": int(not exact)}))
-    return ort.InferenceSession(model, options, providers=chosen)
+    if provider != "tensorrt":
+        return ort.InferenceSession(model, options, providers=chosen)
+    chosen.insert(0, PROVIDERS["tensorrt"])
+    with _without_tf32() if exact else nullcontext():  # TensorRT has no option of its own for it
+        return ort.InferenceSession(model, options, providers=chosen)
 
 
 @contextmanager
-def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: str = "the model", optimize: bool = True) -> Iterator[ort.InferenceSession]:  # fmt: skip
-    """Session of a model on one provider, TF32 off; large models go through a file.
+def _without_tf32() -> Iterator[None]:
+    """Tell NVIDIA's libraries to build no engine with TF32, unless the user has told them."""
+    name = "NVIDIA_TF32_OVERRIDE"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextmanager
+def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: str = "the model", optimize: bool = True, *, tf32: bool = False) -> Iterator[ort.InferenceSession]:  # fmt: skip
+    """Session of a model on one provider; large models go through a file.
 
     Parameters
     ----------
@@ -117,6 +179,8 @@ def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: st
         What a message calls the model.
     optimize : bool
         Let onnxruntime rewrite the graph.
+    tf32 : bool
+        Let GPUs round the factors of float32 products to 10 bits.
 
     Raises
     ------
@@ -133,7 +197,7 @@ def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: st
         else:
             source = model.proto.SerializeToString()
         try:
-            session = _session(source, provider, exact=True, optimize=optimize)
+            session = _session(source, provider, exact=not tf32, optimize=optimize)
         except Exception as error:  # onnxruntime's exception types share no base but this
             raise ModelError(f"onnxruntime cannot load {what}: {_first_line(error)}") from None
         yield session

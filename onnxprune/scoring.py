@@ -85,6 +85,7 @@ def score(
     policy: str | Policy = "average",
     data: Data | None = None,
     samples: int | None = None,
+    profile: Any = None,
     provider: str = "cpu",
     seed: int = 0,
 ) -> ScoreTable:
@@ -101,11 +102,13 @@ def score(
         function of the same form (see ``onnxprune.registry``).
     normalizer, policy : str or callable
         Registered names, or functions.
-    data : path of an .npz file, or mapping, optional
+    data : path of an .npz file or of a folder, or mapping, optional
         Calibration inputs, for criteria that look at activations. With ``policy="backward"`` every
         criterion is taken of the tensor behind the last join of a group.
     samples : int, optional
         Use only so many of them.
+    profile : str or mapping, optional
+        How images become inputs: see ``onnxprune.images``.
     seed : int
         For criteria that draw random numbers.
 
@@ -125,7 +128,7 @@ def score(
     )  # fmt: skip
     kernels = measured(traced, steps.criterion, steps.policy, data is not None)
     wanted = {(k.tensor, k.axis): k for found in kernels.values() for k in found}
-    batches = None if data is None else partial(activations, traced, data=data, samples=samples, provider=provider)  # fmt: skip
+    batches = None if data is None else partial(activations, traced, data=data, samples=samples, profile=profile, provider=provider)  # fmt: skip
     raw = measure(traced, steps.criterion, wanted, batches, seed)
     known = {key: steps.layer(wanted[key], values) for key, values in raw.items()}
     table = {
@@ -136,6 +139,8 @@ def score(
         "criterion": _label(criterion), "normalizer": _label(normalizer), "policy": _label(policy),
         "data": _label(data), "samples": samples, "seed": seed,
     }  # fmt: skip
+    if profile is not None:
+        options["profile"] = profile
     return ScoreTable(traced, table, options)
 
 

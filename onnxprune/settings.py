@@ -38,6 +38,7 @@ class ScoreSettings(TypedDict, total=False):
     policy: str | Policy
     data: str | os.PathLike[str] | Arrays | None
     samples: int | None
+    profile: Any
     seed: int
 
 

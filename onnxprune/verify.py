@@ -2,31 +2,42 @@
 
 1. Is the surgery right? Slim against the *masked* original: they must agree to rounding.
 2. How much does the model change? Slim against the *original*: numbers to report and to gate on.
-3. Is it still accurate? Needs labels.
+3. Is it still accurate? Needs labels, or a metric.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from onnx import ModelProto
+from onnxruntime import InferenceSession
 
-from .compare import Difference, difference, rounding
-from .data import check_inputs, load_data
-from .errors import ModelError, SurgeryError, UsageError
-from .layers import compare_layers
+from .accuracy import Accuracy, Metric, Score, measure
+from .bench import Latency, measure_latency
+from .compare import Comparison, Difference, difference, rounding
+from .data import Batch, DataSet, DataSettings, open_data
+from .errors import ModelError, SurgeryError, UsageError, unknown_name
+from .gates import Gate, Limits, check_gates
+from .layers import compare_entire, compare_single
 from .masked import masked
 from .model import Model, load
 from .plan import Plan
-from .runtime import Arrays, choose_provider, open_session, run, synthetic_inputs
+from .runtime import Arrays, choose_provider, open_session, run
+from .sizes import Sizes
 from .trace import Trace, retrace, trace
 
 if TYPE_CHECKING:
     from .model import ModelLike
+
+DIVERGED = 0.99
+"""Cosine below which a layer counts as diverged, where no gate says otherwise."""
+
+
+class Settings(DataSettings, Limits, total=False):
+    """Settings of the data, and gates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +52,21 @@ class Report:
     method : str
         How the surgery was checked: ``end to end`` or ``layer by layer``.
     change : tuple of Difference
-        Slim against original.
-    provider : str
-        Where both ran: ``cuda`` or ``cpu``.
+        Slim against original, of every output.
+    provider, slim_provider : str
+        Where both ran: ``cuda``, ``tensorrt`` or ``cpu``.
     problem : str
         Why a check could not be made; empty where all were.
+    scores : tuple of Score
+        Accuracy and metric, where there are labels or a metric.
+    gates : tuple of Gate
+    entire, single : tuple of Difference
+        Layer by layer, where asked for: end to end against the original, and every node alone
+        against the masked original.
+    latency : Latency or None
+        Where a gate asks for it.
+    data : str
+        Source of the samples; empty where they were made up.
     """
 
     surgery: tuple[Difference, ...]
@@ -53,26 +74,63 @@ class Report:
     provider: str
     problem: str = ""
     method: str = ""
+    slim_provider: str = ""
+    scores: tuple[Score, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    entire: tuple[Difference, ...] = ()
+    single: tuple[Difference, ...] = ()
+    latency: Latency | None = None
+    data: str = ""
 
     def __bool__(self) -> bool:
-        return all(self.surgery) and all(self.change)
+        return all(self.surgery) and all(self.single) and all(self.change) and all(self.gates)
 
     @property
     def exact(self) -> bool | None:
         """Whether the surgery check passed; None where it was not made."""
-        return all(self.surgery) if self.surgery else None
+        return all((*self.surgery, *self.single)) if self.surgery else None
+
+    @property
+    def samples(self) -> int:
+        """How many samples were compared."""
+        return max((d.samples for d in self.change), default=0)
+
+    @property
+    def wrong(self) -> Difference | None:
+        """The first layer, or else output, that was cut wrongly."""
+        return next((d for d in (*self.single, *self.surgery) if not d), None)
+
+    @property
+    def diverged(self) -> Difference | None:
+        """The first layer that pruning takes below the cosine that is asked for."""
+        limit = next((g.limit for g in self.gates if g.name == "min_cosine"), DIVERGED)
+        return next((d for d in self.entire if d.worst < limit), None)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        return {
+        wrong, diverged = self.wrong, self.diverged
+        found: dict[str, Any] = {
             "surgery": [asdict(d) for d in self.surgery],
             "change": [asdict(d) for d in self.change],
             "exact": self.exact,
             "method": self.method,
             "passed": bool(self),
             "provider": self.provider,
+            "slim_provider": self.slim_provider,
             "problem": self.problem,
+            "data": self.data,
+            "samples": self.samples,
+            "scores": [{**asdict(s), "drop": s.drop} for s in self.scores],
+            "gates": [{**asdict(g), "passed": bool(g), "excess": g.excess} for g in self.gates],
+            "entire": [asdict(d) for d in self.entire],
+            "single": [asdict(d) for d in self.single],
+            "wrong": None if wrong is None else wrong.layer or wrong.output,
+            "diverged": None if diverged is None else diverged.layer,
         }
+        if self.latency is not None:
+            before, after = self.latency.medians
+            found["latency"] = {"before": before, "after": after, "ratio": self.latency.ratio}
+        return found
 
     def __str__(self) -> str:
         lines = []
@@ -83,10 +141,15 @@ class Report:
                 f"surgery {verdict}, {self.method}: '{worst.output}' differs by {worst.relative:.1e} "
                 f"from the masked original (accepted {worst.tolerance:.1e})"
             )
+        if self.wrong is not None and self.wrong.layer:
+            lines.append(f"first layer that was cut wrongly: '{self.wrong.layer}'")
         lines += [
             f"change of '{d.output}': cosine {d.cosine:.6f}, relative L2 {d.relative:.4f}, max-abs {d.max_abs:.4g}"
+            + (f" ({d.remark})" if d.remark else "")
             for d in self.change
         ]
+        lines += [f"{s.name}: {s.before:.4f} before, {s.after:.4f} after" for s in self.scores]
+        lines += [f"{'passed' if gate else 'FAILED'}: {gate}" for gate in self.gates]
         if self.problem:
             lines.append(f"not verified: {self.problem}")
         return "\n".join(lines)
@@ -97,10 +160,14 @@ def verify(
     slim: ModelLike,
     *,
     plan: Plan | None = None,
-    data: str | os.PathLike[str] | Arrays | None = None,
+    data: Any = None,
     provider: str = "auto",
-    seed: int = 0,
+    slim_provider: str | None = None,
+    tf32: bool = False,
+    layers: bool = False,
+    metric: str | Metric | None = None,
     traced: Trace | None = None,
+    **settings: Unpack[Settings],
 ) -> Report:
     """Compare a slim model with its original.
 
@@ -108,46 +175,91 @@ def verify(
     ----------
     dense, slim : path, bytes, ModelProto, gs.Graph or Model
     plan : Plan, optional
-        What was removed. With it the surgery is checked, too.
-    data : path of an .npz file, or mapping, optional
-        Inputs by name; synthetic ones are made up otherwise.
-    provider : {"auto", "cuda", "cpu"}
-    seed : int
-        Of synthetic inputs.
+        What was removed. With it the surgery is checked, too, on the first batch.
+    data : path of an .npz file or of a folder, mapping or DataSet, optional
+        Samples, see :func:`onnxprune.data.open_data`; synthetic ones are made up otherwise.
+    provider, slim_provider : {"auto", "cuda", "tensorrt", "cpu"}
+        Where the original runs, and where the slim model runs if elsewhere.
+    tf32 : bool
+        Let GPUs round the factors of float32 products to 10 bits.
+    layers : bool
+        Compare layer by layer, too. Takes the plan.
+    metric : str or callable, optional
+        ``module:function`` or a function, see :data:`onnxprune.accuracy.Metric`.
     traced : Trace, optional
         Analysis of ``dense`` where it was made already.
+    **settings
+        ``labels``, ``samples``, ``profile`` and ``seed``, see :func:`onnxprune.data.open_data`;
+        ``min_cosine``, ``max_abs``, ``min_agreement``, ``max_accuracy_drop`` and
+        ``max_latency_ratio``, see :class:`onnxprune.gates.Limits`.
 
     Raises
     ------
     ModelError
         If a model cannot be loaded, or does not run on the given data.
+    UsageError
+        If the data do not fit, or a gate cannot be checked.
     """
+    if layers and plan is None:
+        raise UsageError("layers are compared by the plan: found none", "Give it with --plan.")
+    limits, options = _parted(settings)
     original, result = load(dense), load(slim)
     chosen = choose_provider(provider)
+    both = chosen, choose_provider(slim_provider) if slim_provider else chosen
     if traced is None:
         traced = trace(original, **(plan.trace_options if plan is not None else {}))
-    if data is not None:
-        feeds = load_data(data)
-        check_inputs(original.proto, feeds)
-    else:
-        feeds = synthetic_inputs(traced.graph, seed, sizes=traced.shapes.first.sizes)
-    with open_session(original, chosen, "the original") as session:
+    samples = open_data(traced, data, **options)
+    with open_session(original, both[0], "the original", tf32=tf32) as before:
         try:
-            before = run(session, feeds, "the original")
+            run(before, (first := samples.first).feeds, "the original")
         except ModelError as error:
             if data is not None:
                 raise
             return Report((), (), chosen, f"{error.message}; they are synthetic")
-    with _ours(), open_session(result, chosen, "the slim model") as session:
-        after = run(session, feeds, "the slim model")
-    _same_outputs(before, after)
+        with _ours(), open_session(result, both[1], "the slim model", tf32=tf32) as after:
+            change, scores, found = _change(before, after, samples)
+            if metric is not None:
+                scores = (*scores, measure(metric, samples, before, after))
+            latency = None
+            if limits.get("max_latency_ratio") is not None:
+                latency = measure_latency(before, after, first.feeds)
     surgery: tuple[Difference, ...] = ()
+    entire: tuple[Difference, ...] = ()
+    single: tuple[Difference, ...] = ()
     method = ""
     if plan is not None:
         with _ours():
-            surgery, method = check_surgery(traced, plan, result, feeds, after, chosen)
-    change = tuple(difference(name, before[name], after[name]) for name in before)
-    return Report(surgery, change, chosen, method=method)
+            surgery, method = check_surgery(traced, plan, result, first.feeds, found, both[1])
+            if layers:
+                entire, single = _by_layer(traced, plan, result, samples.alike(), both)
+    gates = check_gates(limits, change, scores, latency.ratio if latency else None)
+    return Report(surgery, change, chosen, "", method, both[1], scores, gates, entire, single, latency, samples.source)  # fmt: skip
+
+
+def _parted(settings: Settings) -> tuple[Limits, DataSettings]:
+    """Gates, and settings of the data."""
+    limits = {k: v for k, v in settings.items() if k in Limits.__annotations__}
+    options = {k: v for k, v in settings.items() if k in DataSettings.__annotations__}
+    unknown = settings.keys() - limits.keys() - options.keys()
+    if unknown:
+        raise unknown_name("setting", min(unknown), Settings.__annotations__)
+    return cast(Limits, limits), cast(DataSettings, options)
+
+
+def _change(before: InferenceSession, after: InferenceSession, data: DataSet) -> tuple[tuple[Difference, ...], tuple[Score, ...], Arrays]:  # fmt: skip
+    """Run both models; how they differ, how accurate they are, and the slim one's first outputs."""
+    sums: dict[str, Comparison] = {}
+    accuracy = Accuracy()
+    first: Arrays | None = None
+    for batch in data:
+        old = run(before, batch.feeds, "the original")
+        new = run(after, batch.feeds, "the slim model")
+        first = new if first is None else first
+        _same_outputs(old, new)
+        for name, array in old.items():
+            sums.setdefault(name, Comparison(name)).add(array, new[name], batch.size)
+        accuracy.add(batch, old, new)
+    return tuple(s.difference() for s in sums.values()), accuracy.scores(), first or {}
 
 
 @contextmanager
@@ -173,16 +285,11 @@ def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, after: 
 
     First the outputs. Where they differ by more than rounding, the network may only have amplified
     it (a recurrent network, a saturated sigmoid): then every node is compared alone, on the masked
-    original's own tensors, where nothing adds up. What a lossless plan removes changes nothing:
-    then the reference is the original itself.
+    original's own tensors, where nothing adds up.
     """
-    traced = retrace(traced, {name: array.shape for name, array in feeds.items()})
-    sizes = traced.sizes(plan.removed(traced))
-    lossless = plan.options.get("lossless", False)
-    oracle: Model | ModelProto = traced.model if lossless else masked(traced, sizes, slim.proto)
-    if traced.walk.facts.zeros and provider != "cpu":
-        # Elsewhere onnxruntime rounds floats where it computes with integers on the CPU.
-        provider = "cpu"
+    traced, sizes, oracle = _oracle(traced, plan, slim, feeds)
+    if provider != _exact_on(traced, provider):
+        provider = _exact_on(traced, provider)
         with open_session(slim, provider, "the slim model") as session:
             after = run(session, feeds, "the slim model")
     with open_session(oracle, provider, "the masked original") as session:
@@ -190,9 +297,32 @@ def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, after: 
     found = tuple(difference(n, v, after[n], rounding(v)) for n, v in reference.items())
     if all(found):
         return found, "end to end"
-    layers = compare_layers(traced, sizes, oracle, slim, feeds, provider)
-    alone = tuple(layer.single for layer in layers if layer.single is not None)
+    alone = tuple(compare_single(traced, sizes, oracle, slim, [Batch(feeds)], provider))
     return alone or found, "layer by layer"
+
+
+def _oracle(traced: Trace, plan: Plan, slim: Model, feeds: Arrays) -> tuple[Trace, Sizes, Model | ModelProto]:  # fmt: skip
+    """Analysis at the sizes of the inputs, kept entries, and what the slim model must agree with.
+
+    What a lossless plan removes changes nothing: then that is the original itself.
+    """
+    traced = retrace(traced, {name: array.shape for name, array in feeds.items()})
+    sizes = traced.sizes(plan.removed(traced))
+    lossless = plan.options.get("lossless", False)
+    return traced, sizes, traced.model if lossless else masked(traced, sizes, slim.proto)
+
+
+def _exact_on(traced: Trace, provider: str) -> str:
+    """Where quantised models agree: elsewhere floats round where the CPU computes with integers."""
+    return "cpu" if traced.walk.facts.zeros else provider
+
+
+def _by_layer(traced: Trace, plan: Plan, slim: Model, data: DataSet, providers: tuple[str, str]) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:  # fmt: skip
+    """Both comparisons of layers, on the batches of one shape."""
+    traced, sizes, oracle = _oracle(traced, plan, slim, data.first.feeds)
+    entire = tuple(compare_entire(traced, sizes, slim, data, *providers))
+    alone = _exact_on(traced, providers[1])
+    return entire, tuple(compare_single(traced, sizes, oracle, slim, data, alone))
 
 
 def summary(differences: Sequence[Difference]) -> Difference:

@@ -271,10 +271,14 @@ def test_verify_without_a_plan(run: Run, pair: tuple[Path, Path]) -> None:
     document = outcome.document
     assert list(document) == [
         "command", "version", "dense", "slim", "surgery", "change", "exact", "method", "passed",
-        "provider", "problem",
+        "provider", "slim_provider", "problem", "data", "samples", "scores", "gates", "entire",
+        "single", "wrong", "diverged",
     ]  # fmt: skip
     assert (document["surgery"], document["exact"], document["passed"]) == ([], None, True)
-    assert list(document["change"][0]) == ["output", "cosine", "relative", "max_abs", "tolerance"]
+    assert list(document["change"][0]) == [
+        "output", "cosine", "relative", "max_abs", "tolerance", "worst", "snr", "top1", "top5",
+        "samples", "remark", "layer",
+    ]  # fmt: skip
 
 
 def test_verify_finds_a_scaled_weight(run: Run, pair: tuple[Path, Path]) -> None:

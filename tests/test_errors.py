@@ -302,7 +302,6 @@ def damaged(folder: Path) -> None:
     ("name", "problem"),
     [
         ("nowhere.npz", "no such file or directory"),
-        (".", "is a directory"),
         ("damaged.npz", "it is damaged or cut short"),
         ("short.npz", "it is damaged or cut short"),
         ("empty.npz", "it is damaged or cut short"),
@@ -318,7 +317,7 @@ def test_data_that_cannot_be_read(fails: Fails, tmp_path: Path, name: str, probl
 
 
 def test_data_on_which_the_original_fails(fails: Fails, tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", image=np.zeros((0, 1, 8, 8), np.float32))
+    np.savez(tmp_path / "data.npz", image=np.zeros((2, 1, 8, 8), np.float32))
     model = onnx.load(DIGITS)
     shape = numpy_helper.from_array(np.array([7, 10]), "seven")
     model.graph.initializer.append(shape)

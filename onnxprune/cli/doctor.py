@@ -12,8 +12,10 @@ from . import options, output
 
 PACKAGES = (
     "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "scipy", "onnx-graphsurgeon", "rich",
-    "click",
+    "click", "pillow", "matplotlib",
 )  # fmt: skip
+
+TITLES = {"cuda": "CUDA", "tensorrt": "TensorRT"}
 
 
 @click.command()
@@ -22,14 +24,16 @@ def command(as_json: bool) -> None:
     """Show versions, execution providers, and whether CUDA really runs here."""
     versions = {"onnxprune": __version__, "python": platform.python_version()}
     versions |= {name: version for name in PACKAGES if (version := _version(name))}
-    providers, problem = _providers()
+    providers, problems = _providers()
     if as_json:
-        cuda = {"runs": not problem, "problem": problem}
-        output.print_json("doctor", {"versions": versions, "providers": providers, "cuda": cuda})
+        runs = {name: {"runs": not text, "problem": text} for name, text in problems.items()}
+        output.print_json("doctor", {"versions": versions, "providers": providers, **runs})
         return
     rows = [*versions.items(), ("platform", platform.platform()), ("providers", ", ".join(providers))]  # fmt: skip
-    output.print_table(("", ""), [*rows, ("CUDA", f"does not run: {problem}" if problem else "runs")])  # fmt: skip
-    if "libraries" in problem:
+    for name, text in problems.items():
+        rows.append((TITLES[name], f"does not run: {text}" if text else "runs"))
+    output.print_table(("", ""), rows)
+    if "libraries" in problems["cuda"]:
         click.echo("pip install 'onnxprune[cuda]' installs the CUDA libraries.")
 
 
@@ -40,12 +44,13 @@ def _version(package: str) -> str:
         return ""
 
 
-def _providers() -> tuple[list[str], str]:
-    """Execution providers that onnxruntime has, and why CUDA does not run."""
+def _providers() -> tuple[list[str], dict[str, str]]:
+    """Execution providers that onnxruntime has, and why those of a GPU do not run."""
     try:
         import onnxruntime
 
-        from ..runtime import cuda_problem
+        from ..runtime import cuda_problem, tensorrt_problem
     except ImportError as error:
-        return [], f"onnxruntime cannot be imported: {error}"
-    return onnxruntime.get_available_providers(), cuda_problem()
+        return [], dict.fromkeys(TITLES, f"onnxruntime cannot be imported: {error}")
+    problems = {"cuda": cuda_problem(), "tensorrt": tensorrt_problem()}
+    return onnxruntime.get_available_providers(), problems

@@ -252,20 +252,78 @@ def selection_options(function: F) -> F:
     ])(function)  # fmt: skip
 
 
+PROVIDERS = ("auto", "cuda", "tensorrt", "cpu")
+
+
 def data_options(function: F) -> F:
-    """``--data``, ``--seed``, ``--provider``: what models run on."""
+    """``--data``, ``--profile``, ``--seed``, ``--provider``: what models run on."""
     return _together([
         click.option(
-            "--data", metavar="FILE.npz",
-            help="Inputs by name; synthetic ones are made up otherwise.",
+            "--data", metavar="PATH",
+            help="Samples: an .npz file with an array per input, or a folder of .npy files or "
+            "images; synthetic ones are made up otherwise.",
+        ),
+        click.option(
+            "--profile", metavar="NAME|FILE|JSON",
+            help="How images become inputs: imagenet, caffe, tf, unit, none, or JSON with size, "
+            "resize, crop, layout, channels, scale, mean, std on top of a preset.",
         ),
         click.option(
             "--seed", type=int, default=0, show_default=True, metavar="N",
             help="Of synthetic inputs, and of criteria that draw random numbers.",
         ),
         click.option(
-            "--provider", type=OneOf("auto", "cuda", "cpu"), default="auto", show_default=True,
+            "--provider", type=OneOf(*PROVIDERS), default="auto", show_default=True,
             help="Where onnxruntime runs; auto takes CUDA where it works.",
+        ),
+    ])(function)  # fmt: skip
+
+
+def sample_options(function: F) -> F:
+    """``--samples``, ``--labels``: how many data, and what they show."""
+    return _together([
+        click.option(
+            "--samples", type=int, metavar="N",
+            help="Use the first N samples only.",
+        ),
+        click.option(
+            "--labels", metavar="FILE|names",
+            help="Class of every sample: a .json, .csv or .npy file, or 'names' for the number "
+            "that a file name starts with.  [default: the array 'labels' of an .npz file]",
+        ),
+    ])(function)  # fmt: skip
+
+
+def pair_options(function: F) -> F:
+    """``--slim-provider``, ``--tf32``: how two models run beside each other."""
+    return _together([
+        click.option(
+            "--slim-provider", type=OneOf(*PROVIDERS), metavar="PROVIDER",
+            help="Where the slim model runs, if elsewhere.",
+        ),
+        click.option(
+            "--tf32", is_flag=True,
+            help="Let GPUs round the factors of float32 products to 10 bits.",
+        ),
+    ])(function)  # fmt: skip
+
+
+def gate_options(function: F) -> F:
+    """Limits beyond which the exit code is 1."""
+    return _together([
+        click.option("--min-cosine", type=float, metavar="C", help="Gate: cosine of the worst sample."),
+        click.option("--max-abs", type=float, metavar="D", help="Gate: largest absolute difference."),
+        click.option(
+            "--min-agreement", type=float, metavar="F",
+            help="Gate: share of samples with the same best class.",
+        ),
+        click.option(
+            "--max-accuracy-drop", type=float, metavar="F",
+            help="Gate: accuracy (or metric) of DENSE less that of SLIM.",
+        ),
+        click.option(
+            "--max-latency-ratio", type=float, metavar="F",
+            help="Gate: latency of SLIM over that of DENSE.",
         ),
     ])(function)  # fmt: skip
 

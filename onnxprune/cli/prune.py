@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..model import Model
     from ..pipeline import Result
 
-VERIFIED_WITH = ("data", "seed")
+VERIFIED_WITH = ("data", "profile", "seed")
 """Settings that have an effect next to a plan."""
 
 

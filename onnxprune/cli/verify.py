@@ -1,12 +1,13 @@
-"""Compare a slim model with its original, output by output."""
+"""Compare a slim model with its original, and fail where it is wrong or beyond a gate."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import SurgeryError, UsageError
+from ..errors import GateError, SurgeryError, UsageError
 from . import options, output
 from .progress import note, stages
 
@@ -18,23 +19,37 @@ if TYPE_CHECKING:
 @click.argument("dense")
 @click.argument("slim")
 @click.option("--plan", metavar="FILE", help="Check the surgery, too: compare with DENSE, masked.")
+@options.gate_options
 @options.data_options
+@options.sample_options
+@click.option("--metric", metavar="MODULE:FUNCTION", help="A measure of your own: function(outputs, labels) -> float, where outputs yields a batch of outputs by name; higher is better.")  # fmt: skip
+@click.option("--layers", is_flag=True, help="Compare layer by layer: entire models, and every node alone. Takes the plan.")  # fmt: skip
+@click.option("--plot", metavar="FILE", help="Draw the layers to a .png or .svg file; means --layers.")  # fmt: skip
+@options.pair_options
+@click.option("--junit", metavar="FILE", help="Write JUnit XML.")
+@click.option("--markdown", metavar="FILE", help="Write Markdown for a pull request.")
 @options.json_option
 @options.quiet_option
 def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
     """Compare SLIM with DENSE, the model that it was made from.
 
-    Two questions: how far are its outputs from those of DENSE (cosine, relative L2, max-abs)?
-    With the plan also: is the surgery right, that is, does SLIM agree with DENSE to rounding once
-    the removed entries are masked in it? The exit code is 1 if the surgery is wrong.
+    How far are its outputs from those of DENSE, and how accurate are both on labelled data? With
+    the plan also: is the surgery right, that is, does SLIM agree with DENSE to rounding once the
+    removed entries are masked in it? The exit code is 1 if the surgery is wrong or a gate fails.
     """
     from .. import Plan
     from .. import verify as compare
 
     as_json, quiet = flags.pop("as_json"), flags.pop("quiet")
+    files = {kind: flags.pop(kind) for kind in ("junit", "markdown", "plot")}
+    for path in filter(None, files.values()):
+        output.check_target(path, [Path(p) for p in (dense, slim, plan) if p])
     with stages(quiet) as stage:
         stage("verify")
-        report = compare(dense, slim, plan=Plan.load(plan) if plan else None, **flags)
+        loaded = Plan.load(plan) if plan else None
+        flags["layers"] = flags["layers"] or bool(files["plot"])
+        report = compare(dense, slim, plan=loaded, **flags)
+        _write(report, **files)
     if report.problem:
         raise UsageError(report.problem, "Give inputs with --data.")
     if as_json:
@@ -43,24 +58,41 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
         _show(report)
     if not plan:
         note("surgery not checked: it takes the plan (--plan FILE)", quiet)
-    if not report:
-        raise SurgeryError(f"the slim model is wrong: {output.verdict(report)}")
+    _judge(report)
+
+
+def _write(report: Report, junit: str | None, markdown: str | None, plot: str | None) -> None:
+    """Write the files that were asked for; a report that fails has them, too."""
+    from .. import reports
+    from ..model import write_atomically
+
+    if junit:
+        write_atomically(Path(junit), reports.junit(report).encode())
+    if markdown:
+        write_atomically(Path(markdown), reports.markdown(report).encode())
+    if plot and not report.problem:
+        from ..layer_plot import plot_layers
+
+        plot_layers(report, plot)
 
 
 def _show(report: Report) -> None:
-    outputs = {d.output: d for d in report.surgery if report.method == "end to end"}
-    rows = []
-    for change in report.change:
-        surgery = outputs.get(change.output)
-        checked = f"{surgery.relative:.1e}" if surgery else "-"
-        limit = f"{surgery.tolerance:.0e}" if surgery else "-"
-        measured = f"{change.cosine:.6f}", f"{change.relative:.4g}", f"{change.max_abs:.4g}"
-        rows.append((change.output, checked, limit, *measured))
-    titles = ["output", ">surgery", ">accepted", ">cosine", ">rel. L2", ">max-abs"]
-    output.print_table(titles, rows)
-    wrong = [d for d in report.surgery if not d and d.output not in outputs]
-    if wrong:
-        found = [(d.output, f"{d.relative:.1e}", f"{d.tolerance:.0e}") for d in wrong]
-        titles = ["wrong tensor", ">surgery", ">accepted"]
-        output.print_table(titles, found, limit=output.LIMIT, rest="--json lists all")
+    from .. import reports
+
+    for table in reports.tables(report):
+        wrong = table.columns[0] == "wrong layer"
+        limit = output.LIMIT if wrong else 0
+        output.print_table(table.columns, table.rows, limit=limit, rest="--json lists all")
     click.echo(output.verdict(report))
+    for text in reports.findings(report):
+        click.echo(text)
+
+
+def _judge(report: Report) -> None:
+    """Exit code 1 for what failed, named in one line."""
+    failed = [str(gate) for gate in report.gates if not gate]
+    if report.wrong is not None:
+        where = f" at layer '{report.wrong.layer}'" if report.wrong.layer else ""
+        raise SurgeryError(f"the slim model is wrong{where}: {output.verdict(report)}")
+    if failed:
+        raise GateError(f"{output.plural(len(failed), 'gate')} failed: {'; '.join(failed)}")

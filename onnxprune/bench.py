@@ -1,0 +1,152 @@
+"""How fast and how large: two models side by side, in one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+import onnx
+from onnxruntime import InferenceSession
+
+from .cost import Cost, cost
+from .data import DataSettings, open_data
+from .model import load
+from .runtime import Arrays, choose_provider, open_session, run
+from .trace import Trace, retrace, trace
+
+if TYPE_CHECKING:
+    from .model import ModelLike
+
+RUNS, WARM_UP = 30, 3
+"""Measured runs of each model, and those before them that are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds of every run of both models, which took turns."""
+
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        """Median milliseconds before and after."""
+        return float(np.median(self.before)), float(np.median(self.after))
+
+    @property
+    def ratio(self) -> float:
+        """Median after over median before."""
+        before, after = self.medians
+        return after / before
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Both models side by side.
+
+    Attributes
+    ----------
+    before, after : Cost
+    activations : (int, int)
+        Most bytes of intermediate tensors that are alive at once, in the order of the graph.
+    batch : int
+        Samples per run.
+    providers : (str, str)
+    """
+
+    latency: Latency
+    before: Cost
+    after: Cost
+    activations: tuple[int, int]
+    batch: int
+    providers: tuple[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        found = asdict(self)
+        found["latency"] = {"before": self.latency.medians[0], "after": self.latency.medians[1], "ratio": self.latency.ratio, "runs": len(self.latency.before)}  # fmt: skip
+        return found
+
+
+def bench(
+    dense: ModelLike,
+    slim: ModelLike,
+    *,
+    data: Any = None,
+    provider: str = "auto",
+    slim_provider: str | None = None,
+    tf32: bool = False,
+    runs: int = RUNS,
+    **settings: Unpack[DataSettings],
+) -> Bench:
+    """Measure latency, and count parameters, MACs, bytes and the memory of activations.
+
+    Parameters
+    ----------
+    dense, slim : path, bytes, ModelProto, gs.Graph or Model
+    data : see :func:`onnxprune.data.open_data`
+        The first batch is run.
+    provider, slim_provider : {"auto", "cuda", "tensorrt", "cpu"}
+    runs : int
+        Measured runs of each model.
+    """
+    original, result = load(dense), load(slim)
+    providers = choose_provider(provider), choose_provider(slim_provider or provider)
+    traced, pruned = trace(original), trace(result)
+    batch = open_data(traced, data, **settings).first
+    shapes = {name: array.shape for name, array in batch.feeds.items()}
+    traced, pruned = retrace(traced, shapes), retrace(pruned, shapes)
+    with (
+        open_session(original, providers[0], "the original", tf32=tf32) as before,
+        open_session(result, providers[1], "the slim model", tf32=tf32) as after,
+    ):
+        latency = measure_latency(before, after, batch.feeds, runs)
+    return Bench(
+        latency, cost(traced, traced.sizes(), original), cost(pruned, pruned.sizes(), result),
+        (peak_activations(traced), peak_activations(pruned)), batch.size, providers,
+    )  # fmt: skip
+
+
+def measure_latency(before: InferenceSession, after: InferenceSession, feeds: Arrays, runs: int = RUNS) -> Latency:  # fmt: skip
+    """Run two sessions in turns, so that a busy machine slows both, each first every other time."""
+    times: dict[InferenceSession, list[float]] = {before: [], after: []}
+    for number in range(WARM_UP + max(runs, 1)):
+        for session in (before, after) if number % 2 else (after, before):
+            start = time.perf_counter()
+            run(session, feeds)
+            times[session].append((time.perf_counter() - start) * 1e3)
+    return Latency(tuple(times[before][WARM_UP:]), tuple(times[after][WARM_UP:]))
+
+
+def peak_activations(traced: Trace) -> int:
+    """Most bytes of intermediate tensors that are alive at once, in the order of the main graph."""
+    nodes = traced.graph.main.nodes
+    last = {name: k for k, node in enumerate(nodes) for name in _read(traced, node)}
+    last |= {value.name: len(nodes) for value in traced.model.proto.graph.output}
+    ends: dict[int, int] = {}
+    alive = peak = 0
+    for k, node in enumerate(nodes):
+        size = 0 if node.outputs[0] in traced.graph.derived else _bytes(traced, node.outputs)
+        alive += size
+        peak = max(peak, alive)
+        end = max((last.get(name, k) for name in node.outputs), default=k)
+        ends[end] = ends.get(end, 0) + size
+        alive -= ends.pop(k, 0)
+    return peak
+
+
+def _read(traced: Trace, node: Any) -> Sequence[str]:
+    return [*node.inputs, *traced.graph.captured(node)]
+
+
+def _bytes(traced: Trace, names: Sequence[str]) -> int:
+    sizes, dtypes = traced.sizes(), traced.shapes.first.dtypes
+    total = 0
+    for name in names:
+        kind = dtypes.get(name)
+        if kind and kind != onnx.TensorProto.STRING and traced.shapes.get(name) is not None:
+            total += sizes.numel(name) * onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
+    return total

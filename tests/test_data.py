@@ -1,0 +1,357 @@
+"""Data sets: arrays, folders, images, labels, made-up inputs; batches of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+import onnxprune
+from onnxprune import runtime
+from onnxprune.data import DataSet, open_data
+from onnxprune.images import PRESETS, image_reader, read_profile
+from onnxprune.labelled import read_labels
+
+from .building import net
+from .conftest import DIGITS, IMAGES, ROOT, Run
+
+SHARED = Path(os.environ.get("ONNXPRUNE_SHARED", ROOT.parent / "shared"))
+
+
+def dataset(inputs: str, source: Any, **settings: Any) -> DataSet:
+    """Data for a model with these inputs."""
+    names = [part.split()[-1] for part in inputs.replace("],", "]|").split("|")]
+    text = "\n".join(f"y{k} = Identity({name})" for k, name in enumerate(names))
+    outputs = ", ".join(f"y{k}" for k in range(len(names)))
+    return open_data(onnxprune.trace(net(text, inputs=inputs, outputs=outputs)()), source, **settings)  # fmt: skip
+
+
+def shapes(data: DataSet, name: str = "x") -> list[tuple[int, ...]]:
+    return [batch.feeds[name].shape for batch in data]
+
+
+def values(data: DataSet, name: str = "x") -> list[float]:
+    """First value of every sample: says which, and in what order."""
+    return [float(row.reshape(-1)[0]) for batch in data for row in batch.feeds[name]]
+
+
+def ramp(*shape: int) -> np.ndarray:
+    return np.broadcast_to(np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)), shape).astype(np.float32)  # fmt: skip
+
+
+# Arrays -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("inputs", "count", "samples", "sizes"),
+    [
+        ("float[N,2] x", 37, None, [16, 16, 5]),
+        ("float[N,2] x", 37, 20, [16, 4]),
+        ("float[N,2] x", 3, 99, [3]),
+        ("float[1,2] x", 3, None, [1, 1, 1]),
+        ("float[4,2] x", 11, None, [4, 4]),
+    ],
+)
+def test_batches(inputs: str, count: int, samples: int | None, sizes: list[int]) -> None:
+    arrays = {"x": ramp(count, 2), "labels": np.arange(count), "other": np.ones(3)}
+    data = dataset(inputs, arrays, samples=samples)
+    assert [batch.size for batch in data] == sizes
+    assert shapes(data) == [(size, 2) for size in sizes]
+    assert values(data) == values(data) == list(range(sum(sizes)))
+    labels = [label for batch in data if batch.labels is not None for label in batch.labels]
+    assert labels == list(range(sum(sizes)))
+
+
+def test_a_leading_axis_of_samples() -> None:
+    inputs = "float[N,2] x, float[2,N] state"
+    arrays = {"x": np.ones((5, 3, 2), np.float32), "state": ramp(5, 2, 3)}
+    data = dataset(inputs, arrays)
+    assert shapes(data) == [(3, 2)] * 5
+    assert values(data, "state") == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "arrays"),
+    [
+        ("float[N,2] x, float[2,M] state", {"x": (4, 2), "state": (2, 3)}),
+        ("float[N,2] x, float[2,2] w", {"x": (4, 2), "w": (2, 2)}),
+    ],
+)
+def test_inputs_that_share_no_batch_are_one_sample(inputs: str, arrays: dict[str, Any]) -> None:
+    data = dataset(inputs, {n: np.zeros(shape, np.float32) for n, shape in arrays.items()})
+    assert [(b.size, b.feeds["x"].shape) for b in data] == [(1, (4, 2))]
+
+
+def test_an_input_called_labels_is_no_label() -> None:
+    data = dataset("float[N,2] x, float[N] labels", {"x": ramp(3, 2), "labels": ramp(3)})
+    assert not data.labelled
+    assert data.first.labels is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shape", "text"),
+    [
+        ("float[N,2] x", (0, 2), "data: found no samples, expected at least one"),
+        (
+            "float[4,2] x",
+            (3, 2),
+            "data: found 3 samples, expected at least 4, a batch of the model",
+        ),
+        ("float[N,2] x", (3, 5), r"input 'x': found float32 \[3, 5\], expected float32 \[N, 2\]"),
+    ],
+)
+def test_data_that_do_not_fit(inputs: str, shape: tuple[int, ...], text: str) -> None:
+    with pytest.raises(onnxprune.UsageError, match=text):
+        list(dataset(inputs, {"x": np.zeros(shape, np.float32)}))
+
+
+def test_made_up_inputs_depend_on_the_seed() -> None:
+    first, other = (dataset("float[N,2] x", None, seed=seed, samples=3) for seed in (0, 1))
+    assert values(first) == values(first)
+    assert [b.size for b in first] == [2, 2, 2]
+    assert len(set(values(first))) == 6
+    assert values(first)[2:] == values(other)[:4], "each run has the next seed"
+    with pytest.raises(onnxprune.UsageError, match="labels take data: found made-up inputs"):
+        dataset("float[N,2] x", None, labels=[1])
+    with pytest.raises(onnxprune.UsageError, match="samples: found 0, expected at least 1"):
+        dataset("float[N,2] x", None, samples=0)
+
+
+# Folders ------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_arrays_is_read_in_order_and_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    for k, row in enumerate(ramp(20, 2)):
+        np.save(tmp_path / f"{19 - k:02}.npy", row if k % 2 else row[None])
+    (tmp_path / "notes.txt").touch()
+    loaded: list[Path] = []
+    load = np.load
+
+    def spy(path: Path, **rest: Any) -> Any:
+        loaded.append(path)
+        return load(path, **rest)
+
+    monkeypatch.setattr(np, "load", spy)
+    data = dataset("float[N,2] x", tmp_path)
+    assert not loaded, "nothing is read before it is needed"
+    batches = iter(data)
+    assert next(batches).feeds["x"].shape == (16, 2)
+    assert len(loaded) <= 17
+    assert values(data) == list(range(19, -1, -1))
+    assert shapes(dataset("float[1,2] x", tmp_path, samples=3)) == [(1, 2)] * 3
+
+
+def test_samples_of_several_shapes_are_not_mixed(tmp_path: Path) -> None:
+    for k, width in enumerate((4, 4, 6, 4)):
+        np.save(tmp_path / f"{k}.npy", np.zeros(width, np.float32))
+    data = dataset("float[N,W] x", tmp_path, labels=[1, 2, 3, 4])
+    assert shapes(data) == [(2, 4), (1, 6), (1, 4)]
+    assert [b.labels.tolist() for b in data if b.labels is not None] == [[1, 2], [3], [4]]
+    assert shapes(data.alike()) == [(2, 4)]
+
+
+def test_a_folder_for_every_input(tmp_path: Path) -> None:
+    for name in ("x", "state"):
+        (tmp_path / name).mkdir()
+        for k in range(2):
+            np.save(tmp_path / name / f"{k}.npy", np.full(2, k, np.float32))
+    data = dataset("float[N,2] x, float[N,2] state", tmp_path)
+    assert values(data) == values(data, "state") == [0, 1]
+    (tmp_path / "x" / "1.npy").unlink()
+    with pytest.raises(onnxprune.UsageError, match=r"found {'x': 1, 'state': 2} files"):
+        dataset("float[N,2] x, float[N,2] state", tmp_path)
+
+
+def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(onnxprune.UsageError, match=r"found neither \.npy files and images"):
+        dataset("float[N,2] x", tmp_path)
+    (tmp_path / "a.npy").write_bytes(b"nothing")
+    with pytest.raises(onnxprune.UsageError, match=r"a\.npy': it is no plain \.npy file"):
+        list(dataset("float[N,2] x", tmp_path))
+    (tmp_path / "b.png").touch()
+    with pytest.raises(onnxprune.UsageError, match=r"found both \.npy files and images"):
+        dataset("float[N,2] x", tmp_path)
+    with pytest.raises(onnxprune.UsageError, match="no such file or directory\nModels with several inputs"):  # fmt: skip
+        dataset("float[N,2] x, float[N,2] state", tmp_path)
+
+
+# Labels -------------------------------------------------------------------------------------
+
+
+NAMES = ["0002_shark.png", "0007.png"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("list.json", "[2, 7]"),
+        ("names.json", '{"0007.png": 7, "0002_shark.png": 2, "other.png": 1}'),
+        ("list.csv", "class\n2\n7\n"),
+        ("names.csv", "name,class\n0007.png,7\n0002_shark.png,2\n"),
+        ("quoted.csv", '0007.png,"a, b",7\n0002_shark.png,"c",2\n'),
+    ],
+)
+def test_labels_from_files(tmp_path: Path, file: str, text: str) -> None:
+    (tmp_path / file).write_text(text)
+    found = read_labels(tmp_path / file, NAMES)
+    assert found is not None
+    assert found.tolist() == [2, 7]
+
+
+def test_labels_from_names_and_arrays(tmp_path: Path) -> None:
+    np.save(tmp_path / "labels.npy", [2, 7])
+    for source in ("names", [2, 7], np.array([2, 7]), tmp_path / "labels.npy"):
+        found = read_labels(source, NAMES)
+        assert found is not None
+        assert found.tolist() == [2, 7]
+    assert read_labels(None, NAMES) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "text"),
+    [
+        ("names", ["shark.png"], "labels: the name 'shark.png' starts with no number"),
+        ("nowhere.json", NAMES, "cannot read labels 'nowhere.json': no such file or directory"),
+        ([1], NAMES, "labels: found 1, expected 2, one per sample"),
+        ({"0007.png": 7}, NAMES, "labels: found none of '0002_shark.png'"),
+        (["a", "b"], NAMES, "labels: found text, expected numbers"),
+        (str(DIGITS), NAMES, "cannot read labels"),
+    ],
+)
+def test_labels_that_do_not_fit(source: Any, names: list[str], text: str) -> None:
+    with pytest.raises(onnxprune.UsageError, match=text):
+        read_labels(source, names)
+
+
+# Images -------------------------------------------------------------------------------------
+
+
+def picture(path: Path, width: int, height: int) -> np.ndarray:
+    """A smooth picture in three colours."""
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([x * 255 / width, y * 255 / height, np.full_like(x, 40.0)], -1).astype(np.uint8)  # fmt: skip
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def value(shape: list[Any], kind: int = onnx.TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info("x", kind, shape)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("shape", [["N", 3, 8, 8], [1, 8, 8, 3]])
+def test_presets(tmp_path: Path, preset: str, shape: list[Any]) -> None:
+    """A picture of one colour shows the arithmetic, whatever the crop."""
+    Image.new("RGB", (16, 12), (255, 128, 0)).save(tmp_path / "a.png")
+    expected: dict[str, list[float]] = {
+        "none": [255, 128, 0],
+        "unit": [1, 128 / 255, 0],
+        "tf": [1, 128 / 127.5 - 1, -1],
+        "caffe": [0 - 104, 128 - 117, 255 - 123],
+        "imagenet": [(1 - 0.485) / 0.229, (128 / 255 - 0.456) / 0.224, -0.406 / 0.225],
+    }
+    found = image_reader(value(shape), preset)(tmp_path / "a.png")
+    assert found.dtype == np.float32
+    assert found.shape == (1, *(8 if isinstance(s, int) and s == 8 else s for s in shape[1:]))
+    if shape[1] == 3:
+        found = found.transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(found, np.broadcast_to(expected[preset], found.shape), rtol=1e-5, atol=1e-5)  # fmt: skip
+
+
+def test_the_crop_is_in_the_middle(tmp_path: Path) -> None:
+    pixels = picture(tmp_path / "a.png", 20, 12)
+    found = image_reader(value(["N", 3, 8, 8]), {"resize": 12})(tmp_path / "a.png")
+    np.testing.assert_array_equal(found[0].transpose(1, 2, 0), pixels[2:10, 6:14])
+    whole = image_reader(value(["N", 3, 12, 12]), "none")(tmp_path / "a.png")
+    np.testing.assert_array_equal(whole[0].transpose(1, 2, 0), pixels[:, 4:16])
+
+
+def test_channels_types_and_sizes(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 8, 8)
+    profile = {"preset": "none", "channels": "BGR", "size": [4, 6], "layout": "NHWC"}
+    found = image_reader(value(["N", "H", "W", 3], onnx.TensorProto.UINT8), json.dumps(profile))(tmp_path / "a.png")  # fmt: skip
+    assert found.dtype == np.uint8
+    assert found.shape == (1, 4, 6, 3)
+    assert set(found[..., 0].reshape(-1).tolist()) == {40}, "blue comes first"
+    grey = image_reader(value(["N", 1, 8, 8]), "unit")(tmp_path / "a.png")
+    expected = np.asarray(Image.open(tmp_path / "a.png").convert("L")) / 255
+    np.testing.assert_allclose(grey[0, 0], expected, rtol=1e-6)
+
+
+def test_profile_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text('{"preset": "tf", "std": [2.0]}')
+    profile = read_profile(tmp_path / "own.json")
+    assert (profile.crop, profile.std, profile.mean) == (0.875, (2.0,), (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("profile", "shape", "text"),
+    [
+        (None, ["N", 3, 8, 8], "images take a profile: found none\nGive --profile"),
+        ("imagnet", ["N", 3, 8, 8], "unknown profile of images 'imagnet'\nDid you mean 'imagenet'"),
+        ("no.json", ["N", 3, 8, 8], "cannot read profile 'no.json': no such file or directory"),
+        ('{"mean": 1', ["N", 3, 8, 8], "the profile of images is not JSON"),
+        ({"maen": [1]}, ["N", 3, 8, 8], "unknown setting of images 'maen'\nDid you mean 'mean'"),
+        ({"channels": "RBG"}, ["N", 3, 8, 8], "unknown channels 'RBG'"),
+        ({"std": [0]}, ["N", 3, 8, 8], "the profile of images makes no sense"),
+        ({"mean": "1"}, ["N", 3, 8, 8], "the profile of images makes no sense"),
+        ("none", ["N", 3, "H", "W"], "input 'x' has no fixed size\nGive \"size\""),
+        ("none", ["N", 4, 8, 8], "input 'x': found 4 channels, expected 1 or 3"),
+        ("none", ["N", 8], "input 'x': found 2 axes, expected the 4 of images"),
+    ],
+)  # fmt: skip
+def test_profiles_that_make_no_sense(profile: Any, shape: list[Any], text: str) -> None:
+    with pytest.raises(onnxprune.UsageError, match=text):
+        image_reader(value(shape), profile)
+
+
+def test_images_without_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
+    with pytest.raises(onnxprune.UsageError, match=r"images need Pillow, .*\nInstall it: pip install 'onnxprune\[images\]'"):  # fmt: skip
+        image_reader(value(["N", 3, 8, 8]), "none")
+
+
+def test_a_damaged_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(onnxprune.UsageError, match=r"cannot read image '.*a\.png'"):
+        image_reader(value(["N", 3, 8, 8]), "none")(tmp_path / "a.png")
+
+
+def test_a_folder_of_digits_gives_the_accuracy_of_the_archive(run: Run, tmp_path: Path) -> None:
+    archive = np.load(IMAGES)
+    for k in range(20):
+        pixels = np.rint(archive["image"][k, 0] * 16).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{k:02}.png")
+    (tmp_path / "labels.csv").write_text("".join(f"{k:02}.png,{c}\n" for k, c in enumerate(archive["labels"][:20])))  # fmt: skip
+    flags = "--labels", tmp_path / "labels.csv", "--profile", '{"scale": 0.0625}', "--json"
+    document = run("verify", DIGITS, DIGITS, "--data", tmp_path, *flags, "--provider", "cpu").document  # fmt: skip
+    assert document["samples"] == 20
+    assert document["scores"] == [{"name": "accuracy", "before": 1.0, "after": 1.0, "drop": 0.0}]
+
+
+@pytest.mark.parametrize(
+    ("model", "preset", "top1"),
+    [("squeezenet1_0_fp16", "caffe", 0.592), ("derived_mobilenet_v2_fp32", "imagenet", 0.701)],
+)
+def test_accuracy_on_photographs(model: str, preset: str, top1: float) -> None:
+    """The catalogue's accuracy is that of 1000 images of 224 x 224, not cropped further."""
+    path, folder = SHARED / "models" / f"{model}.onnx", SHARED / "data" / "imagenet"
+    if not path.is_file() or not folder.is_dir():
+        pytest.skip(f"no {model} or photographs in {SHARED} (set ONNXPRUNE_SHARED)")
+    traced = onnxprune.trace(path)
+    data = open_data(traced, folder, labels="names", profile={"preset": preset, "crop": 1.0}, samples=50)  # fmt: skip
+    hits = total = 0
+    with runtime.open_session(traced.model) as session:
+        for batch in data:
+            (scores,) = runtime.run(session, batch.feeds).values()
+            assert batch.labels is not None
+            hits += int((scores.reshape(batch.size, -1).argmax(1) == batch.labels).sum())
+            total += batch.size
+    assert total == 50
+    assert abs(hits / total - top1) < 0.14, "within two standard deviations"
