@@ -28,6 +28,15 @@ def rounding(array: np.ndarray) -> float:
     return ROUNDING.get(array.dtype, HALF_ROUNDING)
 
 
+def nudge(array: np.ndarray) -> np.ndarray:
+    """Copy of a float tensor with the last bit of every entry changed, up or down at random."""
+    if array.dtype.kind != "f":
+        return array
+    up = np.random.default_rng(0).random(array.shape) < 0.5
+    toward = np.where(up, np.inf, -np.inf).astype(array.dtype)
+    return np.where(array == 0, array, np.nextafter(array, toward))
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """How one tensor of two models differs.
@@ -99,6 +108,7 @@ class Comparison:
     def __init__(self, name: str, *, layer: str = "", exact: bool = False) -> None:
         self.name, self.layer, self.exact = name, layer, exact
         self.tolerance: float | None = None
+        self.allowed = 0.0
         self.samples = self.ranked = 0
         self.cosines, self.worst, self.max_abs = 0.0, 1.0, 0.0
         self.energy = self.noise = self.top1 = self.top5 = 0.0
@@ -106,10 +116,14 @@ class Comparison:
         self.odd = np.zeros((2, 2), np.int64)
         """Zero samples, and values that are not finite: in the reference, in what was found."""
 
+    def allow(self, noise: float) -> None:
+        """Accept ten times a measured effect of rounding, but never one per cent."""
+        self.allowed = max(self.allowed, min(10 * noise, 0.01))
+
     def add(self, reference: np.ndarray, found: np.ndarray, samples: int = 1) -> None:
         """Add tensors whose first axis holds so many samples; where it does not, they are one."""
         if self.exact:
-            self.tolerance = rounding(reference)
+            self.tolerance = max(rounding(reference), self.allowed)
         if reference.shape != found.shape:
             self._count(np.zeros(1), 0.0, np.inf, np.inf)
         elif reference.dtype.kind in "OSU":
