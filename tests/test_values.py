@@ -103,6 +103,12 @@ OPERATORS = {
     "LpPool": "y = LpPool<kernel_shape=[2,2]>(h)", "GlobalAveragePool": "y = GlobalAveragePool(h)",
     "GlobalMaxPool": "y = GlobalMaxPool(h)", "GlobalLpPool": "y = GlobalLpPool(h)",
     "Pad": "y = Pad(h, pads, two)", "Pad mirrored": "y = Pad<mode=\"reflect\">(h, pads_inside)", "Pad cropping": "y = Pad(h, crop, two)",
+    "Pad computed": "q = Shape(h)\nu = Slice(q, two_i, four_i)\nw2 = Div(u, u)\nt = Concat<axis=0>(zeros2, w2, zeros4)\ny = Pad(h, t, two)",
+    "Einsum": "y = Einsum<equation=\"nchw,cd->ndhw\">(h, S)", "Einsum to channels": "y = Einsum<equation=\"nchw,c->nchw\">(h, v)",
+    "LSTM": "f = Transpose<perm=[2,0,1,3]>(h)\nq = Reshape(f, r3)\ny, z = LSTM<hidden_size=2>(q, L, R)",
+    "GRU": "f = Transpose<perm=[2,0,1,3]>(h)\nq = Reshape(f, r3)\ny = GRU<hidden_size=2>(q, L3, R3)",
+    "RNN": "f = Transpose<perm=[2,0,1,3]>(h)\nq = Reshape(f, r3)\ny = RNN<hidden_size=2>(q, L1, R1)",
+    "RoiAlign": "y = RoiAlign(h, rois, which)", "MaxRoiPool": "y = MaxRoiPool<pooled_shape=[2,2]>(h, rois5)", "GridSample": "y = GridSample(h, grid)",
     "Resize": "y = Resize<mode=\"linear\">(h, , s)", "Resize cubic": "y = Resize<mode=\"cubic\">(h, , s)",
     "Resize outside": "y = Resize<mode=\"linear\", coordinate_transformation_mode=\"tf_crop_and_resize\", extrapolation_value=9.0>(h, roi, s)",
     "ReduceMean": "y = ReduceMean<axes=[2,3]>(h)", "ReduceSum": "y = ReduceSum(h, a23)", "ReduceSum over channels": "y = ReduceSum<keepdims=0>(h, a1)",
@@ -132,14 +138,22 @@ STORED: dict[str, Any] = {
     "pads": [0, 1, 1, 0, 0, 0, 2, 0], "pads_inside": [0, 0, 1, 0, 0, 0, 2, 0], "crop": [0, 0, -1, 1, 0, 0, 0, 0],
     "s": np.array([1, 1, 1.5, 2.0]), "roi": np.array([0, 0, -0.5, 0, 1, 1, 1.5, 1.0]), "a1": [1], "a23": [2, 3], "r": [2, 2, 2, 36], "r2": [2, 4, 36],
     "one_three": [1, 3], "start": [-1], "end": [-5], "step": [-2], "picks": [[3, 1], [0, 0]], "pick": -3, "e": [2, 4, 6, 5], "tiles": [1, 2, 1, 2],
-    "zp": np.uint8(3), "shape": [2, 4, 6, 6], "wall": np.array([0, 0, np.inf, 0]).reshape(4, 1, 1), "E": np.eye(4).reshape(4, 4, 1, 1), "c": 0.75,
+    "zp": np.uint8(3), "shape": [2, 4, 6, 6], "wall": np.array([0, 0, np.inf, 0]).reshape(4, 1, 1), "two_i": [2], "four_i": [4], "zeros2": [0, 0], "zeros4": [0, 0, 0, 0], "S": normal(4, 5), "r3": [6, 2, 24],
+    "L": normal(1, 8, 24), "R": normal(1, 8, 2), "L3": normal(1, 6, 24), "R3": normal(1, 6, 2), "L1": normal(1, 2, 24), "R1": normal(1, 2, 2),
+    "rois": np.array([[0, 0, 4, 4.0]]), "which": [1], "rois5": np.array([[0, 0, 0, 4, 4.0]]), "grid": normal(2, 3, 3, 2),
+    "E": np.eye(4).reshape(4, 4, 1, 1), "c": 0.75,
 }  # fmt: skip
+
+
+UNINFERRED = ("Einsum", "MaxRoiPool", "GridSample", "Shape(")
+"""Operators of which onnx does not infer the shape of the output."""
 
 
 def operator_model(text: str) -> onnx.ModelProto:
     """One operator after a Conv whose channels are zero, constant, anything and anything."""
     used = {name: value for name, value in STORED.items() if name in text.replace("(", " ").replace(")", " ").replace(",", " ").split()}  # fmt: skip
-    return graph("h = Conv(x, W, w)\n" + text, inputs="float[2,3,6,6] x", W=STORED["W"], w=STORED["w"], **used)  # fmt: skip
+    outputs = "float[A,B,C,D] y" if any(op in text for op in UNINFERRED) else "y"
+    return graph("h = Conv(x, W, w)\n" + text, inputs="float[2,3,6,6] x", outputs=outputs, W=STORED["W"], w=STORED["w"], **used)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -173,6 +187,8 @@ TIGHT = {
     "Conv": ("y = Conv(h, E, v)", 1, [float(STORED["v"][0]), float(STORED["v"][1]) + 0.75]),
     "Conv with padding": ("y = Conv<pads=[1,1,1,1]>(h, E, v)", 1, [float(STORED["v"][0]), None]),
     "InstanceNormalization": ("y = InstanceNormalization(h, g, v)", 1, [float(STORED["v"][0]), float(STORED["v"][1])]),
+    "Pad computed": (OPERATORS["Pad computed"], 1, [None, None]), "Einsum": (OPERATORS["Einsum to channels"], 1, [0, None]),
+    "RoiAlign": (OPERATORS["RoiAlign"], 1, [0, None]), "QuantizeLinear": (OPERATORS["QuantizeLinear"], 1, [0, 1]),
     "Softmax": ("y = Softmax<axis=1>(h)", 1, [None, None]), "Transpose": ("y = Transpose<perm=[1,0,2,3]>(h)", 0, [0, 0.75]),
     "Concat": ("y = Concat<axis=2>(h, h)", 1, [0, 0.75]), "Resize": (OPERATORS["Resize"], 1, [0, 0.75]),
 }  # fmt: skip

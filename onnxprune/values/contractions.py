@@ -8,6 +8,7 @@ import numpy as np
 
 from ..graph import Node
 from ..labels import NONE, Labels
+from ..rules.einsum import Letter, letters
 from . import bounds as b
 from .bounds import Bounds
 from .registry import values
@@ -103,6 +104,45 @@ def _batch(v: Values, A: str, B: str) -> list[Bounds | None]:
         known = [b.zero_or_anything(p) for p in parts if p is not None]
         result.append(None if not known else known[0] if len(known) == 1 else b.meet(*known))
     return result
+
+
+@values("Einsum")
+def einsum(v: Values, n: Node) -> None:
+    """A letter is zero where it is zero in any operand; those that the output lacks are mixed."""
+    terms, result = letters(n.attr("equation"), [v.c.rank(x) for x in n.inputs])
+    places = [
+        (letter, name, axis)
+        for name, term in zip(n.inputs, terms, strict=True)
+        for axis, letter in enumerate(term)
+        if v.c.shape(name)[axis] != 1
+    ]
+    bounds: dict[Letter, Bounds] = {}
+    for letter, name, axis in places:
+        bounds[letter] = b.times(bounds.get(letter, b.exactly(1)), v.axis(name, axis))
+    if not v.finite(*n.inputs):
+        bounds = dict.fromkeys(bounds, b.ANYTHING)
+    for letter, name, axis in places:
+        if letter not in result:
+            v.mix(n, name, axis, values=bounds[letter])
+    axes = [b.zero_or_anything(bounds[k]) if k in bounds and v.c.shapes.static(n.output, j) else None for j, k in enumerate(result)]  # fmt: skip
+    v.out(n.output, [a if a is not None and a.shape[1] > 1 else None for a in axes])
+
+
+@values("GRU", "LSTM", "RNN")
+def recurrent(v: Values, n: Node) -> None:
+    """Every input acts on all hidden channels, and those on each other in the next step."""
+    X, W, R = n.take(3)
+    for (name, axis), weight in (((X, 2), v.array(W)), ((R, 2), v.array(R))):
+        kernel = None if weight is None else weight.reshape(1, -1, weight.shape[2], 1)
+        nonzero = None if kernel is None or not v.finite(X, W, R) else (kernel != 0).any(axis=3)
+        values_ = v.axis(name, axis) if name == X else b.ANYTHING
+        v.mix(n, name, axis, values=values_, weights=nonzero, kernel=kernel)
+    for name in (*n.inputs[:1], *n.inputs[4:5]):
+        for k in range(v.c.rank(name)):
+            if (name, k) != (X, 2):
+                v.mix(n, name, k, values=b.ANYTHING)
+    for name in n.outputs:
+        v.out(name)
 
 
 def _free(v: Values, n: Node, left: tuple[str, int], right: tuple[str, int], axes: list[Bounds | None], C: str) -> None:  # fmt: skip

@@ -9,9 +9,7 @@ import onnx
 
 from ..folding import evaluate
 from ..graph import Node
-from ..rules.elementwise import broadcast as broadcast_labels
-from ..rules.elementwise import parametrised as parametrised_labels
-from ..rules.elementwise import unary as unary_labels
+from ..rules import elementwise, fused
 from ..shapes import FLOATS
 from . import bounds as b
 from .bounds import Bounds
@@ -26,7 +24,7 @@ RISING = {
 """Monotone functions: their bounds are their values at the bounds."""
 
 
-@values(also=[*like(unary_labels), *like(parametrised_labels)])
+@values(also=[*like(elementwise.unary), *like(elementwise.parametrised), *like(fused.unary)])
 def unary(v: Values, n: Node) -> None:
     """A constant c becomes f(c)."""
     X = n.inputs[0]
@@ -68,7 +66,7 @@ def _values_at(v: Values, n: Node, points: np.ndarray, fixed: Sequence[np.ndarra
     return None if results is None else results[0].astype(np.float64)
 
 
-@values(also=like(broadcast_labels))
+@values(also=[*like(elementwise.broadcast), *like(fused.broadcast)])
 def broadcast(v: Values, n: Node) -> None:
     """The operation on the bounds, slice by slice; zero times anything is zero."""
     rank = v.c.rank(n.output)

@@ -33,6 +33,14 @@ def lp_pool(v: Values, n: Node) -> None:
     v.out(n.output, [None, b.zero_or_anything(v.axis(X, 1)), *[None] * (v.c.rank(X) - 2)])
 
 
+@values("GridSample", "MaxRoiPool", "RoiAlign")
+def sampled(v: Values, n: Node) -> None:
+    """Zero stays zero; every sample may be read by several results."""
+    X = n.inputs[0]
+    v.mix(n, X, 0)
+    v.out(n.output, [None, b.zero_or_anything(v.axis(X, 1)), *[None] * (v.c.rank(X) - 2)])
+
+
 @values("Pad")
 def pad(v: Values, n: Node) -> None:
     """A channel stays within its bounds and the value that is added to it."""
@@ -42,6 +50,12 @@ def pad(v: Values, n: Node) -> None:
     if n.attr("mode", "constant") != "constant":
         return v.out(n.output, [None if k in padded else v.known(X, k) for k in range(v.c.rank(X))], v.whole(X))  # fmt: skip
     added = _pad_value(v, n)
+    if n.attr("pads") is None and v.c.value(n.inputs[1]) is None:  # some axes, by some amounts
+        known = [v.known(X, k) for k in range(v.c.rank(X))]
+        return v.out(n.output, [
+            b.hull(part, added) if part is not None and v.c.shape(n.output)[k] == part.shape[1] else None
+            for k, part in enumerate(known)
+        ], b.hull(v.whole(X), added))  # fmt: skip
     axes: list[Bounds | None] = []
     for k in range(v.c.rank(X)):
         part = v.axis(X, k) if k in padded else v.known(X, k)
