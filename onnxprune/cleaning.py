@@ -110,7 +110,7 @@ class Log:
         return f"removed {total} of {self.looked_at} channels: {parts}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CleanResult(Result):
     """What a clean-up gave: a result with a log."""
 
@@ -166,7 +166,7 @@ def clean(
     before = cost(traced, traced.sizes(), model)
     after = cost(edited, edited.sizes(plan.removed(edited)), slim)
     log = make_log(traced, slim, dead, ranges, before, after)
-    return CleanResult(slim, plan, report, before, after, traced, log)
+    return CleanResult(slim, plan, report, before, after, traced, log=log)
 
 
 def find_ranges(traced: Trace, given: tuple[float, float] | Mapping[str, tuple[float, float]] | None) -> dict[str, tuple[float, float]]:  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from .config import read_config
 from .cost import Cost, cost
@@ -16,11 +16,13 @@ from .rewrite import rewrite_trace
 from .scoring import score
 from .select import select
 from .settings import ScoreSettings, SelectSettings, Settings, TraceSettings, merge, part
+from .staged import prepared, staged
 from .trace import Trace, trace
 from .verify import Report
 from .verify import verify as compare
 
 if TYPE_CHECKING:
+    from .cleaning import CleanResult, Log
     from .model import ModelLike
 
 
@@ -37,7 +39,9 @@ class Result:
         The checks, where they were asked for.
     before, after : Cost
     trace : Trace
-        Analysis of the original.
+        Analysis of the original; of what the clean-up left, where that removed something.
+    cleaned : Log or None
+        What the clean-up removed before anything was scored; None where it removed nothing.
     """
 
     model: Model
@@ -46,6 +50,7 @@ class Result:
     before: Cost
     after: Cost
     trace: Trace
+    cleaned: Log | None = None
 
 
 def prune(
@@ -54,6 +59,7 @@ def prune(
     preset: str | None = None,
     config: str | os.PathLike[str] | None = None,
     plan: Plan | None = None,
+    clean: bool = True,
     verify: bool = False,
     provider: str = "auto",
     progress: Callable[[str], None] = lambda stage: None,
@@ -70,6 +76,9 @@ def prune(
         Settings; those given here come first.
     plan : Plan, optional
         Replay this plan; settings of scoring and selection are then not used.
+    clean : bool
+        Remove first what provably contributes nothing, see :func:`onnxprune.clean`. Settings of
+        selection are about the channels that are left.
     verify : bool
         Run the checks of :func:`onnxprune.verify` on the first batch of ``data``, or on synthetic
         inputs.
@@ -83,14 +92,24 @@ def prune(
     OnnxPruneError
         See :mod:`onnxprune.errors` for the branches.
     """
+    from .cleaning import clean as remove_dead
+    from .cleaning import replay
+
     progress("load")
     model = load(source)
     file = read_config(config, [*Settings.__annotations__, "preset"]) if config else {}
     preset = preset or file.pop("preset", None)
     chosen = merge(preset, {k: v for k, v in file.items() if k != "preset"}, settings)
-    options = plan.trace_options if plan is not None else part(chosen, TraceSettings)
+    first: CleanResult | None = None
+    if plan is not None:
+        base, plan = prepared(model, plan)
+    else:
+        progress("clean")
+        first = remove_dead(model) if clean and not _numbered(chosen) else None
+        first = first if first is not None and first.log.removed else None
+        base = first.model if first is not None else model
     progress("trace")
-    traced = trace(model, **options)
+    traced = trace(base, **(plan.trace_options if plan else part(chosen, TraceSettings)))
     if plan is None:
         progress("score")
         scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
@@ -98,16 +117,28 @@ def prune(
         plan = select(traced, scores, **part(chosen, SelectSettings))
     progress("rewrite")
     removed = plan.removed(traced)
-    slim = rewrite_trace(traced, removed)
+    slim = rewrite_trace(replay(traced, plan) if plan.options.get("lossless") else traced, removed)
     report = None
     if verify:
         progress("verify")
-        data = chosen.get("data")
-        feeds = None if data is None else open_data(traced, data, profile=chosen.get("profile")).first.feeds  # fmt: skip
-        report = compare(
-            model, slim, plan=plan, data=feeds, provider=provider,
-            seed=chosen.get("seed", 0), traced=traced,
-        )  # fmt: skip
-    before = cost(traced, traced.sizes(), model)
+        report = compare(model, slim, plan=plan, provider=provider, traced=traced, **_data(traced, chosen))  # fmt: skip
+    before = cost(traced, traced.sizes(), model) if first is None else first.before
     after = cost(traced, traced.sizes(removed), slim)
-    return Result(slim, plan, report, before, after, traced)
+    if first is not None:
+        plan = staged(first.plan, plan)
+    return Result(slim, plan, report, before, after, traced, first.log if first else None)
+
+
+def _data(traced: Trace, settings: Settings) -> dict[str, Any]:
+    """What the result is checked on: the first batch of given data."""
+    data = settings.get("data")
+    if data is not None:
+        data = open_data(traced, data, profile=settings.get("profile")).first.feeds
+    return {"data": data, "seed": settings.get("seed", 0)}
+
+
+def _numbered(settings: Settings) -> bool:
+    """Whether channels are called by their number in the file, so that none may go before."""
+    criterion = settings.get("criterion")
+    scores = isinstance(criterion, (Mapping, os.PathLike)) or str(criterion).endswith(".npz")
+    return scores or settings.get("remove") is not None

@@ -455,9 +455,11 @@ def rewrite(source: ModelLike, plan: Plan) -> Model:
     SurgeryError
         If the slim model's shapes contradict the analysis.
     """
+    from .staged import prepared
     from .trace import trace
 
-    traced = trace(source, **plan.trace_options)
+    model, plan = prepared(source, plan)
+    traced = trace(model, **plan.trace_options)
     if plan.options.get("lossless"):
         from .cleaning import replay
 

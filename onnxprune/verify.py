@@ -27,6 +27,7 @@ from .model import Model, load
 from .plan import Plan
 from .runtime import Arrays, choose_provider, open_session, run
 from .sizes import Sizes
+from .staged import prepared
 from .trace import Trace, retrace, trace
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def verify(
     metric : str or callable, optional
         ``module:function`` or a function, see :data:`onnxprune.accuracy.Metric`.
     traced : Trace, optional
-        Analysis of ``dense`` where it was made already.
+        Analysis of ``dense``, after the first stage of a plan in two, where it was made already.
     **settings
         ``labels``, ``samples``, ``profile`` and ``seed``, see :func:`onnxprune.data.open_data`;
         ``min_cosine``, ``max_abs``, ``min_agreement``, ``max_accuracy_drop`` and
@@ -204,10 +205,13 @@ def verify(
         raise UsageError("layers are compared by the plan: found none", "Give it with --plan.")
     limits, options = _parted(settings)
     original, result = load(dense), load(slim)
+    base = original
+    if plan is not None:
+        base, plan = prepared(original, plan)
     chosen = choose_provider(provider)
     both = chosen, choose_provider(slim_provider) if slim_provider else chosen
     if traced is None:
-        traced = trace(original, **(plan.trace_options if plan is not None else {}))
+        traced = trace(base, **(plan.trace_options if plan is not None else {}))
     samples = open_data(traced, data, **options)
     with open_session(original, both[0], "the original", tf32=tf32) as before:
         try:

@@ -28,6 +28,7 @@ VERIFIED_WITH = ("data", "profile", "seed")
 @options.trace_options
 @click.option("--plan", metavar="FILE", help="Replay a plan: nothing is scored or selected.")
 @click.option("--plan-out", metavar="FILE", help="Write the plan: what is kept in every layer.")
+@click.option("--clean/--no-clean", default=True, show_default=True, help="Remove first what contributes nothing; see 'onnxprune clean'.")  # fmt: skip
 @options.data_options
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written.")  # fmt: skip
 @options.json_option
@@ -49,7 +50,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     if ignored:
         raise UsageError(f"{ignored[0]} has no effect with --plan", "The plan says what is kept.")
     settings = options.settings(context, flags)
-    settings |= {name: flags[name] for name in ("preset", "provider", "verify")}
+    settings |= {name: flags[name] for name in ("preset", "provider", "verify", "clean")}
     with stages(quiet) as stage:
         result = _run(model, [out, plan_out], plan, {**settings, "progress": stage})
         document = _document(result, out, plan_out)
@@ -104,7 +105,7 @@ def _write(result: Result, out: str, plan_out: str | None) -> None:
 
 
 def _unchanged(result: Result) -> bool:
-    return not len(result.plan.removed(result.trace))
+    return all(group.status != "pruned" for group in result.plan.groups)
 
 
 def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
