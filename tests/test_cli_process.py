@@ -154,7 +154,6 @@ def test_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, raised: BaseExc
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("onnxprune.model.load", fail)
     monkeypatch.setattr("onnxprune.load", fail)
     outcome = run("inspect", DIGITS)
     assert (outcome.code, outcome.out, outcome.err) == (code, "", message)
