@@ -120,7 +120,7 @@ def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[li
 
 def names_inside(graph: onnx.GraphProto) -> set[str]:
     """Names that a nested graph and those inside it define."""
-    names = {value.name for value in (*graph.input, *graph.initializer)}
+    names = {value.name for value in graph.input} | {t.name for t in graph.initializer}
     for proto in graph.node:
         names.update(proto.output)
         for _, body in bodies(proto):
