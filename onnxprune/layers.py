@@ -161,7 +161,7 @@ def _kept(sizes: Sizes, tensors: Arrays) -> dict[str, np.ndarray]:
 
 def names_inside(graph: onnx.GraphProto) -> set[str]:
     """Names that a nested graph and those inside it define."""
-    names = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    names = {value.name for value in graph.input} | {t.name for t in graph.initializer}
     for proto in graph.node:
         names.update(proto.output)
         for _, body in bodies(proto):
