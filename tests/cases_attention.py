@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,7 +33,7 @@ def heads_first(net: Graph, name: str, heads: int, size: int) -> str:
     return net.node("Transpose", y, perm=[0, 2, 1, 3])
 
 
-def attention(q: int = 4, kv: int = 4, size: int = 6, value: int = 6, flat: bool = True, mask: Sequence[int] = (), opset: int = 23, past: bool = False, **attributes: object) -> onnx.ModelProto:  # fmt: skip
+def attention(q: int = 4, kv: int = 4, size: int = 6, value: int = 6, flat: bool = True, mask: Sequence[int] = (), opset: int = 23, past: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
     """Attention of ONNX between linear layers."""
     net = Graph(opset)
     if flat:
@@ -98,7 +99,7 @@ case("com.microsoft::CausalConvWithState", "silu", causal_conv, contrib=True)
 reference("CausalConvWithState", "silu", causal_conv)
 
 
-def rotary(flat: bool = True, contrib: bool = False, part: int = 0, named: bool = True, **attributes: int) -> onnx.ModelProto:  # fmt: skip
+def rotary(flat: bool = True, contrib: bool = False, part: int = 0, named: bool = True, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
     """Rotary embedding of a query, then its scores against a key, which contract the dimensions."""
     net = Graph(23)
     heads, size = 4, 8
@@ -219,7 +220,7 @@ case("com.microsoft::Attention", "scores per head", projected, scores=True)
 # Other operators of onnxruntime's optimizers.
 
 
-def bias_op(op: str, *extra: str, width: int = 8, **attributes: object) -> onnx.ModelProto:
+def bias_op(op: str, *extra: str, width: int = 8, **attributes: Any) -> onnx.ModelProto:
     """An operator on a computed [batch, steps, 8], a bias and what else it takes."""
     net = Graph()
     x = tokens(net, "a", 8)
@@ -240,9 +241,9 @@ reference("com.microsoft::BiasDropout", "skip", bias_op, "BiasDropout", "bias", 
 reference("com.microsoft::BiasSplitGelu", "halves", bias_op, "BiasSplitGelu", "bias", width=4)
 
 
-def norm(op: str, skip: bool = True, bias: bool = True, total: bool = False, **attributes: object) -> onnx.ModelProto:  # fmt: skip
+def norm(op: str, skip: bool = True, bias: bool = True, total: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
     """A normalization of onnxruntime with a residual, and its sum as a second output."""
-    net = Graph(attributes.pop("opset", 22))  # type: ignore[arg-type]
+    net = Graph(attributes.pop("opset", 22))
     x = tokens(net, "a", 8)
     inputs = [x, tokens(net, "skip", 8)] if skip else [x]
     inputs.append(net.gain("gamma", 8))
@@ -289,7 +290,7 @@ def table() -> onnx.ModelProto:
 reference("com.microsoft::TorchEmbedding", "table", table)
 
 
-def fused_matmul(op: str = "FusedMatMul", stored: bool = False, **attributes: int) -> onnx.ModelProto:  # fmt: skip
+def fused_matmul(op: str = "FusedMatMul", stored: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
     """A product of two computed tensors, or of one with a stored weight."""
     net = Graph()
     a = tokens(net, "a", 6)
@@ -430,7 +431,7 @@ def bias_softmax() -> onnx.ModelProto:
 reference("com.microsoft::BiasSoftmax", "heads", bias_softmax)
 
 
-def pair(op: str, **attributes: object) -> onnx.ModelProto:
+def pair(op: str, **attributes: Any) -> onnx.ModelProto:
     """Distances between the rows of two computed matrices."""
     net = Graph()
     a = net.linear("a", net.input("x", 6, 3), 3, 8)

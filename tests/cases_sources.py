@@ -41,7 +41,7 @@ def noise(op: str, seed: float | None = None) -> onnx.ModelProto:
     net = Graph(17)
     x = net.conv("a", net.input("x", 2, 3, 8), 3, 6, rank=1)
     chance = net.node("Sigmoid", x)
-    extra = {} if seed is None else {"seed": seed}
+    extra: dict[str, Any] = {} if seed is None else {"seed": seed}
     nothing = net.node("Mul", net.node(op, chance, **extra), net.scalar(0.0))
     return net.done(net.conv("b", net.node("Add", x, nothing), 6, 4, rank=1))
 

@@ -19,13 +19,15 @@ class Contributed(OpRun):
 
 def gelu(x: Array) -> Array:
     """Gelu by the hyperbolic tangent; which form is used makes no difference to the tests."""
-    return (0.5 * x * (1 + np.tanh(0.797885 * x + 0.035677 * x**3))).astype(x.dtype)
+    y: Array = (0.5 * x * (1 + np.tanh(0.797885 * x + 0.035677 * x**3))).astype(x.dtype)
+    return y
 
 
 def softmax(x: Array) -> Array:
     """Along the last axis."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return (e / e.sum(axis=-1, keepdims=True)).astype(x.dtype)
+    y: Array = (e / e.sum(axis=-1, keepdims=True)).astype(x.dtype)
+    return y
 
 
 class BiasAdd(Contributed):

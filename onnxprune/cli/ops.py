@@ -11,16 +11,11 @@ from . import options, output
 @options.json_option
 def command(as_json: bool) -> None:
     """Print the table of rules: what happens to channels at every operator."""
-    from ..rules import RULES
+    from ..rules.table import operator_table
 
     rows = [
-        {
-            "domain": rule.domain,
-            "operator": rule.op,
-            "status": "pinned" if rule.pinned else "carried",
-            "rule": rule.summary,
-        }
-        for _, rule in sorted(RULES.items())
+        {"domain": row.domain, "operator": row.op, "status": row.status, "rule": row.summary}
+        for row in operator_table()
     ]
     if as_json:
         output.print_json("ops", {"rules": rows})

@@ -37,7 +37,8 @@ def recurrent(c: Walk, n: Node) -> None:
     for slot in (5, 6):
         _initial_state(c, n, slot, batch, h)
     _outputs(c, n, batch, h)
-    c.fix(lambda e: e.set("hidden_size", e.count(h)))
+    if n.attr("hidden_size") is not None:
+        c.fix(lambda e: e.set("hidden_size", e.count(h)))
     c.macs(lambda z: z.size(X, 0) * z.size(X, 1) * (z.numel(W) + z.numel(R)))
 
 
