@@ -339,13 +339,15 @@ def test_a_folder_of_digits_gives_the_accuracy_of_the_archive(run: Run, tmp_path
     ("model", "preset", "top1"),
     [("squeezenet1_0_fp16", "caffe", 0.592), ("derived_mobilenet_v2_fp32", "imagenet", 0.701)],
 )
-def test_accuracy_on_photographs(model: str, preset: str, top1: float) -> None:
+def test_accuracy_on_photographs(tmp_path: Path, model: str, preset: str, top1: float) -> None:
     """The catalogue's accuracy is that of 1000 images of 224 x 224, not cropped further."""
     path, folder = SHARED / "models" / f"{model}.onnx", SHARED / "data" / "imagenet"
     if not path.is_file() or not folder.is_dir():
         pytest.skip(f"no {model} or photographs in {SHARED} (set ONNXPRUNE_SHARED)")
+    for photograph in sorted(folder.iterdir())[::10]:  # neighbours show animals of one kind
+        (tmp_path / photograph.name).symlink_to(photograph)
     traced = onnxprune.trace(path)
-    data = open_data(traced, folder, labels="names", profile={"preset": preset, "crop": 1.0}, samples=50)  # fmt: skip
+    data = open_data(traced, tmp_path, labels="names", profile={"preset": preset, "crop": 1.0})
     hits = total = 0
     with runtime.open_session(traced.model) as session:
         for batch in data:
@@ -353,5 +355,5 @@ def test_accuracy_on_photographs(model: str, preset: str, top1: float) -> None:
             assert batch.labels is not None
             hits += int((scores.reshape(batch.size, -1).argmax(1) == batch.labels).sum())
             total += batch.size
-    assert total == 50
+    assert total >= 50
     assert abs(hits / total - top1) < 0.14, "within two standard deviations"
