@@ -10,6 +10,7 @@ from . import options, output
 from .progress import stages
 
 if TYPE_CHECKING:
+    from ..cost import Cost
     from ..trace import Group, Trace
 
 
@@ -32,12 +33,13 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
         source = load(model)
         stage("trace")
         traced = trace(source, **flags)
+        whole = cost(traced, traced.sizes(), source)
         document = {
             "model": {"path": model, "nodes": len(source.proto.graph.node), "opset": source.opset},
             "options": dict(traced.options),
-            "cost": cost(traced, traced.sizes(), source).to_dict(),
+            "cost": whole.to_dict(),
             "channels": traced.units,
-            "groups": [_hanging(traced, group) for group in traced],
+            "groups": [_hanging(traced, group, whole) for group in traced],
             "blocked": [{**output.describe_group(g), "reason": g.reason} for g in traced.blocked],
             "obstacles": list(traced.walk.facts.blocked.values()),
         }
@@ -47,15 +49,15 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
         _show(traced, document)
 
 
-def _hanging(traced: Trace, group: Group) -> dict[str, Any]:
+def _hanging(traced: Trace, group: Group, whole: Cost) -> dict[str, Any]:
     """A group with the parameters and MACs that would vanish with all of its channels."""
     from ..cost import macs, parameters
 
-    whole, without = traced.sizes(), traced.sizes(group.units)
+    without = traced.sizes(group.units)
     return {
         **output.describe_group(group),
-        "parameters": parameters(traced, whole) - parameters(traced, without),
-        "macs": macs(traced, whole) - macs(traced, without),
+        "parameters": whole.parameters - parameters(traced, without),
+        "macs": whole.macs - macs(traced, without),
     }
 
 
