@@ -21,7 +21,7 @@ if not (_here := Path(__file__).parent).joinpath("passes").is_dir():
     __path__.append(str(_here.parent))
 
 if TYPE_CHECKING:
-    from .cleaning import CleanResult as CleanResult
+    from .cleaning import Log as Log
     from .cleaning import clean as clean
     from .errors import BudgetError as BudgetError
     from .errors import ModelError as ModelError
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "cleaning": ("CleanResult", "clean"),
+    "cleaning": ("Log", "clean"),
     "errors": (
         "BudgetError", "ModelError", "OnnxPruneError", "PlanError", "SurgeryError", "UsageError",
     ),

@@ -88,7 +88,7 @@ class Log:
 
     def __str__(self) -> str:
         lines = [self.headline]
-        lines += [f"assumed: '{name}' lies in [{low:g}, {high:g}]" for name, (low, high) in self.assumed.items()]  # fmt: skip
+        lines += self.assumptions
         if self.rows:
             width = max(len(row.tensor) for row in self.rows)
             lines.append(f"{'constant':{width}}  {'before':>12}  {'after':>12}  {'bytes':>12}")
@@ -97,8 +97,21 @@ class Log:
                 after = self.after.to_dict()[name]
                 share = f" ({(after - before) / before:+.1%})" if before else ""
                 lines.append(f"{name}: {before:,} -> {after:,}{share}")
-        lines += [f"{group}: {count} constant channels stay, because {why}" for (group, why), count in self.stays.items()]  # fmt: skip
+        lines += self.reasons
         return "\n".join(lines)
+
+    @property
+    def assumptions(self) -> list[str]:
+        """What was assumed, one line each."""
+        return [f"assumed: '{name}' lies in [{low:g}, {high:g}]" for name, (low, high) in self.assumed.items()]  # fmt: skip
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why constant channels stay, one line each."""
+        return [
+            f"{group}: {count} constant channel{'s stay' if count > 1 else ' stays'}, because {why}"
+            for (group, why), count in self.stays.items()
+        ]
 
     @property
     def headline(self) -> str:
@@ -110,13 +123,6 @@ class Log:
         return f"removed {total} of {self.looked_at} channels: {parts}"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class CleanResult(Result):
-    """What a clean-up gave: a result with a log."""
-
-    log: Log
-
-
 def clean(
     source: ModelLike,
     *,
@@ -124,23 +130,24 @@ def clean(
     duplicates: bool = True,
     verify: bool = False,
     data: str | os.PathLike[str] | Arrays | None = None,
+    profile: Any = None,
     provider: str = "auto",
     seed: int = 0,
-) -> CleanResult:
+) -> Result:
     """Remove every channel that provably contributes nothing. No answer changes.
 
     Parameters
     ----------
     source : path, bytes, ModelProto, gs.Graph or Model
     assume_range : (low, high) or mapping of input name to (low, high), optional
-        Values that inputs are assumed to have. Channels that are zero for every such input go,
+        Values that inputs are assumed to have (``"*"`` in a mapping: all others). Channels that are zero for every such input go,
         too; the log names the assumption.
     duplicates : bool
         Whether of equal channels one goes, its weights added to those of the other.
     verify : bool
         Compare with the original, to rounding, on ``data`` or synthetic inputs (inside the assumed
         range).
-    data, provider, seed
+    data, profile, provider, seed
         See :func:`onnxprune.verify`.
 
     Notes
@@ -162,11 +169,14 @@ def clean(
     if verify:
         if data is None and ranges:
             data = inputs_within(traced, ranges, seed)
-        report = compare(model, slim, plan=plan, data=data, provider=provider, seed=seed, traced=traced)  # fmt: skip
+        report = compare(
+            model, slim, plan=plan, data=data, profile=profile, provider=provider, seed=seed,
+            traced=traced,
+        )  # fmt: skip
     before = cost(traced, traced.sizes(), model)
     after = cost(edited, edited.sizes(plan.removed(edited)), slim)
     log = make_log(traced, slim, dead, ranges, before, after)
-    return CleanResult(slim, plan, report, before, after, traced, log=log)
+    return Result(slim, plan, report, before, after, traced, log)
 
 
 def find_ranges(traced: Trace, given: tuple[float, float] | Mapping[str, tuple[float, float]] | None) -> dict[str, tuple[float, float]]:  # fmt: skip
@@ -180,7 +190,9 @@ def find_ranges(traced: Trace, given: tuple[float, float] | Mapping[str, tuple[f
     if given is None:
         return {}
     names = [value.name for value in graph_inputs(traced.model.proto)]
-    ranges = dict(given) if isinstance(given, Mapping) else dict.fromkeys(names, given)
+    ranges = dict(given) if isinstance(given, Mapping) else {"*": given}
+    if "*" in ranges:
+        ranges = dict.fromkeys(names, ranges.pop("*")) | ranges
     for name, (low, high) in ranges.items():
         if name not in names:
             raise unknown_name("input", name, names)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -290,9 +291,9 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
             tensor.CopyFrom(TensorProto(name=name, data_type=dtype, dims=[0], raw_data=b""))
     for tensor in proto.graph.initializer:
         bare = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
-        if _elements(tensor.dims) <= 64 and not external_data_helper.uses_external_data(tensor):
+        if prod(tensor.dims) <= 64 and not external_data_helper.uses_external_data(tensor):
             bare.CopyFrom(tensor)
-        elif len(tensor.raw_data) and len(tensor.raw_data) < _elements(tensor.dims) // 4:
+        elif len(tensor.raw_data) and len(tensor.raw_data) < prod(tensor.dims) // 4:
             bare.CopyFrom(tensor)  # too few bytes for any type: let the checker say so
         else:
             bare.dims[:] = [0]
@@ -432,13 +433,6 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _elements(dims: Any) -> int:
-    count = 1
-    for dim in dims:
-        count *= dim
-    return count
-
-
 def kept_dims(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> list[int]:
     """Sizes of a stored tensor once it is cut."""
     dims = list(tensor.dims)
@@ -469,7 +463,7 @@ def take(array: np.ndarray, cut: Iterable[np.ndarray | None]) -> np.ndarray:
 
 def tensor_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
     """Size in bytes of a stored tensor once it is cut."""
-    return payload(tensor.data_type, _elements(kept_dims(tensor, cut)))
+    return payload(tensor.data_type, prod(kept_dims(tensor, cut)))
 
 
 def payload(data_type: int, count: int) -> int:

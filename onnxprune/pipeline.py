@@ -22,7 +22,7 @@ from .verify import Report
 from .verify import verify as compare
 
 if TYPE_CHECKING:
-    from .cleaning import CleanResult, Log
+    from .cleaning import Log
     from .model import ModelLike
 
 
@@ -40,7 +40,7 @@ class Result:
     before, after : Cost
     trace : Trace
         Analysis of the original; of what the clean-up left, where that removed something.
-    cleaned : Log or None
+    log : Log or None
         What the clean-up removed before anything was scored; None where it removed nothing.
     """
 
@@ -50,7 +50,7 @@ class Result:
     before: Cost
     after: Cost
     trace: Trace
-    cleaned: Log | None = None
+    log: Log | None = None
 
 
 def prune(
@@ -100,13 +100,13 @@ def prune(
     file = read_config(config, [*Settings.__annotations__, "preset"]) if config else {}
     preset = preset or file.pop("preset", None)
     chosen = merge(preset, {k: v for k, v in file.items() if k != "preset"}, settings)
-    first: CleanResult | None = None
+    first: Result | None = None
     if plan is not None:
         base, plan = prepared(model, plan)
     else:
         progress("clean")
         first = remove_dead(model) if clean and not _numbered(chosen) else None
-        first = first if first is not None and first.log.removed else None
+        first = first if first is not None and first.log and first.log.removed else None
         base = first.model if first is not None else model
     progress("trace")
     traced = trace(base, **(plan.trace_options if plan else part(chosen, TraceSettings)))

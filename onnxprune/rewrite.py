@@ -22,6 +22,7 @@ from .errors import SurgeryError
 from .graph import Graph, Node
 from .labels import NONE
 from .model import Model, bodies, collector_paused, skeleton
+from .selfcheck import graphs, self_check
 from .sizes import Sizes
 from .slices import Cut, Slice, find_slices
 
@@ -366,10 +367,10 @@ class Rewriter:
         """Remove nodes and constants that only fed what was replaced, and nothing else."""
         if not self._orphans:
             return
-        graphs = list(_graphs(self.proto.graph))
-        nodes = [proto for graph in graphs for proto in graph.node]
+        found = list(graphs(self.proto.graph))
+        nodes = [proto for graph in found for proto in graph.node]
         uses = Counter(name for proto in nodes for name in proto.input)
-        uses.update(value.name for graph in graphs for value in graph.output)
+        uses.update(value.name for graph in found for value in graph.output)
         producer = {name: k for k, proto in enumerate(nodes) for name in proto.output if name}
         dead: set[int] = set()
         names, pending = set(), list(self._orphans)
@@ -385,7 +386,7 @@ class Rewriter:
                 if not uses[source]:
                     pending.append(source)
         number = iter(range(len(nodes)))
-        for graph in graphs:
+        for graph in found:
             _keep(graph.node, [next(number) not in dead for _ in graph.node])
             listed = {value.name for value in graph.input}
             _keep(graph.initializer, [
@@ -396,7 +397,7 @@ class Rewriter:
     def _update_declared_shapes(self) -> None:
         """Mend recorded shapes: value_info, and initializers that are listed as inputs."""
         dims = {t.name: t.dims for t in self.proto.graph.initializer if t.name not in self.cuts}
-        for graph in _graphs(self.proto.graph):
+        for graph in graphs(self.proto.graph):
             for value in (*graph.value_info, *graph.input, *graph.output):
                 declared = _declared(value.type)
                 slim = dims.get(value.name)
@@ -412,13 +413,6 @@ def _declared(kind: onnx.TypeProto) -> Any:
     while kind.WhichOneof("value") in ("sequence_type", "optional_type"):
         kind = getattr(kind, kind.WhichOneof("value")).elem_type
     return kind.tensor_type.shape.dim
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for _, body in bodies(node):
-            yield from _graphs(body)
 
 
 def node_protos(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -480,34 +474,3 @@ def rewrite_trace(traced: Trace, removed: npt.ArrayLike) -> Model:
     slim = Rewriter(traced, sizes).run(traced.walk.facts.fixes)
     self_check(slim, traced, sizes)
     return slim
-
-
-def self_check(slim: Model, traced: Trace, sizes: Sizes) -> None:
-    """Compare the shapes that ONNX infers for the slim model with the size view.
-
-    Raises
-    ------
-    SurgeryError
-        At the first tensor that differs, naming the node that makes it.
-    """
-    from .shapes import bare_model
-
-    bare = bare_model(slim, traced.shapes.first.sizes, declared=False)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(bare, strict_mode=False, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise SurgeryError(f"the slim model contradicts itself: {error}") from None
-    for graph in _graphs(inferred.graph):
-        for value in (*graph.value_info, *graph.output):
-            tensor = value.type.tensor_type
-            expected = sizes.shape(value.name)
-            if not tensor.HasField("shape") or not expected:
-                continue
-            for axis, dim in enumerate(tensor.shape.dim):
-                if dim.HasField("dim_value") and axis < len(expected) and dim.dim_value != expected[axis]:  # fmt: skip
-                    node = traced.graph.producers.get(value.name)
-                    raise SurgeryError(
-                        f"{node}: found size {dim.dim_value} along axis {axis} of '{value.name}', "
-                        f"expected {expected[axis]}",
-                        "This is a bug in the rule of an operator on the way; please report it.",
-                    )

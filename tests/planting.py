@@ -11,8 +11,9 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from onnxprune.cleaning import CleanResult, clean
+from onnxprune.cleaning import Log, clean
 from onnxprune.model import Model
+from onnxprune.pipeline import Result
 from onnxprune.runtime import open_session, run
 from onnxprune.trace import Trace
 
@@ -73,7 +74,7 @@ def worst(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
     return max(gaps)
 
 
-def cleaned(model: onnx.ModelProto, limit: float = ROUNDING, **options: Any) -> CleanResult:
+def cleaned(model: onnx.ModelProto, limit: float = ROUNDING, **options: Any) -> Result:
     """Clean a model and insist that no output changes."""
     original = model.SerializeToString()
     result = clean(model, **options)
@@ -84,12 +85,18 @@ def cleaned(model: onnx.ModelProto, limit: float = ROUNDING, **options: Any) -> 
     return result
 
 
-def kept(result: CleanResult) -> dict[str, tuple[int, ...]]:
+def log(result: Result) -> Log:
+    """What a clean-up did."""
+    assert result.log is not None
+    return result.log
+
+
+def kept(result: Result) -> dict[str, tuple[int, ...]]:
     """Kept channels of every group that shrinks."""
     return {g.name: g.keep for g in result.plan.groups if g.status == "pruned"}
 
 
-def shape_of(result: CleanResult, name: str) -> tuple[int, ...]:
+def shape_of(result: Result, name: str) -> tuple[int, ...]:
     """Shape of an initializer of the slim model."""
     found = {t.name: tuple(t.dims) for t in result.model.proto.graph.initializer}
     return found[name]

@@ -102,7 +102,7 @@ def test_only_the_command_line_prints(path: Path) -> None:
 
 def test_public_names() -> None:
     assert onnxprune.__all__ == [
-        "BudgetError", "CleanResult", "Group", "Model", "ModelError", "OnnxPruneError", "Plan",
+        "BudgetError", "Group", "Log", "Model", "ModelError", "OnnxPruneError", "Plan",
         "PlanError", "Report", "Result", "SurgeryError", "Trace", "UsageError", "__version__",
         "clean", "criterion", "explain", "load", "normalizer", "policy", "prune", "rewrite", "score", "select", "trace", "verify",
     ]  # fmt: skip

@@ -6,9 +6,10 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxprune.cleaning import CleanResult, clean
+from onnxprune.cleaning import clean
 from onnxprune.compare import difference
 from onnxprune.model import load
+from onnxprune.pipeline import Result
 from onnxprune.runtime import synthetic_inputs
 from onnxprune.trace import trace
 
@@ -18,7 +19,7 @@ from .cases import CASES
 from .planting import plant
 
 
-def gap(model: onnx.ModelProto, result: CleanResult, reference: bool) -> float:
+def gap(model: onnx.ModelProto, result: Result, reference: bool) -> float:
     """Largest relative difference of an output, over its norm or that of as many ones."""
     traced = trace(model)
     feeds = synthetic_inputs(traced.graph, sizes=traced.shapes.first.sizes)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .planting import cleaned, graph, inputs_of, kept, normal, outputs_of, shape_of, worst
+from .planting import cleaned, graph, inputs_of, kept, log, normal, outputs_of, shape_of, worst
 
 ALIVE = (0, 4, 5, 6, 7)
 """Channels that stay where the filters 1, 2 and 3 of eight are zero."""
@@ -45,7 +45,7 @@ def test_rknn_demo() -> None:
     )
     model = graph(layers, one=np.ones(64), zero=np.zeros(64), **demo())
     result = cleaned(model)
-    rows = {row.tensor: (row.before, row.after) for row in result.log.rows}
+    rows = {row.tensor: (row.before, row.after) for row in log(result).rows}
     assert rows["W1"] == (6912, 5184)
     assert rows["b1"] == (256, 192)
     assert rows["W2"] == (16384, 9024)
@@ -55,7 +55,7 @@ def test_rknn_demo() -> None:
     assert shape_of(result, "W1")[0] == 48
     assert shape_of(result, "W2")[:2] == (47, 48)
     assert shape_of(result, "W3")[:2] == (64, 47)
-    assert dict(result.log.removed) == {"zero": 33}
+    assert dict(log(result).removed) == {"zero": 33}
     report = cleaned(model, verify=True, provider="cpu").report
     assert report is not None
     (change,) = report.change
@@ -160,7 +160,7 @@ def test_merged_where_openvino_is_wrong(name: str) -> None:
     """The three constant channels are equal, so one of them can do the work of all."""
     result = cleaned(between(WRONG[name][0], **WRONG[name][1]))
     assert kept(result) == {"h": (0, 1, 4, 5, 6, 7)}
-    assert dict(result.log.removed) == {"duplicate": 2}
+    assert dict(log(result).removed) == {"duplicate": 2}
 
 
 @pytest.mark.parametrize("name", ["Sigmoid", "Exp", "Clip"])
@@ -168,7 +168,7 @@ def test_folded_where_openvino_is_wrong(name: str) -> None:
     """Without padding in the next layer the constant moves into its bias, and the filter goes."""
     result = cleaned(between(WRONG[name][0], padded=False, **WRONG[name][1]))
     assert kept(result) == {"h": ALIVE}
-    assert dict(result.log.removed) == {"constant": 3}
+    assert dict(log(result).removed) == {"constant": 3}
 
 
 def test_pad_on_the_channel_axis() -> None:

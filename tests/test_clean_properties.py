@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onnxprune.cleaning import CleanResult
+from onnxprune.pipeline import Result
 
 from .planting import Array, cleaned, graph
 
@@ -169,7 +169,7 @@ def plant(layer: Layer, weight: Array, vectors: dict[str, Array]) -> None:
                 array[k] = array[0]
 
 
-def check(layers: list[Layer], head: str, seed: int) -> CleanResult:
+def check(layers: list[Layer], head: str, seed: int) -> Result:
     """Clean a generated network; every planted zero goes."""
     net = Net(seed)
     for layer in layers:

@@ -117,8 +117,8 @@ def test_json_document(prune: Run, tmp_path: Path) -> None:
     document = outcome.document
     assert (outcome.code, outcome.err) == (0, "")
     assert list(document) == [
-        "command", "version", "model", "output", "plan", "options", "groups", "obstacles", "notes",
-        "cost", "verification", "written",
+        "command", "version", "model", "output", "plan", "options", "cleaned", "groups",
+        "obstacles", "notes", "cost", "verification", "written",
     ]  # fmt: skip
     assert document["model"] == {
         "path": str(DIGITS), "sha256": digest(DIGITS), "nodes": 40, "opset": 17,

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from ..cost import Cost
     from ..model import Model
+    from ..pipeline import Result
     from ..trace import Group, Trace
     from ..verify import Report
 
@@ -203,3 +204,44 @@ def check_target(path: str, read: Iterable[Path]) -> None:
     for source in read:
         if target.exists() and source.exists() and target.samefile(source):
             raise UsageError(f"refusing to overwrite the input '{source}'", "Choose another name for the output.")  # fmt: skip
+
+
+def open_model(path: str, targets: Sequence[str | None], stage: Callable[[str], None], *read: str | None) -> Model:  # fmt: skip
+    """Load a model after a look at the places where results go.
+
+    Raises
+    ------
+    UsageError
+        If a result cannot be written there, or an input would be lost.
+    """
+    from .. import load
+
+    written = [target for target in targets if target]
+    if len({Path(target).resolve() for target in written}) < len(written):
+        raise UsageError(f"'{written[0]}' is given for two outputs")
+    stage("load")
+    for target in written:
+        check_target(target, [Path(path)])
+    model = load(path)
+    files = input_files(model, *read)
+    for target in [*written, *([f"{written[0]}.data"] if model.external else [])]:
+        check_target(target, files)
+    return model
+
+
+def write_result(result: Result, out: str, plan_out: str | None) -> None:
+    """Write the plan, then the model; a model that lost nothing is copied byte for byte."""
+    from ..model import write_atomically
+
+    if plan_out:
+        result.plan.save(plan_out)
+    original = result.trace.model
+    if unchanged(result) and original.path and not original.external:
+        write_atomically(Path(out), original.path.read_bytes())
+    else:
+        result.model.save(out)
+
+
+def unchanged(result: Result) -> bool:
+    """Whether nothing was removed."""
+    return all(group.status != "pruned" for group in result.plan.groups)

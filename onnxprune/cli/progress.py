@@ -13,7 +13,7 @@ import click
 DELAY = 1.0
 """Seconds before a bar appears: short work shows none."""
 
-STAGES = ("load", "trace", "score", "select", "rewrite", "verify", "write")
+STAGES = ("load", "clean", "trace", "score", "select", "rewrite", "verify", "write")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +12,6 @@ from . import options, output
 from .progress import note, stages
 
 if TYPE_CHECKING:
-    from ..model import Model
     from ..pipeline import Result
 
 VERIFIED_WITH = ("data", "profile", "seed")
@@ -53,11 +51,14 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     settings |= {name: flags[name] for name in ("preset", "provider", "verify", "clean")}
     with stages(quiet) as stage:
         result = _run(model, [out, plan_out], plan, {**settings, "progress": stage})
-        document = _document(result, out, plan_out)
+        document = {
+            "model": {"path": model, **result.plan.model},
+            **_document(result, out, plan_out),
+        }
         wrong = result.report is not None and not result.report
         if not wrong:
             stage("write")
-            _write(result, out, plan_out)
+            output.write_result(result, out, plan_out)
     if as_json:
         output.print_json("prune", {**document, "written": not wrong})
     if wrong:
@@ -75,47 +76,21 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
 
 def _run(path: str, targets: list[str | None], plan: str | None, flags: Mapping[str, Any]) -> Result:  # fmt: skip
     """Check where the results go, then prune."""
-    from .. import Plan, load, prune
+    from .. import Plan, prune
 
-    written = [target for target in targets if target]
-    if len({Path(target).resolve() for target in written}) < len(written):
-        raise UsageError(f"'{written[0]}' is given for two outputs")
-    flags["progress"]("load")
-    for target in written:
-        output.check_target(target, [Path(path)])
-    model = load(path)
-    read = output.input_files(model, plan, flags.get("data"))
-    for target in [*written, *([f"{written[0]}.data"] if model.external else [])]:
-        output.check_target(target, read)
+    model = output.open_model(path, targets, flags["progress"], plan, flags.get("data"))
     replayed = Plan.load(plan) if plan else None
     return prune(model, plan=replayed, **flags)
-
-
-def _write(result: Result, out: str, plan_out: str | None) -> None:
-    """Write the plan, then the model; a model that lost nothing is copied byte for byte."""
-    from ..model import write_atomically
-
-    if plan_out:
-        result.plan.save(plan_out)
-    original: Model = result.trace.model
-    if _unchanged(result) and original.path and not original.external:
-        write_atomically(Path(out), original.path.read_bytes())
-    else:
-        result.model.save(out)
-
-
-def _unchanged(result: Result) -> bool:
-    return all(group.status != "pruned" for group in result.plan.groups)
 
 
 def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
     """All that is reported, as JSON types."""
     report = result.report
     return {
-        "model": {"path": str(result.trace.model.path), **result.plan.model},
         "output": out,
         "plan": plan_out,
         "options": dict(result.plan.options),
+        "cleaned": result.log.to_dict() if result.log is not None else None,
         "groups": [
             {
                 "name": g.name,
@@ -135,6 +110,9 @@ def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
 
 def _show(document: Mapping[str, Any], result: Result, path: str) -> None:
     """Print the final table."""
+    if result.log is not None:
+        click.echo(f"cleaned first: {result.log.headline}")
+        click.echo()
     groups = document["groups"]
     more = "--json lists all"
     pruned = [g for g in groups if g["status"] == "pruned"]
@@ -149,7 +127,7 @@ def _show(document: Mapping[str, Any], result: Result, path: str) -> None:
     output.print_obstacles(result.trace)
     output.print_costs(result.before, result.after, result.trace)
     click.echo(output.verdict(result.report))
-    if _unchanged(result):
+    if output.unchanged(result):
         click.echo(f"nothing was removed: '{document['output']}' is a copy of '{path}'")
     else:
         click.echo(f"wrote '{document['output']}'")

@@ -1,0 +1,98 @@
+"""Remove what provably contributes nothing: no answer changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import SurgeryError, UsageError
+from . import options, output
+from .progress import note, stages
+
+if TYPE_CHECKING:
+    from ..pipeline import Result
+
+
+@click.command()
+@click.argument("model")
+@click.option("-o", "--output", "out", required=True, metavar="OUT", help="Where to write the clean model.")  # fmt: skip
+@click.option("--assume-range", multiple=True, metavar="[INPUT=]LOW,HIGH", help="Values that an input, or every input, is assumed to have: channels go, too, that are zero for all of them. Repeatable.")  # fmt: skip
+@click.option("--duplicates/--no-duplicates", default=True, show_default=True, help="Of equal channels keep one, which takes over the weights of the others.")  # fmt: skip
+@click.option("--plan-out", metavar="FILE", help="Write the plan: what is kept in every layer.")
+@options.data_options
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written.")  # fmt: skip
+@options.json_option
+@options.quiet_option
+def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bool, **flags: Any) -> None:  # fmt: skip
+    """Remove every channel of MODEL that provably contributes nothing, and write the rest to OUT.
+
+    A channel goes if it is zero, if no layer weights it, if it is constant and the next layers can
+    add it to their biases, or if it equals another one. The result is compared with MODEL and
+    written only if both agree to rounding.
+    """
+    from .. import clean
+
+    flags["assume_range"] = _ranges(flags["assume_range"])
+    with stages(quiet) as stage:
+        source = output.open_model(model, [out, plan_out], stage, flags["data"])
+        stage("clean")
+        result = clean(source, **flags)
+        wrong = result.report is not None and not result.report
+        if not wrong:
+            stage("write")
+            output.write_result(result, out, plan_out)
+    if as_json:
+        output.print_json("clean", {**_document(result, model, out, plan_out), "written": not wrong})  # fmt: skip
+    if wrong:
+        raise SurgeryError(
+            f"the clean model is wrong: {output.verdict(result.report)}",
+            "Nothing was written. This is a bug in onnxprune; please report it with the model.",
+        )
+    if result.report is not None and result.report.problem:
+        note("the result is not verified; give inputs with --data", quiet)
+    if not (as_json or quiet):
+        _show(result, model, out)
+
+
+def _ranges(given: tuple[str, ...]) -> dict[str, tuple[float, float]] | None:
+    """Ranges by input from ``INPUT=LOW,HIGH`` or ``LOW,HIGH``."""
+    ranges = {}
+    for text in given:
+        name, _, limits = text.rpartition("=")
+        try:
+            low, high = map(float, limits.split(","))
+        except ValueError:
+            raise UsageError(f"--assume-range: found '{text}', expected LOW,HIGH or INPUT=LOW,HIGH") from None  # fmt: skip
+        ranges[name or "*"] = low, high
+    return ranges or None
+
+
+def _document(result: Result, path: str, out: str, plan_out: str | None) -> dict[str, Any]:
+    """All that is reported, as JSON types."""
+    assert result.log is not None
+    return {
+        "model": {"path": path, **result.plan.model},
+        "output": out,
+        "plan": plan_out,
+        "options": dict(result.plan.options),
+        **result.log.to_dict(),
+        "verification": result.report.to_dict() if result.report is not None else None,
+    }
+
+
+def _show(result: Result, path: str, out: str) -> None:
+    """Print the log."""
+    log = result.log
+    assert log is not None
+    for line in (log.headline, *log.assumptions, *log.reasons):
+        click.echo(line)
+    click.echo()
+    if log.rows:
+        rows = [(r.tensor, f"{r.before:,}", f"{r.after:,}", f"{r.after - r.before:+,}") for r in log.rows]  # fmt: skip
+        titles = ["constant", ">bytes before", ">after", ">difference"]
+        output.print_table(titles, rows, limit=output.LIMIT, rest="--json lists all")
+        output.print_costs(log.before, log.after, result.trace)
+    click.echo(output.verdict(result.report))
+    copied = f"nothing was removed: '{out}' is a copy of '{path}'"
+    click.echo(copied if output.unchanged(result) else f"wrote '{out}'")

@@ -1,0 +1,53 @@
+"""The check of every slim model: its sizes are those that the analysis foretold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import onnx
+
+from .errors import SurgeryError
+from .model import Model, bodies
+from .shapes import bare_model
+from .sizes import Sizes
+
+if TYPE_CHECKING:
+    from .trace import Trace
+
+
+def self_check(slim: Model, traced: Trace, sizes: Sizes) -> None:
+    """Compare the shapes that ONNX infers for the slim model with the size view.
+
+    Raises
+    ------
+    SurgeryError
+        At the first tensor that differs, naming the node that makes it.
+    """
+    bare = bare_model(slim, traced.shapes.first.sizes, declared=False)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bare, strict_mode=False, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        raise SurgeryError(f"the slim model contradicts itself: {error}") from None
+    for graph in graphs(inferred.graph):
+        for value in (*graph.value_info, *graph.output):
+            tensor = value.type.tensor_type
+            expected = sizes.shape(value.name)
+            if not tensor.HasField("shape") or not expected:
+                continue
+            for axis, dim in enumerate(tensor.shape.dim):
+                if dim.HasField("dim_value") and axis < len(expected) and dim.dim_value != expected[axis]:  # fmt: skip
+                    node = traced.graph.producers.get(value.name)
+                    raise SurgeryError(
+                        f"{node}: found size {dim.dim_value} along axis {axis} of '{value.name}', "
+                        f"expected {expected[axis]}",
+                        "This is a bug in the rule of an operator on the way; please report it.",
+                    )
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and those nested in it."""
+    yield graph
+    for node in graph.node:
+        for _, body in bodies(node):
+            yield from graphs(body)
