@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from .accuracy import Score
 from .compare import Difference
-from .errors import UsageError
+from .errors import UsageError, unknown_name
 
 
 class Limits(TypedDict, total=False):
@@ -88,12 +88,16 @@ def check_gates(
         "max_accuracy_drop": [(score.drop, score.name) for score in scores],
         "max_latency_ratio": [] if latency_ratio is None else [(latency_ratio, "latency")],
     }
+    unknown = limits.keys() - found.keys()
+    if unknown:
+        raise unknown_name("gate", min(unknown), found)
     gates = []
-    for name, limit in limits.items():
+    for name in found:
+        limit = limits.get(name)
         if limit is None:
             continue
-        if name not in found or not isinstance(limit, (int, float)):
-            raise UsageError(f"unknown gate '{name}' or limit {limit!r}")
+        if not isinstance(limit, (int, float)):
+            raise UsageError(f"gate {name.replace('_', '-')}: found {limit!r}, expected a number")
         if not found[name]:
             reason = MISSING.get(name, "it was not measured")
             raise UsageError(f"gate {name.replace('_', '-')} cannot be checked: {reason}")

@@ -259,7 +259,9 @@ def test_verify_with_a_plan(run: Run, pair: tuple[Path, Path]) -> None:
     outcome = run("verify", DIGITS, slim, "--plan", plan, "--data", IMAGES, "--provider", "cpu")
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
-    assert lines[0].split() == ["output", "surgery", "accepted", "cosine", "rel.", "L2", "max-abs"]
+    assert lines[0].split() == [
+        "output", "surgery", "accepted", "cosine", "worst", "rel.", "L2", "max-abs", "SNR", "(dB)",
+    ]  # fmt: skip
     assert lines[1].split()[0] == "logits"
     assert lines[1].split()[2] == "1e-05"
 
@@ -291,10 +293,11 @@ def test_verify_finds_a_scaled_weight(run: Run, pair: tuple[Path, Path]) -> None
     onnx.save(damaged, slim)
     outcome = run("verify", DIGITS, slim, "--plan", plan, "--provider", "cpu")
     assert outcome.code == 1
-    assert "\nwrong tensor              surgery  accepted\n/stem/conv/Conv_output_0" in outcome.out
+    assert "\nwrong layer        cosine  rel. L2  max-abs\n/stem/conv/Conv  " in outcome.out
     verdict = "cpu: surgery WRONG layer by layer ("
     assert f"\n{verdict}" in outcome.out
-    assert outcome.err.startswith(f"error: the slim model is wrong: {verdict}")
+    start = f"error: the slim model is wrong at layer '/stem/conv/Conv': {verdict}"
+    assert outcome.err.startswith(start)
     quiet = run("verify", DIGITS, slim, "--plan", plan, "--provider", "cpu", "--quiet")
     assert (quiet.code, quiet.out) == (1, "")
 
@@ -405,14 +408,16 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         print("Failed to load libcublasLt.so.99: libcublasLt.so.99: cannot open shared object")
 
     runtime.cuda_problem.cache_clear()
+    runtime.tensorrt_problem.cache_clear()
     monkeypatch.setattr(ort, "preload_dlls", preload)
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(runtime, "_runs_on_cuda", lambda: False)
     outcome = run("doctor")
     document = run("doctor", "--json").document
     runtime.cuda_problem.cache_clear()
+    runtime.tensorrt_problem.cache_clear()
     assert "CUDA               does not run: missing libraries: libcublasLt.so.99\n" in outcome.out
     assert outcome.out.endswith("pip install 'onnxprune[cuda]' installs the CUDA libraries.\n")
-    assert list(document) == ["command", "version", "versions", "providers", "cuda"]
+    assert list(document) == ["command", "version", "versions", "providers", "cuda", "tensorrt"]
     assert document["cuda"] == {"runs": False, "problem": "missing libraries: libcublasLt.so.99"}
     assert document["versions"]["numpy"] == np.__version__

@@ -331,8 +331,10 @@ def test_gates_that_cannot_be_checked(pruned: Result) -> None:
         onnxprune.verify(DIGITS, pruned.model, max_accuracy_drop=0.1, provider="cpu")
     with pytest.raises(onnxprune.UsageError, match="min-agreement cannot be checked: no output"):
         check_gates({"min_agreement": 0.5}, [difference("y", np.ones(3), np.ones(3))], [], None)
-    with pytest.raises(onnxprune.UsageError, match="unknown gate"):
+    with pytest.raises(onnxprune.UsageError, match="unknown gate 'min_cosin'\nDid you mean"):
         check_gates({"min_cosin": 0.5}, [], [], None)  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(onnxprune.UsageError, match="gate max-abs: found 'a', expected a number"):
+        check_gates({"max_abs": "a"}, [], [], None)  # type: ignore[typeddict-item]
 
 
 def test_failed_gates_in_the_command_line(run: Run, pruned: Result, tmp_path: Path) -> None:
