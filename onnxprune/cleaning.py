@@ -17,10 +17,11 @@ from .cost import Cost, cost
 from .edits import edit
 from .errors import UsageError, unknown_name
 from .lossless import KINDS, Dead, Ranges, find_dead
-from .model import Model, bodies, load, tensor_nbytes
+from .model import Model, load, tensor_nbytes
 from .pipeline import Result
 from .plan import Plan, PlanGroup, make_plan
-from .rewrite import node_protos, rewrite_trace
+from .protos import bodies, node_protos
+from .rewrite import rewrite_trace
 from .runtime import synthetic_inputs
 from .samples import graph_inputs
 from .trace import Trace, trace

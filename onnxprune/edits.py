@@ -16,8 +16,8 @@ from onnx import numpy_helper
 
 from .graph import Node
 from .lossless import Dead
-from .model import Model, skeleton
-from .rewrite import node_protos
+from .model import Model
+from .protos import node_protos, skeleton
 from .trace import Trace
 from .twins import count_uses
 from .values import Mix

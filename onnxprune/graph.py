@@ -22,7 +22,8 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 
 from .errors import ModelError
 from .folding import NOT_DETERMINISTIC, evaluate, foreign
-from .model import Model, bodies
+from .model import Model
+from .protos import bodies
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 

@@ -31,7 +31,7 @@ from .reshape import refine
 from .shapes import Shape, Shapes
 
 if TYPE_CHECKING:
-    from .rewrite import Editor
+    from .editor import Editor
     from .sizes import Sizes
 
 Labels = npt.NDArray[np.int64]

@@ -26,8 +26,8 @@ from onnxruntime import InferenceSession
 from .compare import Comparison, Difference, difference, nudge
 from .data import Batch
 from .graph import Node
-from .model import Model, bodies
-from .rewrite import node_protos
+from .model import Model
+from .protos import bodies, node_protos
 from .runtime import Arrays, open_session, run
 from .sizes import Sizes
 from .trace import Trace

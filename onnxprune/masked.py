@@ -21,8 +21,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from .graph import Node
-from .model import bodies
-from .rewrite import node_protos
+from .protos import bodies, node_protos
 from .sizes import Sizes
 from .trace import Trace
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import onnx
 
 from .errors import SurgeryError
-from .model import Model, bodies
+from .model import Model
+from .protos import graphs
 from .shapes import bare_model
 from .sizes import Sizes
 
@@ -43,11 +43,3 @@ def self_check(slim: Model, traced: Trace, sizes: Sizes) -> None:
                         f"expected {expected[axis]}",
                         "This is a bug in the rule of an operator on the way; please report it.",
                     )
-
-
-def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and those nested in it."""
-    yield graph
-    for node in graph.node:
-        for _, body in bodies(node):
-            yield from graphs(body)

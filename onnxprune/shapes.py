@@ -20,7 +20,8 @@ from . import nested
 from .elements import Elements
 from .folding import evaluate
 from .graph import Body, Graph, Node
-from .model import Model, bodies, kept_dims, skeleton, tensors
+from .model import Model, kept_dims
+from .protos import bodies, skeleton, tensors
 from .quantized import infer_quantized
 from .samples import SAMPLE_COUNT, SAMPLES, Sizes, free_dimensions, sample_sizes
 

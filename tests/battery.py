@@ -15,8 +15,9 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxprune.cost import macs
 from onnxprune.masked import masked
-from onnxprune.model import Model, bodies, load, set_apart
+from onnxprune.model import Model, load, set_apart
 from onnxprune.plan import Plan
+from onnxprune.protos import bodies
 from onnxprune.rewrite import rewrite, rewrite_trace
 from onnxprune.runtime import open_session, run, synthetic_inputs
 from onnxprune.scoring import score

@@ -11,8 +11,9 @@ from onnx import external_data_helper, numpy_helper
 
 import onnxprune
 from onnxprune.graph import Graph
-from onnxprune.model import load, tensors
+from onnxprune.model import load
 from onnxprune.plan import Plan
+from onnxprune.protos import tensors
 from onnxprune.rewrite import rewrite_trace
 from onnxprune.runtime import open_session, run, synthetic_inputs
 from onnxprune.scoring import score

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..editor import Editor
 from ..graph import Node
 from ..labels import NONE, Walk
-from ..rewrite import Editor
 from .heads import Heads, attend, couple, follow_heads, hidden, keep_scale, packed, rotate, unpacked
 from .registry import rule
 

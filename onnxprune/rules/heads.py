@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
+from ..editor import Editor
 from ..graph import Node
 from ..labels import NONE, Labels, Walk
-from ..rewrite import Editor
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..editor import Editor
 from ..graph import Node
 from ..labels import NONE, Labels, Walk
-from ..rewrite import Editor
 from .registry import rule
 
 Index = npt.NDArray[np.int64]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..editor import Editor
 from ..folding import python_slice, slice_bounds
 from ..graph import Node
 from ..labels import NONE, Blocked, Labels, Walk
-from ..rewrite import Editor
 from .registry import rule
 
 

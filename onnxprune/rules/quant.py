@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..editor import Editor
 from ..graph import Node
 from ..labels import NONE, Blocked, Labels, Walk
 from ..quantized import MICROSOFT, PLAIN, PLAIN_OPSET, dequantize, pack, unpack
-from ..rewrite import Editor
 from .registry import RULES, pinned, rule
 
 

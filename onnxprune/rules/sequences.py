@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..editor import Editor
 from ..elements import position
 from ..graph import Node
 from ..labels import NONE, Blocked, Labels, Walk
-from ..rewrite import Editor
 from .registry import rule
 
 Element = list[Labels]

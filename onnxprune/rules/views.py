@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..editor import Editor
 from ..graph import Node
 from ..labels import NONE, Blocked, Labels, Walk
-from ..rewrite import Editor
 from .registry import rule
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..editor import Editor
 from ..graph import Node
 from ..labels import NONE, Walk
-from ..rewrite import Editor
 from .conv import grouped, spatial
 from .registry import rule
 

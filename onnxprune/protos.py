@@ -1,0 +1,79 @@
+"""Walking and copying ONNX protos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+from onnx import TensorProto
+
+
+def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy of a model without its initializers."""
+    copy = onnx.ModelProto()
+    for descriptor, value in proto.ListFields():
+        if descriptor.name == "graph":
+            _copy_fields(value, copy.graph, skip=("initializer",))
+        else:
+            _copy_field(copy, descriptor.name, value)
+    return copy
+
+
+def _copy_fields(source: Any, target: Any, skip: tuple[str, ...]) -> None:
+    for descriptor, value in source.ListFields():
+        if descriptor.name not in skip:
+            _copy_field(target, descriptor.name, value)
+
+
+def _copy_field(target: Any, name: str, value: Any) -> None:
+    if hasattr(value, "extend") or hasattr(value, "add"):
+        getattr(target, name).extend(value)
+    elif hasattr(value, "CopyFrom"):
+        getattr(target, name).CopyFrom(value)
+    else:
+        setattr(target, name, value)
+
+
+def bodies(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
+    """Graph attributes of a node (branches of If, bodies of Loop and Scan)."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.name, attribute.g
+        for graph in attribute.graphs:
+            yield attribute.name, graph
+
+
+def tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    """Initializers and tensor attributes of a graph and of the graphs nested in it."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+            yield from attribute.tensors
+        for _, body in bodies(node):
+            yield from tensors(body)
+
+
+def opset_of(proto: onnx.ModelProto, domain: str = "") -> int:
+    """Imported version of an operator set, 0 where the model does not import it."""
+    alias = {"ai.onnx": ""}
+    versions = [o.version for o in proto.opset_import if alias.get(o.domain, o.domain) == domain]
+    return max(versions, default=1 if domain == "" and not proto.opset_import else 0)
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and those nested in it."""
+    yield graph
+    for node in graph.node:
+        for _, body in bodies(node):
+            yield from graphs(body)
+
+
+def node_protos(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Nodes in the order of the view: nested ones before the node that holds them."""
+    for node in graph.node:
+        for _, body in bodies(node):
+            yield from node_protos(body)
+        yield node
