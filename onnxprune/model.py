@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import mmap
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -411,6 +412,13 @@ def take(array: np.ndarray, cut: Iterable[np.ndarray | None]) -> np.ndarray:
 def tensor_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
     """Size in bytes of a stored tensor once it is cut."""
     return payload(tensor.data_type, prod(kept_dims(tensor, cut)))
+
+
+def let_go(array: np.ndarray) -> None:
+    """Give back the memory of an array that is mapped from a file; it is read again if needed."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def payload(data_type: int, count: int) -> int:

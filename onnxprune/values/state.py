@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..errors import ModelError
 from ..graph import Node
 from ..labels import NONE, Blocked, Labels, Walk
+from ..model import let_go
 from ..shapes import FLOATS
 from . import bounds as b
 from .bounds import Bounds
@@ -208,6 +209,13 @@ class Values:
                     self.mixes.append(Mix(node, labels, b.ANYTHING))
         self._unclear(node)
 
+    def let_go(self, node: Node) -> None:
+        """Give back the memory of weights that lie outside the model."""
+        for name in node.inputs:
+            array = self._arrays.get(name)
+            if array is not None:
+                let_go(array)
+
     def note_infinite(self, node: Node) -> None:
         """Follow infinities and NaNs that are stored: zero times those is not zero."""
         for name in node.inputs:
@@ -232,6 +240,7 @@ def analyse_values(walk: Walk, ranges: Mapping[str, tuple[float, float]] | None 
     for node in walk.graph.main.nodes:
         if node.op != "Constant" and not (node.outputs and node.outputs[0] in walk.graph.folded):
             _apply(v, node)
+            v.let_go(node)
     return v
 
 
