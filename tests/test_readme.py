@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import onnxprune
+from onnxprune.cli import main, verbs
 
 from .conftest import DIGITS, ROOT
 
@@ -122,6 +123,35 @@ def test_the_plan_has_the_shape_that_is_documented() -> None:
     assert sliced["keep"]["0"] == documented["groups"][0]["keep"]
 
 
+def documented_keys() -> dict[str, set[str]]:
+    """Keys of the JSON document of every command, as the table lists them."""
+    table = README.partition("| command | further keys |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)
+    return {
+        verb: set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", keys))) for verb, keys in rows
+    }
+
+
+@pytest.mark.parametrize("verb", ["prune", "clean", "inspect", "verify", "ops", "doctor"])
+def test_the_json_documents_have_the_documented_keys(verb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    arguments: dict[str, list[object]] = {
+        "prune": [DIGITS, "-o", tmp_path / "slim.onnx", "--provider", "cpu"],
+        "clean": [DIGITS, "-o", tmp_path / "clean.onnx", "--provider", "cpu"],
+        "inspect": [DIGITS],
+        "verify": [DIGITS, DIGITS, "--provider", "cpu"],
+    }
+    assert main([verb, *map(str, arguments.get(verb, [])), "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert list(document)[:2] == ["command", "version"]
+    found = set(document) - {"command", "version"}
+    assert found <= documented_keys()[verb]
+    assert documented_keys()[verb] - found <= {"latency"}, "only where a gate asks for it"
+
+
+def test_every_command_has_its_place_in_the_readme() -> None:
+    assert set(documented_keys()) == set(verbs())
+
+
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
@@ -136,4 +166,4 @@ def test_documented_flags_exist() -> None:
     table = README.partition("| flag | meaning |")[2].partition("\n\n")[0]
     shown = set(re.findall(r"`(--[\w-]+)", table))
     assert shown <= known
-    assert known - shown <= {"model", "-o", "--output", "--verify", "--json", "--quiet"}
+    assert known - shown <= {"model", "-o", "--output", "--verify", "--clean", "--json", "--quiet"}
