@@ -57,6 +57,7 @@ class _Masker:
         self.traced, self.sizes = traced, sizes
         self.proto = onnx.ModelProto()
         self.proto.CopyFrom(traced.model.embedded())
+        self.proto.ir_version = max(self.proto.ir_version, 4)  # new constants are no inputs
         self.slim = {name: p for p in node_protos(slim.graph) for name in p.output}
         self.zeros = traced.walk.facts.zeros
         self.outputs = {n for node in traced.graph.nodes for n in node.body.outputs}

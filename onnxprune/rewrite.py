@@ -206,6 +206,11 @@ class Rewriter:
     def _insert(self) -> None:
         """Put new nodes into their graphs and new constants into the main one."""
         self.proto.graph.initializer.extend(self._added)
+        if self.proto.ir_version < 4:  # then every initializer is listed as an input
+            self.proto.graph.input.extend(
+                onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
+                for t in self._added
+            )
         if self.proto.ir_version < 4:  # until then an initializer has to be an input, too
             self.proto.graph.input.extend(
                 onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))

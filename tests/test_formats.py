@@ -251,3 +251,26 @@ def test_memory_with_external_data(tmp_path: Path, width: int, layers: int) -> N
     assert y.shape == (1, width)
     assert np.isfinite(y).all()
     assert y.any()
+
+
+def test_new_constants_are_listed_in_old_files() -> None:
+    text = """
+        <ir_version: 3, opset_import: ["" : 8]>
+        g (float[2,3,4,4] x, float[8,3,1,1] W, int64[2] size, float[128,5] V) => (float[2,5] y) {
+          c = Conv (x, W)
+          e = Sigmoid (c)
+          f = Reshape (e, size)
+          y = MatMul (f, V)
+        }"""
+    dense = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    stored = {"W": rng.standard_normal((8, 3, 1, 1)), "V": rng.standard_normal((128, 5))}
+    arrays = {name: array.astype(np.float32) for name, array in stored.items()}
+    arrays["size"] = np.array([2, 128])
+    dense.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in arrays.items())
+    result = onnxprune.prune(dense, granularity=1, verify=True)
+    assert result.report is not None
+    assert result.report.exact
+    listed = {value.name for value in result.model.proto.graph.input}
+    assert listed > {tensor.name for tensor in result.model.proto.graph.initializer}
+    assert slim_shapes(result.model)["V"] == (64, 5)
