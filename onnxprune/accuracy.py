@@ -39,9 +39,16 @@ class Score:
 
 
 class Accuracy:
-    """Share of samples whose best class is the labelled one, for the first output of class scores."""
+    """Share of samples whose best class is the labelled one, for the first output of class scores.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    required : bool
+        Whether it is an error if no output is one row of class scores per sample.
+    """
+
+    def __init__(self, *, required: bool = True) -> None:
+        self.required = required
         self.samples = 0
         self.hits = np.zeros(2)
 
@@ -53,14 +60,16 @@ class Accuracy:
         UsageError
             If no output is one row of class scores per sample.
         """
-        if batch.labels is None:
-            return
+        if batch.labels is None or batch.labels.ndim != 1 or batch.labels.dtype.kind not in "iub":
+            return  # what else there is, a metric of the user's own may understand
         for name in before:
             scores = [class_scores(outputs[name], batch.size) for outputs in (before, after)]
             if scores[0] is not None and scores[1] is not None:
                 self.samples += batch.size
                 self.hits += [(v.argmax(axis=1) == batch.labels).sum() for v in scores if v is not None]  # fmt: skip
                 return
+        if not self.required:
+            return
         shapes = ", ".join(f"'{name}' {list(array.shape)}" for name, array in before.items())
         raise UsageError(f"accuracy takes an output of class scores: found {shapes}, expected [{batch.size}, classes]", "Give a function of your own with --metric.")  # fmt: skip
 

@@ -188,7 +188,7 @@ def _from_arrays(proto: onnx.ModelProto, arrays: Arrays, labels: Any, samples: i
     if labels is None and "labels" not in inputs:
         labels = arrays.get("labels")
     given = {name: arrays[name] for name in inputs if name in arrays}
-    extra = all(a.ndim == len(inputs[n].shape.dim) + 1 for n, a in given.items())
+    extra = all(inputs[n].HasField("shape") and a.ndim == len(inputs[n].shape.dim) + 1 for n, a in given.items())  # fmt: skip
     counts = {a.shape[0] if a.ndim else -1 for a in given.values()}
     size = 1 if extra else batch_size(proto)
     if not given or len(given) < len(inputs) or len(counts) != 1 or not size or -1 in counts:
@@ -219,7 +219,8 @@ def batch_size(proto: onnx.ModelProto) -> int:
 
 def _whole(proto: onnx.ModelProto, count: int, size: int) -> int:
     """How many samples make whole batches, where the model takes no part of one."""
-    fixed = all(v.type.tensor_type.shape.dim[0].dim_value > 0 for v in graph_inputs(proto))
+    dims = [v.type.tensor_type.shape.dim for v in graph_inputs(proto)]
+    fixed = all(len(d) and d[0].dim_value > 0 for d in dims)
     if fixed and count < size:
         raise UsageError(f"data: found {count} samples, expected at least {size}, a batch of the model")  # fmt: skip
     return count - count % size if fixed else count

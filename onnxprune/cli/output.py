@@ -166,7 +166,9 @@ def verdict(report: Report | None) -> str:
         return f"not verified: {report.problem}"
     parts = []
     if report.surgery:
-        worst = max(report.surgery, key=lambda d: d.relative - (d.tolerance or 0))
+        worst = max(
+            (*report.surgery, *report.single), key=lambda d: d.relative - (d.tolerance or 0)
+        )
         name = "exact" if report.exact else "WRONG"
         how = "" if report.method == "end to end" else f" {report.method}"
         parts.append(f"surgery {name}{how} ({worst.relative:.1e}, accepted {worst.tolerance:.0e})")
