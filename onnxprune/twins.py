@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from .graph import Graph
 from .labels import NONE
+from .model import let_go
 from .rules import elementwise, find, views
 
 if TYPE_CHECKING:
@@ -56,15 +58,17 @@ def find_twins(traced: Trace, values: Values, kept: Bools) -> dict[int, int]:
 
 def _split(traced: Trace, member: Member, units: list[int]) -> Iterator[list[int]]:
     """Those of some units that have equal slices of a stored tensor."""
-    array = np.moveaxis(traced.graph.value(member.tensor), member.axis, 0)
+    stored = traced.graph.value(member.tensor)
+    array = np.moveaxis(stored, member.axis, 0)
     owner = traced.components.unit[traced.walk.axis(member.tensor, member.axis)]
     wanted = set(units)
     found: dict[bytes, list[int]] = defaultdict(list)
     count = Counter(owner.tolist())
     for row, u in zip(array, owner.tolist(), strict=True):
         if u in wanted and count[u] == 1:
-            found[np.ascontiguousarray(row).tobytes()].append(u)
-    return (equal for equal in found.values() if len(equal) > 1)
+            found[blake2b(row.tobytes()).digest()].append(u)
+    let_go(stored)
+    yield from (equal for equal in found.values() if len(equal) > 1)
 
 
 def _mergeable(traced: Trace, values: Values) -> Bools:
