@@ -434,3 +434,27 @@ def test_tf32_is_off_while_tensorrt_builds(monkeypatch: pytest.MonkeyPatch) -> N
     runtime._session(b"", "tensorrt", exact=False)
     assert seen == [("0", "TensorrtExecutionProvider"), (None, "TensorrtExecutionProvider")]
     assert "NVIDIA_TF32_OVERRIDE" not in os.environ
+
+
+def test_a_metric_may_take_other_labels() -> None:
+    model = net("y = Relu(x)", inputs="float[N,3,8,8] x")()
+    x = np.ones((2, 3, 8, 8), np.float32)
+
+    def error(outputs: Any, labels: np.ndarray | None) -> float:
+        assert labels is not None
+        return -float(np.abs(np.concatenate([b["y"] for b in outputs]) - labels).max())
+
+    for labels in (np.full(x.shape, 3.0), np.array([[[[0]]], [[[4]]]]), np.array([[[[5]]]] * 2)):
+        data = {"x": x, "labels": labels}
+        report = onnxprune.verify(model, model, data=data, metric=error, provider="cpu")
+        (score,) = report.scores
+        assert (score.name, score.before) == ("error", -np.abs(x - labels).max())
+
+
+def test_gates_on_what_does_not_run_are_errors() -> None:
+    """Made-up inputs that do not fit leave a report without gates; asked for, they must not pass."""
+    text = "r = Reshape (x, shape)\ny = MatMul (r, W)"
+    model = net(text, inputs="float[N,4] x, int64[2] shape", outputs="float[A,B] y", W=(4, 3))()
+    assert onnxprune.verify(model, model, provider="cpu").problem
+    with pytest.raises(onnxprune.ModelError, match="the original does not run"):
+        onnxprune.verify(model, model, provider="cpu", min_cosine=0.5)
