@@ -12,7 +12,7 @@ import pytest
 from models.build import BUILDERS
 from onnxprune.plan import Plan
 from onnxprune.rewrite import rewrite_trace
-from onnxprune.runtime import synthetic_inputs
+from onnxprune.runtime import open_session, run, synthetic_inputs
 from onnxprune.samples import free_dimensions, sample_sizes
 from onnxprune.scoring import score
 from onnxprune.select import select
@@ -21,6 +21,7 @@ from onnxprune.verify import verify
 
 from .cases_control import CASES as CONTROL
 from .cases_control import Builder
+from .cases_control import model as text_model
 from .cases_dynamic import CASES
 
 DIGITS = Path(__file__).parents[1] / "models" / "digits.onnx"
@@ -114,3 +115,32 @@ def test_plan_does_not_depend_on_the_sizes(name: str) -> None:
         again = prune(other, seed=2)
         assert again.groups == plan.groups
         assert again.constants == plan.constants
+
+
+def test_number_of_results_may_depend_on_data() -> None:
+    dense = text_model(
+        """
+        g (float[N,6] x) => (float[M,1] y) {
+          h = Gemm <transB=1> (x, W)
+          r = Relu(h)
+          s = Gemm <transB=1> (r, V)
+          zero = Constant <value = float {0.0}> ()
+          found = Greater(s, zero)
+          one = Constant <value_ints=[1]> ()
+          flat = Squeeze(found, one)
+          y = Compress <axis=0> (s, flat)
+        }""",
+        W=(32, 6), V=(1, 32),
+    )  # fmt: skip
+    traced = trace(dense)
+    assert traced.units == 32
+    plan = prune(traced, seed=1)
+    slim = rewrite_trace(traced, plan.removed(traced))
+    x = np.random.default_rng(0).standard_normal((400, 6)).astype(np.float32)
+    counts = []
+    for proto in (dense, slim):
+        with open_session(proto) as session:
+            counts.append(len(run(session, {"x": x})["y"]))
+    assert counts[0] != counts[1]
+    report = verify(dense, slim, plan=plan, data={"x": x}, provider="cpu", traced=traced)
+    assert report.exact, report
