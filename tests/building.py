@@ -32,7 +32,7 @@ TOLERANCE = 2e-6
 """Relative L2 difference of slim and masked outputs that counts as rounding in float32."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One row: a graph, and what is known about it.
 

@@ -25,6 +25,7 @@ from onnxprune.rules.conv import spatial
 from . import battery
 from .building import Case
 from .cases import CASES
+from .recorded import line, recorded
 
 Function = Callable[[Walk, Node], None]
 
@@ -62,6 +63,8 @@ def has_other_facts(case: Case, proto: onnx.ModelProto) -> str:
         pruned = battery.prune(proto)
         battery.check_facts(case, pruned.trace)
         battery.check_slim(case, pruned)
+        if case.groups is None:
+            assert line(pruned.trace) == recorded()[str(case)]
     except Exception as error:  # as above
         return f"{type(error).__name__}: {error}"
     return ""

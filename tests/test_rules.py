@@ -14,6 +14,7 @@ from onnxprune.rules import RULES
 from . import battery
 from .building import Case
 from .cases import CASES
+from .recorded import line, recorded
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -21,70 +22,54 @@ RANDOM = 7
 
 
 @cache
-def model(case: str) -> onnx.ModelProto:
-    return next(c for c in CASES if str(c) == case).build()
+def model(case: Case) -> onnx.ModelProto:
+    return case.build()
 
 
 @cache
-def pruned(case: str, seed: int | None = None) -> battery.Pruned:
+def pruned(case: Case, seed: int | None = None) -> battery.Pruned:
     return battery.prune(model(case), seed)
 
 
-def kind(domain: str, op: str) -> str:
-    return f"{domain}::{op}" if domain else op
-
-
 def test_every_rule_has_a_case() -> None:
-    rules = {kind(rule.domain, rule.op) for rule in RULES.values() if not rule.pinned}
-    assert rules <= {case.op for case in CASES}, rules - {case.op for case in CASES}
+    kinds = {rule.op if not rule.domain else f"{rule.domain}::{rule.op}" for rule in RULES.values() if not rule.pinned}  # fmt: skip
+    assert kinds <= {case.op for case in CASES}, kinds - {case.op for case in CASES}
 
 
-@every_case
-def test_operator_of_the_row_is_in_the_graph(case: Case) -> None:
-    assert case.op in {node.kind for node in Graph(load(model(str(case)))).nodes}
+def test_recorded_rows_exist() -> None:
+    assert set(recorded()) == {str(case) for case in CASES if case.groups is None}
 
 
 @every_case
 def test_facts(case: Case) -> None:
-    battery.check_facts(case, pruned(str(case)).trace)
-    battery.check_slim(case, pruned(str(case)))
-
-
-@every_case
-def test_something_goes(case: Case) -> None:
-    """Half of every group is gone, so the other checks are about something."""
-    found = pruned(str(case))
-    for group in found.plan.groups:
-        if group.status != "blocked":
-            assert len(group.keep) == max(1, group.channels // 2)
-
-
-@every_case
-@pytest.mark.parametrize("seed", [None, RANDOM], ids=["half", "random"])
-def test_slim_is_valid(case: Case, seed: int | None) -> None:
-    battery.check_valid(pruned(str(case), seed))
-    battery.check_constants(pruned(str(case), seed))
-    battery.check_cost(pruned(str(case), seed))
+    found = pruned(case)
+    assert case.op in {node.kind for node in Graph(load(model(case))).nodes}
+    battery.check_facts(case, found.trace)
+    battery.check_slim(case, found)
+    if case.groups is None:
+        assert line(found.trace) == recorded()[str(case)]
+    for group in found.plan.groups:  # something goes, so the other checks are about something
+        assert group.status == "blocked" or len(group.keep) == max(1, group.channels // 2)
 
 
 @every_case
 @pytest.mark.parametrize("seed", [None, RANDOM, RANDOM + 1], ids=["half", "random", "random2"])
 def test_slim_equals_masked(case: Case, seed: int | None) -> None:
-    battery.check_exact(pruned(str(case), seed), case.limit, case.reference)
+    battery.check_valid(pruned(case, seed))
+    battery.check_constants(pruned(case, seed))
+    battery.check_exact(pruned(case, seed), case.limit, case.reference)
 
 
-@every_case
+@pytest.mark.parametrize("case", [case for case in CASES if case.zero], ids=str)
 def test_slim_equals_zeroed(case: Case) -> None:
-    if not case.zero:
-        pytest.skip("zero weights do not give zero channels here")
-    battery.check_zeroed(pruned(str(case), RANDOM), case.limit)
+    battery.check_zeroed(pruned(case, RANDOM), case.limit)
 
 
 @every_case
-def test_repeatable(case: Case) -> None:
-    battery.check_repeatable(model(str(case)), RANDOM)
-
-
-@every_case
-def test_ratio_zero_changes_nothing(case: Case) -> None:
-    battery.check_untouched(model(str(case)))
+def test_cost_inside_and_repetition(case: Case) -> None:
+    found = pruned(case, RANDOM)
+    battery.check_cost(found)
+    if not case.reference:
+        battery.check_inside(found, 10 * case.limit)
+    battery.check_repeatable(model(case), RANDOM)
+    battery.check_untouched(model(case))
