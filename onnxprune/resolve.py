@@ -166,6 +166,7 @@ def _choose(facts: Facts, atom: Ints, classes: list[tuple[int, int]], axis: int 
     used = np.zeros(size, bool)
     for pin in facts.pins:
         pinned[atom[pin.labels]] = True
+    _follow_pins(facts.products, atom, pinned)
     for labels in facts.broadcast:
         repeated[atom[labels]] = True
     for labels, role in facts.roles:
@@ -178,6 +179,9 @@ def _choose(facts: Facts, atom: Ints, classes: list[tuple[int, int]], axis: int 
         heads = int(rank[atom[product.labels]].max())
         for vector in (product.rows, product.columns) if heads == PREFERENCE["batch"] else ():
             used[atom[vector]], rank[atom[vector]] = True, heads
+    for product in reversed(facts.products):  # a factor may be split again: [heads, 3, size]
+        if used[atom[product.rows]].any() or used[atom[product.columns]].any():
+            used[atom[product.labels]] = True
     held: set[int] = set()
     keys: list[tuple[tuple[object, ...], tuple[object, ...]]] = []
     for product, pair in zip(facts.products, classes, strict=True):
@@ -199,6 +203,18 @@ def _choose(facts: Facts, atom: Ints, classes: list[tuple[int, int]], axis: int 
         if r not in held and c not in held:
             held.add(r if keys[k][0] < keys[k][1] else c)
     return held
+
+
+def _follow_pins(products: Sequence[Product], atom: Ints, pinned: npt.NDArray[np.bool_]) -> None:
+    """A product of pinned factors is pinned, and so are the factors of a pinned product."""
+    before = -1
+    while before != (before := int(pinned.sum())):
+        for product in products:
+            r, c = atom[product.rows], atom[product.columns]
+            both = atom[product.labels].reshape(len(r), len(c))
+            pinned[both[pinned[r][:, None] & pinned[c]]] = True
+            pinned[r[pinned[both].any(axis=1)]] = True
+            pinned[c[pinned[both].any(axis=0)]] = True
 
 
 def _first_difference(a: tuple[object, ...], b: tuple[object, ...]) -> int:

@@ -33,9 +33,11 @@ def heads_first(net: Graph, name: str, heads: int, size: int) -> str:
     return net.node("Transpose", y, perm=[0, 2, 1, 3])
 
 
-def attention(q: int = 4, kv: int = 4, size: int = 6, value: int = 6, flat: bool = True, mask: Sequence[int] = (), opset: int = 23, past: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def attention(q: int = 4, kv: int = 4, size: int = 6, value: int = 6, flat: bool = True, mask: Sequence[int] = (), opset: int = 23, past: bool = False, free: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
     """Attention of ONNX between linear layers."""
     net = Graph(opset)
+    if free:
+        net.input("x", "batch", "steps", 3)
     if flat:
         inputs = [tokens(net, "q", q * size), tokens(net, "k", kv * size), tokens(net, "v", kv * value)]  # fmt: skip
         attributes |= {"q_num_heads": q, "kv_num_heads": kv}
@@ -52,36 +54,40 @@ def attention(q: int = 4, kv: int = 4, size: int = 6, value: int = 6, flat: bool
     return net.done(net.linear("head", y, q * value, 4), rank=3)
 
 
-case("Attention", "multi-head", attention)
-case("Attention", "causal, masked per head", attention, mask=(1, 4, STEPS, STEPS), is_causal=1)
-case("Attention", "grouped query", attention, q=6, kv=2)
-case("Attention", "multi-query", attention, q=6, kv=1)
-case("Attention", "values of another size", attention, value=4)
-case("Attention", "four dimensions", attention, flat=False)
-case("Attention", "four dimensions, grouped", attention, q=6, kv=2, flat=False, softcap=2.0)
-case("Attention", "single head", attention, q=1, kv=1)
-case("Attention", "scale and cache", attention, past=True, scale=0.3, kv=2)
+WHOLE_HEADS = {f"{name}.matmul": "only whole blocks of a split go" for name in "kv"}
+
+case("Attention", "multi-head", attention, groups=(4,))
+case("Attention", "causal, masked per head", attention, mask=(1, 4, STEPS, STEPS), is_causal=1, groups=(4,))  # fmt: skip
+case("Attention", "grouped query", attention, q=6, kv=2, groups=(2,))
+case("Attention", "multi-query", attention, q=6, kv=1, groups=(6,), blocked=WHOLE_HEADS)
+case("Attention", "values of another size", attention, value=4, groups=(4,))
+case("Attention", "four dimensions", attention, flat=False, groups=(4,))
+case("Attention", "four dimensions, grouped", attention, q=6, kv=2, flat=False, softcap=2.0, groups=(2,))  # fmt: skip
+case("Attention", "free sizes", attention, q=6, kv=2, free=True, groups=(2,))
+case("Attention", "free sizes, four dimensions", attention, flat=False, free=True, groups=(4,))
+case("Attention", "single head", attention, q=1, kv=1, groups=(6, 6))
+case("Attention", "scale and cache", attention, past=True, scale=0.3, kv=2, groups=(2,))
 
 
 def linear_attention(q: int = 4, kv: int = 4, rule: str = "linear", wide_decay: bool = False, contrib: bool = False) -> onnx.ModelProto:  # fmt: skip
     """Linear attention with whatever its update rule needs."""
     net = Graph(22 if contrib else 27)
     inputs = [tokens(net, "q", q * 6), tokens(net, "k", kv * 6), tokens(net, "v", kv * 5), ""]
-    decay = net.node(
-        "Neg", net.node("Softplus", tokens(net, "decay", kv * 6 if wide_decay else kv))
-    )
-    beta = net.node("Sigmoid", tokens(net, "beta", kv))
-    inputs += [decay if "gated" in rule else "", beta if "delta" in rule else ""]
+    if "gated" in rule:
+        decay = net.node("Softplus", tokens(net, "decay", kv * 6 if wide_decay else kv))
+        inputs.append(net.node("Neg", decay))
+    if "delta" in rule:
+        inputs.append(net.node("Sigmoid", tokens(net, "beta", kv)))
     add = net.ms if contrib else net.node
     y = add("LinearAttention", *inputs, name="attention", outputs=["y", "state"], update_rule=rule, q_num_heads=q, kv_num_heads=kv)  # fmt: skip
     return net.done(net.linear("head", y, q * 5, 4), rank=3)
 
 
-case("com.microsoft::LinearAttention", "linear", linear_attention, contrib=True)
-case("com.microsoft::LinearAttention", "gated delta, grouped", linear_attention, kv=2, rule="gated_delta", contrib=True)  # fmt: skip
-reference("LinearAttention", "linear", linear_attention)
-reference("LinearAttention", "gated per dimension", linear_attention, rule="gated", wide_decay=True)
-reference("LinearAttention", "gated delta, grouped", linear_attention, q=4, kv=2, rule="gated_delta")  # fmt: skip
+case("com.microsoft::LinearAttention", "linear", linear_attention, contrib=True, groups=(4,))
+case("com.microsoft::LinearAttention", "gated delta, grouped", linear_attention, kv=2, rule="gated_delta", contrib=True, groups=(2,))  # fmt: skip
+reference("LinearAttention", "linear", linear_attention, groups=(4,))
+reference("LinearAttention", "gated per dimension", linear_attention, rule="gated", wide_decay=True, groups=(4,))  # fmt: skip
+reference("LinearAttention", "gated delta, grouped", linear_attention, q=4, kv=2, rule="gated_delta", groups=(2,))  # fmt: skip
 
 
 def causal_conv(contrib: bool = False) -> onnx.ModelProto:
@@ -95,8 +101,8 @@ def causal_conv(contrib: bool = False) -> onnx.ModelProto:
     return net.done(net.conv("b", y, 8, 4, rank=1), rank=3)
 
 
-case("com.microsoft::CausalConvWithState", "silu", causal_conv, contrib=True)
-reference("CausalConvWithState", "silu", causal_conv)
+case("com.microsoft::CausalConvWithState", "silu", causal_conv, contrib=True, groups=(8,))
+reference("CausalConvWithState", "silu", causal_conv, groups=(8,))
 
 
 def rotary(flat: bool = True, contrib: bool = False, part: int = 0, named: bool = True, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
@@ -125,16 +131,18 @@ def rotary(flat: bool = True, contrib: bool = False, part: int = 0, named: bool 
 
 for _op in ("RotaryEmbedding", "com.microsoft::RotaryEmbedding"):
     _contrib = "::" in _op
-    case(_op, "flat", rotary, contrib=_contrib)
-    case(_op, "heads", rotary, flat=False, contrib=_contrib)
-    case(_op, "interleaved", rotary, flat=False, contrib=_contrib, interleaved=1)
-    case(_op, "partial", rotary, flat=False, contrib=_contrib, part=4)
-case(_op, "head size from the cache", rotary, contrib=True, named=False)
+    case(_op, "flat", rotary, contrib=_contrib, groups=(4,))
+    case(_op, "heads", rotary, flat=False, contrib=_contrib, groups=(4,))
+    case(_op, "interleaved", rotary, flat=False, contrib=_contrib, interleaved=1, groups=(4,))
+    case(_op, "partial", rotary, flat=False, contrib=_contrib, part=4, groups=(4,))
+case(_op, "head size from the cache", rotary, contrib=True, named=False, groups=(4,))
 
 
-def multi_head(size: int = 6, value: int = 6, packing: str = "", bias: bool = False, past: bool = False, scores: bool = False) -> onnx.ModelProto:  # fmt: skip
+def multi_head(size: int = 6, value: int = 6, packing: str = "", bias: bool = False, past: bool = False, scores: bool = False, free: bool = False) -> onnx.ModelProto:  # fmt: skip
     """MultiHeadAttention of onnxruntime between linear layers."""
     net, heads = Graph(), 4
+    if free:
+        net.input("x", "batch", "steps", 3)
     if packing == "qkv":
         inputs = [net.reshape(tokens(net, "qkv", heads * 3 * size), 0, 0, heads, 3, size), "", ""]
     elif packing == "kv":
@@ -155,21 +163,14 @@ def multi_head(size: int = 6, value: int = 6, packing: str = "", bias: bool = Fa
     return net.done(net.linear("head", y, heads * value, 4), rank=3)
 
 
-case("com.microsoft::MultiHeadAttention", "separate", multi_head)
-case(
-    "com.microsoft::MultiHeadAttention",
-    "bias, values of another size",
-    multi_head,
-    bias=True,
-    value=4,
-)
-case("com.microsoft::MultiHeadAttention", "scores per head", multi_head, scores=True)
-reference(
-    "com.microsoft::MultiHeadAttention", "packed query, key and value", multi_head, packing="qkv"
-)
-reference("com.microsoft::MultiHeadAttention", "packed key and value", multi_head, packing="kv")
-case("com.microsoft::MultiHeadAttention", "cross attention", multi_head, packing="cross")
-case("com.microsoft::MultiHeadAttention", "cache", multi_head, past=True)
+case("com.microsoft::MultiHeadAttention", "separate", multi_head, groups=(4,))
+case("com.microsoft::MultiHeadAttention", "bias, values of another size", multi_head, bias=True, value=4, groups=(4,))  # fmt: skip
+case("com.microsoft::MultiHeadAttention", "scores per head", multi_head, scores=True, groups=(4,))
+reference("com.microsoft::MultiHeadAttention", "packed query, key and value", multi_head, packing="qkv", groups=(4,))  # fmt: skip
+reference("com.microsoft::MultiHeadAttention", "packed key and value", multi_head, packing="kv", groups=(4,))  # fmt: skip
+case("com.microsoft::MultiHeadAttention", "cross attention", multi_head, packing="cross", groups=(4,))  # fmt: skip
+case("com.microsoft::MultiHeadAttention", "free sizes", multi_head, free=True, groups=(4,))
+case("com.microsoft::MultiHeadAttention", "cache", multi_head, past=True, groups=(4,))
 
 
 def group_query(q: int = 4, kv: int = 2, size: int = 8, packing: bool = False, rotate: bool = False, sink: bool = False) -> onnx.ModelProto:  # fmt: skip
@@ -191,11 +192,11 @@ def group_query(q: int = 4, kv: int = 2, size: int = 8, packing: bool = False, r
     return net.done(net.linear("head", y, q * size, 4), rank=3)
 
 
-case("com.microsoft::GroupQueryAttention", "separate", group_query)
-case("com.microsoft::GroupQueryAttention", "packed", group_query, packing=True)
-case("com.microsoft::GroupQueryAttention", "rotary", group_query, size=16, rotate=True)
-case("com.microsoft::GroupQueryAttention", "packed, rotary, as many key heads", group_query, q=4, kv=4, size=16, packing=True, rotate=True)  # fmt: skip
-case("com.microsoft::GroupQueryAttention", "sink", group_query, sink=True)
+case("com.microsoft::GroupQueryAttention", "separate", group_query, groups=(2,))
+case("com.microsoft::GroupQueryAttention", "packed", group_query, packing=True, groups=(2,))
+case("com.microsoft::GroupQueryAttention", "rotary", group_query, size=16, rotate=True, groups=(2,))
+case("com.microsoft::GroupQueryAttention", "packed, rotary, as many key heads", group_query, q=4, kv=4, size=16, packing=True, rotate=True, groups=(4,))  # fmt: skip
+case("com.microsoft::GroupQueryAttention", "sink", group_query, sink=True, groups=(2,))
 
 
 def projected(sizes: tuple[int, int, int] = (24, 24, 24), declare: bool = False, past: bool = False, scores: bool = False) -> onnx.ModelProto:  # fmt: skip
@@ -211,10 +212,10 @@ def projected(sizes: tuple[int, int, int] = (24, 24, 24), declare: bool = False,
     return net.done(net.linear("head", y, sizes[2], 4), rank=3)
 
 
-case("com.microsoft::Attention", "equal sizes", projected)
-case("com.microsoft::Attention", "values of another size", projected, sizes=(24, 24, 16), declare=True)  # fmt: skip
-case("com.microsoft::Attention", "cache", projected, past=True)
-case("com.microsoft::Attention", "scores per head", projected, scores=True)
+case("com.microsoft::Attention", "equal sizes", projected, groups=(10, 4))
+case("com.microsoft::Attention", "values of another size", projected, sizes=(24, 24, 16), declare=True, groups=(10, 4))  # fmt: skip
+case("com.microsoft::Attention", "cache", projected, past=True, groups=(10, 4))
+case("com.microsoft::Attention", "scores per head", projected, scores=True, groups=(10, 4))
 
 
 # Other operators of onnxruntime's optimizers.
@@ -232,13 +233,13 @@ def bias_op(op: str, *extra: str, width: int = 8, **attributes: Any) -> onnx.Mod
 
 
 for _op in ("Gelu", "QuickGelu", "ScaledSiLU"):
-    case(f"com.microsoft::{_op}", "entries", bias_op, _op)
-case("com.microsoft::BiasGelu", "bias", bias_op, "BiasGelu", "bias")
-case("com.microsoft::FastGelu", "bias", bias_op, "FastGelu", "bias")
-case("com.microsoft::FastGelu", "no bias", bias_op, "FastGelu")
-reference("com.microsoft::BiasAdd", "skip", bias_op, "BiasAdd", "bias", "skip")
-reference("com.microsoft::BiasDropout", "skip", bias_op, "BiasDropout", "bias", "skip")
-reference("com.microsoft::BiasSplitGelu", "halves", bias_op, "BiasSplitGelu", "bias", width=4)
+    case(f"com.microsoft::{_op}", "entries", bias_op, _op, groups=(8,))
+case("com.microsoft::BiasGelu", "bias", bias_op, "BiasGelu", "bias", groups=(8,))
+case("com.microsoft::FastGelu", "bias", bias_op, "FastGelu", "bias", groups=(8,))
+case("com.microsoft::FastGelu", "no bias", bias_op, "FastGelu", groups=(8,))
+reference("com.microsoft::BiasAdd", "skip", bias_op, "BiasAdd", "bias", "skip", groups=(8,))
+reference("com.microsoft::BiasDropout", "skip", bias_op, "BiasDropout", "bias", "skip", groups=(8,))
+reference("com.microsoft::BiasSplitGelu", "halves", bias_op, "BiasSplitGelu", "bias", width=4, groups=(4,))  # fmt: skip
 
 
 def norm(op: str, skip: bool = True, bias: bool = True, total: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
@@ -260,10 +261,10 @@ def norm(op: str, skip: bool = True, bias: bool = True, total: bool = False, **a
 
 
 for _op in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"):
-    case(f"com.microsoft::{_op}", "bias and sum", norm, _op, total=True)
-    case(f"com.microsoft::{_op}", "no bias", norm, _op, bias=False)
-case("SimplifiedLayerNormalization", "last axis", norm, "SimplifiedLayerNormalization", skip=False, axis=-1)  # fmt: skip
-case("RMSNormalization", "last axis", norm, "RMSNormalization", skip=False, axis=-1, opset=23)
+    case(f"com.microsoft::{_op}", "bias and sum", norm, _op, total=True, groups=(8,))
+    case(f"com.microsoft::{_op}", "no bias", norm, _op, bias=False, groups=(8,))
+case("SimplifiedLayerNormalization", "last axis", norm, "SimplifiedLayerNormalization", skip=False, axis=-1, groups=(8,))  # fmt: skip
+case("RMSNormalization", "last axis", norm, "RMSNormalization", skip=False, axis=-1, opset=23, groups=(8,))  # fmt: skip
 
 
 def embedding() -> onnx.ModelProto:
@@ -276,7 +277,7 @@ def embedding() -> onnx.ModelProto:
     return net.done(net.linear("head", y, 8, 4), rank=3)
 
 
-case("com.microsoft::EmbedLayerNormalization", "three tables", embedding)
+case("com.microsoft::EmbedLayerNormalization", "three tables", embedding, groups=(8,))
 
 
 def table() -> onnx.ModelProto:
@@ -287,7 +288,7 @@ def table() -> onnx.ModelProto:
     return net.done(net.linear("head", y, 8, 4))
 
 
-reference("com.microsoft::TorchEmbedding", "table", table)
+reference("com.microsoft::TorchEmbedding", "table", table, groups=(8,))
 
 
 def fused_matmul(op: str = "FusedMatMul", stored: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
@@ -309,20 +310,13 @@ def fused_matmul(op: str = "FusedMatMul", stored: bool = False, **attributes: An
     return net.done(net.linear("head", y, 8 if stored else STEPS, 4), rank=3)
 
 
-case("com.microsoft::FusedMatMul", "scores", fused_matmul, transB=1)
-case("com.microsoft::FusedMatMul", "stored", fused_matmul, stored=True)
-case("com.microsoft::FusedMatMul", "stored, transposed", fused_matmul, stored=True, transB=1)
-case("com.microsoft::FusedMatMul", "both transposed", fused_matmul, transA=1, transB=1)
-case("com.microsoft::FusedMatMul", "batch transposed", fused_matmul, transBatchA=1, transB=1)
-case(
-    "com.microsoft::FusedMatMul",
-    "batch and rows transposed",
-    fused_matmul,
-    transBatchA=1,
-    transA=1,
-    transB=1,
-)
-case("com.microsoft::TransposeMatMul", "scores", fused_matmul, op="TransposeMatMul", transB=1)
+case("com.microsoft::FusedMatMul", "scores", fused_matmul, transB=1, groups=(6,))
+case("com.microsoft::FusedMatMul", "stored", fused_matmul, stored=True, groups=(6, 8))
+case("com.microsoft::FusedMatMul", "stored, transposed", fused_matmul, stored=True, transB=1, groups=(6, 8))  # fmt: skip
+case("com.microsoft::FusedMatMul", "both transposed", fused_matmul, transA=1, transB=1, groups=(6,))
+case("com.microsoft::FusedMatMul", "batch transposed", fused_matmul, transBatchA=1, transB=1, groups=(6,))  # fmt: skip
+case("com.microsoft::FusedMatMul", "batch and rows transposed", fused_matmul, transBatchA=1, transA=1, transB=1, groups=(6,))  # fmt: skip
+case("com.microsoft::TransposeMatMul", "scores", fused_matmul, op="TransposeMatMul", transB=1, groups=(6,))  # fmt: skip
 
 
 def fused_gemm() -> onnx.ModelProto:
@@ -334,7 +328,7 @@ def fused_gemm() -> onnx.ModelProto:
     return net.done(net.gemm("b", y, 6, 4), rank=2)
 
 
-case("com.microsoft::FusedGemm", "relu", fused_gemm)
+case("com.microsoft::FusedGemm", "relu", fused_gemm, groups=(8, 6))
 
 
 def gelu_gemm() -> onnx.ModelProto:
@@ -345,7 +339,7 @@ def gelu_gemm() -> onnx.ModelProto:
     return net.done(net.linear("head", y, 6, 4))
 
 
-reference("com.microsoft::GemmFastGelu", "linear", gelu_gemm)
+reference("com.microsoft::GemmFastGelu", "linear", gelu_gemm, groups=(8, 6))
 
 
 def fused_conv(group: int = 1, residual: bool = True) -> onnx.ModelProto:
@@ -359,8 +353,8 @@ def fused_conv(group: int = 1, residual: bool = True) -> onnx.ModelProto:
     return net.done(net.conv("b", y, 12, 4), rank=4)
 
 
-case("com.microsoft::FusedConv", "residual", fused_conv)
-case("com.microsoft::FusedConv", "groups", fused_conv, group=2, residual=False)
+case("com.microsoft::FusedConv", "residual", fused_conv, groups=(8, 12))
+case("com.microsoft::FusedConv", "groups", fused_conv, group=2, residual=False, groups=(4, 6))
 
 
 def nhwc_conv(op: str, group: int = 1) -> onnx.ModelProto:
@@ -374,10 +368,10 @@ def nhwc_conv(op: str, group: int = 1) -> onnx.ModelProto:
     return net.done(net.linear("head", y, 12, 4))
 
 
-reference("com.microsoft::NhwcConv", "dense", nhwc_conv, "NhwcConv")
-reference("com.microsoft::NhwcConv", "groups", nhwc_conv, "NhwcConv", group=2)
-reference("com.microsoft::NhwcConv", "depthwise", nhwc_conv, "NhwcConv", group=4)
-reference("com.microsoft::NhwcFusedConv", "residual", nhwc_conv, "NhwcFusedConv")
+reference("com.microsoft::NhwcConv", "dense", nhwc_conv, "NhwcConv", groups=(8, 12))
+reference("com.microsoft::NhwcConv", "groups", nhwc_conv, "NhwcConv", group=2, groups=(4, 6))
+reference("com.microsoft::NhwcConv", "many groups", nhwc_conv, "NhwcConv", group=4, groups=(2, 3))
+reference("com.microsoft::NhwcFusedConv", "residual", nhwc_conv, "NhwcFusedConv", groups=(8, 12))
 
 
 def group_norm(skip: bool = False) -> onnx.ModelProto:
@@ -394,8 +388,8 @@ def group_norm(skip: bool = False) -> onnx.ModelProto:
     return net.done(net.linear("head", net.known(y, 2, 4, 4, 12), 12, 4))
 
 
-reference("com.microsoft::GroupNorm", "channels last", group_norm)
-reference("com.microsoft::SkipGroupNorm", "channels last", group_norm, skip=True)
+reference("com.microsoft::GroupNorm", "channels last", group_norm, groups=(4,))
+reference("com.microsoft::SkipGroupNorm", "channels last", group_norm, skip=True, groups=(4,))
 
 
 def relative_position_bias() -> onnx.ModelProto:
@@ -413,7 +407,7 @@ def relative_position_bias() -> onnx.ModelProto:
     return net.done(net.linear("head", net.reshape(y, 0, 0, 24), 24, 4), rank=3)
 
 
-reference("com.microsoft::RelativePositionBias", "heads", relative_position_bias)
+reference("com.microsoft::RelativePositionBias", "heads", relative_position_bias, groups=(4,))
 
 
 def bias_softmax() -> onnx.ModelProto:
@@ -428,7 +422,7 @@ def bias_softmax() -> onnx.ModelProto:
     return net.done(net.linear("head", y, 24, 4))
 
 
-reference("com.microsoft::BiasSoftmax", "heads", bias_softmax)
+reference("com.microsoft::BiasSoftmax", "heads", bias_softmax, groups=(4,))
 
 
 def pair(op: str, **attributes: Any) -> onnx.ModelProto:
@@ -439,7 +433,7 @@ def pair(op: str, **attributes: Any) -> onnx.ModelProto:
     return net.done(net.linear("head", net.ms(op, a, b, **attributes), 5, 4), rank=2)
 
 
-case("com.microsoft::CDist", "euclidean", pair, "CDist", metric="euclidean")
+case("com.microsoft::CDist", "euclidean", pair, "CDist", metric="euclidean", groups=(8,))
 
 
 def expanded(op: str) -> onnx.ModelProto:
@@ -465,5 +459,6 @@ def expanded(op: str) -> onnx.ModelProto:
     return net.done(net.linear("head", y, 8, 4), rank=3)
 
 
-for _op in ("ExpandDims", "GatedAdd", "Inverse", "Pad"):
-    case(f"com.microsoft::{_op}", "moved", expanded, _op)
+for _op in ("ExpandDims", "GatedAdd", "Pad"):
+    case(f"com.microsoft::{_op}", "moved", expanded, _op, groups=(8,))
+case("com.microsoft::Inverse", "moved", expanded, "Inverse", groups=(8, 2))

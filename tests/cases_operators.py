@@ -85,10 +85,11 @@ class Graph(Net):
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
-def recurrent(op: str, dirs: int = 1, layout: int = 0, state: str = "", peephole: bool = False, lengths: bool = False, hidden: int = 6, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def recurrent(op: str, dirs: int = 1, layout: int = 0, state: str = "", peephole: bool = False, lengths: bool = False, hidden: int = 6, free: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
     """Linear, recurrent layer, linear on what the layer returns."""
     g, net = GATES[op], Graph()
-    x = net.linear("into", net.input("x", 5, 2, 3), 3, 8)
+    x = net.input("x", *(("steps", "batch") if free else (5, 2)), 3)
+    x = net.linear("into", x, 3, 8)
     W = net.weight("W", dirs, g * hidden, 8, fan_in=8)
     R = net.weight("R", dirs, g * hidden, hidden, fan_in=hidden)
     B = net.bias("B", dirs, 2 * g * hidden)
@@ -110,29 +111,30 @@ def recurrent(op: str, dirs: int = 1, layout: int = 0, state: str = "", peephole
 
 
 for _op in GATES:
-    case(_op, "plain", recurrent, op=_op)
-    case(_op, "two directions, initial state", recurrent, op=_op, dirs=2, state="random")
-    case(_op, "zero state, lengths", recurrent, op=_op, state="zero", lengths=True)
-    case(_op, "reverse", recurrent, op=_op, direction="reverse")
-    case(_op, "single hidden channel", recurrent, op=_op, hidden=1)
-case("LSTM", "peepholes", recurrent, op="LSTM", dirs=2, state="random", peephole=True)
-case("LSTM", "coupled gates", recurrent, op="LSTM", input_forget=1)
-case("GRU", "linear before reset", recurrent, op="GRU", dirs=2, linear_before_reset=1)
-case("RNN", "sigmoid", recurrent, op="RNN", activations=["Sigmoid"])
+    case(_op, "plain", recurrent, op=_op, groups=(8, 6))
+    case(_op, "two directions, initial state", recurrent, op=_op, dirs=2, state="random", groups=(8, 6))  # fmt: skip
+    case(_op, "zero state, lengths", recurrent, op=_op, state="zero", lengths=True, groups=(8, 6))
+    case(_op, "free sizes", recurrent, op=_op, dirs=2, free=True, groups=(8, 6))
+    case(_op, "reverse", recurrent, op=_op, direction="reverse", groups=(8, 6))
+    case(_op, "single hidden channel", recurrent, op=_op, hidden=1, groups=(8,))
+case("LSTM", "peepholes", recurrent, op="LSTM", dirs=2, state="random", peephole=True, groups=(8, 6))  # fmt: skip
+case("LSTM", "coupled gates", recurrent, op="LSTM", input_forget=1, groups=(8, 6))
+case("GRU", "linear before reset", recurrent, op="GRU", dirs=2, linear_before_reset=1, groups=(8, 6))  # fmt: skip
+case("RNN", "sigmoid", recurrent, op="RNN", activations=["Sigmoid"], groups=(8, 6))
 for _op in GATES:
-    reference(_op, "batch first", recurrent, op=_op, layout=1, state="random")
+    reference(_op, "batch first", recurrent, op=_op, layout=1, state="random", groups=(8, 6))
 
 
 # Einsum.
 
 
-def einsum(equation: str, x: tuple[int, ...], w: tuple[int, ...] = (), prepare: str = "") -> onnx.ModelProto:  # fmt: skip
-    """A product of a computed tensor with a stored or another computed one."""
+def einsum(equation: str, x: tuple[int | str, ...], w: tuple[int, ...] = (), prepare: str = "") -> onnx.ModelProto:  # fmt: skip
+    """A product of a computed tensor [*x, 8] with a stored or another computed one."""
     net = Graph()
-    a = net.linear("a", net.input("x", *x[:-1], 3), 3, x[-1])
+    a = net.linear("a", net.input("x", *x, 3), 3, 8)
     operands = [a]
     if prepare == "second":
-        operands.append(net.linear("b", "x", 3, x[-1]))
+        operands.append(net.linear("b", "x", 3, 8))
     elif w:
         operands.append(net.weight("w", *w, fan_in=8))
     y = net.node("Einsum", *operands, name="einsum", equation=equation)
@@ -152,16 +154,17 @@ def diagonal() -> onnx.ModelProto:
     return net.done(net.linear("head", net.relu(y), 8, 4))
 
 
-case("Einsum", "linear", einsum, equation="bti,io->bto", x=(2, 5, 8), w=(8, 6))
-case("Einsum", "heads", einsum, equation="bti,ihd->bthd", x=(2, 5, 8), w=(8, 3, 6))
-case("Einsum", "ellipsis", einsum, equation="...i, oi -> ...o", x=(2, 5, 8), w=(6, 8))
-case("Einsum", "implicit output", einsum, equation="bi,io", x=(5, 8), w=(8, 6))
-case("Einsum", "batch letter", einsum, equation="bhi,hio->bho", x=(2, 5, 8), w=(5, 8, 6))
-case("Einsum", "scores", einsum, equation="bqc,bkc->bqk", x=(2, 5, 8), prepare="second")
-case("Einsum", "elementwise", einsum, equation="btc,btc->btc", x=(2, 5, 8), prepare="second")
-case("Einsum", "outer product", einsum, equation="bi,bj->bij", x=(5, 8), prepare="second")
-case("Einsum", "diagonal", diagonal)
-case("Einsum", "sum to a scalar per row", einsum, equation="btc->bt", x=(2, 5, 8))
+case("Einsum", "linear", einsum, equation="bti,io->bto", x=(2, 5), w=(8, 6), groups=(8, 6))
+case("Einsum", "free sizes", einsum, equation="bti,ihd->bthd", x=("batch", "steps"), w=(8, 3, 6), groups=(8, 6))  # fmt: skip
+case("Einsum", "heads", einsum, equation="bti,ihd->bthd", x=(2, 5), w=(8, 3, 6), groups=(8, 6))
+case("Einsum", "ellipsis", einsum, equation="...i, oi -> ...o", x=(2, 5), w=(6, 8), groups=(8, 6))
+case("Einsum", "implicit output", einsum, equation="bi,io", x=(5,), w=(8, 6), groups=(8, 6))
+case("Einsum", "batch letter", einsum, equation="bhi,hio->bho", x=(2, 5), w=(5, 8, 6), groups=(8, 6))  # fmt: skip
+case("Einsum", "scores", einsum, equation="bqc,bkc->bqk", x=(2, 5), prepare="second", groups=(8,))
+case("Einsum", "elementwise", einsum, equation="btc,btc->btc", x=(2, 5), prepare="second", groups=(8,))  # fmt: skip
+case("Einsum", "outer product", einsum, equation="bi,bj->bij", x=(5,), prepare="second", groups=(8,))  # fmt: skip
+case("Einsum", "diagonal", diagonal, groups=(8,))
+case("Einsum", "sum to a scalar per row", einsum, equation="btc->bt", x=(2, 5), groups=(8,))
 
 
 # Reading and writing by index.
@@ -201,23 +204,23 @@ def grid(*positions: Sequence[int]) -> npt.NDArray[np.int64]:
 ROWS = np.array([[0], [3], [1]])
 ELEMENTS = np.broadcast_to(np.array([0, 3, 1]).reshape(1, 3, 1), (2, 3, 8))
 
-case("GatherND", "rows of a batch", indexed, op="GatherND", index=[[0, 3], [1, 1]])
-case("GatherND", "rows by data", indexed, op="GatherND", index=[[0, 3], [1, 1]], feed=True)
-case("ScatterND", "rows by data", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8), feed=True)  # fmt: skip
-case("GatherElements", "by data", indexed, op="GatherElements", index=ELEMENTS, axis=1, feed=True, blocked={"a.matmul": "carries no channels"})  # fmt: skip
-case("GatherND", "batch dimension", indexed, op="GatherND", index=[[[0], [3]], [[1], [1]]], batch_dims=1)  # fmt: skip
-case("GatherND", "constant channels", indexed, op="GatherND", index=grid([0, 1], [0, 3], [1, 2, 5, 7]))  # fmt: skip
-case("ScatterND", "whole rows", indexed, op="ScatterND", index=[[0], [1]], updates=(2, 5, 8))
-case("ScatterND", "rows of a batch", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8))  # fmt: skip
-case("ScatterND", "added", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8), reduction="add")  # fmt: skip
-case("ScatterND", "slice of channels", indexed, op="ScatterND", index=grid([0, 1], [0, 1, 2, 3, 4], [1, -6, 3]), updates=(2, 5, 3))  # fmt: skip
-case("ScatterND", "one channel", indexed, op="ScatterND", index=grid([0, 1], [0, 3], [5])[..., 0, :], updates=(2, 2, 8)[:2])  # fmt: skip
-case("GatherElements", "tokens", indexed, op="GatherElements", index=ELEMENTS, axis=1)
-case("GatherElements", "channels first", indexed, op="GatherElements", index=ELEMENTS.transpose(0, 2, 1), channels_last=False, axis=-1)  # fmt: skip
-case("GatherElements", "part of the channels", indexed, op="GatherElements", index=ELEMENTS[..., :4], axis=1, blocked={"a.matmul": "reads a part of it"})  # fmt: skip
-case("ScatterElements", "tokens", indexed, op="ScatterElements", index=ELEMENTS, updates=(2, 3, 8), axis=1)  # fmt: skip
-case("ScatterElements", "added", indexed, op="ScatterElements", index=ELEMENTS, updates=(2, 3, 8), axis=1, reduction="add")  # fmt: skip
-case("ScatterElements", "part of the channels", indexed, op="ScatterElements", index=ELEMENTS[..., :4], updates=(2, 3, 4), axis=1, blocked={"a.matmul": "writes to a part of it"})  # fmt: skip
+case("GatherND", "rows of a batch", indexed, op="GatherND", index=[[0, 3], [1, 1]], groups=(8,))
+case("GatherND", "rows by data", indexed, op="GatherND", index=[[0, 3], [1, 1]], feed=True, groups=(8,))  # fmt: skip
+case("ScatterND", "rows by data", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8), feed=True, groups=(8,))  # fmt: skip
+case("GatherElements", "by data", indexed, op="GatherElements", index=ELEMENTS, axis=1, feed=True, blocked={"a.matmul": "carries no channels"}, groups=())  # fmt: skip
+case("GatherND", "batch dimension", indexed, op="GatherND", index=[[[0], [3]], [[1], [1]]], batch_dims=1, groups=(8,))  # fmt: skip
+case("GatherND", "constant channels", indexed, op="GatherND", index=grid([0, 1], [0, 3], [1, 2, 5, 7]), groups=(4, 4))  # fmt: skip
+case("ScatterND", "whole rows", indexed, op="ScatterND", index=[[0], [1]], updates=(2, 5, 8), groups=(8,))  # fmt: skip
+case("ScatterND", "rows of a batch", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8), groups=(8,))  # fmt: skip
+case("ScatterND", "added", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8), reduction="add", groups=(8,))  # fmt: skip
+case("ScatterND", "slice of channels", indexed, op="ScatterND", index=grid([0, 1], [0, 1, 2, 3, 4], [1, -6, 3]), updates=(2, 5, 3), groups=(5, 3))  # fmt: skip
+case("ScatterND", "one channel", indexed, op="ScatterND", index=grid([0, 1], [0, 3], [5])[..., 0, :], updates=(2, 2, 8)[:2], groups=(7,), blocked={"a.matmul#2": "addresses this entry alone", "u.matmul": "carries no channels"})  # fmt: skip
+case("GatherElements", "tokens", indexed, op="GatherElements", index=ELEMENTS, axis=1, groups=(8,))
+case("GatherElements", "channels first", indexed, op="GatherElements", index=ELEMENTS.transpose(0, 2, 1), channels_last=False, axis=-1, groups=(8,))  # fmt: skip
+case("GatherElements", "part of the channels", indexed, op="GatherElements", index=ELEMENTS[..., :4], axis=1, blocked={"a.matmul": "reads a part of it"}, groups=())  # fmt: skip
+case("ScatterElements", "tokens", indexed, op="ScatterElements", index=ELEMENTS, updates=(2, 3, 8), axis=1, groups=(8,))  # fmt: skip
+case("ScatterElements", "added", indexed, op="ScatterElements", index=ELEMENTS, updates=(2, 3, 8), axis=1, reduction="add", groups=(8,))  # fmt: skip
+case("ScatterElements", "part of the channels", indexed, op="ScatterElements", index=ELEMENTS[..., :4], updates=(2, 3, 4), axis=1, blocked={f"{x}.matmul": "writes to a part of it" for x in "au"}, groups=())  # fmt: skip
 
 
 def steps(op: str, *more: str, **attributes: Any) -> onnx.ModelProto:
@@ -235,9 +238,9 @@ def steps(op: str, *more: str, **attributes: Any) -> onnx.ModelProto:
     return net.done(net.linear("head", net.node(op, *inputs, **attributes), 8, 4))
 
 
-case("ReverseSequence", "steps", steps, "ReverseSequence", "lengths", time_axis=0, batch_axis=1)  # fmt: skip
-case("Compress", "along an axis", steps, "Compress", "keep", axis=0)
-case("TensorScatter", "cache", steps, "TensorScatter", "past", "at", axis=1, opset=24)
+case("ReverseSequence", "steps", steps, "ReverseSequence", "lengths", time_axis=0, batch_axis=1, groups=(8,))  # fmt: skip
+case("Compress", "along an axis", steps, "Compress", "keep", axis=0, groups=(8,))
+case("TensorScatter", "cache", steps, "TensorScatter", "past", "at", axis=1, opset=24, groups=(8,))
 
 
 # Images.
@@ -257,19 +260,19 @@ def image(op: str, *constants: npt.ArrayLike, head: str = "conv", opset: int = 2
 RANDOM = np.random.default_rng(3)
 BOXES = np.array([[0, 0, 3, 4], [1, 1, 5, 5], [2, 0, 5, 3]], "f4")
 
-case("GridSample", "constant grid", image, "GridSample", RANDOM.uniform(-1, 1, (2, 4, 5, 2)).astype("f4"))  # fmt: skip
-case("RoiAlign", "regions", image, "RoiAlign", BOXES, np.array([0, 1, 1]), output_height=2, output_width=2, opset=16)  # fmt: skip
-case("MaxRoiPool", "regions", image, "MaxRoiPool", np.concatenate([[[0], [1], [1]], BOXES], 1).astype("f4"), pooled_shape=[2, 2], opset=16)  # fmt: skip
-case("CenterCropPad", "axes", image, "CenterCropPad", np.array([4, 9]), axes=[2, 3])
-case("CenterCropPad", "all axes", image, "CenterCropPad", np.array([2, 8, 4, 9]))
-case("LpPool", "channels", image, "LpPool", kernel_shape=[2, 2], p=2)
-case("GlobalLpPool", "channels", image, "GlobalLpPool", opset=16)
-case("ImageScaler", "bias per channel", image, "ImageScaler", scale=0.5, bias=[0.1 * k for k in range(8)], opset=9)  # fmt: skip
-case("Crop", "borders", image, "Crop", border=[1, 0, 2, 1], opset=9)
-case("Affine", "entries", image, "Affine", alpha=2.0, beta=0.5, opset=9)
-case("ParametricSoftplus", "entries", image, "ParametricSoftplus", alpha=2.0, beta=0.5, opset=9)
-case("ScaledTanh", "entries", image, "ScaledTanh", alpha=2.0, beta=0.5, opset=9)
-case("ThresholdedRelu", "entries", image, "ThresholdedRelu", alpha=0.1)
+case("GridSample", "constant grid", image, "GridSample", RANDOM.uniform(-1, 1, (2, 4, 5, 2)).astype("f4"), groups=(8,))  # fmt: skip
+case("RoiAlign", "regions", image, "RoiAlign", BOXES, np.array([0, 1, 1]), output_height=2, output_width=2, opset=16, groups=(8,))  # fmt: skip
+case("MaxRoiPool", "regions", image, "MaxRoiPool", np.concatenate([[[0], [1], [1]], BOXES], 1).astype("f4"), pooled_shape=[2, 2], opset=16, groups=(8,))  # fmt: skip
+case("CenterCropPad", "axes", image, "CenterCropPad", np.array([4, 9]), axes=[2, 3], groups=(8,))
+case("CenterCropPad", "all axes", image, "CenterCropPad", np.array([2, 8, 4, 9]), groups=(8,))
+case("LpPool", "channels", image, "LpPool", kernel_shape=[2, 2], p=2, groups=(8,))
+case("GlobalLpPool", "channels", image, "GlobalLpPool", opset=16, groups=(8,))
+case("ImageScaler", "bias per channel", image, "ImageScaler", scale=0.5, bias=[0.1 * k for k in range(8)], opset=9, groups=(8,))  # fmt: skip
+case("Crop", "borders", image, "Crop", border=[1, 0, 2, 1], opset=9, groups=(8,))
+case("Affine", "entries", image, "Affine", alpha=2.0, beta=0.5, opset=9, groups=(8,))
+case("ParametricSoftplus", "entries", image, "ParametricSoftplus", alpha=2.0, beta=0.5, opset=9, groups=(8,))  # fmt: skip
+case("ScaledTanh", "entries", image, "ScaledTanh", alpha=2.0, beta=0.5, opset=9, groups=(8,))
+case("ThresholdedRelu", "entries", image, "ThresholdedRelu", alpha=0.1, groups=(8,))
 
 
 def patches(channels: int = 8) -> onnx.ModelProto:
@@ -292,9 +295,11 @@ def deformed(group: int = 1, offsets: int = 1) -> onnx.ModelProto:
     return net.done(net.conv("b", y, 12, 4, kernel=1))
 
 
-case("Col2Im", "patches", patches)
-reference("DeformConv", "dense", deformed)
-reference("DeformConv", "groups", deformed, group=2, offsets=2)
+PLACES = dict.fromkeys(("offset", "mask"), "reads places from it")
+
+case("Col2Im", "patches", patches, groups=(8,))
+reference("DeformConv", "dense", deformed, groups=(8, 12), blocked=PLACES)
+reference("DeformConv", "groups", deformed, group=2, offsets=2, groups=(4, 6), blocked=PLACES)
 
 
 def signal(op: str, *inputs: npt.ArrayLike, opset: int = 22, **attributes: Any) -> onnx.ModelProto:
@@ -306,13 +311,13 @@ def signal(op: str, *inputs: npt.ArrayLike, opset: int = 22, **attributes: Any) 
     return net.done(net.conv("b", y, 6, 4, kernel=1))
 
 
-case("DFT", "newer", signal, "DFT", [], np.array(2))
-case("DFT", "older", signal, "DFT", opset=17, axis=2)
-case("Trilu", "matrices", signal, "Trilu", upper=0)
-case("CumSum", "channels", signal, "CumSum", np.array(1))
-reference("CumProd", "steps", signal, "CumProd", np.array(2), opset=26)
-reference("BitCast", "entries", lambda: bits())
-reference("SwiGLU", "gate and value", lambda: swiglu())
+case("DFT", "newer", signal, "DFT", [], np.array(2), groups=(6,))
+case("DFT", "older", signal, "DFT", opset=17, axis=2, groups=(6,))
+case("Trilu", "matrices", signal, "Trilu", upper=0, groups=(6,))
+case("CumSum", "channels", signal, "CumSum", np.array(1), groups=(6,))
+reference("CumProd", "steps", signal, "CumProd", np.array(2), opset=26, groups=(6,))
+reference("BitCast", "entries", lambda: bits(), groups=(6,))
+reference("SwiGLU", "gate and value", lambda: swiglu(), groups=(8,))
 
 
 def bits() -> onnx.ModelProto:
@@ -338,7 +343,7 @@ def determinants() -> onnx.ModelProto:
     return net.done(net.linear("head", x, 8, 4))
 
 
-case("Det", "matrices", determinants)
+case("Det", "matrices", determinants, groups=(8,))
 
 
 def spectrogram() -> onnx.ModelProto:
@@ -353,4 +358,4 @@ def spectrogram() -> onnx.ModelProto:
     return net.done(net.linear("head", net.relu(net.linear("a", y, 6, 8)), 8, 4), rank=3)
 
 
-case("STFT", "spectrogram", spectrogram)
+case("STFT", "spectrogram", spectrogram, groups=(6, 8))

@@ -30,10 +30,10 @@ def weighted(op: str, *scalars: Any, steps: int = 8, contrib: bool = False, **at
 
 
 for _op in ("BlackmanWindow", "HammingWindow", "HannWindow"):
-    case(_op, "weighs steps", weighted, _op, 8)
-case("Range", "weighs steps", weighted, "Range", 0, 8, 1)
-case("com.microsoft::Range", "weighs steps", weighted, "Range", 0, 8, 1, contrib=True)
-case("MelWeightMatrix", "weighs steps", weighted, "MelWeightMatrix", 1, 14, 8000, np.float32(0), np.float32(3000))  # fmt: skip
+    case(_op, "weighs steps", weighted, _op, 8, groups=(6,))
+case("Range", "weighs steps", weighted, "Range", 0, 8, 1, groups=(6,))
+case("com.microsoft::Range", "weighs steps", weighted, "Range", 0, 8, 1, contrib=True, groups=(6,))
+case("MelWeightMatrix", "weighs steps", weighted, "MelWeightMatrix", 1, 14, 8000, np.float32(0), np.float32(3000), groups=(6,))  # fmt: skip
 
 
 def noise(op: str, seed: float | None = None) -> onnx.ModelProto:
@@ -47,8 +47,8 @@ def noise(op: str, seed: float | None = None) -> onnx.ModelProto:
 
 
 for _op in ("Bernoulli", "RandomNormalLike", "RandomUniformLike"):
-    case(_op, "any numbers", noise, _op)
-    case(_op, "from a seed", noise, _op, seed=1.0, blocked={"a": "draws numbers from a seed"})
+    case(_op, "any numbers", noise, _op, groups=(6,))
+    case(_op, "from a seed", noise, _op, seed=1.0, blocked={"a": "draws numbers from a seed"}, groups=())  # fmt: skip
 
 
 def drawn() -> onnx.ModelProto:
@@ -62,7 +62,7 @@ def drawn() -> onnx.ModelProto:
     return net.done(net.linear("head", y, 8, 4))
 
 
-case("Multinomial", "classes", drawn, blocked={"c.matmul": "draws positions along it"})
+case("Multinomial", "classes", drawn, blocked={"c.matmul": "draws positions along it"}, groups=(8,))
 
 
 def diagonal() -> onnx.ModelProto:
@@ -73,7 +73,7 @@ def diagonal() -> onnx.ModelProto:
     return net.done(net.linear("head", net.relu(net.linear("a", y, 6, 8)), 8, 4))
 
 
-case("EyeLike", "diagonal", diagonal, blocked={"shape.matmul": "makes a diagonal of its size"})
+case("EyeLike", "diagonal", diagonal, blocked={"shape.matmul": "makes a diagonal of its size"}, groups=(8,))  # fmt: skip
 
 
 def transformed() -> onnx.ModelProto:
@@ -87,7 +87,7 @@ def transformed() -> onnx.ModelProto:
     return net.done(net.conv("b", y, 8, 4, kernel=1))
 
 
-case("AffineGrid", "computed matrices", transformed, blocked={"theta.matmul": "makes a grid"})
+case("AffineGrid", "computed matrices", transformed, blocked={"theta.matmul": "makes a grid"}, groups=(8,))  # fmt: skip
 
 
 def classes() -> onnx.ModelProto:
@@ -99,7 +99,7 @@ def classes() -> onnx.ModelProto:
     return net.done(net.conv("b", y, 8, 4, rank=1))
 
 
-case("OneHot", "positions per channel", classes)
+case("OneHot", "positions per channel", classes, groups=(8,))
 
 
 def scattered() -> onnx.ModelProto:
@@ -112,7 +112,7 @@ def scattered() -> onnx.ModelProto:
     return net.done(net.conv("b", y, 8, 4, rank=1))
 
 
-case("Scatter", "steps", scattered)
+case("Scatter", "steps", scattered, groups=(8,))
 
 
 def held() -> onnx.ModelProto:
@@ -123,7 +123,7 @@ def held() -> onnx.ModelProto:
     return net.done(x)
 
 
-case("Constant", "weights", held)
+case("Constant", "weights", held, groups=(8,))
 
 
 def contributed(op: str) -> onnx.ModelProto:
@@ -145,7 +145,7 @@ def contributed(op: str) -> onnx.ModelProto:
 
 
 for _op in ("CropAndResize", "GatherND", "GridSample", "SampleOp", "Trilu"):
-    case(f"com.microsoft::{_op}", "images", contributed, _op)
+    case(f"com.microsoft::{_op}", "images", contributed, _op, groups=(8,))
 
 
 def pooled() -> onnx.ModelProto:
@@ -156,4 +156,4 @@ def pooled() -> onnx.ModelProto:
     return net.done(net.linear("head", y, 8, 4))
 
 
-reference("com.microsoft::NhwcMaxPool", "images", pooled)
+reference("com.microsoft::NhwcMaxPool", "images", pooled, groups=(8,))

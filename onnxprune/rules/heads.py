@@ -53,7 +53,7 @@ def couple(c: Walk, a: Labels, b: Labels) -> None:
 def attend(c: Walk, n: Node, q: Heads, k: Heads, v: Heads) -> Heads:
     """Couple a query with its key and value; the heads and dimensions of the result.
 
-    Where several query heads share a key head, query heads are blocks of equally many.
+    Where several query heads share a key head, they go with it; of a single key head's, any goes.
     """
     couple(c, k.heads, v.heads)
     couple(c, q.inside, k.inside)
@@ -65,7 +65,8 @@ def attend(c: Walk, n: Node, q: Heads, k: Heads, v: Heads) -> Heads:
         blocks, shared = c.split(q.heads, (k.count, q.count // k.count))
         couple(c, blocks, k.heads)
         c.role(blocks, "batch")
-        c.role(shared, "batch")
+        if k.count > 1 and shared is not NONE:
+            c.facts.broadcast.append(shared)  # as if every key head were repeated for its queries
     for labels in (q.heads, k.heads):
         c.role(labels, "batch")
     c.role(q.inside, "contraction")
