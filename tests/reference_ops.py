@@ -121,7 +121,15 @@ class NhwcMaxPool(Contributed):
         return (x.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4)),)
 
 
+class QLinearReduceMean(Contributed):
+    def _run(self, x: Any, scale: Array, zero: Any, y_scale: Array, y_zero: Any, axes: Any = (), keepdims: int = 1) -> tuple[Any]:  # fmt: skip
+        numbers = (x.astype(np.float32) - zero) * scale
+        mean = numbers.mean(axis=tuple(axes), keepdims=bool(keepdims))
+        return (np.clip(np.rint(mean / y_scale) + y_zero, 0, 255).astype(np.uint8),)
+
+
 OPERATORS = [
     BiasAdd, BiasDropout, BiasSplitGelu, BiasSoftmax, GemmFastGelu, TorchEmbedding, NhwcConv,
     NhwcFusedConv, GroupNorm, SkipGroupNorm, MultiHeadAttention, RelativePositionBias, NhwcMaxPool,
+    QLinearReduceMean,
 ]  # fmt: skip

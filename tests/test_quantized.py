@@ -28,7 +28,11 @@ from onnxprune.scoring import score
 from onnxprune.select import select
 from onnxprune.trace import Trace, trace
 from onnxprune.verify import Report, verify
-from tests.cases_quantized import CASES, FLOATING, Builder, Graph, fake_quantized, names, nbits
+from tests import cases_quantized, cases_quantized_ms
+from tests.building import TOLERANCE, Case
+from tests.building_quantized import Graph
+from tests.cases_quantized import fake_quantized
+from tests.cases_quantized_ms import nbits
 
 ROOT = Path(__file__).parent.parent
 MODELS = Path(os.environ.get("ONNXPRUNE_MODELS", ROOT.parent / "shared" / "models"))
@@ -59,22 +63,23 @@ def equal_bits(report: Report) -> bool:
     return report.method == "end to end" and all(d.max_abs == 0 for d in report.surgery)
 
 
-@pytest.mark.parametrize(("op", "name", "build"), CASES, ids=names())
-def test_slim_equals_masked(op: str, name: str, build: Builder) -> None:
-    model = build()
-    traced = trace(model)
+CASES = [*cases_quantized.CASES, *cases_quantized_ms.CASES]
+RUN = [case for case in CASES if not case.reference]
+
+
+@pytest.mark.parametrize("case", RUN, ids=str)
+def test_slim_equals_masked(case: Case) -> None:
+    traced = trace(case.build())
     assert not traced.walk.facts.blocked
-    assert op in {f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in model.graph.node}
     for plan in plans(traced):
         _, report = checked(traced, plan)
-        assert equal_bits(report) or (op, name) in FLOATING, str(report)
+        assert equal_bits(report) or case.limit == TOLERANCE, str(report)
 
 
 def test_removed_means_zero_point() -> None:
     """Masked with zeros instead, the original computes something else."""
-    for op, name, build in CASES:
-        if (op, name) == ("QLinearConv", "one scale per kernel"):
-            traced = trace(build())
+    (case,) = (c for c in CASES if str(c) == "QLinearConv-one-scale-per-kernel")
+    traced = trace(case.build())
     plan = plans(traced)[0]
     removed = plan.removed(traced)
     slim = rewrite_trace(traced, removed)
@@ -269,17 +274,6 @@ def test_rows_of_packed_weights_may_stay(build: Callable[[], Graph], reason: str
     traced = trace(build().model())
     assert not traced.groups
     assert reason in traced.blocked[0].reason
-
-
-def test_operator_without_a_kernel() -> None:
-    """Onnxruntime knows QLinearReduceMean and does not run it."""
-    g = Graph()
-    x = g.qconv(g.quantized(g.input("N", 3, 8, 8)), 3, 16)
-    result = g.store(0.05), g.point(60)
-    y = (g.ms("QLinearReduceMean", *x, *result, axes=[2, 3], keepdims=1), *result)
-    traced = trace(g.done(g.numbers(g.qconv(y, 16, 4))).model())
-    assert not traced.walk.facts.blocked
-    assert [len(group) for group in traced] == [16]
 
 
 def test_packed_columns_fall_in_steps_of_the_granularity() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from onnx import TensorProto
 
 from ..editor import Editor
 from ..graph import Node
@@ -223,7 +224,8 @@ def matmul_nbits(c: Walk, n: Node) -> None:
         K = NONE
     whole = blocks(c, n, K, count, n.attr("block_size"))
     c.meet(B, 1, whole)
-    packed = bool(zero_points) and np.prod(c.shape(zero_points)) != N * count
+    bits = n.attr("bits", 4)
+    packed = bits < 8 and c.shapes.first.dtypes.get(zero_points) == TensorProto.UINT8
     for vector in (scales, "" if packed else zero_points):
         if vector and c.rank(vector) == 1:
             c.meet(vector, 0, c.grid(O, whole, (N, count)))
@@ -240,7 +242,7 @@ def matmul_nbits(c: Walk, n: Node) -> None:
         e.set("N", e.size(B, 0))
         e.set("K", e.size(A, -1))
         if packed:
-            bits, value = n.attr("bits", 4), c.graph.value(zero_points)
+            value = c.graph.value(zero_points)
             rows, columns = e.living(O, N), e.living(whole, count)
             kept = unpack(value.reshape(N, -1), bits)[rows][:, columns]
             shape = (-1,) if value.ndim == 1 else (len(rows), -1)
@@ -258,7 +260,7 @@ def unpacked(c: Walk, n: Node) -> np.ndarray:
     zero: np.ndarray = np.full((N, count), 2 ** (bits - 1))
     if zero_points:
         zero = value(zero_points).reshape(N, -1)
-        zero = zero if zero.size == N * count else unpack(zero, bits)[:, :count]
+        zero = unpack(zero, bits)[:, :count] if zero.dtype == np.uint8 else zero
     scale = value(scales).reshape(N, count).astype(np.float32)
     numbers = (values - zero[..., None].astype(np.float32)) * scale[..., None]
     return numbers.reshape(N, -1)[:, : n.attr("K")]
