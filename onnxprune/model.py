@@ -12,7 +12,7 @@ import hashlib
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 from onnx.inliner import inline_local_functions
 
+from .cuts import take
 from .errors import ModelError
 from .protos import bodies, opset_of, skeleton, tensors
 
@@ -387,26 +388,6 @@ def kept_dims(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) ->
     for axis, index in enumerate(cut or ()):
         dims[axis] = dims[axis] if index is None else index.shape[-1]
     return dims
-
-
-def take(array: np.ndarray, cut: Iterable[np.ndarray | None]) -> np.ndarray:
-    """The kept part of a tensor.
-
-    Parameters
-    ----------
-    array : numpy.ndarray
-    cut : iterable of index arrays
-        Kept indices per axis, None where all are kept; of shape (blocks, kept) where each of the
-        equal blocks of the first axis keeps its own.
-    """
-    # Blocks first, as they count whole blocks of the first axis.
-    for axis, index in sorted(enumerate(cut), key=lambda part: np.ndim(part[1]) < 2):  # type: ignore[arg-type]
-        if index is not None and index.ndim == 2:
-            parts = zip(np.split(array, len(index)), index, strict=True)
-            array = np.concatenate([np.take(part, i, axis=axis) for part, i in parts])
-        elif index is not None:
-            array = np.take(array, index, axis=axis)
-    return array
 
 
 def tensor_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:

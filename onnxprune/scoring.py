@@ -157,13 +157,16 @@ def _criterion(traced: Trace, given: Any) -> Criterion:
     """Criterion of a name, of a table of scores or of a file that holds one."""
     if isinstance(given, os.PathLike) or (isinstance(given, str) and given.endswith(".npz")):
         given = load_data(given)
+    found: Criterion
     if not isinstance(given, Mapping):
-        return lookup("criterion", given)
+        found = lookup("criterion", given)
+        return found
     layers = {name for group in (*traced, *traced.blocked) for k in group.kernels for name in (k.tensor, k.node.name)}  # fmt: skip
     for name in given:
         if name not in layers:
             raise unknown_name("layer", name, layers)
-    return importlib.import_module("onnxprune.passes.given").Given(given)
+    found = importlib.import_module("onnxprune.passes.given").Given(given)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

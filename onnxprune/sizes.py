@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from .cuts import take
 from .graph import Node
 from .labels import NONE, Labels
-from .model import take
 from .shapes import Shapes
 
 if TYPE_CHECKING:

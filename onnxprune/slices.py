@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .cuts import take
 from .graph import Graph
-from .model import take
 from .sizes import Sizes
 
 Index = npt.NDArray[np.int64] | None

@@ -1,0 +1,29 @@
+"""The kept part of a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+
+def take(array: np.ndarray, cut: Iterable[npt.NDArray[np.int64] | None]) -> np.ndarray:
+    """Take the kept indices along every axis.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+    cut : iterable of index arrays
+        Kept indices per axis, None where all are kept; of shape (blocks, kept) where each of the
+        equal blocks of the first axis keeps its own.
+    """
+    given = [(axis, index) for axis, index in enumerate(cut) if index is not None]
+    # Blocks first, as they count whole blocks of the first axis.
+    for axis, index in sorted(given, key=lambda part: -part[1].ndim):
+        if index.ndim == 2:
+            parts = zip(np.split(array, len(index)), index, strict=True)
+            array = np.concatenate([np.take(part, i, axis=axis) for part, i in parts])
+        else:
+            array = np.take(array, index, axis=axis)
+    return array
