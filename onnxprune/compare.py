@@ -117,8 +117,8 @@ class Comparison:
         """Zero samples, and values that are not finite: in the reference, in what was found."""
 
     def allow(self, noise: float) -> None:
-        """Accept ten times a measured effect of rounding, but never one per cent."""
-        self.allowed = max(self.allowed, min(10 * noise, 0.01))
+        """Accept ten times a measured effect of rounding, at most a tenth."""
+        self.allowed = max(self.allowed, min(10 * noise, 0.1))
 
     def add(self, reference: np.ndarray, found: np.ndarray, samples: int = 1) -> None:
         """Add tensors whose first axis holds so many samples; where it does not, they are one."""
