@@ -202,10 +202,11 @@ def qattention(c: Walk, n: Node) -> None:
     """Attention that projects with integers; query, key and value have equal sizes."""
     x, weight, bias, _, weight_scale, mask_index, _, weight_zero_point, past = n.take(9)
     act_as(c, n, (MICROSOFT, "Attention"), [x, weight, bias, mask_index, past])
-    columns = c.axis(weight, 1)
+    columns, heads = c.axis(weight, 1), n.attr("num_heads")
     if columns is not NONE:
         query, _, value = np.split(columns, 3)
-        c.unify(query, value)
+        size = heads, len(query) // heads
+        c.unify(c.split(query, size)[1], c.split(value, size)[1])
     stored_as(c, n, weight, 1, weight_scale, weight_zero_point)
     c.zero(weight, weight_zero_point)
 
