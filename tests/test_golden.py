@@ -282,6 +282,26 @@ def test_backward_on_calibration_data() -> None:
     np.testing.assert_allclose(scores["x"].merged, POLICIES["backward"], atol=6e-4)
 
 
+def test_backward_measures_behind_the_last_join() -> None:
+    """Three layers that meet in two Adds: the first sum is not the tensor that decides."""
+    net = Net("joins", 0)
+    x = net.input("x", 1, 4, 1, 1)
+    zeros, total = diagonal([0.0] * 4), [1.0, 2, 4, 8]
+
+    def conv(name: str, scale: float) -> str:
+        bias = net.initializer(f"{name}.bias", np.multiply(total, scale))
+        return net.node("Conv", x, net.initializer(f"{name}.weight", zeros), bias, name=name)
+
+    first = net.node("Add", conv("a", 1), conv("b", 2), name="first")
+    last = net.node("Add", first, conv("c", -7), name="last")
+    model = net.build(net.node("Conv", last, net.weight("r", 3, 4, 1, 1), name="reader"))
+    data = {"x": np.ones((1, 4, 1, 1), np.float32)}
+    scores = onnxprune.score(
+        onnxprune.trace(model), criterion="l1", normalizer="none", policy="backward", data=data
+    )
+    assert scores["a"].merged.tolist() == [4, 8, 16, 32]
+
+
 # NetsPresso: SLAMP and steps ------------------------------------------------------------------
 
 
@@ -292,6 +312,20 @@ def test_lamp_ranks_the_whole_model() -> None:
         result = onnxprune.prune(residual(), ratio=ratio, **flags)
         assert sum(map(len, removed(result).values())) == count
     assert set(map(len, removed(result).values())) == {4}
+
+
+def test_the_best_of_a_group_never_goes() -> None:
+    """Half of 10 units: all of G score below all of x, and yet its best one stays."""
+    low, high = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
+    model = residual(high)
+    for tensor in model.graph.initializer:
+        norms = {"x.weight": high, "G.weight": low}.get(tensor.name)
+        if norms:
+            array = diagonal(norms).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    flags = {**NETSPRESSO, "normalizer": "none"}
+    result = onnxprune.prune(model, ratio=0.5, scope="global", **flags)
+    assert removed(result) == {"G": {0, 1, 2, 3}, "x": {0}}
 
 
 def test_lamp_of_equal_scores() -> None:

@@ -170,6 +170,57 @@ def test_heads_keep_their_own_dimensions() -> None:
     assert list(blocks_of(traced).values()) == [4]
 
 
+def two_projections() -> onnx.ModelProto:
+    """Query and key of three heads, each from a convolution of its own."""
+    net = Net("two_projections", 2)
+    x = net.input("x", 1, 5, 2, 2)
+
+    def heads(name: str) -> str:
+        y = net.node("Conv", x, net.weight(f"{name}.weight", 12, 5, 1, 1), name=name)
+        return net.reshape(y, 1, 3, 4, 4)
+
+    query = net.node("Transpose", heads("query"), perm=[0, 1, 3, 2])
+    return net.build(net.node("MatMul", query, heads("key"), name="scores"))
+
+
+def test_channels_behind_two_splits_are_one_channel() -> None:
+    """Dimension d of head h of the query meets that of the key: the policy merges their scores."""
+    model = two_projections()
+    traced = onnxprune.trace(model, group_policy="none", reshape_channel_axis=-1)
+    scores = onnxprune.score(traced, normalizer="none", policy="union")
+    both = [norms(model, f"{name}.weight", 3).reshape(-1) for name in ("query", "key")]
+    np.testing.assert_allclose(scores["query"].merged, np.maximum(*both))
+    result = onnxprune.prune(
+        model, ratio=0.5, reshape_channel_axis=-1, group_policy="none", granularity=1,
+        verify=True, provider="cpu",
+    )  # fmt: skip
+    assert kept_filters(result, "query.weight") == kept_filters(result, "key.weight")
+    assert exact(result)
+
+
+@pytest.mark.parametrize("first", [12, 16])
+def test_blocks_that_two_groups_share(first: int) -> None:
+    """A grouped Conv over a Concat: equal numbers per block would tie two groups of channels."""
+    net = Net("two_groups", 3)
+    x = net.input("x", 1, 3, 4, 4)
+    parts = [
+        net.node("Conv", x, net.weight(f"part{k}.weight", n, 3, 1, 1), name=f"part{k}")
+        for k, n in enumerate((first, 32 - first))
+    ]
+    x = net.node("Relu", net.node("Concat", *parts, axis=1))
+    x = net.node("Conv", x, net.weight("g", 24, 8, 1, 1), name="grouped", group=4)
+    model = net.build(net.node("Conv", x, net.weight("r", 3, 24, 1, 1), name="reader"))
+    traced = onnxprune.trace(model, group_policy="none")
+    assert blocks_of(traced) == {"grouped": 4}, "its outputs are in one group"
+    (note,) = traced.notes
+    assert note.endswith("because its blocks are coupled in another way, too")
+    for ratio in (0.3, 0.6):
+        result = onnxprune.prune(
+            model, ratio=ratio, group_policy="none", granularity=1, verify=True, provider="cpu"
+        )
+        assert exact(result)
+
+
 def shared_scale(axis: int) -> onnx.ModelProto:
     """A parameter along the inner channels, or along the blocks."""
     net = Net("shared_scale", 8)
