@@ -95,7 +95,9 @@ def runner(model: Model | onnx.ModelProto, reference: bool = False) -> Callable[
         results = {}
         for name, value in zip(names, found, strict=True):
             several = isinstance(value, list)
-            results |= {f"{name}[{k}]": v for k, v in enumerate(value)} if several else {name: value}
+            results |= (
+                {f"{name}[{k}]": v for k, v in enumerate(value)} if several else {name: value}
+            )
         return results
 
     return run

@@ -25,7 +25,7 @@ def line(traced: Trace) -> str:
 def recorded() -> dict[str, str]:
     """Row -> its line in the file."""
     pairs = (text.split(" = ") for text in FILE.read_text(encoding="utf-8").splitlines())
-    return {name: value for name, value in pairs}
+    return dict(pairs)
 
 
 def main() -> None:
