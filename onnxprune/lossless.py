@@ -62,7 +62,7 @@ def find_dead(traced: Trace, ranges: Ranges | None = None, *, duplicates: bool =
     Parameters
     ----------
     traced : Trace
-        With ``norm="pin"``.
+        With ``norm="pin"``: what statistics are taken of cannot go.
     ranges : mapping, optional
         Graph input -> least and greatest value that are assumed. Units that can go only under
         this assumption are of the kind ``assumed``.

@@ -105,6 +105,27 @@ def test_dead_branch_keeps_one_channel_of_each_layer() -> None:
     assert kept(result) == {"a": (0,), "c": (0,)}
 
 
+def test_the_channel_that_is_kept_of_a_dead_layer_keeps_its_inputs() -> None:
+    """Layer j is killed by its Relu; without the second input its first channel would live."""
+    V = np.zeros((4, 8, 1, 1), np.float32)
+    V[:, 0], V[:, 1] = 1, -1
+    shift = np.zeros((8, 1, 1), np.float32)
+    shift[1] = 5
+    model = graph(
+        """h = Conv(x, W)
+        g = Sigmoid(h)
+        i = Add(g, s)
+        j = Conv(i, V)
+        k = Relu(j)
+        l = Conv(k, U)
+        m = Conv(x, D)
+        y = Add(l, m)""",
+        W=normal(8, 3, 1, 1), V=V, s=shift, U=normal(4, 4, 1, 1), D=normal(4, 3, 1, 1),
+    )  # fmt: skip
+    result = cleaned(model)
+    assert kept(result) == {"h": (0, 1), "j": (0,)}
+
+
 def test_dead_cycle_through_a_residual_stream() -> None:
     """Channel 2 of the stream is written and read, but never gets to the output."""
     V, U = normal(8, 8, 1, 1, seed=3), normal(8, 8, 1, 1, seed=1)
@@ -195,7 +216,6 @@ DIFFERENT = {
     "kernel": twin("d = Conv<group=8, pads=[1,1,1,1]>(h, D)\ny = Conv(d, V)", D=normal(8, 1, 3, 3)),
     "summed": twin("y = ReduceSum<keepdims=0>(h, a)", a=[1]),
     "squared": twin("f = Flatten(h)\nt = Transpose(f)\ny = MatMul(f, t)"),
-    "noise": twin("r = RandomNormalLike<seed=1.0>(h)\nm = Add(h, r)\np = Mul(m, zero)\ny = Conv(p, V)", zero=0.0),
     "weight in another role": twin("f = GlobalAveragePool(h)\ni = Flatten(f)\np = MatMul(i, V)\nu = ReduceSum<keepdims=0>(V, a)\ny = Add(p, u)", V=normal(8, 4), a=[0]),
     "in another order": twin("f = Flatten(h)\ng = Gather<axis=1>(f, order)\ny = Gemm(g, V)", V=normal(288, 5), order=[*range(180), *range(215, 179, -1), *range(216, 288)]),
 }  # fmt: skip
@@ -204,6 +224,11 @@ DIFFERENT = {
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_no_twin(name: str) -> None:
     assert "duplicate" not in log(cleaned(DIFFERENT[name])).removed
+
+
+def test_noise_tells_channels_apart() -> None:
+    model = twin("r = RandomNormal<shape=[2,8,6,6]>()\nm = Add(h, r)\ny = Conv(m, V)")
+    assert not log(clean(model)).removed
 
 
 def test_twin_of_a_constant_counts_once() -> None:
@@ -296,11 +321,11 @@ def test_branch_sees_the_channels() -> None:
         i = ReduceMax<keepdims=0>(x)
         c = Greater(i, zero)
         j = If(c) <
-            then_branch = a () => (float[2,8,8,8] t) { t = Relu(h) },
-            else_branch = b () => (float[2,8,8,8] e) { e = Neg(h) }>
+            then_branch = a () => (float[2,4,8,8] t) { t = Conv(h, U) },
+            else_branch = b () => (float[2,4,8,8] e) { e = Conv(h, V) }>
         k = Conv(h, V)
         y = Add(k, j)""",
-        W=normal(8, 3, 1, 1), V=normal(8, 8, 1, 1, dead=(2,), axis=1), zero=0.0,
+        W=normal(8, 3, 1, 1), U=normal(4, 8, 1, 1, seed=1), V=normal(4, 8, 1, 1, dead=(2,), axis=1), zero=0.0,
     )  # fmt: skip
     assert not kept(cleaned(model))
 

@@ -95,6 +95,8 @@ OPERATORS = {
     "Elu": "y = Elu<alpha=2.0>(h)", "Selu": "y = Selu(h)", "Celu": "y = Celu<alpha=2.0>(h)", "Softplus": "y = Softplus(h)",
     "Softsign": "y = Softsign(h)", "Erf": "y = Erf(h)", "Cos": "y = Cos(h)", "Floor": "y = Floor(h)", "Round": "y = Round(h)",
     "ThresholdedRelu": "y = ThresholdedRelu<alpha=-0.2>(h)", "Sqrt": "a = Abs(h)\ny = Sqrt(a)", "Cast": "i = Cast<to=7>(h)\ny = Cast<to=1>(i)",
+    "Cast of anything": "q = HardSwish(h)\ni = Cast<to=7>(q)\ny = Cast<to=1>(i)",
+    "Integers that wrap": "q = Add(h, big)\ni = Cast<to=6>(q)\nu = ReduceSum(i, a23)\ny = Cast<to=1>(u)",
     "Dropout": "y = Dropout(h)",
     "MaxPool": "y = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>(h)",
     "AveragePool": "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(h)",
@@ -122,7 +124,8 @@ OPERATORS = {
     "Split": "p0, p1 = Split<axis=1>(h, one_three)\ny = Relu(p1)\nz = Relu(p0)",
     "Slice": "y = Slice(h, start, end, a1, step)", "Gather": "y = Gather<axis=1>(h, picks)", "Gather one": "y = Gather<axis=1>(h, pick)",
     "Expand": "q = ReduceMean<axes=[3]>(h)\ny = Expand(q, e)", "Tile": "y = Tile(h, tiles)",
-    "DepthToSpace": "y = DepthToSpace<blocksize=2>(h)", "DepthToSpace CRD": "y = DepthToSpace<blocksize=2, mode=\"CRD\">(h)",
+    "DepthToSpace": "q = Gather<axis=1>(h, eight)\ny = DepthToSpace<blocksize=2>(q)",
+    "DepthToSpace CRD": "q = Gather<axis=1>(h, eight)\ny = DepthToSpace<blocksize=2, mode=\"CRD\">(q)",
     "SpaceToDepth": "y = SpaceToDepth<blocksize=2>(h)",
     "QuantizeLinear": "q = QuantizeLinear(h, one_f, zp)\ny = DequantizeLinear(q, one_f, zp)",
     "ConstantOfShape": "q = ConstantOfShape<value=float[1] {2.5}>(shape)\ny = Add(h, q)",
@@ -138,7 +141,7 @@ STORED: dict[str, Any] = {
     "pads": [0, 1, 1, 0, 0, 0, 2, 0], "pads_inside": [0, 0, 1, 0, 0, 0, 2, 0], "crop": [0, 0, -1, 1, 0, 0, 0, 0],
     "s": np.array([1, 1, 1.5, 2.0]), "roi": np.array([0, 0, -0.5, 0, 1, 1, 1.5, 1.0]), "a1": [1], "a23": [2, 3], "r": [2, 2, 2, 36], "r2": [2, 4, 36],
     "one_three": [1, 3], "start": [-1], "end": [-5], "step": [-2], "picks": [[3, 1], [0, 0]], "pick": -3, "e": [2, 4, 6, 5], "tiles": [1, 2, 1, 2],
-    "zp": np.uint8(3), "shape": [2, 4, 6, 6], "wall": np.array([0, 0, np.inf, 0]).reshape(4, 1, 1), "two_i": [2], "four_i": [4], "zeros2": [0, 0], "zeros4": [0, 0, 0, 0], "S": normal(4, 5), "r3": [6, 2, 24],
+    "zp": np.uint8(3), "shape": [2, 4, 6, 6], "wall": np.array([0, 0, np.inf, 0]).reshape(4, 1, 1), "two_i": [2], "eight": [0, 0, 0, 0, 1, 1, 1, 1], "big": 1.5e9, "four_i": [4], "zeros2": [0, 0], "zeros4": [0, 0, 0, 0], "S": normal(4, 5), "r3": [6, 2, 24],
     "L": normal(1, 8, 24), "R": normal(1, 8, 2), "L3": normal(1, 6, 24), "R3": normal(1, 6, 2), "L1": normal(1, 2, 24), "R1": normal(1, 2, 2),
     "rois": np.array([[0, 0, 4, 4.0]]), "which": [1], "rois5": np.array([[0, 0, 0, 4, 4.0]]), "grid": normal(2, 3, 3, 2),
     "E": np.eye(4).reshape(4, 4, 1, 1), "c": 0.75,
@@ -161,6 +164,22 @@ def test_bounds_of_an_operator(name: str) -> None:
     found, tensors = analysed(operator_model(OPERATORS[name]))
     assert not breaches(found, tensors)
     assert not np.isinf(found.known("h", 1)).any()  # type: ignore[arg-type]
+
+
+def test_padding_by_sizes_that_are_free() -> None:
+    """The amounts are known when the model runs; a channel may hold the value that is added."""
+    model = graph(
+        """h = Conv(x, W, w)
+        s = Shape(h)
+        u = Slice(s, two_i, four_i)
+        t = Concat<axis=0>(zeros2, u, zeros4)
+        y = Pad(h, t, two)""",
+        inputs="float[2,3,H,W] x", outputs="float[A,B,C,D] y",
+        **{name: STORED[name] for name in ("W", "w", "two_i", "four_i", "zeros2", "zeros4", "two")},
+    )  # fmt: skip
+    found, tensors = analysed(model)
+    assert not breaches(found, tensors)
+    assert (tensors["y"] == 2).any()
 
 
 def test_every_value_rule_is_tried() -> None:

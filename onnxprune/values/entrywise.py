@@ -167,9 +167,6 @@ def normalization(v: Values, n: Node) -> None:
     axis = 1 if n.op != "LayerNormalization" else v.c.rank(X) - 1
     last = n.attr("axis", -1) % v.c.rank(X) == axis
     width = v.c.shape(X)[axis]
-    if n.op == "LayerNormalization":
-        for k in range(n.attr("axis", -1) % v.c.rank(X), v.c.rank(X)):
-            v.mix(n, X, k)
     axes: list[Bounds | None] = [None] * v.c.rank(X)
     fits = all(v.c.shape(name) == (width,) for name in (scale, shift) if name)
     if fits and (last or n.op != "LayerNormalization") and v.finite(X):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from ..errors import ModelError
 from ..graph import Node
@@ -155,22 +156,16 @@ class Values:
         """Set what is known of an output."""
         if not name:
             return
-        floats = self.c.shapes.first.dtypes.get(name) in FLOATS
-        parts = [None if a is None else self._tidy(a, floats) for a in axes]
+        largest = _largest_constant(self.c.shapes.first.dtypes.get(name))
+        parts = [None if a is None else _tidy(a, largest) for a in axes]
         sized = [p for p in parts if p is not None]
         for part in sized:
             whole = b.meet(whole, b.over(part))
-        whole = self._tidy(whole, floats)
+        whole = _tidy(whole, largest)
         self._whole[name] = whole
         self._axes[name] = [None if p is None else b.meet(p, whole) for p in parts] or [
             None for _ in self.c.shapes.get(name) or ()
         ]
-
-    @staticmethod
-    def _tidy(part: Bounds, floats: bool) -> Bounds:
-        """Open what is NaN; of integers only constants are followed, because they wrap around."""
-        part = b.tidy(part)
-        return part if floats else np.where(b.fixed(part), part, b.ANYTHING)
 
     def mix(self, node: Node, name: str, axis: int, **facts: object) -> None:
         """The node lets entries along an axis of an input act on others."""
@@ -224,6 +219,22 @@ class Values:
                 self._infinite.add(name)
         if not self.finite(*node.inputs) and node.op not in FINITE_AGAIN:
             self._infinite.update(node.outputs)
+
+
+def _largest_constant(dtype: int | None) -> float:
+    """Size up to which constants of an integer type are followed; infinite for floats."""
+    if dtype in FLOATS:
+        return np.inf
+    kind = onnx.helper.tensor_dtype_to_np_dtype(dtype) if dtype else np.dtype(bool)
+    return min(float(np.iinfo(kind).max), 2.0**53) if kind.kind in "iu" else 1.0
+
+
+def _tidy(part: Bounds, largest: float) -> Bounds:
+    """Open what is NaN; of integers only constants are followed, because they wrap around."""
+    part = b.tidy(part)
+    if np.isinf(largest):
+        return part
+    return np.where(b.fixed(part) & (np.abs(part[0]) <= largest), part, b.ANYTHING)
 
 
 def analyse_values(walk: Walk, ranges: Mapping[str, tuple[float, float]] | None = None) -> Values:
