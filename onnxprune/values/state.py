@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -225,7 +226,7 @@ def _largest_constant(dtype: int | None) -> float:
     """Size up to which constants of an integer type are followed; infinite for floats."""
     if dtype in FLOATS:
         return np.inf
-    kind = onnx.helper.tensor_dtype_to_np_dtype(dtype) if dtype else np.dtype(bool)
+    kind: Any = onnx.helper.tensor_dtype_to_np_dtype(dtype or onnx.TensorProto.BOOL)
     return min(float(np.iinfo(kind).max), 2.0**53) if kind.kind in "iu" else 1.0
 
 
