@@ -254,6 +254,8 @@ def make_log(traced: Trace, slim: Model, dead: Dead, ranges: Ranges, before: Cos
 
 def changed(model: Model, slim: Model) -> list[Row]:
     """Stored tensors that differ in size or content between two models."""
+    if slim is model:
+        return []
     old, new = _payloads(model), _payloads(slim)
     rows = []
     for name in dict.fromkeys([*old, *new]):

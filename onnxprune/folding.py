@@ -191,6 +191,7 @@ def _many(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 _TABLE: dict[str, Callable[..., Any]] = {
     "Identity": lambda _, x: x,
+    "Relu": lambda _, x: np.maximum(x, x.dtype.type(0)),
     "Cast": _cast,
     "Concat": lambda n, *xs: np.concatenate(xs, n.attr("axis")),
     "Gather": lambda n, x, i: np.take(x, i, axis=n.attr("axis", 0)),

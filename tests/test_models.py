@@ -167,4 +167,4 @@ def test_real_network(name: str, seed: int | None) -> None:
     assert not report.problem
     assert report.exact is not False, str(report)
     if name not in ILL_CONDITIONED and name not in FEEDS:
-        battery.check_inside(pruned, 5e-5, battery.LAYERS)
+        battery.check_inside(pruned, 1e-4, battery.LAYERS)

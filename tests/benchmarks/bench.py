@@ -1,0 +1,127 @@
+"""How long analysis and pruning take, as ratios made in one run: ``python -m tests.benchmarks.bench``.
+
+Times are process times, the minimum of several runs, so that other work on the machine matters
+little. Three claims are checked: analysis of ResNet-50 and DenseNet-121 takes at most 50 and 150 ms,
+``prune`` without verification takes at most twice as long as ``onnx.load`` and ``onnx.save`` of the
+same file, and cost grows linearly with nodes plus channels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+from rich.console import Console
+from rich.table import Table
+
+import onnxprune
+from models import architectures
+from models.net import Net
+
+ALLOWED = {"resnet50": 50.0, "densenet121": 150.0}
+"""Milliseconds of analysis on a quiet machine."""
+
+
+def chain(nodes: int, channels: int) -> onnx.ModelProto:
+    """Residual blocks of two 1x1 convolutions with Relu behind them: five nodes each."""
+    net = Net(f"chain {nodes} x {channels}", seed=0)
+    x = net.conv("stem", net.input("image", 1, 3, 8, 8), 3, channels, 1)
+    for block in range(nodes // 5):
+        y = net.relu(net.conv(f"block{block}.conv1", x, channels, channels, 1))
+        y = net.relu(net.conv(f"block{block}.conv2", y, channels, channels, 1))
+        x = net.node("Add", x, y)
+    return net.build(net.classifier(x, channels))
+
+
+def milliseconds(function: Callable[[], object], runs: int) -> float:
+    """Least process time of several runs."""
+    best = float("inf")
+    for _ in range(runs):
+        start = time.process_time()
+        function()
+        best = min(best, time.process_time() - start)
+    return 1000 * best
+
+
+class Row:
+    """Measurements of one model."""
+
+    def __init__(self, model: onnx.ModelProto, folder: Path, runs: int) -> None:
+        path, copy = folder / "model.onnx", folder / "copy.onnx"
+        onnx.save(model, path)
+        traced = onnxprune.trace(path)
+        self.name = model.graph.name
+        self.nodes, self.channels = len(traced.graph.nodes), traced.walk.count
+        loaded = onnxprune.load(path)
+        self.trace = milliseconds(lambda: onnxprune.trace(loaded), runs)
+        self.copy = milliseconds(lambda: onnx.save(onnx.load(path), copy), runs)
+        self.prune = milliseconds(lambda: onnxprune.prune(path, clean=False).model.save(copy), runs)
+        self.whole = milliseconds(lambda: onnxprune.prune(path).model.save(copy), runs)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As printed."""
+        per_thing = 1000 * self.trace / (self.nodes + self.channels)
+        return (
+            self.name, str(self.nodes), str(self.channels), f"{self.trace:.1f}", f"{per_thing:.2f}",
+            f"{self.copy:.1f}", f"{self.prune:.1f}", f"{self.prune / self.copy:.2f}",
+            f"{self.whole / self.copy:.2f}",
+        )  # fmt: skip
+
+
+def measure(runs: int) -> list[Row]:
+    """All rows: two networks, then chains that double in nodes and in channels."""
+    models: list[Callable[[], onnx.ModelProto]] = [
+        architectures.resnet50,
+        architectures.densenet121,
+    ]
+    for nodes, channels in [
+        (1500, 32),
+        (3000, 32),
+        (6000, 32),
+        (3000, 16),
+        (3000, 64),
+        (3000, 256),
+    ]:
+        models.append(lambda n=nodes, c=channels: chain(n, c))
+    rows = []
+    for build in models:
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(Row(build(), Path(folder), runs))
+    return rows
+
+
+def growth(rows: list[Row]) -> dict[str, float]:
+    """Time of analysis for twice the nodes, and for twice the channels."""
+    half, whole, double, narrow, wide = (row.trace for row in rows[2:7])
+    return {
+        "1500 -> 3000 nodes": whole / half, "3000 -> 6000 nodes": double / whole,
+        "16 -> 32 channels": whole / narrow, "32 -> 64 channels": wide / whole,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="How long analysis and pruning take.")
+    parser.add_argument("--runs", type=int, default=5, help="runs of which the shortest counts")
+    rows = measure(parser.parse_args().runs)
+    table = Table(title="process time, ms")
+    for head in ("model", "nodes", "labels", "trace", "µs per node + label", "load + save", "prune", "ratio", "with clean"):  # fmt: skip
+        table.add_column(head, justify="left" if head == "model" else "right")
+    for row in rows:
+        table.add_row(*row.cells)
+    console = Console(width=120)
+    console.print(table)
+    for what, ratio in growth(rows).items():
+        console.print(f"{what}: {ratio:.2f} times the time of analysis")
+    for row in rows:
+        if row.trace > ALLOWED.get(row.name, float("inf")):
+            console.print(f"{row.name}: {row.trace:.0f} ms, {ALLOWED[row.name]:.0f} claimed")
+
+
+if __name__ == "__main__":
+    main()
