@@ -51,10 +51,10 @@ def probe(graph: Graph, setting: Setting) -> bool:
 
 
 def _unknown(graph: Graph, setting: Setting) -> Iterator[str]:
-    """Outputs without a shape of operators of the main graph that onnx has no schema for."""
+    """Tensors without a shape, which some node reads, of operators that onnx has no schema for."""
     for node in graph.main.nodes:
-        for name in filter(None, node.outputs):
-            if name not in setting.shapes and not _has_schema(node):
+        for name in node.outputs:
+            if name in graph.consumers and name not in setting.shapes and not _has_schema(node):
                 yield name
 
 

@@ -65,6 +65,8 @@ class Plain:
 
 
 PLAIN: dict[tuple[str, str], Plain] = {
+    (MICROSOFT, "FusedConv"): Plain("Conv", (0, 1, 2)),
+    (MICROSOFT, "FusedGemm"): Plain("Gemm", (0, 1, 2)),
     ("", "QLinearConv"): Plain("Conv", (0, 3, 8), 7),
     ("", "QLinearMatMul"): Plain("MatMul", (0, 3), 7),
     ("", "ConvInteger"): Plain("Conv", (0, 1), dtype=TensorProto.INT32),

@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, TypeProto, numpy_helper
 
 from . import nested
+from .contributed import infer_contributed
 from .elements import Elements
 from .folding import evaluate
 from .graph import Body, Graph, Node
@@ -316,8 +317,9 @@ LIKE_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}
 
 def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
     """Infer the output types of one node from the shapes and values known by now."""
-    if node.domain:
+    if node.domain or node.op == "SimplifiedLayerNormalization":
         infer_quantized(node, setting)
+        infer_contributed(node, setting)
     if node.domain or not all(name in setting.dtypes for name in node.inputs if name):
         return
     if node.op in LIKE_INPUT and node.inputs[0] in setting.shapes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..contributed import reading_order
 from ..graph import Node
 from ..labels import Labels, Walk
 from .registry import rule
@@ -42,22 +43,6 @@ def fused_matmul(c: Walk, n: Node) -> None:
     columns = [c.axis(B, b[-1])] if len(b) > 1 else []
     c.out(n.output, [*batch, *rows, *columns])
     c.macs(lambda z: z.output(n) * z.size(A, a[-1]))
-
-
-def reading_order(rank: int, transposed: int, batch_transposed: int) -> list[int]:
-    """Axes of an operand as [*batch, row, column].
-
-    Examples
-    --------
-    >>> reading_order(4, 0, 1), reading_order(3, 1, 0)
-    ([1, 2, 0, 3], [0, 2, 1])
-    """
-    order = list(range(rank))
-    if batch_transposed:
-        order = [*order[1:-1], 0, order[-1]]
-    if transposed and rank > 1:
-        order[-2:] = order[:-3:-1]
-    return order
 
 
 def contract(c: Walk, A: str, i: int, B: str, j: int) -> None:

@@ -1,0 +1,91 @@
+"""Shapes of operators that ONNX cannot infer are those that onnxruntime finds."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from onnxprune.contributed import infer_contributed
+from onnxprune.errors import ModelError
+from onnxprune.graph import Graph
+from onnxprune.model import load
+from onnxprune.probing import probe
+from onnxprune.runtime import open_session, run, synthetic_inputs
+from onnxprune.shapes import Setting, analyse, infer
+from onnxprune.trace import trace
+
+from . import cases_along, cases_attention, cases_operators, cases_sources
+from .building import Case
+
+CASES = [
+    case
+    for module in (cases_along, cases_attention, cases_operators, cases_sources)
+    for case in module.CASES
+    if not case.reference
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_shapes_are_those_of_the_run(case: Case) -> None:
+    graph = Graph(load(case.build()))
+    setting = analyse(graph).first
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.model.proto)
+    listed = {value.name for value in proto.graph.output}
+    names = [name for node in graph.nodes for name in node.outputs if name and name not in listed]
+    proto.graph.output.extend(map(helper.make_empty_tensor_value_info, names))
+    with open_session(proto) as session:
+        found = run(session, synthetic_inputs(graph))
+    for name, array in found.items():
+        if not setting.sampled and name in setting.shapes:
+            assert setting.shapes[name] == array.shape, name
+
+
+def test_table_needs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the table of contributed operators tells is not looked up."""
+    monkeypatch.setattr("onnxprune.probing.open_session", None)
+    for case in cases_attention.CASES:
+        if case.op.split("::")[-1] in ("MultiHeadAttention", "GroupQueryAttention", "FusedMatMul"):
+            assert len(trace(case.build())) > 0
+
+
+def unknown_operator(domain: str) -> Graph:
+    nodes = [
+        helper.make_node("MatMul", ["x", "x"], ["h"]),
+        helper.make_node("CDist", ["h", "h"], ["d"], domain=domain, metric="euclidean"),
+        helper.make_node("Relu", ["d"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3, 3]) for name in "xy"]
+    graph = helper.make_graph(nodes, "unknown", values[:1], values[1:])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(domain, 1)]
+    return Graph(load(helper.make_model(graph, opset_imports=opsets, ir_version=8)))
+
+
+def test_probe_fills_what_is_unknown() -> None:
+    graph = unknown_operator("com.microsoft")
+    setting = infer(graph, {}, probing=False)
+    assert "d" not in setting.shapes
+    assert probe(graph, setting)
+    assert setting.shapes["d"] == (3, 3)
+    assert setting.dtypes["d"] == TensorProto.FLOAT
+
+
+def test_model_that_does_not_run_stays_unknown() -> None:
+    graph = unknown_operator("acme")
+    setting = infer(graph, {}, probing=False)
+    with pytest.raises(ModelError, match="cannot load"), open_session(graph.model):
+        pass
+    assert not probe(graph, setting)
+    assert "d" not in setting.shapes
+
+
+def test_operators_of_other_domains_are_not_in_the_table() -> None:
+    node = helper.make_node("Gelu", ["x"], ["y"], domain="acme")
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy"]
+    graph = helper.make_graph([node], "other", values[:1], values[1:])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("acme", 1)]
+    view = Graph(load(helper.make_model(graph, opset_imports=opsets, ir_version=8)))
+    setting = Setting(shapes={"x": (2,)}, dtypes={"x": TensorProto.FLOAT})
+    infer_contributed(view.nodes[0], setting)
+    assert "y" not in setting.shapes
