@@ -119,6 +119,9 @@ class Legality:
 
     def _all(self) -> Iterator[tuple[Inner, str]]:
         facts, nodes = self.walk.facts, self.walk.graph.nodes
+        for inner in self.found:
+            if any(len(np.unique(factor)) < len(factor) for factor in (inner.rows, inner.columns)):
+                yield inner, "some of them are the same channel"
         for position, product in enumerate(facts.products):
             for vector in (product.rows, product.columns, product.labels):
                 for inner in self.touched(vector):
@@ -210,27 +213,30 @@ class Apart:
 
     Attributes
     ----------
+    number, column : int array, shape (labels,)
+        Of an inner channel: the last product that it is a column of, and which one; -1 elsewhere.
     tables : dict
         (stored tensor, axis) that is cut block by block -> number of its product.
     """
 
     def __init__(self, walk: Walk, components: Components) -> None:
         self.products = components.independent
-        self.unit = components.unit
-        size = int(components.atom.max()) + 1
-        self.row, self.column, self.number = (np.full(walk.count, -1) for _ in range(3))
-        self.tables: dict[tuple[str, int], int] = {}
+        self.unit, self.atom = components.unit, components.atom
+        self.number, self.column = np.full(walk.count, -1), np.full(walk.count, -1)
         for number, product in enumerate(self.products):
-            for target, vector in ((self.row, product.rows), (self.column, product.columns)):
-                place = np.full(size, -1)
-                place[components.atom[vector]] = np.arange(len(vector))
-                found = place[components.atom]
-                target[found >= 0] = found[found >= 0]
-            self.number[found >= 0] = number
+            mine = np.isin(self.atom, self.atom[product.columns])
+            self.number[mine] = number
+            self.column[mine] = self._place(product.columns, np.flatnonzero(mine))
+        self.tables: dict[tuple[str, int], int] = {}
         for name, axis in walk.facts.ragged:
             labels = walk.axes[name][axis]
             if labels is not None and labels is not NONE and self.number[labels[0]] >= 0:
                 self.tables[name, axis] = int(self.number[labels[0]])
+
+    def _place(self, factor: Labels, labels: Ints) -> Ints:
+        """Position in a factor of the channel that each label is."""
+        order = np.argsort(self.atom[factor])
+        return order[np.searchsorted(self.atom[factor], self.atom[labels], sorter=order)]
 
     def block_of(self, units: Ints) -> Ints | None:
         """Block of each unit of a group, None where its blocks keep the same inner channels."""
@@ -271,7 +277,8 @@ class Apart:
 
     def _rows(self, axes: Sequence[Labels], axis: int) -> Ints:
         """Block of every entry, shaped to broadcast over a tensor with these axes."""
-        product = self.products[int(self.number[axes[axis][0]])]
-        rows = np.unique(self.unit[product.rows])
-        other = next(k for k, v in enumerate(axes) if v is not NONE and self.unit[v[0]] in rows)
-        return np.asarray(self.row[axes[other]].reshape([-1 if k == other else 1 for k in range(len(axes))]))  # fmt: skip
+        rows = self.products[int(self.number[axes[axis][0]])].rows
+        found = (k for k, v in enumerate(axes) if k != axis and np.isin(self.atom[v], self.atom[rows]).all())  # fmt: skip
+        other = next(found)
+        place = self._place(rows, axes[other])
+        return place.reshape([-1 if k == other else 1 for k in range(len(axes))])

@@ -288,6 +288,29 @@ def test_operators_across_blocks_need_the_same_channels(op: str) -> None:
     assert exact(result)
 
 
+def test_an_axis_that_lives_with_the_blocks_is_not_the_axis_of_blocks() -> None:
+    """Six channels go with the two blocks, and stand before them in one tensor."""
+    net = Net("beside", 4)
+    x = net.input("x", 1, 3, 1, 1)
+    a = net.node("Conv", x, net.weight("a.weight", 16, 3, 1, 1), name="a")
+    b = net.node("Conv", x, net.weight("b.weight", 6, 3, 1, 1), name="b")
+    a = net.reshape(a, 1, 2, 8)
+    b = net.node("Softmax", net.reshape(b, 1, 2, 3), axis=2)
+    b = net.node("Mul", b, net.node("ReduceSum", a, net.integers(2), keepdims=1))
+    y = net.node("Mul", net.reshape(b, 1, 6, 1, 1), net.reshape(a, 1, 1, 2, 8))
+    model = net.build(
+        net.node("MatMul", net.reshape(y, 1, 6, 16), net.weight("w", 16, 3), name="last")
+    )
+    result = onnxprune.prune(
+        model, ratio=0.5, group_policy="none", reshape_channel_axis=-1, granularity=1,
+        verify=True, provider="cpu",
+    )  # fmt: skip
+    assert blocks_of(result.trace) == {"a": 2}
+    kept = kept_filters(result, "a.weight")
+    assert {k % 8 for k in kept if k < 8} != {k % 8 for k in kept if k >= 8}
+    assert exact(result)
+
+
 def test_sizes_follow_the_places() -> None:
     """MACs of a grouped Conv count the kept input channels of one block."""
     traced = onnxprune.trace(grouped(), group_policy="none")
