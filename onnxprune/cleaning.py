@@ -163,9 +163,7 @@ def clean(
     ranges = find_ranges(traced, assume_range)
     dead = find_dead(traced, ranges, duplicates=duplicates)
     plan = lossless_plan(traced, dead, ranges, duplicates)
-    removed = plan.removed(traced)
-    edited = compensated(traced, dead, removed)
-    slim = rewrite_trace(edited, plan.removed(edited)) if len(removed) else model
+    edited, slim = _carry_out(traced, dead, plan)
     report: Report | None = None
     if verify:
         if data is None and ranges:
@@ -178,6 +176,27 @@ def clean(
     after = cost(edited, edited.sizes(plan.removed(edited)), slim)
     log = make_log(traced, slim, dead, ranges, before, after)
     return Result(slim, plan, report, before, after, traced, log)
+
+
+def first_pass(model: Model) -> Result | None:
+    """The clean-up that pruning begins with; None where nothing can go."""
+    traced = trace(model, norm="pin")
+    dead = find_dead(traced)
+    if not dead.kinds:
+        return None
+    plan = lossless_plan(traced, dead, {}, duplicates=True)
+    edited, slim = _carry_out(traced, dead, plan)
+    before = cost(traced, traced.sizes(), model)
+    after = cost(edited, edited.sizes(plan.removed(edited)), slim)
+    log = make_log(traced, slim, dead, {}, before, after)
+    return Result(slim, plan, None, before, after, traced, log)
+
+
+def _carry_out(traced: Trace, dead: Dead, plan: Plan) -> tuple[Trace, Model]:
+    """The analysis in which what stays does the work of what goes, and the slim model."""
+    removed = plan.removed(traced)
+    edited = compensated(traced, dead, removed)
+    return edited, rewrite_trace(edited, plan.removed(edited)) if len(removed) else traced.model
 
 
 def find_ranges(traced: Trace, given: tuple[float, float] | Mapping[str, tuple[float, float]] | None) -> dict[str, tuple[float, float]]:  # fmt: skip

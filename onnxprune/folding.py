@@ -7,6 +7,7 @@ onnxruntime, which is slower by a factor of a hundred.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,28 +56,33 @@ def foreign(node: Node) -> bool:
 
 def _run(node: Node, inputs: Values) -> list[np.ndarray]:
     """Run one node on onnxruntime."""
-    import onnxruntime as ort
-
     names = [f"i{k}" if v is not None else "" for k, v in enumerate(inputs)]
     feeds = {n: np.asarray(v) for n, v in zip(names, inputs, strict=True) if n}
-    proto = onnx.NodeProto()
-    proto.CopyFrom(node.proto)
-    proto.input[:] = names
-    kinds = {n: onnx.helper.np_dtype_to_tensor_dtype(v.dtype) for n, v in feeds.items()}
-    graph = onnx.helper.make_graph(
-        [proto],
-        "one",
-        [onnx.helper.make_tensor_value_info(n, kinds[n], v.shape) for n, v in feeds.items()],
-        [onnx.helper.make_empty_tensor_value_info(n) for n in node.outputs if n],
-    )
+    proto = onnx.NodeProto(op_type=node.op, domain=node.proto.domain, input=names)
+    proto.attribute.extend(node.proto.attribute)
+    proto.output.extend(f"o{k}" if name else "" for k, name in enumerate(node.outputs))
+    values = [
+        onnx.helper.make_tensor_value_info(
+            n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), [None] * v.ndim
+        )
+        for n, v in feeds.items()
+    ]
+    outputs = [onnx.helper.make_empty_tensor_value_info(n) for n in proto.output if n]
+    graph = onnx.helper.make_graph([proto], "one", values, outputs)
     opset = onnx.helper.make_opsetid("", node.opset)
     model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    session = _session(model.SerializeToString(deterministic=True))
+    return [np.asarray(v) for v in session.run(None, feeds)]
+
+
+@lru_cache(maxsize=64)
+def _session(model: bytes) -> Any:
+    """Session of a model; networks repeat the same few activations many times."""
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return [np.asarray(v) for v in session.run(None, feeds)]
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _axes(node: Node, given: np.ndarray | None) -> tuple[int, ...] | None:

@@ -92,8 +92,7 @@ def prune(
     OnnxPruneError
         See :mod:`onnxprune.errors` for the branches.
     """
-    from .cleaning import clean as remove_dead
-    from .cleaning import replay
+    from .cleaning import first_pass, replay
 
     progress("load")
     model = load(source)
@@ -105,8 +104,7 @@ def prune(
         base, plan = prepared(model, plan)
     else:
         progress("clean")
-        first = remove_dead(model) if clean and not _numbered(chosen) else None
-        first = first if first is not None and first.log and first.log.removed else None
+        first = first_pass(model) if clean and not _numbered(chosen) else None
         base = first.model if first is not None else model
     progress("trace")
     traced = trace(base, **(plan.trace_options if plan else part(chosen, TraceSettings)))

@@ -205,32 +205,34 @@ def weigh(kernel: np.ndarray, x: Bounds, padded: bool) -> tuple[Bounds, Bools | 
     groups, outputs, inputs, _ = kernel.shape
     total = np.empty((2, groups, outputs))
     weights = np.empty((groups, outputs, inputs), np.bool_)
-    for g, rows in _chunks(kernel):
-        part = kernel[g, rows]
-        up: Bools = np.asarray((part > 0).any(axis=2))
-        down: Bools = np.asarray((part < 0).any(axis=2))
-        weights[g, rows] = up | down
-        total[:, g, rows] = _weigh(part, up, down, x[:, g])
+    for part in _chunks(kernel):
+        some = kernel[part]
+        up: Bools = np.asarray((some > 0).any(axis=3))
+        down: Bools = np.asarray((some < 0).any(axis=3))
+        weights[part] = up | down
+        total[:, *part] = _weigh(some, up, down, x[:, part[0]])
     return total, None if weights.all() else weights
 
 
-def _chunks(kernel: np.ndarray) -> Iterator[tuple[int, slice]]:
+def _chunks(kernel: np.ndarray) -> Iterator[tuple[slice, slice]]:
+    """Blocks of groups and outputs: many small groups at once, or a part of a large one."""
     groups, outputs, inputs, taps = kernel.shape
-    step = max(1, CHUNK // (inputs * taps))
-    for g in range(groups):
-        for start in range(0, outputs, step):
-            yield g, slice(start, start + step)
+    rows = max(1, CHUNK // (inputs * taps))
+    several = max(1, rows // outputs)
+    for g in range(0, groups, several):
+        for start in range(0, outputs, rows):
+            yield slice(g, g + several), slice(start, start + rows)
 
 
 def _weigh(kernel: np.ndarray, up: Bools, down: Bools, x: Bounds) -> Bounds:
-    """Bounds of the sums of one block: (outputs, inputs, taps) times (2, inputs)."""
-    floorless, topless = np.isinf(x)
+    """Bounds of the sums of one block: (groups, outputs, inputs, taps) times (2, groups, inputs)."""
+    floorless, topless = np.isinf(x)[:, :, None]
     low, high = np.where(np.isinf(x), 0.0, x)
-    heard = (low != 0) | (high != 0)
-    part = kernel[:, heard].astype(np.float64)
-    more, less = np.maximum(part, 0).sum(axis=2), np.minimum(part, 0).sum(axis=2)
-    low, high = low[heard], high[heard]
-    sums = more @ low + less @ high, more @ high + less @ low
-    floor = up[:, floorless].any(axis=1) | down[:, topless].any(axis=1)
-    top = up[:, topless].any(axis=1) | down[:, floorless].any(axis=1)
+    heard = ((low != 0) | (high != 0)).any(axis=0)
+    part = kernel[:, :, heard].astype(np.float64)
+    more, less = np.maximum(part, 0).sum(axis=3), np.minimum(part, 0).sum(axis=3)
+    low, high = low[:, heard, None], high[:, heard, None]
+    sums = (more @ low + less @ high)[..., 0], (more @ high + less @ low)[..., 0]
+    floor = ((up & floorless) | (down & topless)).any(axis=2)
+    top = ((up & topless) | (down & floorless)).any(axis=2)
     return np.stack([np.where(floor, -np.inf, sums[0]), np.where(top, np.inf, sums[1])])
