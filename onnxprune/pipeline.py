@@ -92,21 +92,17 @@ def prune(
     OnnxPruneError
         See :mod:`onnxprune.errors` for the branches.
     """
-    from .cleaning import clean as remove_dead
     from .cleaning import replay
 
     progress("load")
     model = load(source)
-    file = read_config(config, [*Settings.__annotations__, "preset"]) if config else {}
-    preset = preset or file.pop("preset", None)
-    chosen = merge(preset, {k: v for k, v in file.items() if k != "preset"}, settings)
+    chosen = merged(preset, config, settings)
     first: Result | None = None
     if plan is not None:
         base, plan = prepared(model, plan)
     else:
         progress("clean")
-        first = remove_dead(model) if clean and not _numbered(chosen) else None
-        first = first if first is not None and first.log and first.log.removed else None
+        first = cleaned(model, chosen) if clean else None
         base = first.model if first is not None else model
     progress("trace")
     traced = trace(base, **(plan.trace_options if plan else part(chosen, TraceSettings)))
@@ -127,6 +123,23 @@ def prune(
     if first is not None:
         plan = staged(first.plan, plan)
     return Result(slim, plan, report, before, after, traced, first.log if first else None)
+
+
+def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: Settings) -> Settings:  # fmt: skip
+    """Settings of a preset, of a configuration file and of the caller; the last come first."""
+    file = read_config(config, [*Settings.__annotations__, "preset"]) if config else {}
+    named = file.pop("preset", None)
+    return merge(preset or named, file, settings)
+
+
+def cleaned(model: Model, settings: Settings) -> Result | None:
+    """What a clean-up gives before anything is scored; None where it removes nothing."""
+    from .cleaning import clean
+
+    if _numbered(settings):
+        return None
+    first = clean(model)
+    return first if first.log is not None and first.log.removed else None
 
 
 def _data(traced: Trace, settings: Settings) -> dict[str, Any]:
