@@ -12,19 +12,22 @@ import os
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 
-from .config import read_config
+from .errors import UsageError
 from .graph import Node
 from .labels import NONE
 from .model import load
+from .pipeline import cleaned, merged
 from .plan import Plan
+from .registry import names
 from .scoring import Grid, ScoreTable, score
 from .select import Decision, complete, decide
 from .selectors import removal_order
-from .settings import ScoreSettings, SelectSettings, Settings, TraceSettings, merge, part
+from .settings import ScoreSettings, SelectSettings, Settings, TraceSettings, part
+from .staged import prepared
 from .trace import Group, Trace, trace
 
 if TYPE_CHECKING:
@@ -98,9 +101,16 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanations(Sequence[Explanation]):
-    """Explanations of every group that a pattern names."""
+    """Explanations of every group that a pattern names.
+
+    Attributes
+    ----------
+    note : str
+        What was done to the model before; empty where nothing was.
+    """
 
     parts: tuple[Explanation, ...]
+    note: str = ""
 
     def __getitem__(self, key: Any) -> Any:
         return self.parts[key]
@@ -112,7 +122,7 @@ class Explanations(Sequence[Explanation]):
         return iter(self.parts)
 
     def __str__(self) -> str:
-        return "\n\n".join(map(str, self.parts))
+        return "\n\n".join(filter(None, [self.note, *map(str, self.parts)]))
 
     def to_dict(self) -> list[dict[str, Any]]:
         """As JSON types."""
@@ -132,6 +142,7 @@ def explain(
     preset: str | None = None,
     config: str | os.PathLike[str] | None = None,
     plan: Plan | None = None,
+    clean: bool = True,
     provider: str = "auto",
     **settings: Unpack[Settings],
 ) -> Explanations:
@@ -142,7 +153,7 @@ def explain(
     source : path, bytes, ModelProto, gs.Graph or Model
     layer : str
         Name or pattern of a node, a weight or a group.
-    preset, config, provider, **settings
+    preset, config, clean, provider, **settings
         As for :func:`onnxprune.prune`.
     plan : Plan, optional
         Explain this plan, by the settings that it records.
@@ -150,17 +161,31 @@ def explain(
     Raises
     ------
     UsageError
-        If nothing has that name, with the nearest that has.
+        If nothing has that name, with the nearest that has; or a plan was not made by scores.
     """
+    model, note = load(source), ""
     if plan is not None:
-        settings = {k: v for k, v in plan.options.items() if k in Settings.__annotations__}  # type: ignore[assignment]
-    file = read_config(config, [*Settings.__annotations__, "preset"]) if config else {}
-    preset = preset or file.get("preset")
-    chosen = merge(preset, {k: v for k, v in file.items() if k != "preset"}, settings)
-    traced = trace(load(source), **part(chosen, TraceSettings))
+        model, plan = prepared(model, plan)
+        settings = _recorded(plan)
+    chosen = merged(preset, config, settings)
+    first = cleaned(model, chosen) if clean and plan is None else None
+    if first is not None and first.log is not None:
+        model = first.model
+        note = f"{first.log.headline} before; channels count what is left"
+    traced = trace(model, **part(chosen, TraceSettings))
     traced.find(layer)  # an unknown name is told before any work
     scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
-    return explain_trace(traced, scores, layer, **part(chosen, SelectSettings))
+    found = explain_trace(traced, scores, layer, **part(chosen, SelectSettings))
+    return Explanations(found.parts, note)
+
+
+def _recorded(plan: Plan) -> Settings:
+    """The settings that led to a plan."""
+    criterion = str(plan.options.get("criterion", ""))
+    if criterion not in names("criterion") and not criterion.endswith(".npz"):
+        made = f"its criterion '{criterion}' has no registered name" if criterion else "it is a clean-up"  # fmt: skip
+        raise UsageError(f"the plan cannot be explained: {made}", "Give the settings in its place.")
+    return cast(Settings, {k: v for k, v in plan.options.items() if k in Settings.__annotations__})
 
 
 def explain_trace(traced: Trace, scores: ScoreTable, layer: str, **settings: Unpack[SelectSettings]) -> Explanations:  # fmt: skip

@@ -92,19 +92,17 @@ def prune(
     OnnxPruneError
         See :mod:`onnxprune.errors` for the branches.
     """
-    from .cleaning import first_pass, replay
+    from .cleaning import replay
 
     progress("load")
     model = load(source)
-    file = read_config(config, [*Settings.__annotations__, "preset"]) if config else {}
-    preset = preset or file.pop("preset", None)
-    chosen = merge(preset, {k: v for k, v in file.items() if k != "preset"}, settings)
+    chosen = merged(preset, config, settings)
     first: Result | None = None
     if plan is not None:
         base, plan = prepared(model, plan)
     else:
         progress("clean")
-        first = first_pass(model) if clean and not _numbered(chosen) else None
+        first = cleaned(model, chosen) if clean else None
         base = first.model if first is not None else model
     progress("trace")
     traced = trace(base, **(plan.trace_options if plan else part(chosen, TraceSettings)))
@@ -125,6 +123,20 @@ def prune(
     if first is not None:
         plan = staged(first.plan, plan)
     return Result(slim, plan, report, before, after, traced, first.log if first else None)
+
+
+def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: Settings) -> Settings:  # fmt: skip
+    """Settings of a preset, of a configuration file and of the caller; the last come first."""
+    file = read_config(config, [*Settings.__annotations__, "preset"]) if config else {}
+    named = file.pop("preset", None)
+    return merge(preset or named, file, settings)
+
+
+def cleaned(model: Model, settings: Settings) -> Result | None:
+    """What a clean-up gives before anything is scored; None where it removes nothing."""
+    from .cleaning import first_pass
+
+    return None if _numbered(settings) else first_pass(model)
 
 
 def _data(traced: Trace, settings: Settings) -> dict[str, Any]:

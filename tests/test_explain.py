@@ -177,6 +177,51 @@ def test_every_blocked_group_has_a_way(name: str) -> None:
 # Names, files, command line -------------------------------------------------------------------------
 
 
+def with_dead_channels() -> onnx.ModelProto:
+    """A grouped Conv whose inputs 0 and 5 of every block of 8 are zero."""
+    model = grouped()
+    dead = [8 * block + k for block in range(4) for k in (0, 5)]
+    for tensor in model.graph.initializer:
+        if tensor.name.startswith("first."):
+            array = onnx.numpy_helper.to_array(tensor).copy()
+            array[dead] = 0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    return model
+
+
+@pytest.mark.parametrize("policy", ["average", "none"])
+def test_what_is_dead_goes_first(policy: str) -> None:
+    """prune cleans before it scores, and so does explain; a plan in two stages explains itself."""
+    settings: dict[str, Any] = {"ratio": 0.5, "granularity": 1, "group_policy": policy}
+    model = with_dead_channels()
+    result = onnxprune.prune(model, **settings, verify=True, provider="cpu")
+    assert result.report is not None
+    assert result.report.exact
+    found = onnxprune.explain(model, "first", **settings)
+    assert found.note.startswith("removed ")
+    again = onnxprune.explain(model, "first", plan=result.plan)
+    for part in (only(found), only(again)):
+        kept = [c.index for c in part.channels if c.kept]
+        alive = np.delete(np.arange(32), [8 * b + k for b in range(4) for k in (0, 5)])
+        if policy == "none":
+            assert (
+                sorted(result.plan.constants["first.weight"]["keep"]["0"]) == alive[kept].tolist()
+            )
+        assert len(kept) == (12 if policy == "none" else 3)
+    assert not onnxprune.explain(model, "first", clean=False, **settings).note
+
+
+def test_plans_that_no_score_made() -> None:
+    plan = onnxprune.clean(with_dead_channels()).plan
+    with pytest.raises(onnxprune.UsageError, match="it is a clean-up"):
+        onnxprune.explain(with_dead_channels(), "first", plan=plan)
+    own = onnxprune.prune(DIGITS, criterion=lambda layer: layer.weight.max(axis=1)).plan
+    with pytest.raises(
+        onnxprune.UsageError, match="its criterion '<lambda>' has no registered name"
+    ):
+        onnxprune.explain(DIGITS, "stem", plan=own)
+
+
 def test_an_unknown_layer() -> None:
     with pytest.raises(onnxprune.UsageError, match=r"unknown layer 'stm'"):
         onnxprune.explain(DIGITS, "stm")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @options.trace_options
 @options.data_options
 @click.option("--plan", metavar="FILE", help="Explain a plan, by the settings that it records.")
+@click.option("--clean/--no-clean", default=True, show_default=True, help="Remove first what contributes nothing, as 'prune' does.")  # fmt: skip
 @click.option("--plot", metavar="FILE.png|svg", help="Draw the sorted scores and the cut.")
 @options.json_option
 @click.pass_context
@@ -47,7 +48,11 @@ def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> 
     with stages() as stage:
         stage("score")
         found = explain(
-            model, layer, plan=plan, preset=flags["preset"], provider=flags["provider"], **settings
+            model,
+            layer,
+            plan=plan,
+            **{k: flags[k] for k in ("preset", "clean", "provider")},
+            **settings,
         )
         if flags["plot"]:
             found.plot(flags["plot"])
@@ -56,7 +61,7 @@ def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> 
 
 def _show(found: Explanations, flags: dict[str, Any]) -> None:
     if flags["as_json"]:
-        output.print_json("explain", {"groups": found.to_dict()})
+        output.print_json("explain", {"note": found.note, "groups": found.to_dict()})
     else:
         click.echo(str(found))
     if flags["plot"]:
