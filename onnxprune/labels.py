@@ -190,7 +190,7 @@ class Walk:
         found = self.axis(name, axis)
         size = self.shape(name)[axis]
         if found is NONE and size:
-            found = self._allot(size)
+            found = self.allot(size)
             self.pin(found, f"{self.node} joins it with '{name}', which has no channels there")
         return found
 
@@ -202,9 +202,10 @@ class Walk:
 
     def fresh(self, size: int) -> Labels:
         """New labels for an axis; ``NONE`` for an axis of size 1, which cannot shrink."""
-        return NONE if size <= 1 else self._allot(size)
+        return NONE if size <= 1 else self.allot(size)
 
-    def _allot(self, size: int) -> Labels:
+    def allot(self, size: int) -> Labels:
+        """New labels for an axis of any size."""
         labels = np.arange(self.count, self.count + size, dtype=np.int64)
         self.count += size
         return labels
@@ -368,9 +369,10 @@ class Walk:
         """Labels after numpy broadcasting of several tensors; what meets is unified."""
         names = [name for name in names if name]
         rank = max(map(self.rank, names))
-        return [self._broadcast_axis(names, k) for k in range(-rank, 0)]
+        return [self.broadcast_axis(names, k) for k in range(-rank, 0)]
 
-    def _broadcast_axis(self, names: Sequence[str], axis: int) -> Labels:
+    def broadcast_axis(self, names: Sequence[str], axis: int) -> Labels:
+        """One axis (negative) of that."""
         wide = [n for n in names if self.rank(n) >= -axis and self.shape(n)[axis] != 1]
         return self.join([(name, axis) for name in wide])
 
@@ -462,7 +464,7 @@ class Walk:
     def _merge_once(self, rows: Labels, columns: Labels) -> Labels:
         key = rows.tobytes(), columns.tobytes()
         if key not in self._merged:
-            self._relate(rows, columns, self._allot(len(rows) * len(columns)))
+            self._relate(rows, columns, self.allot(len(rows) * len(columns)))
         return self._merged[key]
 
     def grid(self, rows: Labels, columns: Labels, sizes: tuple[int, int]) -> Labels:
@@ -474,7 +476,7 @@ class Walk:
         if rows is NONE and columns is NONE:
             return NONE
         full = [np.zeros(s, np.int64) if v is NONE else v for v, s in zip((rows, columns), sizes, strict=True)]  # fmt: skip
-        labels = self._allot(sizes[0] * sizes[1])
+        labels = self.allot(sizes[0] * sizes[1])
         self.facts.grids.append(Product(full[0], full[1], labels, self._index))
         return labels
 

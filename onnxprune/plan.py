@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ class PlanGroup:
         """Entry of a group from its kept positions."""
         status = "blocked" if group.reason else "kept" if len(keep) == len(group) else "pruned"
         members = tuple((m.tensor, m.axis) for m in group.members)
-        values = tuple(float(f"{s:.9g}") for s in scores)
+        values = tuple(np.asarray(scores, np.float64).tolist())
         return cls(
             group.name, len(group), tuple(int(k) for k in keep), values, members, status,
             group.reason or reason,
@@ -206,7 +207,7 @@ def make_plan(traced: Trace, decided: Sequence[PlanGroup], options: Mapping[str,
             entry["copy_of"] = part.root
         if not part.whole:
             constants[part.name] = entry
-    return Plan(describe(traced.model), options, (*decided, *blocked), constants)
+    return Plan(Fingerprint(traced.model), options, (*decided, *blocked), constants)
 
 
 def _indices(index: npt.NDArray[np.int64]) -> Any:
@@ -214,11 +215,27 @@ def _indices(index: npt.NDArray[np.int64]) -> Any:
     return index.tolist() if index.ndim == 1 else {"blocks": index.tolist()}
 
 
-def describe(model: Model) -> dict[str, Any]:
-    """What identifies a model."""
-    if model.path is not None and model.path.is_file():
-        with model.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    else:
-        digest = model.sha256()
-    return {"sha256": digest, "nodes": len(model.proto.graph.node), "opset": model.opset}
+class Fingerprint(Mapping[str, Any]):
+    """What identifies a model; found when it is first asked for, as a digest takes its time."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        model = self._model
+        if model.path is not None and model.path.is_file():
+            with model.path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            digest = model.sha256()
+        return {"sha256": digest, "nodes": len(model.proto.graph.node), "opset": model.opset}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._facts[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)

@@ -45,7 +45,7 @@ def join(c: Walk, n: Node, name: str, sources: Sequence[str]) -> list[Labels]:
     axes = []
     for k, size in enumerate(c.shape(name)):
         if all(c.shape(x)[k] == size for x in sources):
-            axes.append(c._broadcast_axis(sources, k - c.rank(name)))
+            axes.append(c.broadcast_axis(sources, k - c.rank(name)))
             continue
         for source in sources:
             c.pin_axes(source, [k], f"{n}: its branches differ in size there")

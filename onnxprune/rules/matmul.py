@@ -58,7 +58,7 @@ def contract(c: Walk, A: str, i: int, B: str, j: int) -> None:
 def batches(c: Walk, A: str, B: str) -> list[Labels]:
     """Broadcast batch axes; one that both have and that carries channels is an axis of heads."""
     count = max(c.rank(A), c.rank(B)) - 2
-    axes = [c._broadcast_axis([A, B], -k - 2) for k in range(count, 0, -1)]
+    axes = [c.broadcast_axis([A, B], -k - 2) for k in range(count, 0, -1)]
     for labels in axes if min(c.rank(A), c.rank(B)) > 2 else ():
         c.role(labels, "batch")
     return axes

@@ -17,7 +17,7 @@ def concat(c: Walk, n: Node) -> None:
     rank = c.rank(n.output)
     axis = n.attr("axis") % rank
     names = [x for x in n.inputs if c.shape(x)[axis]]
-    result: list[Labels] = [c._broadcast_axis(names, k - rank) if k != axis else NONE for k in range(rank)]  # fmt: skip
+    result: list[Labels] = [c.broadcast_axis(names, k - rank) if k != axis else NONE for k in range(rank)]  # fmt: skip
     moving = [x for x in names if not c.graph.is_constant(x)]
     if any(c.axis(x, axis) is not NONE for x in moving or names):
         result[axis] = np.concatenate([c.real(x, axis) for x in names])
@@ -143,7 +143,7 @@ def pad(c: Walk, n: Node) -> None:
             c.pin(labels[k], f"{n} mirrors or crops it")
             labels[k] = NONE
             continue
-        added = c._allot(before + after)
+        added = c.allot(before + after)
         labels[k] = np.concatenate([added[:before], labels[k], added[before:]])
     c.out(n.output, labels)
     final = list(labels)
