@@ -70,7 +70,7 @@ def prune(
     Parameters
     ----------
     source : path, bytes, ModelProto, gs.Graph or Model
-    preset : {"tao", "netspresso"}, optional
+    preset : {"tao", "netspresso", "rknn"}, optional
         Defaults of another tool.
     config : path of a TOML file, optional
         Settings; those given here come first.

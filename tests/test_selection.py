@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 import onnxprune
 from models.build import BUILDERS, Net
@@ -303,6 +304,22 @@ def test_a_target_replaces_that_of_a_preset() -> None:
     assert options["ratio"] == 0.25
     assert "threshold" not in options
     assert options["rounding"] == "up"
+
+
+def test_rknn_removes_only_what_contributes_nothing() -> None:
+    result = onnxprune.prune(DIGITS, preset="rknn")
+    assert result.after.parameters == result.before.parameters
+    planted = onnx.load(DIGITS)
+    for tensor in planted.graph.initializer:
+        if tensor.name in ("stage1.first.conv.weight", "stage1.first.norm.bias"):
+            array = numpy_helper.to_array(tensor).copy()
+            array[5] = 0
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        elif tensor.name == "stage1.first.norm.running_mean":
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros(32, np.float32), tensor.name))
+    kept = {g.name: len(g.keep) for g in onnxprune.prune(planted, preset="rknn").plan.groups}
+    assert kept["/stage1/first/conv/Conv"] == 31
+    assert sum(kept.values()) == 416 + 10 - 1
 
 
 def test_netspresso_defaults() -> None:

@@ -241,8 +241,9 @@ def selection_options(function: F) -> F:
             help="Prune no other groups than those that match; repeatable.",
         ),
         click.option(
-            "--preset", type=OneOf("tao", "netspresso"),
-            help="Defaults of another tool: NVIDIA TAO prune, NetsPresso model compressor.",
+            "--preset", type=OneOf("tao", "netspresso", "rknn"),
+            help="Defaults of another tool: NVIDIA TAO prune, NetsPresso model compressor, RKNN "
+            "model_pruning (the clean-up alone).",
         ),
         click.option(
             "--config", metavar="FILE.toml", is_eager=True, expose_value=False,
