@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .building import Case, net, tokens
+from .building import Case, net, positive, tokens
 
 CASES = [
     Case("MatMul", "two layers", tokens("r = Relu (h)"), groups=(8,),
@@ -78,6 +78,10 @@ CASES = [
         h = Gemm (x, W1, B1)
         y = Gemm (h, W2)""", inputs="float[N,5] x", W1=(5, 8), B1=0.5, W2=(8, 4)), groups=(8,),
         zero=False),
+    *[Case("Gemm", f"bias of shape {list(shape)}", net("""
+        h = Gemm (x, W1, B1)
+        y = Gemm (h, W2)""", inputs="float[7,5] x", W1=(5, 8), B1=positive(*shape), W2=(8, 4)),
+        groups=(8,), zero=False) for shape in ((1,), (1, 1), (7, 1))],
     Case("Gemm", "residual as bias", net("""
         h = Gemm (x, W1)
         r = Gemm (h, W2, h)
