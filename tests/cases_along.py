@@ -129,3 +129,51 @@ def started(op: str = "LSTM") -> onnx.ModelProto:
 
 
 case("LSTM", "state is an input", started, groups=(8,), blocked={"cell": "starts from"})
+
+
+def over_steps(op: str, domain: str = "", opset: int = 22, **attributes: Any) -> onnx.ModelProto:
+    """Attention that steps along channels: [2, 16, 8] read as eight steps of width 16."""
+    net = Graph(opset)
+    x = net.node("Transpose", net.linear("a", net.input("x", 2, 16, 3), 3, 8), perm=[0, 2, 1])
+    k, v = net.bias("k", 2, 8, 16), net.bias("v", 2, 8, 16)
+    inputs, outputs = [x, k, v], ["y"]
+    if op == "GroupQueryAttention":
+        lengths = net.constant("lengths", np.full(2, 7, "i4"))
+        inputs += ["", "", lengths, net.constant("total", np.array(8, "i4"))]
+        outputs = ["y", "pk", "pv"]
+    elif op == "RotaryEmbedding":
+        cos, sin = net.bias("cos", 8, 8), net.bias("sin", 8, 8)
+        at = net.constant("at", np.tile(np.arange(8), (2, 1)))
+        inputs = [x, at, cos, sin] if domain else [x, cos, sin, at]
+    elif op == "Attention" and domain:
+        inputs = [x, net.weight("W", 16, 48, fan_in=16), net.bias("B", 48)]
+    elif op == "LinearAttention":
+        inputs, outputs = [x, k, v], ["y", "state"]
+    y = net.node(op, *inputs, name="op", outputs=outputs, domain=domain, **attributes)
+    return net.done(net.node("ReduceSum", y, net.integers(-1), keepdims=0), rank=2)
+
+
+for _op, _why, _counts in (
+    ("MultiHeadAttention", "attends along it", {"num_heads": 1}),
+    ("GroupQueryAttention", "attends along it", {"num_heads": 1, "kv_num_heads": 1}),
+    ("RotaryEmbedding", "counts positions along it", {"num_heads": 1}),
+    ("Attention", "attends along it", {"num_heads": 4}),
+    ("LinearAttention", "steps along it", {"q_num_heads": 1, "kv_num_heads": 1, "update_rule": "linear"}),
+):  # fmt: skip
+    case(f"com.microsoft::{_op}", "channels are steps", over_steps, _op, "com.microsoft", groups=(4,) if _op == "Attention" else (), blocked={"a.matmul": _why}, **_counts)  # fmt: skip
+
+
+def given_query(op: str, domain: str = "", opset: int = 22, bias: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+    """Attention of which the query is an input of the model."""
+    net = Graph(opset)
+    x = net.input("x", 2, 4, 3)
+    k, v = net.linear("k", x, 3, 16), net.linear("v", x, 3, 16)
+    inputs = [net.input("q", 2, 4, 32 if op == "Attention" else 16), k, v]
+    if bias:
+        inputs.append(net.bias("bias", 48))
+    y = net.node(op, *inputs, name="op", domain=domain, **attributes)
+    return net.done(net.linear("head", y, 32 if op == "Attention" else 16, 4), rank=3)
+
+
+case("Attention", "query is an input", given_query, "Attention", opset=23, q_num_heads=4, kv_num_heads=2, groups=(8,), blocked={"k.matmul": "joins it with 'q'"})  # fmt: skip
+case("com.microsoft::MultiHeadAttention", "query is an input", given_query, "MultiHeadAttention", "com.microsoft", bias=True, num_heads=2, groups=(), blocked={"k.matmul": "adds its bias to channels that cannot go"})  # fmt: skip

@@ -6,10 +6,10 @@ import pytest
 
 from onnxprune.trace import trace
 
-from . import battery, cases_attention, cases_operators
+from . import battery, cases_attention, cases_fused, cases_operators
 from .building import Case
 
-CASES = [*cases_attention.CASES, *cases_operators.CASES]
+CASES = [*cases_attention.CASES, *cases_fused.CASES, *cases_operators.CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -10,10 +10,12 @@ import pytest
 from onnxprune.cost import macs
 from onnxprune.trace import trace
 
-from . import cases_attention, cases_operators
+from . import cases_attention, cases_fused, cases_operators
 
 ROWS = {
-    f"{case.op} {case.name}": case for m in (cases_attention, cases_operators) for case in m.CASES
+    f"{case.op} {case.name}": case
+    for m in (cases_attention, cases_fused, cases_operators)
+    for case in m.CASES
 }
 
 # Layers around the operator first, then the operator itself.

@@ -15,12 +15,12 @@ from onnxprune.runtime import open_session, run, synthetic_inputs
 from onnxprune.shapes import Setting, analyse, infer
 from onnxprune.trace import trace
 
-from . import cases_along, cases_attention, cases_operators, cases_sources
+from . import cases_along, cases_attention, cases_fused, cases_operators, cases_sources
 from .building import Case
 
 CASES = [
     case
-    for module in (cases_along, cases_attention, cases_operators, cases_sources)
+    for module in (cases_along, cases_attention, cases_fused, cases_operators, cases_sources)
     for case in module.CASES
     if not case.reference
 ]
@@ -45,7 +45,7 @@ def test_shapes_are_those_of_the_run(case: Case) -> None:
 def test_table_needs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the table of contributed operators tells is not looked up."""
     monkeypatch.setattr("onnxprune.probing.open_session", None)
-    for case in cases_attention.CASES:
+    for case in (*cases_attention.CASES, *cases_fused.CASES):
         if case.op.split("::")[-1] in ("MultiHeadAttention", "GroupQueryAttention", "FusedMatMul"):
             assert len(trace(case.build())) > 0
 

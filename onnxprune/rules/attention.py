@@ -127,6 +127,7 @@ def turn(c: Walk, n: Node, X: str, caches: tuple[str, str], positions: str) -> N
     else:
         x = hidden(c, X, c.shape(X)[2] // (2 * half))
     c.pin_axes(X, [-2], f"{n} counts positions along it")
+    c.role(x.heads, "batch")
     rotate(c, n, x, caches, 2 * half, bool(n.attr("interleaved", 0)))
     if n.attr("num_heads", 0) and flat:
         follow_heads(c, n, num_heads=x)
