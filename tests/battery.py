@@ -129,6 +129,9 @@ def check_exact(pruned: Pruned, limit: float = TOLERANCE, reference: bool = Fals
         check_equal(oracle(feeds), found(feeds), limit, "inexact")
 
 
+SMALL = 1e-2
+"""Size of entries below which they are compared absolutely: activations are about one."""
+
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -154,8 +157,10 @@ def check_inside(pruned: Pruned, limit: float = TOLERANCE, kinds: Sequence[str] 
         kept = expected[name]
         for axis, index in enumerate(pruned.sizes.indices(name)):
             kept = kept if index is None else kept.take(index, axis)
-        relative = difference(name, kept, found[name]).relative
-        assert relative <= limit, f"inside: '{name}' is off by {relative:.1e}"
+        off = difference(name, kept, found[name])
+        # A tensor that is nothing but rounding, such as a mean of centred values, is no failure.
+        nothing = off.max_abs <= limit * SMALL
+        assert off.relative <= limit or nothing, f"inside: '{name}' is off by {off.relative:.1e}"
 
 
 def _shared_tensors(pruned: Pruned, kinds: Sequence[str]) -> list[str]:

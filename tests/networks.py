@@ -112,6 +112,8 @@ def concat(g: Grower) -> None:
 
 
 def split(g: Grower) -> None:
+    if g.width < 2:
+        return
     first = g.pick(*range(1, g.width))
     left, right = g.net.split(g.name("split"), g.x, [first, g.width - first], axis=1)
     right = g.net.relu(g.conv(g.width - first, 1, right, g.width - first))

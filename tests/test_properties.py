@@ -18,16 +18,16 @@ from .networks import networks
 LIMIT = 1e-5
 """Relative difference that counts as rounding: a dozen layers add theirs up."""
 
-fast = settings(
-    max_examples=120,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+
+def examples(count: int) -> settings:
+    """So many networks, the same ones in every run."""
+    return settings(
+        max_examples=count, derandomize=True, deadline=None, database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )  # fmt: skip
 
 
-@fast
+@examples(100)
 @given(networks(), st.integers(0, 99))
 def test_different_ratios_per_group(model: onnx.ModelProto, seed: int) -> None:
     """Slim equals masked, whatever goes; the plan says exactly what went."""
@@ -38,7 +38,7 @@ def test_different_ratios_per_group(model: onnx.ModelProto, seed: int) -> None:
     battery.check_exact(pruned, LIMIT)
 
 
-@fast
+@examples(40)
 @given(networks(), st.integers(0, 99))
 def test_plan_survives_json_and_gives_the_same_bytes(model: onnx.ModelProto, seed: int) -> None:
     first = battery.prune(model, seed)
@@ -50,13 +50,13 @@ def test_plan_survives_json_and_gives_the_same_bytes(model: onnx.ModelProto, see
     assert battery.serialized(rewrite(model, again)) == battery.serialized(first.slim)
 
 
-@fast
+@examples(40)
 @given(networks())
 def test_ratio_zero_changes_nothing(model: onnx.ModelProto) -> None:
     battery.check_untouched(model)
 
 
-@fast
+@examples(60)
 @given(networks())
 def test_groups_are_disjoint_and_cover_what_can_go(model: onnx.ModelProto) -> None:
     """A unit belongs to one group; groups have different names; each keeps at least one channel."""
