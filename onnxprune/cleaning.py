@@ -175,7 +175,7 @@ def clean(
     before = cost(traced, traced.sizes(), model)
     after = cost(edited, edited.sizes(plan.removed(edited)), slim)
     log = make_log(traced, slim, dead, ranges, before, after)
-    return Result(slim, plan, report, before, after, traced, log)
+    return Result(slim, plan, report, traced, lambda: (before, after), log)
 
 
 def first_pass(model: Model) -> Result | None:
@@ -189,7 +189,7 @@ def first_pass(model: Model) -> Result | None:
     before = cost(traced, traced.sizes(), model)
     after = cost(edited, edited.sizes(plan.removed(edited)), slim)
     log = make_log(traced, slim, dead, {}, before, after)
-    return Result(slim, plan, None, before, after, traced, log)
+    return Result(slim, plan, None, traced, lambda: (before, after), log)
 
 
 def _carry_out(traced: Trace, dead: Dead, plan: Plan) -> tuple[Trace, Model]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -281,7 +282,7 @@ class Walk:
 
     def zero(self, name: str, zero_point: str) -> None:
         """Removed entries of a quantised tensor are its zero point; 0 where that is absent."""
-        if not zero_point or np.prod(self.shape(zero_point)) == 1:
+        if not zero_point or prod(self.shape(zero_point)) == 1:
             self.facts.zeros[name] = zero_point
 
     def hand_on_zeros(self, node: Node) -> None:

@@ -91,7 +91,7 @@ class Model:
                 f"Put it into {folder}.",
             )
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        count = int(np.prod(tensor.dims, dtype=np.int64))
+        count = prod(tensor.dims)
         if dtype.itemsize * count == 0 or tensor.data_type in _PACKED:
             loaded = TensorProto()
             loaded.CopyFrom(tensor)

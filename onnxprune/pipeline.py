@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .config import read_config
@@ -37,9 +38,10 @@ class Result:
     plan : Plan
     report : Report or None
         The checks, where they were asked for.
-    before, after : Cost
     trace : Trace
         Analysis of the original; of what the clean-up left, where that removed something.
+    count : callable
+        Gives the costs of both models, when they are first asked for.
     log : Log or None
         What the clean-up removed before anything was scored; None where it removed nothing.
     """
@@ -47,10 +49,23 @@ class Result:
     model: Model
     plan: Plan
     report: Report | None
-    before: Cost
-    after: Cost
     trace: Trace
+    count: Callable[[], tuple[Cost, Cost]] = field(repr=False)
     log: Log | None = None
+
+    @cached_property
+    def _costs(self) -> tuple[Cost, Cost]:
+        return self.count()
+
+    @property
+    def before(self) -> Cost:
+        """Cost of the original."""
+        return self._costs[0]
+
+    @property
+    def after(self) -> Cost:
+        """Cost of the slim model."""
+        return self._costs[1]
 
 
 def prune(
@@ -118,11 +133,14 @@ def prune(
     if verify:
         progress("verify")
         report = compare(model, slim, plan=plan, provider=provider, traced=traced, **_data(traced, chosen))  # fmt: skip
-    before = cost(traced, traced.sizes(), model) if first is None else first.before
-    after = cost(traced, traced.sizes(removed), slim)
     if first is not None:
         plan = staged(first.plan, plan)
-    return Result(slim, plan, report, before, after, traced, first.log if first else None)
+
+    def count() -> tuple[Cost, Cost]:
+        before = cost(traced, traced.sizes(), model) if first is None else first.before
+        return before, cost(traced, traced.sizes(removed), slim)
+
+    return Result(slim, plan, report, traced, count, first.log if first else None)
 
 
 def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: Settings) -> Settings:  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from .model import Model, write_atomically
 from .slices import find_slices
 
 if TYPE_CHECKING:
+    from .sizes import Sizes
     from .trace import Group, Trace
 
 FORMAT, VERSION = "onnxprune.plan", 1
@@ -199,6 +200,13 @@ def make_plan(traced: Trace, decided: Sequence[PlanGroup], options: Mapping[str,
     blocked = [PlanGroup.of(g, range(len(g)), ()) for g in traced.blocked]
     partial = Plan({}, {}, tuple(decided), {})
     sizes = traced.sizes(partial.removed(traced))
+    constants = Late(lambda: _constants(traced, sizes))
+    identity = Late(lambda: _identity(traced.model))
+    return Plan(identity, options, (*decided, *blocked), constants)
+
+
+def _constants(traced: Trace, sizes: Sizes) -> dict[str, Any]:
+    """What becomes of every stored tensor."""
     constants: dict[str, Any] = {}
     for part in find_slices(traced.graph, sizes):
         keep = {str(k): _indices(i) for k, i in enumerate(part.cut) if i is not None}
@@ -207,7 +215,7 @@ def make_plan(traced: Trace, decided: Sequence[PlanGroup], options: Mapping[str,
             entry["copy_of"] = part.root
         if not part.whole:
             constants[part.name] = entry
-    return Plan(Fingerprint(traced.model), options, (*decided, *blocked), constants)
+    return constants
 
 
 def _indices(index: npt.NDArray[np.int64]) -> Any:
@@ -215,21 +223,25 @@ def _indices(index: npt.NDArray[np.int64]) -> Any:
     return index.tolist() if index.ndim == 1 else {"blocks": index.tolist()}
 
 
-class Fingerprint(Mapping[str, Any]):
-    """What identifies a model; found when it is first asked for, as a digest takes its time."""
+def _identity(model: Model) -> dict[str, Any]:
+    """What identifies a model."""
+    if model.path is not None and model.path.is_file():
+        with model.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    else:
+        digest = model.sha256()
+    return {"sha256": digest, "nodes": len(model.proto.graph.node), "opset": model.opset}
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+
+class Late(Mapping[str, Any]):
+    """A table that is made when it is first asked for: most plans are carried out at once."""
+
+    def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
+        self._make = make
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
-        model = self._model
-        if model.path is not None and model.path.is_file():
-            with model.path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        else:
-            digest = model.sha256()
-        return {"sha256": digest, "nodes": len(model.proto.graph.node), "opset": model.opset}
+        return self._make()
 
     def __getitem__(self, key: str) -> Any:
         return self._facts[key]

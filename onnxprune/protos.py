@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import onnx
-from onnx import TensorProto
+from onnx import AttributeProto, TensorProto
+
+GRAPH, GRAPHS = AttributeProto.GRAPH, AttributeProto.GRAPHS
+TENSOR, TENSORS = AttributeProto.TENSOR, AttributeProto.TENSORS
 
 
 def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -35,13 +38,15 @@ def _copy_field(target: Any, name: str, value: Any) -> None:
         setattr(target, name, value)
 
 
-def bodies(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
+def bodies(node: onnx.NodeProto) -> list[tuple[str, onnx.GraphProto]]:
     """Graph attributes of a node (branches of If, bodies of Loop and Scan)."""
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.name, attribute.g
-        for graph in attribute.graphs:
-            yield attribute.name, graph
+    # A comprehension over plain integers: this runs for every node of every model, often.
+    return [
+        (attribute.name, graph)
+        for attribute in node.attribute
+        if attribute.type in (GRAPH, GRAPHS)
+        for graph in ([attribute.g] if attribute.type == GRAPH else attribute.graphs)
+    ]
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
@@ -49,11 +54,15 @@ def tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
+            if attribute.type == TENSOR:
                 yield attribute.t
-            yield from attribute.tensors
-        for _, body in bodies(node):
-            yield from tensors(body)
+            elif attribute.type == TENSORS:
+                yield from attribute.tensors
+            elif attribute.type == GRAPH:
+                yield from tensors(attribute.g)
+            elif attribute.type == GRAPHS:
+                for body in attribute.graphs:
+                    yield from tensors(body)
 
 
 def opset_of(proto: onnx.ModelProto, domain: str = "") -> int:

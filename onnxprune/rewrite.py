@@ -211,11 +211,6 @@ class Rewriter:
                 onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
                 for t in self._added
             )
-        if self.proto.ir_version < 4:  # until then an initializer has to be an input, too
-            self.proto.graph.input.extend(
-                onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
-                for t in self._added
-            )
         if self._before or self._after:
             self._insert_into(self.proto.graph, iter(range(len(self.protos))))
 

@@ -35,11 +35,11 @@ def self_check(slim: Model, traced: Trace, sizes: Sizes) -> None:
             expected = sizes.shape(value.name)
             if not tensor.HasField("shape") or not expected:
                 continue
-            for axis, dim in enumerate(tensor.shape.dim):
-                if dim.HasField("dim_value") and axis < len(expected) and dim.dim_value != expected[axis]:  # fmt: skip
+            for axis, (dim, size) in enumerate(zip(tensor.shape.dim, expected, strict=False)):
+                if dim.dim_value != size and dim.HasField("dim_value"):
                     node = traced.graph.producers.get(value.name)
                     raise SurgeryError(
                         f"{node}: found size {dim.dim_value} along axis {axis} of '{value.name}', "
-                        f"expected {expected[axis]}",
+                        f"expected {size}",
                         "This is a bug in the rule of an operator on the way; please report it.",
                     )

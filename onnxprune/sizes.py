@@ -7,7 +7,8 @@ the oracle, parameters, MACs and bytes. The original model is the view in which 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from .shapes import Shapes
 if TYPE_CHECKING:
     from .blocks import Apart
 
+Index: TypeAlias = npt.NDArray[np.int64] | None
 
 class Sizes:
     """Sizes of all tensors for one choice of living labels.
@@ -45,7 +47,9 @@ class Sizes:
         self._axes = axes
         self._alive = alive
         # Many axes share one vector, so what is derived from a vector is kept by its identity.
-        self._indices: dict[int, npt.NDArray[np.int64] | None] = {}
+        self._indices: dict[int, Index] = {}
+        self._cuts: dict[str, tuple[Index, ...]] = {}
+        self._shown: dict[str, tuple[int, ...]] = {}
         self._apart = apart
 
     def labels(self, name: str, axis: int) -> Labels:
@@ -64,14 +68,25 @@ class Sizes:
 
     def size(self, name: str, axis: int) -> int:
         """Size of an axis; of a dynamic one, at the first sample setting."""
-        index = self.index(name, axis)
-        return (self._shapes.get(name) or ())[axis] if index is None else index.shape[-1]
+        return self.shape(name)[axis]
 
-    def index(self, name: str, axis: int) -> npt.NDArray[np.int64] | None:
+    def index(self, name: str, axis: int) -> Index:
         """Kept indices of an axis, None where all are kept.
 
         They have the shape (blocks, kept) where every block of the first axis keeps its own.
         """
+        found = self.indices(name)
+        return found[axis] if found else None
+
+    def indices(self, name: str) -> tuple[Index, ...]:
+        """Kept indices of every axis; empty for a tensor without labels."""
+        found = self._cuts.get(name)
+        if found is None:
+            found = tuple(self._index(name, k) for k in range(len(self._axes.get(name, ()))))
+            self._cuts[name] = found
+        return found
+
+    def _index(self, name: str, axis: int) -> Index:
         if self._apart is not None and (name, axis) in self._apart.tables:
             return self._apart.kept(self._apart.tables[name, axis], self._alive)
         labels = self.labels(name, axis)
@@ -81,10 +96,6 @@ class Sizes:
             mask = self._alive[labels]
             self._indices[id(labels)] = None if mask.all() else np.flatnonzero(mask)
         return self._indices[id(labels)]
-
-    def indices(self, name: str) -> tuple[npt.NDArray[np.int64] | None, ...]:
-        """Kept indices of every axis."""
-        return tuple(self.index(name, k) for k in range(len(self._axes.get(name, ()))))
 
     def grid(self, name: str, axes: Sequence[int]) -> npt.NDArray[np.bool_]:
         """Which entries of a tensor live, as far as some of its axes say; it broadcasts."""
@@ -111,11 +122,17 @@ class Sizes:
 
     def cut(self, name: str) -> bool:
         """Whether any axis of a tensor shrinks."""
-        return any(index is not None for index in self.indices(name))
+        return any([index is not None for index in self.indices(name)])
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Sizes of all axes."""
-        return tuple(self.size(name, k) for k in range(len(self._shapes.get(name) or ())))
+        """Sizes of all axes; of dynamic ones, at the first sample setting."""
+        found = self._shown.get(name)
+        if found is None:
+            found, cut = self.original(name), self.indices(name)
+            if cut:
+                found = tuple([n if i is None else i.shape[-1] for n, i in zip(found, cut, strict=True)])
+            self._shown[name] = found
+        return found
 
     def original(self, name: str) -> tuple[int, ...]:
         """Sizes before pruning."""
@@ -123,11 +140,11 @@ class Sizes:
 
     def numel(self, name: str) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape(name), dtype=np.int64))
+        return prod(self.shape(name))
 
     def kernel(self, name: str) -> int:
         """Elements of a convolution kernel per (input, output) channel: axes from 2 on."""
-        return int(np.prod(self.shape(name)[2:], dtype=np.int64))
+        return prod(self.shape(name)[2:])
 
     def output(self, node: Node) -> int:
         """Elements of a node's first output."""

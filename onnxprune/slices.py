@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from .cuts import take
 from .graph import Graph
-from .sizes import Sizes
+from .sizes import Index, Sizes
 
-Index = npt.NDArray[np.int64] | None
 Cut = tuple[Index, ...]
 
 
@@ -72,7 +70,7 @@ def _stored(graph: Graph, sizes: Sizes) -> Iterator[Slice]:
                 uses[graph.constants[name].name].append((node.index, slot, name))
     taken = set(graph.constants)
     for root, found in uses.items():
-        if any(sizes.cut(name) for _, _, name in found):
+        if any([sizes.cut(name) for _, _, name in found]):
             yield from _versions(graph, sizes, root, found, taken)
 
 
@@ -82,7 +80,7 @@ def _versions(graph: Graph, sizes: Sizes, root: str, uses: list[tuple[int, int, 
     shape = graph.constants[uses[0][2]].shape
     for index, slot, name in uses:
         cut = sizes.indices(name) or (None,) * len(shape)
-        key = tuple(None if i is None else i.tobytes() for i in cut)
+        key = tuple([None if i is None else i.tobytes() for i in cut]) if len(uses) > 1 else ()
         readers = versions.setdefault(key, (cut, []))[1]
         if index >= 0:
             readers.append((index, slot))
