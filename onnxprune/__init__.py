@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .errors import SurgeryError as SurgeryError
     from .errors import UsageError as UsageError
     from .explain import explain as explain
+    from .groups import Group as Group
     from .model import Model as Model
     from .model import load as load
     from .pipeline import Result as Result
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from .rewrite import rewrite as rewrite
     from .scoring import score as score
     from .select import select as select
-    from .trace import Group as Group
     from .trace import Trace as Trace
     from .trace import trace as trace
     from .verify import Report as Report
@@ -55,6 +55,7 @@ _HOMES = {
         "BudgetError", "ModelError", "OnnxPruneError", "PlanError", "SurgeryError", "UsageError",
     ),
     "explain": ("explain",),
+    "groups": ("Group",),
     "model": ("Model", "load"),
     "pipeline": ("Result", "prune"),
     "plan": ("Plan",),
@@ -62,7 +63,7 @@ _HOMES = {
     "rewrite": ("rewrite",),
     "scoring": ("score",),
     "select": ("select",),
-    "trace": ("Group", "Trace", "trace"),
+    "trace": ("Trace", "trace"),
     "verify": ("Report", "verify"),
 }  # fmt: skip
 

@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from .cost import macs, parameters, stored_bytes
 from .errors import BudgetError
+from .groups import Group
 from .rounding import Rounding
 from .scoring import ScoreTable
 from .selectors import Want, removal_order
 from .sizes import Sizes
-from .trace import Group, Trace
+from .trace import Trace
 
 Metric = Callable[[Trace, Sizes], int]
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from .errors import UsageError
 from .graph import Node
+from .groups import Group
 from .labels import NONE
 from .model import load
 from .pipeline import cleaned, merged
@@ -28,7 +29,7 @@ from .select import Decision, complete, decide
 from .selectors import removal_order
 from .settings import ScoreSettings, SelectSettings, Settings, TraceSettings, part
 from .staged import prepared
-from .trace import Group, Trace, trace
+from .trace import Trace, trace
 
 if TYPE_CHECKING:
     from .model import ModelLike

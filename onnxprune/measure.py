@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UsageError
+from .groups import Group
 from .labels import NONE, Kernel, Labels
 from .layer import Layer
 from .registry import DATA, RAW, TRAITS, Criterion, Policy, Scores
-from .trace import Group, Trace
+from .trace import Trace
 
 Key = tuple[str, int]
 Batches = Callable[[Sequence[str]], Iterator[dict[str, np.ndarray]]]

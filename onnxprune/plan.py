@@ -23,8 +23,9 @@ from .model import Model, write_atomically
 from .slices import find_slices
 
 if TYPE_CHECKING:
+    from .groups import Group
     from .sizes import Sizes
-    from .trace import Group, Trace
+    from .trace import Trace
 
 FORMAT, VERSION = "onnxprune.plan", 1
 

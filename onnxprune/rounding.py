@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .trace import Group
+from .groups import Group
 
 ROUNDINGS = ("nearest", "up", "down", "none")
 

@@ -24,11 +24,12 @@ import numpy.typing as npt
 from .calibration import activations
 from .data import load_data
 from .errors import unknown_name
+from .groups import Group
 from .labels import Kernel
 from .measure import measure, measured
 from .registry import RAW, TRAITS, UNITS, Criterion, Normalizer, Policy, Scores, lookup
 from .runtime import Arrays
-from .trace import Group, Trace
+from .trace import Trace
 
 Data = str | os.PathLike[str] | Arrays
 

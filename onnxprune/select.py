@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from .budget import by_budget
 from .errors import UsageError
+from .groups import Group
 from .plan import Plan, PlanGroup, make_plan
 from .rounding import MIN_SHARE, Rounding
 from .scoring import ScoreTable
@@ -26,7 +27,7 @@ from .selectors import (
     per_group,
 )
 from .settings import TARGETS, SelectSettings, check, one_target
-from .trace import Group, Trace
+from .trace import Trace
 
 DEFAULTS: SelectSettings = {
     "scope": "layer", "granularity": 8, "min_channels": 1, "exclude": (), "include": (),

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UsageError, unknown_name
+from .groups import Group, matches
 from .labels import Kernel
 from .scoring import ScoreTable
-from .trace import Group, Trace, matches
+from .trace import Trace
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

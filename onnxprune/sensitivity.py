@@ -10,12 +10,13 @@ from .accuracy import Accuracy
 from .compare import Comparison
 from .data import DataSettings, open_data
 from .errors import UsageError
+from .groups import Group
 from .model import Model, load
 from .rewrite import rewrite_trace
 from .runtime import choose_provider, open_session, run
 from .scoring import ScoreTable, score
 from .select import select
-from .trace import Group, Trace, trace
+from .trace import Trace, trace
 
 if TYPE_CHECKING:
     from .model import ModelLike

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Index: TypeAlias = npt.NDArray[np.int64] | None
 
+
 class Sizes:
     """Sizes of all tensors for one choice of living labels.
 
@@ -130,7 +131,9 @@ class Sizes:
         if found is None:
             found, cut = self.original(name), self.indices(name)
             if cut:
-                found = tuple([n if i is None else i.shape[-1] for n, i in zip(found, cut, strict=True)])
+                found = tuple(
+                    [n if i is None else i.shape[-1] for n, i in zip(found, cut, strict=True)]
+                )
             self._shown[name] = found
         return found
 

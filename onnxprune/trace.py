@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +14,10 @@ import numpy.typing as npt
 from .blocks import Apart, separate
 from .errors import ModelError, unknown_name
 from .graph import Graph, Node
-from .labels import NONE, Blocked, Kernel, Labels, Walk
+from .groups import Group, find_groups
+from .labels import Blocked, Pin, Walk
 from .model import Model, collector_paused, load
-from .resolve import Components, Ints, resolve, signatures
+from .resolve import Components, resolve
 from .rules import find
 from .samples import sizes_of
 from .shapes import Shapes, analyse, infer
@@ -31,69 +31,6 @@ NORMS = ("prune", "pin")
 RESHAPE_AXES = (0, 1, -1, -2)
 
 GROUP_POLICIES = ("average", "sum", "count", "none")
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """An axis of a stored tensor that the channels of a group run along."""
-
-    tensor: str
-    axis: int
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Group:
-    """Channels that cover the same axes, coupled across layers into units.
-
-    Attributes
-    ----------
-    name : str
-        Name of the first node that produces the channels.
-    units : int array, shape (channels,)
-        Unit of each channel, in the order of the first member.
-    members : tuple of Member
-        Every stored axis that shrinks with the group.
-    kernels : tuple of Kernel
-        The layers that produce the channels: what is scored.
-    reason : str
-        Why the group cannot shrink; empty where it can.
-    width : int
-        Most entries of one axis that belong to one unit (64 for a head of 64 dimensions).
-    blocks : int array or None
-        Block of each channel where every block keeps inner channels of its own, equally many.
-    """
-
-    name: str
-    units: npt.NDArray[np.int64]
-    members: tuple[Member, ...]
-    kernels: tuple[Kernel, ...]
-    reason: str = ""
-    width: int = 1
-    blocks: npt.NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.units)
-
-    @property
-    def nodes(self) -> list[Node]:
-        """Nodes that produce the channels."""
-        return list(dict.fromkeys(kernel.node for kernel in self.kernels))
-
-    def even(self, keep: npt.ArrayLike) -> bool:
-        """Whether every block keeps equally many channels."""
-        if self.blocks is None:
-            return True
-        counts = np.bincount(
-            self.blocks[np.asarray(keep, np.int64)], minlength=max(self.blocks) + 1
-        )
-        return bool((counts == counts[0]).all())
-
-    def matches(self, pattern: str) -> bool:
-        """Whether a pattern names the group, one of its producing nodes or their weights."""
-        names = [self.name]
-        for kernel in self.kernels:
-            names += [kernel.node.name, kernel.tensor]
-        return any(matches(name, pattern) for name in names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +157,14 @@ def trace(
     options = {
         "norm": norm, "reshape_channel_axis": reshape_channel_axis, "group_policy": group_policy,
     }  # fmt: skip
-    return _trace(model, graph, analyse(graph), options)
+    shapes = analyse(graph)
+    return _resolved(walk_graph(graph, shapes), model, options)
+
+
+def without_statistics(traced: Trace) -> Trace:
+    """The same walk, resolved as with ``norm="pin"`` and the defaults otherwise."""
+    options = {"norm": "pin", "reshape_channel_axis": None, "group_policy": "average"}
+    return _resolved(traced.walk, traced.model, options)
 
 
 def retrace(traced: Trace, shapes: Mapping[str, Sequence[int]]) -> Trace:
@@ -237,15 +181,15 @@ def retrace(traced: Trace, shapes: Mapping[str, Sequence[int]]) -> Trace:
     if sizes == traced.shapes.shown.sizes:
         return traced
     found = replace(traced.shapes, at=infer(traced.graph, sizes))
-    return _trace(traced.model, traced.graph, found, traced.options)
+    return _resolved(walk_graph(traced.graph, found), traced.model, traced.options)
 
 
-def _trace(model: Model, graph: Graph, shapes: Shapes, options: Mapping[str, Any]) -> Trace:
-    walk = walk_graph(graph, shapes)
+def _resolved(walk: Walk, model: Model, options: Mapping[str, Any]) -> Trace:
+    graph, shapes = walk.graph, walk.shapes
     if options["norm"] == "pin":
-        for node, labels in walk.facts.stats:
-            walk.node = node
-            walk.pin(labels, f"{node} computes statistics along it (norm=pin)")
+        pins = [Pin(v, f"{n} computes statistics along it (norm=pin)", n.index) for n, v in walk.facts.stats]  # fmt: skip
+        walk = copy(walk)
+        walk.facts = replace(walk.facts, pins=[*walk.facts.pins, *pins])
     if options["group_policy"] not in ("count", "none"):
         components = resolve(walk.facts, walk.count, options["reshape_channel_axis"])
         groups, blocked = find_groups(walk, components)
@@ -300,104 +244,3 @@ def apply_rule(walk: Walk, node: Node) -> None:
     for body in node.bodies.values():
         touched += [*body.inputs, *body.outputs]
     walk.freeze(touched, reason)
-
-
-def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
-    """Units by the slots that they cover, split into those that can go and those that cannot."""
-    slots = [
-        (name, axis, labels)
-        for name, axes in walk.axes.items()
-        for axis, labels in enumerate(axes)
-        if labels is not None and labels is not NONE
-    ]
-    if not slots:
-        return (), ()
-    unit = components.unit
-    signature = signatures([labels for _, _, labels in slots], unit)
-    blocked = np.zeros(len(signature), np.int64)
-    number: dict[str, int] = {}
-    for u, reason in components.reason.items():
-        blocked[u] = number.setdefault(reason, len(number) + 1)
-    # Units that are blocked for different reasons are different groups.
-    keys = np.unique(np.stack([signature, blocked]), axis=1, return_inverse=True)[1].reshape(-1)
-    stored = [slot for slot in slots if walk.graph.is_constant(slot[0])]
-    order = {name: k for k, n in enumerate(walk.graph.nodes) for name in reversed(n.inputs)}
-    stored.sort(key=lambda slot: (order.get(slot[0], 0), slot[1]))
-    members, width = _members(stored, unit, keys)
-    return _build(walk, components, keys, _units_in_order(stored, unit), members, width)
-
-
-Slots = list[tuple[str, int, Labels]]
-
-
-def _members(stored: Slots, unit: Ints, keys: Ints) -> tuple[dict[int, list[Member]], dict[int, int]]:  # fmt: skip
-    """Stored axes of each group, and the most entries of one axis that a unit has."""
-    members: dict[int, list[Member]] = defaultdict(list)
-    width: dict[int, int] = defaultdict(lambda: 1)
-    widths: dict[int, dict[int, int]] = {}  # by vector: many axes share one
-    for name, axis, labels in stored:
-        if id(labels) not in widths:
-            owners, counts = np.unique(unit[labels], return_counts=True)
-            groups = keys[owners]
-            widths[id(labels)] = {k: int(counts[groups == k].max()) for k in np.unique(groups).tolist()}  # fmt: skip
-        for key, most in widths[id(labels)].items():
-            members[key].append(Member(name, axis))
-            width[key] = max(width[key], most)
-    return members, width
-
-
-def _units_in_order(stored: Slots, unit: Ints) -> Ints:
-    """Units that stored tensors carry, by their first label."""
-    labels = np.concatenate([v for _, _, v in stored]) if stored else np.zeros(0, np.int64)
-    never = np.iinfo(np.int64).max
-    first = np.full(int(unit.max()) + 1, never)
-    np.minimum.at(first, unit[labels], labels)
-    present = np.flatnonzero(first < never)
-    return present[np.argsort(first[present], kind="stable")]
-
-
-def _build(
-    walk: Walk,
-    components: Components,
-    keys: Ints,
-    units: Ints,
-    members: Mapping[int, list[Member]],
-    width: Mapping[int, int],
-) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
-    """Groups that some layer produces, named after the first one."""
-    kernels: dict[int, list[Kernel]] = defaultdict(list)
-    for kernel in walk.facts.kernels:
-        labels = walk.peek(kernel.tensor, kernel.axis)
-        if labels is not NONE:
-            for key in np.unique(keys[components.unit[labels]]).tolist():
-                kernels[key].append(kernel)
-    channels: dict[int, list[int]] = defaultdict(list)
-    for u in units.tolist():
-        channels[int(keys[u])].append(u)
-    groups: list[Group] = []
-    blocked: list[Group] = []
-    names: Counter[str] = Counter()
-    for key, found in channels.items():
-        if not kernels[key]:
-            continue  # no layer produces these channels, so none can be scored
-        reason = components.reason.get(found[0], "")
-        name = kernels[key][0].node.name
-        names[name] += 1
-        name = f"{name}#{names[name]}" if names[name] > 1 else name
-        array = np.array(found)
-        group = Group(name, array, tuple(members[key]), tuple(kernels[key]), reason, width[key])
-        (blocked if reason else groups).append(group)
-    return tuple(groups), tuple(blocked)
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether a pattern names something: a glob, or whole components of a dotted or slashed path.
-
-    Examples
-    --------
-    >>> matches("/layer1/conv1/Conv", "layer1/conv1"), matches("conv10.weight", "conv1")
-    (True, False)
-    """
-    if fnmatchcase(name, pattern):
-        return True
-    return bool(pattern) and re.search(rf"(^|[/.]){re.escape(pattern)}($|[/.])", name) is not None

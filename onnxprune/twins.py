@@ -22,7 +22,8 @@ from .model import let_go
 from .rules import elementwise, find, views
 
 if TYPE_CHECKING:
-    from .trace import Member, Trace
+    from .groups import Member
+    from .trace import Trace
     from .values import Mix, Values
 
 Bools = npt.NDArray[np.bool_]

@@ -32,7 +32,7 @@ from onnxprune.registry import lookup
 from onnxprune.rewrite import rewrite_trace
 from onnxprune.rounding import Rounding
 from onnxprune.selectors import kept_positions, removal_order
-from onnxprune.trace import Group
+from onnxprune.groups import Group
 
 X = [11.0, 19, 38, 25, 46]
 """Norms of the convolution whose output is the skip connection (NetsPresso)."""

@@ -11,7 +11,8 @@ from .progress import stages
 
 if TYPE_CHECKING:
     from ..cost import Cost
-    from ..trace import Group, Trace
+    from ..groups import Group
+    from ..trace import Trace
 
 
 @click.command()

@@ -18,9 +18,10 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..cost import Cost
+    from ..groups import Group
     from ..model import Model
     from ..pipeline import Result
-    from ..trace import Group, Trace
+    from ..trace import Trace
     from ..verify import Report
 
 LIMIT = 20

@@ -1,0 +1,187 @@
+"""Groups: channels that cover the same axes, and the layers that produce them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import numpy.typing as npt
+
+from .graph import Node
+from .labels import NONE, Kernel, Labels, Walk
+from .resolve import Components, Ints, signatures
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An axis of a stored tensor that the channels of a group run along."""
+
+    tensor: str
+    axis: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Group:
+    """Channels that cover the same axes, coupled across layers into units.
+
+    Attributes
+    ----------
+    name : str
+        Name of the first node that produces the channels.
+    units : int array, shape (channels,)
+        Unit of each channel, in the order of the first member.
+    members : tuple of Member
+        Every stored axis that shrinks with the group.
+    kernels : tuple of Kernel
+        The layers that produce the channels: what is scored.
+    reason : str
+        Why the group cannot shrink; empty where it can.
+    width : int
+        Most entries of one axis that belong to one unit (64 for a head of 64 dimensions).
+    blocks : int array or None
+        Block of each channel where every block keeps inner channels of its own, equally many.
+    """
+
+    name: str
+    units: npt.NDArray[np.int64]
+    members: tuple[Member, ...]
+    kernels: tuple[Kernel, ...]
+    reason: str = ""
+    width: int = 1
+    blocks: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Nodes that produce the channels."""
+        return list(dict.fromkeys(kernel.node for kernel in self.kernels))
+
+    def even(self, keep: npt.ArrayLike) -> bool:
+        """Whether every block keeps equally many channels."""
+        if self.blocks is None:
+            return True
+        counts = np.bincount(
+            self.blocks[np.asarray(keep, np.int64)], minlength=max(self.blocks) + 1
+        )
+        return bool((counts == counts[0]).all())
+
+    def matches(self, pattern: str) -> bool:
+        """Whether a pattern names the group, one of its producing nodes or their weights."""
+        names = [self.name]
+        for kernel in self.kernels:
+            names += [kernel.node.name, kernel.tensor]
+        return any(matches(name, pattern) for name in names)
+
+
+Slots = list[tuple[str, int, Labels]]
+Widths = dict[int, dict[int, int]]
+
+
+def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    """Units by the slots that they cover, split into those that can go and those that cannot."""
+    slots = [
+        (name, axis, labels)
+        for name, axes in walk.axes.items()
+        for axis, labels in enumerate(axes)
+        if labels is not None and labels is not NONE
+    ]
+    if not slots:
+        return (), ()
+    unit = components.unit
+    signature = signatures([labels for _, _, labels in slots], unit)
+    blocked = np.zeros(len(signature), np.int64)
+    number: dict[str, int] = {}
+    for u, reason in components.reason.items():
+        blocked[u] = number.setdefault(reason, len(number) + 1)
+    # Units that are blocked for different reasons are different groups.
+    keys = np.unique(np.stack([signature, blocked]), axis=1, return_inverse=True)[1].reshape(-1)
+    stored = [slot for slot in slots if walk.graph.is_constant(slot[0])]
+    order = {name: k for k, n in enumerate(walk.graph.nodes) for name in reversed(n.inputs)}
+    stored.sort(key=lambda slot: (order.get(slot[0], 0), slot[1]))
+    widths = _widths(slots, unit, keys)
+    members: dict[int, list[Member]] = defaultdict(list)
+    width: dict[int, int] = defaultdict(lambda: 1)
+    for name, axis, labels in stored:
+        for key, most in widths[id(labels)].items():
+            members[key].append(Member(name, axis))
+            width[key] = max(width[key], most)
+    kernels: dict[int, list[Kernel]] = defaultdict(list)
+    for kernel in walk.facts.kernels:
+        for key in widths.get(id(walk.peek(kernel.tensor, kernel.axis)), ()):
+            kernels[key].append(kernel)
+    return _build(components, keys, _units_in_order(stored, unit), kernels, members, width)
+
+
+def _widths(slots: Slots, unit: Ints, keys: Ints) -> Widths:
+    """Groups on each vector, by its identity, and the most entries that one unit has on it."""
+    vectors = {id(labels): labels for _, _, labels in slots}  # many axes share one vector
+    owner = np.repeat(np.arange(len(vectors)), [len(v) for v in vectors.values()])
+    pairs = owner * len(keys) + unit[np.concatenate(list(vectors.values()))]
+    pairs, counts = np.unique(pairs, return_counts=True)
+    owner, units = np.divmod(pairs, len(keys))
+    spans, where = np.unique(owner * len(keys) + keys[units], return_inverse=True)
+    most = np.zeros(len(spans), np.int64)
+    np.maximum.at(most, where, counts)
+    found: Widths = {identity: {} for identity in vectors}
+    tables = list(found.values())
+    owners, groups = np.divmod(spans, len(keys))
+    for vector, key, count in zip(owners.tolist(), groups.tolist(), most.tolist(), strict=True):
+        tables[vector][key] = count
+    return found
+
+
+def _units_in_order(stored: Slots, unit: Ints) -> Ints:
+    """Units that stored tensors carry, by their first label."""
+    labels = np.concatenate([v for _, _, v in stored]) if stored else np.zeros(0, np.int64)
+    never = np.iinfo(np.int64).max
+    first = np.full(int(unit.max()) + 1, never)
+    np.minimum.at(first, unit[labels], labels)
+    present = np.flatnonzero(first < never)
+    return present[np.argsort(first[present], kind="stable")]
+
+
+def _build(
+    components: Components,
+    keys: Ints,
+    units: Ints,
+    kernels: Mapping[int, Sequence[Kernel]],
+    members: Mapping[int, Sequence[Member]],
+    width: Mapping[int, int],
+) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    """Groups that some layer produces, named after the first one."""
+    channels: dict[int, list[int]] = defaultdict(list)
+    for u, key in zip(units.tolist(), keys[units].tolist(), strict=True):
+        channels[key].append(u)
+    groups: list[Group] = []
+    blocked: list[Group] = []
+    names: Counter[str] = Counter()
+    for key, found in channels.items():
+        if key not in kernels:
+            continue  # no layer produces these channels, so none can be scored
+        reason = components.reason.get(found[0], "")
+        name = kernels[key][0].node.name
+        names[name] += 1
+        name = f"{name}#{names[name]}" if names[name] > 1 else name
+        array = np.array(found)
+        group = Group(name, array, tuple(members[key]), tuple(kernels[key]), reason, width[key])
+        (blocked if reason else groups).append(group)
+    return tuple(groups), tuple(blocked)
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern names something: a glob, or whole components of a dotted or slashed path.
+
+    Examples
+    --------
+    >>> matches("/layer1/conv1/Conv", "layer1/conv1"), matches("conv10.weight", "conv1")
+    (True, False)
+    """
+    if fnmatchcase(name, pattern):
+        return True
+    return bool(pattern) and re.search(rf"(^|[/.]){re.escape(pattern)}($|[/.])", name) is not None
