@@ -24,7 +24,7 @@ from .protos import bodies, node_protos
 from .rewrite import rewrite_trace
 from .runtime import synthetic_inputs
 from .samples import graph_inputs
-from .trace import Trace, trace
+from .trace import Trace, trace, without_statistics
 from .verify import Report
 
 if TYPE_CHECKING:
@@ -178,15 +178,15 @@ def clean(
     return Result(slim, plan, report, traced, lambda: (before, after), log)
 
 
-def first_pass(model: Model) -> Result | None:
+def first_pass(traced: Trace) -> Result | None:
     """The clean-up that pruning begins with; None where nothing can go."""
-    traced = trace(model, norm="pin")
+    traced = without_statistics(traced)
     dead = find_dead(traced)
     if not dead.kinds:
         return None
     plan = lossless_plan(traced, dead, {}, duplicates=True)
     edited, slim = _carry_out(traced, dead, plan)
-    before = cost(traced, traced.sizes(), model)
+    before = cost(traced, traced.sizes(), traced.model)
     after = cost(edited, edited.sizes(plan.removed(edited)), slim)
     log = make_log(traced, slim, dead, {}, before, after)
     return Result(slim, plan, None, traced, lambda: (before, after), log)

@@ -21,15 +21,15 @@ from .graph import Node
 from .groups import Group
 from .labels import NONE
 from .model import load
-from .pipeline import cleaned, merged
+from .pipeline import merged, opened
 from .plan import Plan
 from .registry import names
 from .scoring import Grid, ScoreTable, score
 from .select import Decision, complete, decide
 from .selectors import removal_order
-from .settings import ScoreSettings, SelectSettings, Settings, TraceSettings, part
+from .settings import ScoreSettings, SelectSettings, Settings, part
 from .staged import prepared
-from .trace import Trace, trace
+from .trace import Trace
 
 if TYPE_CHECKING:
     from .model import ModelLike
@@ -169,11 +169,9 @@ def explain(
         model, plan = prepared(model, plan)
         settings = _recorded(plan)
     chosen = merged(preset, config, settings)
-    first = cleaned(model, chosen) if clean and plan is None else None
+    first, traced = opened(model, chosen, clean and plan is None)
     if first is not None and first.log is not None:
-        model = first.model
         note = f"{first.log.headline} before; channels count what is left"
-    traced = trace(model, **part(chosen, TraceSettings))
     traced.find(layer)  # an unknown name is told before any work
     scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
     found = explain_trace(traced, scores, layer, **part(chosen, SelectSettings))

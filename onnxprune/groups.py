@@ -95,12 +95,14 @@ def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], 
         return (), ()
     unit = components.unit
     signature = signatures([labels for _, _, labels in slots], unit)
-    blocked = np.zeros(len(signature), np.int64)
-    number: dict[str, int] = {}
-    for u, reason in components.reason.items():
-        blocked[u] = number.setdefault(reason, len(number) + 1)
     # Units that are blocked for different reasons are different groups.
-    keys = np.unique(np.stack([signature, blocked]), axis=1, return_inverse=True)[1].reshape(-1)
+    number: dict[str, int] = {}
+    for reason in components.reason.values():
+        number.setdefault(reason, len(number))
+    marks = np.random.default_rng(1).integers(1, 2**63, len(number))
+    for u, reason in components.reason.items():
+        signature[u] ^= marks[number[reason]]
+    keys = np.unique(signature, return_inverse=True)[1].reshape(-1)
     stored = [slot for slot in slots if walk.graph.is_constant(slot[0])]
     order = {name: k for k, n in enumerate(walk.graph.nodes) for name in reversed(n.inputs)}
     stored.sort(key=lambda slot: (order.get(slot[0], 0), slot[1]))
@@ -155,21 +157,20 @@ def _build(
     width: Mapping[int, int],
 ) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     """Groups that some layer produces, named after the first one."""
-    channels: dict[int, list[int]] = defaultdict(list)
-    for u, key in zip(units.tolist(), keys[units].tolist(), strict=True):
-        channels[key].append(u)
+    found, first, counts = np.unique(keys[units], return_index=True, return_counts=True)
+    parts = np.split(units[np.argsort(keys[units], kind="stable")], np.cumsum(counts)[:-1])
     groups: list[Group] = []
     blocked: list[Group] = []
     names: Counter[str] = Counter()
-    for key, found in channels.items():
+    for k in np.argsort(first).tolist():
+        key, channels = int(found[k]), parts[k]
         if key not in kernels:
             continue  # no layer produces these channels, so none can be scored
-        reason = components.reason.get(found[0], "")
+        reason = components.reason.get(int(channels[0]), "")
         name = kernels[key][0].node.name
         names[name] += 1
         name = f"{name}#{names[name]}" if names[name] > 1 else name
-        array = np.array(found)
-        group = Group(name, array, tuple(members[key]), tuple(kernels[key]), reason, width[key])
+        group = Group(name, channels, tuple(members[key]), tuple(kernels[key]), reason, width[key])
         (blocked if reason else groups).append(group)
     return tuple(groups), tuple(blocked)
 

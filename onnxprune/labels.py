@@ -374,7 +374,7 @@ class Walk:
 
     def broadcast_axis(self, names: Sequence[str], axis: int) -> Labels:
         """One axis (negative) of that."""
-        wide = [n for n in names if self.rank(n) >= -axis and self.shape(n)[axis] != 1]
+        wide = [n for n in names if len(s := self.shape(n)) >= -axis and s[axis] != 1]
         return self.join([(name, axis) for name in wide])
 
     def join(self, places: Iterable[tuple[str, int]]) -> Labels:

@@ -136,6 +136,8 @@ class Life:
 
     def kinds(self) -> dict[int, str]:
         """Why each unit can go that does not stay."""
+        if self.kept.all():
+            return {}
         moved = self._units(lambda k: self._heard(k) & self._movable[k])
         silent = self._units(lambda k: self._silent[k])
         loud = self._units(lambda k: ~self._silent[k])
@@ -149,6 +151,8 @@ class Life:
     def stays(self) -> dict[tuple[str, str], int]:
         """Constant channels that live only because their contribution cannot move."""
         constant = [~np.isnan(constants(wide(m.values, len(m.labels)))) for m in self._mixes]
+        if not any(known.any() for known in constant):
+            return {}
         needed = self._units(lambda k: self._heard(k) & ~constant[k])
         names = {u: group.name for group in self._traced for u in group.units.tolist()}
         counts: Counter[tuple[str, str]] = Counter()

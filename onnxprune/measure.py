@@ -114,6 +114,6 @@ def measure(
 def _finite(scores: npt.ArrayLike) -> Scores:
     """Scores as float64. A layer is measured or it is not: single NaNs count as nothing at all."""
     array = np.array(scores, np.float64)
-    if np.isnan(array).all():
+    if np.isfinite(array).all() or np.isnan(array).all():
         return array
     return np.asarray(np.nan_to_num(array, nan=0.0, posinf=LARGEST, neginf=0.0))

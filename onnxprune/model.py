@@ -74,10 +74,14 @@ class Model:
         Raises
         ------
         ModelError
-            If the external data is missing, too short, or outside the model's folder.
+            If the external data is missing or outside the model's folder, or data does not fill
+            the shape.
         """
         if not external_data_helper.uses_external_data(tensor):
-            return numpy_helper.to_array(tensor)
+            try:
+                return numpy_helper.to_array(tensor)
+            except ValueError:
+                raise ModelError(f"tensor '{tensor.name}': its data does not fill the shape {list(tensor.dims)}") from None  # fmt: skip
         array = self._read_external(tensor)
         return take(array, self.cuts.get(tensor.name, ()))
 
@@ -296,8 +300,6 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         bare = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
         if prod(tensor.dims) <= 64 and not external_data_helper.uses_external_data(tensor):
             bare.CopyFrom(tensor)
-        elif len(tensor.raw_data) and len(tensor.raw_data) < prod(tensor.dims) // 4:
-            bare.CopyFrom(tensor)  # too few bytes for any type: let the checker say so
         else:
             bare.dims[:] = [0]
             bare.raw_data = b""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from .config import read_config
 from .cost import Cost, cost
 from .data import open_data
-from .model import Model, load
+from .model import Model, collector_paused, load
 from .plan import Plan
 from .rewrite import rewrite_trace
 from .scoring import score
@@ -109,26 +109,26 @@ def prune(
     """
     from .cleaning import replay
 
-    progress("load")
-    model = load(source)
-    chosen = merged(preset, config, settings)
-    first: Result | None = None
-    if plan is not None:
-        base, plan = prepared(model, plan)
-    else:
-        progress("clean")
-        first = cleaned(model, chosen) if clean else None
-        base = first.model if first is not None else model
-    progress("trace")
-    traced = trace(base, **(plan.trace_options if plan else part(chosen, TraceSettings)))
-    if plan is None:
-        progress("score")
-        scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
-        progress("select")
-        plan = select(traced, scores, **part(chosen, SelectSettings))
-    progress("rewrite")
-    removed = plan.removed(traced)
-    slim = rewrite_trace(replay(traced, plan) if plan.options.get("lossless") else traced, removed)
+    with collector_paused():
+        progress("load")
+        model = load(source)
+        chosen = merged(preset, config, settings)
+        first: Result | None = None
+        progress("trace")
+        if plan is not None:
+            base, plan = prepared(model, plan)
+            traced = trace(base, **plan.trace_options)
+        else:
+            first, traced = opened(model, chosen, clean)
+            progress("score")
+            scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
+            progress("select")
+            plan = select(traced, scores, **part(chosen, SelectSettings))
+        progress("rewrite")
+        removed = plan.removed(traced)
+        slim = rewrite_trace(
+            replay(traced, plan) if plan.options.get("lossless") else traced, removed
+        )
     report = None
     if verify:
         progress("verify")
@@ -150,11 +150,18 @@ def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: 
     return merge(preset or named, file, settings)
 
 
-def cleaned(model: Model, settings: Settings) -> Result | None:
-    """What a clean-up gives before anything is scored; None where it removes nothing."""
+def opened(model: Model, settings: Settings, clean: bool) -> tuple[Result | None, Trace]:
+    """What a clean-up gives before anything is scored, and the analysis of what it leaves.
+
+    The first is None where nothing is removed.
+    """
     from .cleaning import first_pass
 
-    return None if _numbered(settings) else first_pass(model)
+    traced = trace(model, **part(settings, TraceSettings))
+    first = first_pass(traced) if clean and not _numbered(settings) else None
+    if first is None:
+        return None, traced
+    return first, trace(first.model, **part(settings, TraceSettings))
 
 
 def _data(traced: Trace, settings: Settings) -> dict[str, Any]:

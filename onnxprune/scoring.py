@@ -218,15 +218,18 @@ class Grid:
     def __init__(self, traced: Trace, group: Group, kernels: Sequence[Kernel]) -> None:
         unit, atom = traced.components.unit, traced.components.atom
         labels = [traced.walk.axis(k.tensor, k.axis) for k in kernels]
-        self.mine = [np.isin(unit[v], group.units) for v in labels]
+        # Where each channel of the group stands in it; a dictionary would be slower.
+        low = int(group.units.min())
+        place = np.full(int(group.units.max()) - low + 2, -1)  # the last is for all others
+        place[group.units - low] = np.arange(len(group))
+        places = [place[np.clip(unit[v] - low, -1, len(place) - 1)] for v in labels]
+        self.mine = [p >= 0 for p in places]
         kept = [v[mine] for v, mine in zip(labels, self.mine, strict=True)]
         everything = np.concatenate(kept)
         atoms, first, inverse = np.unique(atom[everything], return_index=True, return_inverse=True)
         self.count = len(atoms)
         self.columns = np.split(inverse.reshape(-1), np.cumsum([len(v) for v in kept])[:-1])
-        order = np.argsort(group.units)
-        owner = np.searchsorted(group.units, unit[everything[first]], sorter=order)
-        self.owner = order[owner]
+        self.owner = np.concatenate([p[m] for p, m in zip(places, self.mine, strict=True)])[first]
         self.size = len(group)
 
     def stack(self, values: Sequence[Scores]) -> Scores:

@@ -123,7 +123,7 @@ class Sizes:
 
     def cut(self, name: str) -> bool:
         """Whether any axis of a tensor shrinks."""
-        return any([index is not None for index in self.indices(name)])
+        return any(index is not None for index in self.indices(name))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Sizes of all axes; of dynamic ones, at the first sample setting."""

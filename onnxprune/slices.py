@@ -70,7 +70,7 @@ def _stored(graph: Graph, sizes: Sizes) -> Iterator[Slice]:
                 uses[graph.constants[name].name].append((node.index, slot, name))
     taken = set(graph.constants)
     for root, found in uses.items():
-        if any([sizes.cut(name) for _, _, name in found]):
+        if any(sizes.cut(name) for _, _, name in found):
             yield from _versions(graph, sizes, root, found, taken)
 
 

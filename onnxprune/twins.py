@@ -62,14 +62,22 @@ def _split(traced: Trace, member: Member, units: list[int]) -> Iterator[list[int
     stored = traced.graph.value(member.tensor)
     array = np.moveaxis(stored, member.axis, 0)
     owner = traced.components.unit[traced.walk.axis(member.tensor, member.axis)]
-    wanted = set(units)
+    once = np.bincount(owner)[owner] == 1
     found: dict[bytes, list[int]] = defaultdict(list)
-    count = Counter(owner.tolist())
-    for row, u in zip(array, owner.tolist(), strict=True):
-        if u in wanted and count[u] == 1:
-            found[blake2b(row.tobytes()).digest()].append(u)
+    for k in _doubtful(array, np.flatnonzero(once & np.isin(owner, units))):
+        found[blake2b(array[k].tobytes()).digest()].append(int(owner[k]))
     let_go(stored)
     yield from (equal for equal in found.values() if len(equal) > 1)
+
+
+def _doubtful(array: np.ndarray, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Those of some rows that may equal another one: equal rows have equal sums."""
+    if array.dtype.kind not in "iuf" or not len(rows):
+        return rows
+    with np.errstate(all="ignore"):
+        sums = array.sum(axis=tuple(range(1, array.ndim)))[rows]
+    _, where, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    return rows[counts[where.reshape(-1)] > 1]
 
 
 def _mergeable(traced: Trace, values: Values) -> Bools:

@@ -25,6 +25,14 @@ def between(low: float, high: float) -> Bounds:
     return np.array([[low], [high]], np.float64)
 
 
+def finite(array: np.ndarray) -> bool:
+    """Whether a tensor holds no infinity and no NaN."""
+    if array.dtype.kind in "iub":
+        return True
+    with np.errstate(all="ignore"):  # a finite sum says so in one pass; one that overflows does not
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
+
+
 def of(array: np.ndarray, axis: int) -> Bounds:
     """Bounds of every slice of an array along an axis."""
     rows = np.moveaxis(np.asarray(array), axis, 0)

@@ -203,6 +203,8 @@ def weigh(kernel: np.ndarray, x: Bounds, padded: bool) -> tuple[Bounds, Bools | 
     if padded:  # every tap sees an input or a zero
         x = np.stack([np.minimum(x[0], 0), np.maximum(x[1], 0)])
     groups, outputs, inputs, _ = kernel.shape
+    if (x == x[:, :1, :1]).all() and ((x == 0) | np.isinf(x)).all():
+        return _weigh_alike(kernel, x[:, :1, :1])
     total = np.empty((2, groups, outputs))
     weights = np.empty((groups, outputs, inputs), np.bool_)
     for part in _chunks(kernel):
@@ -212,6 +214,21 @@ def weigh(kernel: np.ndarray, x: Bounds, padded: bool) -> tuple[Bounds, Bools | 
         weights[part] = up | down
         total[:, *part] = _weigh(some, up, down, x[:, part[0]])
     return total, None if weights.all() else weights
+
+
+def _weigh_alike(kernel: np.ndarray, x: Bounds) -> tuple[Bounds, Bools | None]:
+    """The same where all inputs have one sign, or any: behind a Relu, or nothing that is known."""
+    down, up = kernel.min(axis=(2, 3)) < 0, kernel.max(axis=(2, 3)) > 0
+    floorless, topless = np.isinf(x)
+    floor, top = (up & floorless) | (down & topless), (up & topless) | (down & floorless)
+    sums = np.stack([np.where(floor, -np.inf, 0.0), np.where(top, np.inf, 0.0)])
+    full = np.count_nonzero(kernel) == kernel.size
+    return sums, None if full else _acts(kernel)
+
+
+def _acts(kernel: np.ndarray) -> Bools | None:
+    weights = (kernel != 0).any(axis=3)
+    return None if weights.all() else weights
 
 
 def _chunks(kernel: np.ndarray) -> Iterator[tuple[slice, slice]]:

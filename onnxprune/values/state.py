@@ -105,6 +105,7 @@ class Values:
         self._whole = {name: b.between(*limits) for name, limits in ranges.items()}
         self._infinite: set[str] = set()
         self._arrays: dict[str, np.ndarray | None] = {}
+        self._unseen: dict[str, np.ndarray] = {}  # whose axes have bounds once they are asked for
 
     # Reading ------------------------------------------------------------------------------
 
@@ -140,10 +141,11 @@ class Values:
         axes = self._axes.get(name)
         if axes is None:
             array = self.array(name) if self.finite(name) else None
-            axes = [None] * self.c.rank(name)
+            axes = self._axes[name] = [None] * self.c.rank(name)
             if array is not None:
-                axes = [b.of(array, k) if n > 1 else None for k, n in enumerate(array.shape)]
-            self._axes[name] = axes
+                self._unseen[name] = array
+        if name in self._unseen and axes[axis] is None and self._unseen[name].shape[axis] > 1:
+            axes[axis] = b.of(self._unseen[name], axis)
         return axes[axis]
 
     def axis(self, name: str, axis: int) -> Bounds:
@@ -216,7 +218,7 @@ class Values:
         """Follow infinities and NaNs that are stored: zero times those is not zero."""
         for name in node.inputs:
             array = self.array(name)
-            if array is not None and array.dtype.kind not in "iub" and not np.isfinite(array).all():
+            if array is not None and not b.finite(array):
                 self._infinite.add(name)
         if not self.finite(*node.inputs) and node.op not in FINITE_AGAIN:
             self._infinite.update(node.outputs)
