@@ -42,7 +42,10 @@ def of(array: np.ndarray, axis: int) -> Bounds:
 
 def tidy(b: Bounds) -> Bounds:
     """Bounds in which what could not be computed (NaN) is open."""
-    return np.stack([np.where(np.isnan(b[0]), -np.inf, b[0]), np.where(np.isnan(b[1]), np.inf, b[1])])  # fmt: skip
+    open_ends = np.isnan(b)
+    if not open_ends.any():
+        return b
+    return np.where(open_ends, ANYTHING.reshape(2, *[1] * (b.ndim - 1)), b)
 
 
 def wide(b: Bounds, size: int) -> Bounds:
@@ -58,6 +61,8 @@ def hull(*parts: Bounds) -> Bounds:
 
 def meet(a: Bounds, b: Bounds) -> Bounds:
     """Bounds of what is within both."""
+    if b is ANYTHING:
+        return a
     return np.stack([np.maximum(a[0], b[0]), np.minimum(a[1], b[1])])
 
 
