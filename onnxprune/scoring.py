@@ -216,7 +216,7 @@ class Grid:
     """
 
     def __init__(self, traced: Trace, group: Group, kernels: Sequence[Kernel]) -> None:
-        unit, atom = traced.components.unit, traced.components.atom
+        unit, atom = traced.owners(group), traced.components.atom
         labels = [traced.walk.axis(k.tensor, k.axis) for k in kernels]
         self.mine = [np.isin(unit[v], group.units) for v in labels]
         kept = [v[mine] for v, mine in zip(labels, self.mine, strict=True)]

@@ -221,7 +221,7 @@ def test_a_folder_that_is_not_writable(fails: Fails, tmp_path: Path, monkeypatch
         (["prune", "a", "-o", "b", "--rounding", "upp"], "unknown value of --rounding 'upp'\nhint: Did you mean 'up'?"),
         (["prune", "a", "-o", "b", "--norm", "prun"], "unknown value of --norm 'prun'\nhint: Did you mean 'prune'?"),
         (["prune", "a", "-o", "b", "--provider", "gpu"], "unknown value of --provider 'gpu'\nhint: Did you mean 'cpu'?"),
-        (["prune", "a", "-o", "b", "--reshape-channel-axis", "7"], "unknown value of --reshape-channel-axis '7'\nhint: Known: -1, -2, 0, 1."),
+        (["prune", "a", "-o", "b", "--reshape-channel-axis", "7"], "unknown value of --reshape-channel-axis '7'\nhint: Known: -1, -2, 0, 1, both."),
     ],
 )  # fmt: skip
 def test_arguments(fails: Fails, arguments: list[str], text: str) -> None:
