@@ -121,6 +121,13 @@ def test_the_checker_refuses(fails: Fails, tmp_path: Path) -> None:
     )
 
 
+def test_the_checker_refuses_what_nothing_runs(fails: Fails, tmp_path: Path) -> None:
+    """Unlike a deprecated operator that has a definition by others: GroupNormalization."""
+    onnx.save(small(op="Upsample"), tmp_path / "bad.onnx")
+    text = fails("inspect", "bad.onnx")
+    assert text.startswith("the ONNX checker refuses the model: Upsample is deprecated in domain_version of 17")  # fmt: skip
+
+
 def external(folder: Path) -> Path:
     path = folder / "model.onnx"
     onnx.save(small(), path, save_as_external_data=True, location="w.bin", size_threshold=0)
