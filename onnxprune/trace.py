@@ -91,9 +91,8 @@ class Trace(Sequence[Group]):
 
     def owners(self, group: Group) -> Ints:
         """Unit of every label, in the numbering that the units of a group are of."""
-        first = self.components.unit
-        inner = self.inside is not None and group.units[0] > first.max()
-        return self.inside.unit if inner and self.inside is not None else first
+        unit, inside = self.components.unit, self.inside
+        return unit if inside is None or group.units[0] <= unit.max() else inside.unit
 
     def alive(self, removed: npt.ArrayLike = ()) -> npt.NDArray[np.bool_]:
         """Living labels after some units are removed."""
@@ -152,8 +151,9 @@ def trace(
         (LayerNormalization, a mean over channels). Statistics are then those of the kept ones.
     reshape_channel_axis : {0, 1, -1, -2, "both"}, optional
         Factor of a split channel axis that is pruned: 0 or -2 for the outer one (heads), 1 or -1
-        for the inner one, both for either, each as groups of its own. By default whole heads, whole GroupNormalization groups, the inside of
-        the groups of a grouped convolution, and otherwise the larger factor.
+        for the inner one, both for either, each as groups of its own. By default whole heads,
+        whole GroupNormalization groups, the inside of the groups of a grouped convolution, and
+        otherwise the larger factor.
     group_policy : {"average", "sum", "count", "none"}
         With count and none the blocks of a split channel axis keep inner channels of their own,
         equally many, where that is legal (see ``blocks.py``); ``notes`` says where it is not.
