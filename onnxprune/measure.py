@@ -68,7 +68,7 @@ def _covers(traced: Trace, group: Group, labels: Labels | None) -> bool:
     """Whether an axis carries every channel of a group."""
     if labels is None or labels is NONE:
         return False
-    return bool(np.isin(group.units, traced.components.unit[labels]).all())
+    return bool(np.isin(group.units, traced.owners(group)[labels]).all())
 
 
 def join(traced: Trace, group: Group) -> Kernel | None:

@@ -28,7 +28,7 @@ from onnx.inliner import inline_local_functions
 
 from .cuts import take
 from .errors import ModelError
-from .protos import bodies, opset_of, skeleton, tensors
+from .protos import bodies, node_protos, opset_of, skeleton, tensors
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -274,16 +274,32 @@ def _check(model: Model) -> None:
 
 
 def set_apart(proto: onnx.ModelProto) -> None:
-    """Move what onnxruntime adds to the default domain, for the checker, to a domain of its own."""
-    strangers = [
-        node
-        for node in proto.graph.node
-        if node.op_type in ADDED_BY_ONNXRUNTIME and node.domain in ("", "ai.onnx")
+    """Move what the checker refuses and onnxruntime runs to a domain of its own, for the checker."""
+    parts: list[tuple[onnx.ModelProto | onnx.FunctionProto, list[onnx.NodeProto]]] = [
+        (proto, list(node_protos(proto.graph))),
+        *((function, list(function.node)) for function in proto.functions),
     ]
-    for node in strangers:
-        node.domain = "onnxruntime"
-    if strangers:
-        proto.opset_import.add(domain="onnxruntime", version=1)
+    for owner, nodes in parts:
+        opset = opset_of(owner)
+        strangers = [n for n in nodes if n.domain in ("", "ai.onnx") and _strange(n.op_type, opset)]
+        for node in strangers:
+            node.domain = "onnxruntime"
+        if strangers:
+            owner.opset_import.add(domain="onnxruntime", version=1)
+
+
+@cache
+def _strange(op: str, opset: int) -> bool:
+    """Whether the checker refuses an operator of the default domain that onnxruntime runs.
+
+    That is one of its own, or one that is deprecated but defined by others, which stand in for it:
+    GroupNormalization of the opsets 18 to 20.
+    """
+    try:
+        schema: Any = onnx.defs.get_schema(op, opset, "")
+    except onnx.defs.SchemaError:
+        return op in ADDED_BY_ONNXRUNTIME
+    return schema.deprecated and (schema.has_function or schema.has_context_dependent_function)
 
 
 def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -65,7 +65,7 @@ def tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
                     yield from tensors(body)
 
 
-def opset_of(proto: onnx.ModelProto, domain: str = "") -> int:
+def opset_of(proto: onnx.ModelProto | onnx.FunctionProto, domain: str = "") -> int:
     """Imported version of an operator set, 0 where the model does not import it."""
     alias = {"ai.onnx": ""}
     versions = [o.version for o in proto.opset_import if alias.get(o.domain, o.domain) == domain]

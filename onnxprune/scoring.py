@@ -216,7 +216,7 @@ class Grid:
     """
 
     def __init__(self, traced: Trace, group: Group, kernels: Sequence[Kernel]) -> None:
-        unit, atom = traced.components.unit, traced.components.atom
+        unit, atom = traced.owners(group), traced.components.atom
         labels = [traced.walk.axis(k.tensor, k.axis) for k in kernels]
         # Where each channel of the group stands in it; a dictionary would be slower.
         low = int(group.units.min())

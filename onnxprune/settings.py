@@ -26,7 +26,7 @@ class TraceSettings(TypedDict, total=False):
     """See :func:`onnxprune.trace`."""
 
     norm: str
-    reshape_channel_axis: int | None
+    reshape_channel_axis: int | str | None
     group_policy: str
 
 

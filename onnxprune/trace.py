@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .blocks import Apart, separate
-from .errors import ModelError, unknown_name
+from .errors import ModelError, UsageError, unknown_name
+from .factors import both
 from .graph import Graph, Node
 from .groups import Group, find_groups
 from .labels import Blocked, Pin, Walk
 from .model import Model, collector_paused, load
-from .resolve import Components, resolve
+from .resolve import Components, Ints, resolve
 from .rules import find
 from .samples import sizes_of
 from .shapes import Shapes, analyse, infer
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from .model import ModelLike
 
 NORMS = ("prune", "pin")
-RESHAPE_AXES = (0, 1, -1, -2)
+BOTH = "both"
+RESHAPE_AXES: tuple[int | str, ...] = (0, 1, -1, -2, BOTH)
 
 GROUP_POLICIES = ("average", "sum", "count", "none")
 
@@ -43,6 +45,8 @@ class Trace(Sequence[Group]):
         Groups that cannot, each with its reason.
     notes : tuple of str
         Where a setting could not be followed, and what was done in its place.
+    inside : Components or None
+        Units of the inner factors, where both factors of a split can go; see ``factors.py``.
     """
 
     model: Model
@@ -55,6 +59,7 @@ class Trace(Sequence[Group]):
     options: Mapping[str, object] = field(default_factory=dict)
     apart: Apart | None = None
     notes: tuple[str, ...] = ()
+    inside: Components | None = None
 
     def __getitem__(self, key):  # type: ignore[no-untyped-def]
         return self.groups[key]
@@ -84,11 +89,19 @@ class Trace(Sequence[Group]):
             raise unknown_name("layer", pattern, names)
         return found
 
+    def owners(self, group: Group) -> Ints:
+        """Unit of every label, in the numbering that the units of a group are of."""
+        unit, inside = self.components.unit, self.inside
+        return unit if inside is None or group.units[0] <= unit.max() else inside.unit
+
     def alive(self, removed: npt.ArrayLike = ()) -> npt.NDArray[np.bool_]:
         """Living labels after some units are removed."""
-        dead = np.zeros(int(self.components.unit.max()) + 1, np.bool_)
+        last = self.components if self.inside is None else self.inside
+        dead = np.zeros(int(last.unit.max()) + 1, np.bool_)
         dead[np.asarray(removed, np.int64)] = True
         alive = ~dead[self.components.unit]
+        if self.inside is not None:
+            alive &= ~dead[self.inside.unit]
         if self.apart is not None:
             self.apart.mark(alive)
         for grid in self.walk.facts.grids:
@@ -125,7 +138,7 @@ def trace(
     source: ModelLike,
     *,
     norm: str = "prune",
-    reshape_channel_axis: int | None = None,
+    reshape_channel_axis: int | str | None = None,
     group_policy: str = "average",
 ) -> Trace:
     """Find every group of channels that can be removed together.
@@ -136,10 +149,11 @@ def trace(
     norm : {"prune", "pin"}
         Whether channels may go whose removal changes the statistics of a normalization
         (LayerNormalization, a mean over channels). Statistics are then those of the kept ones.
-    reshape_channel_axis : {0, 1, -1, -2}, optional
+    reshape_channel_axis : {0, 1, -1, -2, "both"}, optional
         Factor of a split channel axis that is pruned: 0 or -2 for the outer one (heads), 1 or -1
-        for the inner one. By default whole heads, whole GroupNormalization groups, the inside of
-        the groups of a grouped convolution, and otherwise the larger factor.
+        for the inner one, both for either, each as groups of its own. By default whole heads,
+        whole GroupNormalization groups, the inside of the groups of a grouped convolution, and
+        otherwise the larger factor.
     group_policy : {"average", "sum", "count", "none"}
         With count and none the blocks of a split channel axis keep inner channels of their own,
         equally many, where that is legal (see ``blocks.py``); ``notes`` says where it is not.
@@ -186,28 +200,34 @@ def retrace(traced: Trace, shapes: Mapping[str, Sequence[int]]) -> Trace:
 
 def _resolved(walk: Walk, model: Model, options: Mapping[str, Any]) -> Trace:
     graph, shapes = walk.graph, walk.shapes
+    axis = options["reshape_channel_axis"]
     if options["norm"] == "pin":
         pins = [Pin(v, f"{n} computes statistics along it (norm=pin)", n.index) for n, v in walk.facts.stats]  # fmt: skip
         walk = copy(walk)
         walk.facts = replace(walk.facts, pins=[*walk.facts.pins, *pins])
     if options["group_policy"] not in ("count", "none"):
-        components = resolve(walk.facts, walk.count, options["reshape_channel_axis"])
+        components = resolve(walk.facts, walk.count, 0 if axis == BOTH else axis)
         groups, blocked = find_groups(walk, components)
-        return Trace(model, graph, shapes, walk, components, groups, blocked, options)
-    components, notes = separate(walk, options["reshape_channel_axis"])
+        inside = None
+        if axis == BOTH:
+            inside, groups, blocked = both(walk, components, groups, blocked)
+        return Trace(model, graph, shapes, walk, components, groups, blocked, options, inside=inside)  # fmt: skip
+    components, notes = separate(walk, axis)
     apart = Apart(walk, components)
     groups, blocked = find_groups(walk, components)
     groups = tuple(replace(g, blocks=apart.block_of(g.units)) for g in groups)
     return Trace(model, graph, shapes, walk, components, groups, blocked, options, apart, notes)
 
 
-def _check_options(norm: str, axis: int | None, group_policy: str) -> None:
+def _check_options(norm: str, axis: int | str | None, group_policy: str) -> None:
     if norm not in NORMS:
         raise unknown_name("norm", norm, NORMS)
     if axis not in (None, *RESHAPE_AXES):
         raise unknown_name("reshape-channel-axis", str(axis), map(str, RESHAPE_AXES))
     if group_policy not in GROUP_POLICIES:
         raise unknown_name("group policy", group_policy, GROUP_POLICIES)
+    if axis == BOTH and group_policy in ("count", "none"):
+        raise UsageError(f"reshape-channel-axis both: found group-policy {group_policy}, expected average or sum")  # fmt: skip
 
 
 def walk_graph(graph: Graph, shapes: Shapes) -> Walk:

@@ -25,6 +25,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxprune.model import set_apart
+
 Builder = Callable[[], onnx.ModelProto]
 Array = npt.NDArray[Any]
 
@@ -97,7 +99,10 @@ def _build(text: str, opset: int, ir_version: int, listed: bool, constants: Mapp
     opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in sorted(domains))]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
     _declare_outputs(model)
-    onnx.checker.check_model(model, full_check=True)
+    checked = onnx.ModelProto()
+    checked.CopyFrom(model)
+    set_apart(checked)
+    onnx.checker.check_model(checked, full_check=True)
     return model
 
 

@@ -59,6 +59,15 @@ CASES = [
         n, m, d = LayerNormalization (h, s)
         a = Mul (n, d)
         r = Add (a, m)""", s=positive(8)), groups=(8,), zero=False),
+    Case("GroupNormalization", "opset 18", between("""
+        r = GroupNormalization <num_groups=2> (h, s, b)""", opset=18, outputs="float[N,4,8,8] y",
+        s=positive(2), b=(2,)), groups=(2,), slim={"s": (1,), "b": (1,), "W1": (4, 3, 3, 3)}),
+    Case("GroupNormalization", "opset 20, one group", between("""
+        r = GroupNormalization <num_groups=1> (h, s, b)""", opset=20, outputs="float[N,4,8,8] y",
+        s=positive(1), b=(1,)), groups=(8,), slim={"s": (1,), "W1": (4, 3, 3, 3)}, zero=False),
+    Case("GroupNormalization", "opset 18, channels as groups", between("""
+        r = GroupNormalization <num_groups=8> (h, s, b)""", opset=18, outputs="float[N,4,8,8] y",
+        s=positive(8), b=(8,)), groups=(8,), slim={"s": (4,), "b": (4,), "W1": (4, 3, 3, 3)}),
     Case("GroupNormalization", "opset 21", between("""
         r = GroupNormalization <num_groups=2> (h, s, b)""", opset=21, ir_version=10,
         outputs="float[N,4,8,8] y", s=positive(8), b=(8,)),

@@ -121,6 +121,15 @@ def test_the_checker_refuses(fails: Fails, tmp_path: Path) -> None:
     )
 
 
+def test_the_checker_refuses_what_nothing_runs(fails: Fails, tmp_path: Path) -> None:
+    """Unlike a deprecated operator that has a definition by others: GroupNormalization."""
+    onnx.save(small(op="Upsample"), tmp_path / "bad.onnx")
+    text = fails("inspect", "bad.onnx")
+    assert text.startswith(
+        "the ONNX checker refuses the model: Op registered for Upsample is deprecated"
+    )
+
+
 def external(folder: Path) -> Path:
     path = folder / "model.onnx"
     onnx.save(small(), path, save_as_external_data=True, location="w.bin", size_threshold=0)
@@ -221,7 +230,7 @@ def test_a_folder_that_is_not_writable(fails: Fails, tmp_path: Path, monkeypatch
         (["prune", "a", "-o", "b", "--rounding", "upp"], "unknown value of --rounding 'upp'\nhint: Did you mean 'up'?"),
         (["prune", "a", "-o", "b", "--norm", "prun"], "unknown value of --norm 'prun'\nhint: Did you mean 'prune'?"),
         (["prune", "a", "-o", "b", "--provider", "gpu"], "unknown value of --provider 'gpu'\nhint: Did you mean 'cpu'?"),
-        (["prune", "a", "-o", "b", "--reshape-channel-axis", "7"], "unknown value of --reshape-channel-axis '7'\nhint: Known: -1, -2, 0, 1."),
+        (["prune", "a", "-o", "b", "--reshape-channel-axis", "7"], "unknown value of --reshape-channel-axis '7'\nhint: Known: -1, -2, 0, 1, both."),
     ],
 )  # fmt: skip
 def test_arguments(fails: Fails, arguments: list[str], text: str) -> None:

@@ -16,6 +16,8 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 import onnxprune
 from models.build import BUILDERS
 
+from . import cases_norm
+
 
 def perceptron(width: int = 32, dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
     """Two matrix products with a Relu between them."""
@@ -149,6 +151,39 @@ def test_functions_are_inlined() -> None:
     assert result.report is not None
     assert result.report.exact
     assert slim_shapes(result.model)["w0"] == (32, 16)
+
+
+def test_group_normalization_that_is_deprecated() -> None:
+    """The checker refuses it at opset 18, wherever it stands; onnxruntime runs it."""
+    case = next(c for c in cases_norm.CASES if str(c) == "GroupNormalization-opset-18")
+    model = case.build()
+    node = next(n for n in model.graph.node if n.op_type == "GroupNormalization")
+    opsets = [helper.make_opsetid("", 18)]
+    inner = helper.make_node("GroupNormalization", ["a", "b", "c"], ["d"], num_groups=2)
+    model.functions.append(helper.make_function("own", "Norm", ["a", "b", "c"], ["d"], [inner], opsets))  # fmt: skip
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    node.op_type, node.domain = "Norm", "own"
+    del node.attribute[:]
+    result = onnxprune.prune(model, ratio=0.5, granularity=1, verify=True, provider="cpu")
+    assert result.report is not None
+    assert result.report.exact
+    assert slim_shapes(result.model)["s"] == (1,)
+
+
+def test_group_normalization_that_is_deprecated_in_a_branch() -> None:
+    value = helper.make_tensor_value_info
+    inner = helper.make_node("GroupNormalization", ["x", "s", "b"], ["t"], num_groups=2)
+    branches = {
+        "then_branch": helper.make_graph([inner], "then", [], [value("t", 1, [1, 4, 2])]),
+        "else_branch": helper.make_graph([helper.make_node("Relu", ["x"], ["e"])], "else", [], [value("e", 1, [1, 4, 2])]),
+    }  # fmt: skip
+    stored = [numpy_helper.from_array(np.ones(2, np.float32), name) for name in ("s", "b")]
+    graph = helper.make_graph(
+        [helper.make_node("If", ["c"], ["y"], **branches)], "branches",
+        [value("x", 1, [1, 4, 2]), value("c", TensorProto.BOOL, [])], [value("y", 1, [1, 4, 2])], stored,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    assert onnxprune.load(model).proto == model
 
 
 def test_custom_domain_is_kept_and_blocks_what_it_touches() -> None:

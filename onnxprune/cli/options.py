@@ -143,9 +143,10 @@ def trace_options(function: F) -> F:
             "with the statistics of those that are kept, or pin them.",
         ),
         click.option(
-            "--reshape-channel-axis", type=OneOf(0, 1, -1, -2),
+            "--reshape-channel-axis", type=OneOf(0, 1, -1, -2, "both"),
             help="Factor of a split channel axis that is pruned: 0 or -2 for the outer one (whole "
-            "heads), 1 or -1 for the inner one.  [default: by use]",
+            "heads), 1 or -1 for the inner one, both for either, as groups of their own.  "
+            "[default: by use]",
         ),
         click.option(
             "--group-policy", type=OneOf("average", "sum", "count", "none"), default="average",

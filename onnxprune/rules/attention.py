@@ -81,7 +81,7 @@ def linear_attention(c: Walk, n: Node) -> None:
     c.out(n.output, [batch, NONE, y.merged(c)])
     for present in n.outputs[1:]:
         c.out(present, [batch, k.heads, k.inside, v.inside])
-    c.macs(lambda z: z.numel(K) * v.size + z.output(n) * q.size)
+    c.macs(lambda z: z.numel(K) * v.kept(z) + z.output(n) * q.kept(z))
 
 
 @rule("CausalConvWithState")

@@ -8,6 +8,7 @@ from math import sqrt
 from ..editor import Editor
 from ..graph import Node
 from ..labels import NONE, Labels, Walk
+from ..sizes import Sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,10 @@ class Heads:
     def merged(self, c: Walk) -> Labels:
         """Labels of the axis that holds the dimensions of all heads."""
         return c.merge([self.heads, self.inside], [self.count, self.size])
+
+    def kept(self, z: Sizes) -> int:
+        """Dimensions that are left of each."""
+        return self.size if self.inside is NONE else z.count(self.inside)
 
 
 def packed(c: Walk, labels: Labels, width: int, count: int) -> Heads:
