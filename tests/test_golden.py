@@ -28,11 +28,11 @@ import pytest
 import onnxprune
 from models.build import Net
 from onnxprune.cost import parameters
+from onnxprune.groups import Group
 from onnxprune.registry import lookup
 from onnxprune.rewrite import rewrite_trace
 from onnxprune.rounding import Rounding
 from onnxprune.selectors import kept_positions, removal_order
-from onnxprune.groups import Group
 
 X = [11.0, 19, 38, 25, 46]
 """Norms of the convolution whose output is the skip connection (NetsPresso)."""

@@ -26,8 +26,9 @@ def einsum(c: Walk, n: Node) -> None:
     labels = {letter: c.join(axes) for letter, axes in places.items()}
     product = any(letter not in result for letter in places)
     for letter, axes in places.items():
-        if product and len({name for name, _ in axes}) > 1:
-            c.role(labels[letter], "batch" if letter in result else "contraction")
+        if product:
+            shared = len({name for name, _ in axes}) > 1
+            c.role(labels[letter], "free" if not shared else "batch" if letter in result else "contraction")  # fmt: skip
     for name, term in zip(n.inputs, terms, strict=True):
         for axis, letter in enumerate(term):
             alone = all(other == name for other, _ in places.get(letter, ()))

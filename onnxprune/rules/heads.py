@@ -75,6 +75,7 @@ def attend(c: Walk, n: Node, q: Heads, k: Heads, v: Heads) -> Heads:
     for labels in (q.heads, k.heads):
         c.role(labels, "batch")
     c.role(q.inside, "contraction")
+    c.role(v.inside, "free")
     c.inner()
     return Heads(q.count, v.size, q.heads, v.inside)
 

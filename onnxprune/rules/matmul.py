@@ -17,6 +17,7 @@ def matmul(c: Walk, n: Node) -> None:
     batch = batches(c, A, B) if a > 2 or b > 2 else []
     rows = [c.axis(A, -2)] if a > 1 else []
     columns = [c.axis(B, -1)] if b > 1 else []
+    free(c, A, B, [*rows, *columns])
     constants(c, n, A, B)
     c.out(n.output, [*batch, *rows, *columns])
     c.macs(lambda z: z.output(n) * z.size(A, -1))
@@ -41,6 +42,7 @@ def fused_matmul(c: Walk, n: Node) -> None:
         c.kernel(n, A, a[-2])
     rows = [c.axis(A, a[-2])] if len(a) > 1 else []
     columns = [c.axis(B, b[-1])] if len(b) > 1 else []
+    free(c, A, B, [*rows, *columns])
     c.out(n.output, [*batch, *rows, *columns])
     c.macs(lambda z: z.output(n) * z.size(A, a[-1]))
 
@@ -62,6 +64,12 @@ def batches(c: Walk, A: str, B: str) -> list[Labels]:
     for labels in axes if min(c.rank(A), c.rank(B)) > 2 else ():
         c.role(labels, "batch")
     return axes
+
+
+def free(c: Walk, A: str, B: str, axes: list[Labels]) -> None:
+    """The other axes of a batch of products are used, too: the dimensions of a head's values."""
+    for labels in axes if min(c.rank(A), c.rank(B)) > 2 else ():
+        c.role(labels, "free")
 
 
 def constants(c: Walk, n: Node, A: str, B: str) -> None:
