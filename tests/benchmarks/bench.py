@@ -1,7 +1,7 @@
 """How long analysis and pruning take, as ratios made in one run: ``python -m tests.benchmarks.bench``.
 
-Times are process times, the minimum of several runs, so that other work on the machine matters
-little. Three claims are checked: analysis of ResNet-50 and DenseNet-121 takes at most 50 and 150 ms,
+Times are process times, so that other work on the machine matters little, and medians of several
+rounds in which all of them take turns. Three claims are checked: analysis of ResNet-50 and DenseNet-121 takes at most 50 and 150 ms,
 ``prune`` without verification takes at most twice as long as ``onnx.load`` and ``onnx.save`` of the
 same file, and cost grows linearly with nodes plus channels.
 """
@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 
 import onnx
 from rich.console import Console
@@ -37,30 +38,36 @@ def chain(nodes: int, channels: int) -> onnx.ModelProto:
     return net.build(net.classifier(x, channels))
 
 
-def milliseconds(function: Callable[[], object], runs: int) -> float:
-    """Least process time of several runs."""
-    best = float("inf")
-    for _ in range(runs):
-        start = time.process_time()
-        function()
-        best = min(best, time.process_time() - start)
-    return 1000 * best
+def milliseconds(functions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """Median process time of each function."""
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(rounds):
+        for function, found in zip(functions, times, strict=True):
+            start = time.process_time()
+            function()
+            found.append(1000 * (time.process_time() - start))
+    return [median(found) for found in times]
 
 
 class Row:
     """Measurements of one model."""
 
-    def __init__(self, model: onnx.ModelProto, folder: Path, runs: int) -> None:
-        path, copy = folder / "model.onnx", folder / "copy.onnx"
+    def __init__(self, model: onnx.ModelProto, folder: Path, rounds: int) -> None:
+        path, copy, slim = (folder / name for name in ("model.onnx", "copy.onnx", "slim.onnx"))
         onnx.save(model, path)
         traced = onnxprune.trace(path)
         self.name = model.graph.name
         self.nodes, self.channels = len(traced.graph.nodes), traced.walk.count
         loaded = onnxprune.load(path)
-        self.trace = milliseconds(lambda: onnxprune.trace(loaded), runs)
-        self.copy = milliseconds(lambda: onnx.save(onnx.load(path), copy), runs)
-        self.prune = milliseconds(lambda: onnxprune.prune(path, clean=False).model.save(copy), runs)
-        self.whole = milliseconds(lambda: onnxprune.prune(path).model.save(copy), runs)
+        self.trace, self.copy, self.prune, self.whole = milliseconds(
+            [
+                lambda: onnxprune.trace(loaded),
+                lambda: onnx.save(onnx.load(path), copy),
+                lambda: onnxprune.prune(path, clean=False).model.save(slim),
+                lambda: onnxprune.prune(path).model.save(slim),
+            ],
+            rounds,
+        )
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -73,7 +80,7 @@ class Row:
         )  # fmt: skip
 
 
-def measure(runs: int) -> list[Row]:
+def measure(rounds: int) -> list[Row]:
     """All rows: two networks, then chains that double in nodes and in channels."""
     models: list[Callable[[], onnx.ModelProto]] = [
         architectures.resnet50,
@@ -91,7 +98,7 @@ def measure(runs: int) -> list[Row]:
     rows = []
     for build in models:
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(Row(build(), Path(folder), runs))
+            rows.append(Row(build(), Path(folder), rounds))
     return rows
 
 
@@ -107,8 +114,8 @@ def growth(rows: list[Row]) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="How long analysis and pruning take.")
-    parser.add_argument("--runs", type=int, default=5, help="runs of which the shortest counts")
-    rows = measure(parser.parse_args().runs)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of which the median counts")
+    rows = measure(parser.parse_args().rounds)
     table = Table(title="process time, ms")
     for head in ("model", "nodes", "labels", "trace", "µs per node + label", "load + save", "prune", "ratio", "with clean"):  # fmt: skip
         table.add_column(head, justify="left" if head == "model" else "right")
