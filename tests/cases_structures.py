@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .building import Case, between, net, positive, tokens
@@ -25,7 +27,7 @@ HEADS = """
     o2 = Reshape (o1, t)
     y = MatMul (o2, WO)"""
 
-FOUR_HEADS = {
+FOUR_HEADS: dict[str, Any] = {
     "inputs": "float[N,6,12] x", "WQ": (12, 24), "WK": (12, 24), "WV": (12, 24), "WO": (24, 12),
     "s": [0, 6, 4, 6], "t": [0, 6, 24],
 }  # fmt: skip
