@@ -132,6 +132,10 @@ CASES = [
         r = Conv (t, W3)
         y = Relu (r)""", inputs=IMAGE, W1=(8, 3, 1, 1), W3=(6, 6, 3, 3)), groups=(),
         blocked={"h": "slides a window along it"}),
+    Case("Resize", "of a constant to given sizes", between("""
+        b = Resize <mode="linear"> (k, , , z)
+        r = Add (h, b)""", inputs="float[2,3,8,8] x", k=(1, 8, 4, 4), z=[1, 8, 8, 8]), groups=(8,),
+        zero=False),
     Case("Resize", "along channels", between("r = Resize (h, , c)", W2=(4, 16, 1, 1),
         c=np.array([1, 2, 1, 1], "f4")), groups=(), blocked={"first": "interpolates along it"}),
     # Attention
