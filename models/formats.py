@@ -1,5 +1,7 @@
 """Networks that show particulars of the format."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -191,7 +193,7 @@ def branch_at_run_time(seed: int = 0) -> onnx.ModelProto:
         "then_branch": helper.make_node("Conv", [x, weight], ["yes"], "inner", pads=[1] * 4),
         "else_branch": helper.make_node("Abs", [x], ["no"], "other"),
     }
-    graphs = {}
+    graphs: dict[str, Any] = {}
     for key, node in kinds.items():
         value = helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
         graphs[key] = helper.make_graph([node], key, [], [value])

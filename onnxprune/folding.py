@@ -61,9 +61,13 @@ def _run(node: Node, inputs: Values) -> list[np.ndarray]:
     proto = onnx.NodeProto(op_type=node.op, domain=node.proto.domain, input=names)
     proto.attribute.extend(node.proto.attribute)
     proto.output.extend(f"o{k}" if name else "" for k, name in enumerate(node.outputs))
+    # Open shapes let activations share a session. Beside other inputs they are told: onnxruntime
+    # refuses a Resize whose second input, the sizes, has no number of entries.
     values = [
         onnx.helper.make_tensor_value_info(
-            n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), [None] * v.ndim
+            n,
+            onnx.helper.np_dtype_to_tensor_dtype(v.dtype),
+            v.shape if len(feeds) > 1 else [None] * v.ndim,
         )
         for n, v in feeds.items()
     ]

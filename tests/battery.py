@@ -14,6 +14,7 @@ import onnxruntime as ort
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from onnxprune.compare import difference
 from onnxprune.cost import macs
 from onnxprune.folding import NOT_DETERMINISTIC
 from onnxprune.masked import masked
@@ -22,13 +23,11 @@ from onnxprune.plan import Plan
 from onnxprune.protos import bodies
 from onnxprune.rewrite import rewrite, rewrite_trace
 from onnxprune.runtime import synthetic_inputs
-from onnxprune.samples import graph_inputs
+from onnxprune.samples import free_dimensions, graph_inputs
 from onnxprune.scoring import score
 from onnxprune.select import select
-from onnxprune.shapes import free_dimensions
 from onnxprune.sizes import Sizes
 from onnxprune.trace import Trace, retrace, trace
-from onnxprune.verify import difference
 
 from .building import TOLERANCE, Case
 from .reference_ops import OPERATORS
@@ -92,7 +91,7 @@ def runner(model: Model | onnx.ModelProto, reference: bool = False) -> Callable[
 
     def run(feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
         found = session.run(names, {name: feeds[name] for name in wanted})
-        results = {}
+        results: dict[str, Any] = {}
         for name, value in zip(names, found, strict=True):
             several = isinstance(value, list)
             results |= (

@@ -160,3 +160,27 @@ def tokens(text: str, **settings: Any) -> Builder:
     defaults = {"inputs": "float[N,6,5] x", "W1": (5, 8), "B1": (8,), "W2": (8, 4)}
     text = f"[first] g = MatMul (x, W1)\nh = Add (g, B1)\n{text}\n[last] y = MatMul (r, W2)"
     return net(text, **{**defaults, **settings})
+
+
+HEADS = """
+    q = MatMul (x, WQ)
+    k = MatMul (x, WK)
+    v = MatMul (x, WV)
+    q1 = Reshape (q, s)
+    k1 = Reshape (k, s)
+    v1 = Reshape (v, s)
+    q2 = Transpose <perm=[0,2,1,3]> (q1)
+    k2 = Transpose <perm=[0,2,3,1]> (k1)
+    v2 = Transpose <perm=[0,2,1,3]> (v1)
+    a = MatMul (q2, k2)
+    {}
+    o = MatMul (p, v2)
+    o1 = Transpose <perm=[0,2,1,3]> (o)
+    o2 = Reshape (o1, t)
+    y = MatMul (o2, WO)"""
+"""Attention of queries, keys and values; the braces make scores ``a`` into weights ``p``."""
+
+FOUR_HEADS: dict[str, Any] = {
+    "inputs": "float[N,6,12] x", "WQ": (12, 24), "WK": (12, 24), "WV": (12, 24), "WO": (24, 12),
+    "s": [0, 6, 4, 6], "t": [0, 6, 24],
+}  # fmt: skip

@@ -12,14 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .building import Case
+from .building import Builder, Case
 
 
 def _rows() -> Iterator[Case]:
     for path in sorted(Path(__file__).parent.glob("cases_*.py")):
         module: Any = importlib.import_module(f"{__package__}.{path.stem}")
         for row in module.CASES:
-            yield row if isinstance(row, Case) else Case(*row, unknown=None, zero=False)
+            yield row if isinstance(row, Case) else _bare(*row)
+
+
+def _bare(op: str, name: str, build: Builder) -> Case:
+    """A row of which nothing is known."""
+    return Case(op, name, build, unknown=None, zero=False)
 
 
 CASES = tuple(_rows())

@@ -101,7 +101,7 @@ def causal_conv(contrib: bool = False, last: bool = False) -> onnx.ModelProto:
     W, B = net.weight("W", 8, 1, 3), net.bias("B", 8)
     state = net.bias("state", 2, 2, 8) if last else net.bias("state", 2, 8, 2)
     add = net.ms if contrib else net.node
-    extra = {"channels_last": 1} if last else {}
+    extra: dict[str, Any] = {"channels_last": 1} if last else {}
     x = net.node("Transpose", x, perm=[0, 2, 1]) if last else x
     y = add(
         "CausalConvWithState", x, W, B, state, outputs=["y", "next"], activation="silu", **extra

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from onnx import TensorProto, helper
 
@@ -25,7 +27,7 @@ TWO = """
     q = Relu (g)
     y = Conv (q, W3)"""
 
-SHARED = {"W1": (8, 3, 3, 3), "W2": (8, 8, 1, 1), "W3": (4, 8, 1, 1), "b": (8,)}
+SHARED: dict[str, Any] = {"W1": (8, 3, 3, 3), "W2": (8, 8, 1, 1), "W3": (4, 8, 1, 1), "b": (8,)}
 
 CASES = [
     Case("Conv", "typed data", between("r = Relu (h)", W1=typed("W1", 8, 3, 3, 3)), groups=(8,)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .building import Case, net, positive, tokens
+from .building import FOUR_HEADS, HEADS, Case, net, positive, tokens
 
 CASES = [
     Case("MatMul", "two layers", tokens("r = Relu (h)"), groups=(8,),
@@ -88,23 +88,8 @@ CASES = [
         y = Gemm (r, W3)""", inputs="float[N,5] x", W1=(5, 8), W2=(8, 8), W3=(8, 3)), groups=(8,),
         slim={"W2": (4, 4)}),
     # Attention
-    Case("MatMul", "heads by Reshape and Transpose", net("""
-        q = MatMul (x, WQ)
-        k = MatMul (x, WK)
-        v = MatMul (x, WV)
-        q1 = Reshape (q, s)
-        k1 = Reshape (k, s)
-        v1 = Reshape (v, s)
-        q2 = Transpose <perm=[0,2,1,3]> (q1)
-        k2 = Transpose <perm=[0,2,3,1]> (k1)
-        v2 = Transpose <perm=[0,2,1,3]> (v1)
-        a = MatMul (q2, k2)
-        p = Softmax <axis=-1> (a)
-        o = MatMul (p, v2)
-        o1 = Transpose <perm=[0,2,1,3]> (o)
-        o2 = Reshape (o1, t)
-        y = MatMul (o2, WO)""", inputs="float[N,6,12] x", WQ=(12, 24), WK=(12, 24), WV=(12, 24),
-        WO=(24, 12), s=[0, 6, 4, 6], t=[0, 6, 24]), groups=(4,),
+    Case("MatMul", "heads by Reshape and Transpose", net(HEADS.format("p = Softmax <axis=-1> (a)"),
+        **FOUR_HEADS), groups=(4,),
         slim={"WQ": (12, 12), "WK": (12, 12), "WV": (12, 12), "WO": (12, 12)}),
     Case("MatMul", "heads of a fused projection", net("""
         q = MatMul (x, W)

@@ -4,31 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .building import Case, between, net, positive, tokens
+from .building import FOUR_HEADS, HEADS, Case, between, net, positive, tokens
 
 IMAGE = "float[2,3,6,6] x"
-
-HEADS = """
-    q = MatMul (x, WQ)
-    k = MatMul (x, WK)
-    v = MatMul (x, WV)
-    q1 = Reshape (q, s)
-    k1 = Reshape (k, s)
-    v1 = Reshape (v, s)
-    q2 = Transpose <perm=[0,2,1,3]> (q1)
-    k2 = Transpose <perm=[0,2,3,1]> (k1)
-    v2 = Transpose <perm=[0,2,1,3]> (v1)
-    a = MatMul (q2, k2)
-    {}
-    o = MatMul (p, v2)
-    o1 = Transpose <perm=[0,2,1,3]> (o)
-    o2 = Reshape (o1, t)
-    y = MatMul (o2, WO)"""
-
-FOUR_HEADS = {
-    "inputs": "float[N,6,12] x", "WQ": (12, 24), "WK": (12, 24), "WV": (12, 24), "WO": (24, 12),
-    "s": [0, 6, 4, 6], "t": [0, 6, 24],
-}  # fmt: skip
 
 CASES = [
     # Sums of joined and divided channels
@@ -154,6 +132,10 @@ CASES = [
         r = Conv (t, W3)
         y = Relu (r)""", inputs=IMAGE, W1=(8, 3, 1, 1), W3=(6, 6, 3, 3)), groups=(),
         blocked={"h": "slides a window along it"}),
+    Case("Resize", "of a constant to given sizes", between("""
+        b = Resize <mode="linear"> (k, , , z)
+        r = Add (h, b)""", inputs="float[2,3,8,8] x", k=(1, 8, 4, 4), z=[1, 8, 8, 8]), groups=(8,),
+        zero=False),
     Case("Resize", "along channels", between("r = Resize (h, , c)", W2=(4, 16, 1, 1),
         c=np.array([1, 2, 1, 1], "f4")), groups=(), blocked={"first": "interpolates along it"}),
     # Attention

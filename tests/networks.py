@@ -6,7 +6,6 @@ function that adds nodes and returns what the next one reads, so a new idea is o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -31,7 +30,7 @@ class Grower:
         Channels, and height (which is also the width) of an image or number of tokens.
     """
 
-    draw: Callable[[st.SearchStrategy[T]], T]
+    draw: st.DrawFn
     net: Net
     x: str
     width: int
@@ -341,7 +340,7 @@ def first_token(g: Grower) -> str:
 
 
 @st.composite
-def networks(draw: Callable[[st.SearchStrategy[T]], T]) -> onnx.ModelProto:
+def networks(draw: st.DrawFn) -> onnx.ModelProto:
     """A network of two to eleven blocks."""
     net = Net("random", draw(st.integers(0, 3)))
     g = Grower(draw, net, net.input("image", "batch", 3, 8, 8), 3, 8)

@@ -128,7 +128,7 @@ class QLinearReduceMean(Contributed):
         return (np.clip(np.rint(mean / y_scale) + y_zero, 0, 255).astype(np.uint8),)
 
 
-OPERATORS = [
+OPERATORS: list[type[OpRun]] = [
     BiasAdd, BiasDropout, BiasSplitGelu, BiasSoftmax, GemmFastGelu, TorchEmbedding, NhwcConv,
     NhwcFusedConv, GroupNorm, SkipGroupNorm, MultiHeadAttention, RelativePositionBias, NhwcMaxPool,
     QLinearReduceMean,

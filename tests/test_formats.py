@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -107,7 +108,7 @@ def test_untouched_tensors_survive_byte_for_byte(name: str) -> None:
     model = perceptron()
     dtype = getattr(TensorProto, name)
     if dtype == TensorProto.STRING:
-        extra = helper.make_tensor("extra", dtype, [2], [b"a", b"b"])
+        extra = numpy_helper.from_array(np.array(["a", "b"], object), "extra")
     else:
         array = np.arange(6).reshape(2, 3).astype(helper.tensor_dtype_to_np_dtype(dtype))
         extra = numpy_helper.from_array(array, "extra")
@@ -173,7 +174,7 @@ def test_group_normalization_that_is_deprecated() -> None:
 def test_group_normalization_that_is_deprecated_in_a_branch() -> None:
     value = helper.make_tensor_value_info
     inner = helper.make_node("GroupNormalization", ["x", "s", "b"], ["t"], num_groups=2)
-    branches = {
+    branches: dict[str, Any] = {
         "then_branch": helper.make_graph([inner], "then", [], [value("t", 1, [1, 4, 2])]),
         "else_branch": helper.make_graph([helper.make_node("Relu", ["x"], ["e"])], "else", [], [value("e", 1, [1, 4, 2])]),
     }  # fmt: skip
@@ -278,7 +279,12 @@ def write_large(path: Path, width: int, layers: int) -> int:
 )
 def test_memory_with_external_data(tmp_path: Path, width: int, layers: int) -> None:
     largest = write_large(tmp_path / "large.onnx", width, layers)
-    command = [sys.executable, "-c", MEMORY, tmp_path / "large.onnx", tmp_path / "slim.onnx"]
+    command = [
+        sys.executable,
+        "-c",
+        MEMORY,
+        *map(str, (tmp_path / "large.onnx", tmp_path / "slim.onnx")),
+    ]
     root = Path(__file__).parent.parent
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
     peak = int(done.stdout) * 1024

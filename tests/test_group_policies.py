@@ -74,6 +74,13 @@ def kept_filters(result: onnxprune.Result, weight: str) -> set[int]:
     return set(entry["keep"].get("0", range(entry["shape"][0])))
 
 
+def halved(model: onnx.ModelProto, policy: str, axis: int | None) -> onnxprune.Result:
+    return onnxprune.prune(
+        model, ratio=0.5, group_policy=policy, reshape_channel_axis=axis, granularity=1,
+        normalizer="none", verify=True, provider="cpu",
+    )  # fmt: skip
+
+
 def exact(result: onnxprune.Result) -> bool:
     return result.report is not None and bool(result.report.exact)
 
@@ -82,10 +89,7 @@ def exact(result: onnxprune.Result) -> bool:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_reshape(policy: str, axis: int) -> None:
     model = split_channels()
-    result = onnxprune.prune(
-        model, ratio=0.5, group_policy=policy, reshape_channel_axis=axis, granularity=1,
-        normalizer="none", verify=True, provider="cpu",
-    )  # fmt: skip
+    result = halved(model, policy, axis)
     whole = axis in (0, -2)
     kept = kept_filters(result, "wide.weight")
     assert kept == expected(norms(model, "wide.weight", 12), policy, 0.5, whole)
@@ -102,10 +106,7 @@ def test_reshape(policy: str, axis: int) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_grouped_convolution(policy: str, axis: int | None) -> None:
     model = grouped()
-    result = onnxprune.prune(
-        model, ratio=0.5, group_policy=policy, reshape_channel_axis=axis, granularity=1,
-        normalizer="none", verify=True, provider="cpu",
-    )  # fmt: skip
+    result = halved(model, policy, axis)
     whole = axis in (0, -2)
     kept = kept_filters(result, "first.weight")
     outputs = kept_filters(result, "grouped.weight")

@@ -19,6 +19,7 @@ from onnxprune.trace import Trace, trace
 from onnxprune.verify import verify
 
 from . import battery
+from .building import TOLERANCE
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,7 +53,7 @@ def test_digits_at_half(digits: dict[str, npt.NDArray[np.generic]]) -> None:
     )  # fmt: skip
     assert result.report is not None
     assert result.report.exact is True
-    assert max(d.relative for d in result.report.surgery) < battery.TOLERANCE
+    assert max(d.relative for d in result.report.surgery) < TOLERANCE
     assert result.after.parameters / result.before.parameters == pytest.approx(0.2596, abs=5e-5)
     assert result.after.macs / result.before.macs == pytest.approx(0.2531, abs=5e-5)
 

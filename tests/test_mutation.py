@@ -21,6 +21,7 @@ from onnxprune.graph import Node
 from onnxprune.labels import NONE, Walk
 from onnxprune.rules import RULES
 from onnxprune.rules.conv import spatial
+from onnxprune.trace import trace
 
 from . import battery
 from .building import Case
@@ -494,7 +495,7 @@ def _betrayed(function: Lacking, row: int) -> bool:
     """Whether a row betrays the missing facts, if its graph has any."""
     before = function.removed
     with suppress(Exception):  # a mutant may fail in any way; the checks below say so again
-        battery.trace(model(row))
+        trace(model(row))
     if function.removed == before:
         return False
     return bool(has_other_facts(CASES[row], model(row)) or computes_wrongly(CASES[row], model(row)))

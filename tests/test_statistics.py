@@ -53,5 +53,5 @@ def test_norm_of_the_kept_entries(name: str) -> None:
     x = np.random.default_rng(0).standard_normal((2, 6, 5)).astype(np.float32)
     h = x @ weight("W1", (5, 8))[:, keep] + weight("B1", (8,))[keep]
     r = norm(h, positive(8)[keep], weight("b", (8,))[keep])
-    found = battery.outputs(pruned.slim, {"x": x})["y"]
+    found = np.asarray(battery.outputs(pruned.slim, {"x": x})["y"], np.float32)
     np.testing.assert_allclose(found, r @ weight("W2", (8, 4))[keep], rtol=1e-4, atol=1e-5)

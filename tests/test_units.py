@@ -8,6 +8,7 @@ import pytest
 
 from models import architectures
 from onnxprune.cost import cost
+from onnxprune.trace import trace
 
 from . import battery
 
@@ -36,7 +37,7 @@ every_network = pytest.mark.parametrize("name", REFERENCES)
 
 @cache
 def pruned(name: str, seed: int | None = None) -> battery.Pruned:
-    traced = pruned(name).trace if seed else battery.trace(getattr(architectures, name)())
+    traced = pruned(name).trace if seed else trace(getattr(architectures, name)())
     return battery.prune_trace(traced, seed)
 
 

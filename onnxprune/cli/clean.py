@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import SurgeryError, UsageError
+from ..errors import UsageError
 from . import options, output
-from .progress import note, stages
+from .progress import stages
 
 if TYPE_CHECKING:
     from ..pipeline import Result
@@ -38,19 +38,13 @@ def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bo
         source = output.open_model(model, [out, plan_out], stage, flags["data"])
         stage("clean")
         result = clean(source, **flags)
-        wrong = result.report is not None and not result.report
-        if not wrong:
+        right = result.report is None or bool(result.report)
+        if right:
             stage("write")
             output.write_result(result, out, plan_out)
     if as_json:
-        output.print_json("clean", {**_document(result, model, out, plan_out), "written": not wrong})  # fmt: skip
-    if wrong:
-        raise SurgeryError(
-            f"the clean model is wrong: {output.verdict(result.report)}",
-            "Nothing was written. This is a bug in onnxprune; please report it with the model.",
-        )
-    if result.report is not None and result.report.problem:
-        note("the result is not verified; give inputs with --data", quiet)
+        output.print_json("clean", {**_document(result, model, out, plan_out), "written": right})  # fmt: skip
+    output.judge(result.report, "clean", quiet)
     if not (as_json or quiet):
         _show(result, model, out)
 

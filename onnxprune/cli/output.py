@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from ..errors import UsageError
+from ..errors import SurgeryError, UsageError
+from .progress import note
 
 if TYPE_CHECKING:
     from ..cost import Cost
@@ -176,6 +177,17 @@ def verdict(report: Report | None) -> str:
     change = summary(report.change)
     parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
     return f"{report.provider}: {'; '.join(parts)}"
+
+
+def judge(report: Report | None, kind: str, quiet: bool) -> None:
+    """Fail where a result was found to be wrong; tell where that could not be found out."""
+    if report is not None and not report:
+        raise SurgeryError(
+            f"the {kind} model is wrong: {verdict(report)}",
+            "Nothing was written. This is a bug in onnxprune; please report it with the model.",
+        )
+    if report is not None and report.problem:
+        note("the result is not verified; give inputs with --data", quiet)
 
 
 def input_files(model: Model, *paths: str | None) -> list[Path]:

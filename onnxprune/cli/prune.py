@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import SurgeryError, UsageError
+from ..errors import UsageError
 from . import options, output
 from .progress import note, stages
 
@@ -55,19 +55,13 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
             "model": {"path": model, **result.plan.model},
             **_document(result, out, plan_out),
         }
-        wrong = result.report is not None and not result.report
-        if not wrong:
+        right = result.report is None or bool(result.report)
+        if right:
             stage("write")
             output.write_result(result, out, plan_out)
     if as_json:
-        output.print_json("prune", {**document, "written": not wrong})
-    if wrong:
-        raise SurgeryError(
-            f"the slim model is wrong: {output.verdict(result.report)}",
-            "Nothing was written. This is a bug in onnxprune; please report it with the model.",
-        )
-    if result.report is not None and result.report.problem:
-        note("the result is not verified; give inputs with --data", quiet)
+        output.print_json("prune", {**document, "written": right})
+    output.judge(result.report, "slim", quiet)
     for text in result.trace.notes:
         note(text, quiet)
     if not (as_json or quiet):

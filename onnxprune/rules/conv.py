@@ -21,18 +21,9 @@ def spatial(c: Walk, n: Node, X: str) -> list[Labels]:
 def conv(c: Walk, n: Node) -> None:
     """One kernel makes one output channel; with groups, kernels see their own block of the input."""
     X, W, B, Z = n.take(4)
-    C, group = c.axis(X, 1), n.attr("group", 1)
-    if group == 1:
-        c.meet(W, 1, C)
-        O = c.axis(W, 0)
-    else:
-        O = grouped(c, n, C, W, 0, 1)
-    c.role(C, "contraction")
-    c.kernel(n, W, 0)
-    c.meet(B, 0, O)
+    O = kernels(c, n, c.axis(X, 1), W, B)
     c.meet(Z, 1, O)  # a residual that onnxruntime fused
     c.out(n.output, [c.axis(X, 0), O, *spatial(c, n, X)])
-    c.macs(lambda z: z.output(n) * z.size(W, 1) * z.kernel(W))
 
 
 @rule("ConvTranspose")
@@ -53,6 +44,20 @@ def conv_transpose(c: Walk, n: Node) -> None:
     c.meet(B, 0, O)
     c.out(n.output, [c.axis(X, 0), O, *spatial(c, n, X)])
     c.macs(lambda z: z.numel(X) * z.size(W, 1) * z.kernel(W))
+
+
+def kernels(c: Walk, n: Node, C: Labels, W: str, B: str) -> Labels:
+    """Output channels of a convolution of channels ``C`` with kernels [O, C / group, ...]."""
+    if n.attr("group", 1) == 1:
+        c.meet(W, 1, C)
+        O = c.axis(W, 0)
+    else:
+        O = grouped(c, n, C, W, 0, 1)
+    c.role(C, "contraction")
+    c.kernel(n, W, 0)
+    c.meet(B, 0, O)
+    c.macs(lambda z: z.output(n) * z.size(W, 1) * z.kernel(W))
+    return O
 
 
 def grouped(c: Walk, n: Node, C: Labels, W: str, outer: int | None, inner: int) -> Labels:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..graph import Node
 from ..labels import NONE, Walk
-from .conv import grouped
+from .conv import kernels
 from .matmul import contract
 from .norm import block_statistics
 from .parts import pad
@@ -78,17 +78,9 @@ def nhwc_conv(c: Walk, n: Node) -> None:
     """Like Conv, with the channels on the last axis of input and output."""
     X, W, B, Z = n.take(4)
     batch, *_, C = c.fixed(X, range(1, c.rank(X) - 1), f"{n} slides a window along it")
-    if n.attr("group", 1) == 1:
-        c.meet(W, 1, C)
-        O = c.axis(W, 0)
-    else:
-        O = grouped(c, n, C, W, 0, 1)
-    c.role(C, "contraction")
-    c.kernel(n, W, 0)
-    c.meet(B, 0, O)
+    O = kernels(c, n, C, W, B)
     c.meet(Z, -1, O)
     c.out(n.output, [batch, *[NONE] * (c.rank(X) - 2), O])
-    c.macs(lambda z: z.output(n) * z.size(W, 1) * z.kernel(W))
 
 
 @rule("NhwcMaxPool", domain=MS)

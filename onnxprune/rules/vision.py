@@ -7,7 +7,7 @@ import numpy as np
 from ..editor import Editor
 from ..graph import Node
 from ..labels import NONE, Walk
-from .conv import grouped, spatial
+from .conv import kernels, spatial
 from .registry import rule
 
 
@@ -70,22 +70,14 @@ def center_crop_pad(c: Walk, n: Node) -> None:
 def deform_conv(c: Walk, n: Node) -> None:
     """Like Conv; all offset groups keep the same inner channels."""
     X, W, offset, B, mask = n.take(5)
-    C, group, offsets = c.axis(X, 1), n.attr("group", 1), n.attr("offset_group", 1)
+    C, offsets = c.axis(X, 1), n.attr("offset_group", 1)
     c.freeze([offset, mask], f"{n} reads places from it")
     if offsets > 1 and C is not NONE:
         blocks, _ = c.split(C, (offsets, len(C) // offsets))
         c.pin(blocks, f"{n} reads every block of channels at places of its own")
-    if group == 1:
-        c.meet(W, 1, C)
-        O = c.axis(W, 0)
-    else:
-        O = grouped(c, n, C, W, 0, 1)
-    c.role(C, "contraction")
-    c.kernel(n, W, 0)
-    c.meet(B, 0, O)
+    O = kernels(c, n, C, W, B)
     c.out(n.output, [NONE, O, *spatial(c, n, X)])
     c.pin_axes(X, [0], f"{n} has offsets for every entry of it")
-    c.macs(lambda z: z.output(n) * z.size(W, 1) * z.kernel(W))
 
 
 @rule("ImageScaler")

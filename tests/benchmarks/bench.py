@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -94,7 +95,7 @@ def measure(rounds: int) -> list[Row]:
         (3000, 64),
         (3000, 256),
     ]:
-        models.append(lambda n=nodes, c=channels: chain(n, c))
+        models.append(partial(chain, nodes, channels))
     rows = []
     for build in models:
         with tempfile.TemporaryDirectory() as folder:
