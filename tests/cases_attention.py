@@ -54,6 +54,23 @@ def attention(q: int = 4, kv: int = 4, size: int = 6, value: int = 6, flat: bool
     return net.done(net.linear("head", y, q * value, 4), rank=3)
 
 
+def spelt_out(op: str) -> onnx.ModelProto:
+    """Attention by MatMul or Einsum, with values of another size than keys."""
+    net = Graph(17)
+    q, k, v = (heads_first(net, name, 4, size) for name, size in (("q", 6), ("k", 6), ("v", 5)))
+    if op == "Einsum":
+        weights = net.node("Softmax", net.node(op, q, k, equation="bhtd,bhsd->bhts"), axis=-1)
+        y = net.node(op, weights, v, equation="bhts,bhsd->bhtd")
+    else:
+        weights = net.node("Softmax", net.node(op, q, net.node("Transpose", k, perm=[0, 1, 3, 2])))
+        y = net.node(op, weights, v)
+    y = net.reshape(net.node("Transpose", y, perm=[0, 2, 1, 3]), 0, 0, 20)
+    return net.done(net.linear("head", y, 20, 4), rank=3)
+
+
+case("MatMul", "attention spelt out", spelt_out, op="MatMul", groups=(4,))
+case("Einsum", "attention spelt out", spelt_out, op="Einsum", groups=(4,))
+
 WHOLE_HEADS = {f"{name}.matmul": "only whole blocks of a split go" for name in "kv"}
 
 case("Attention", "multi-head", attention, groups=(4,))

@@ -106,6 +106,19 @@ def test_every_cut_of_a_small_model_is_an_error(tmp_path: Path) -> None:
             onnxprune.load(data[:end])
 
 
+@pytest.mark.parametrize("verb", ["prune", "clean"])
+@pytest.mark.parametrize("share", [0, 0.125, 0.5, 0.999])
+def test_a_damaged_weight(fails: Fails, tmp_path: Path, verb: str, share: float) -> None:
+    model = onnx.load(DIGITS)
+    weight = next(t for t in model.graph.initializer if list(t.dims) == [32, 32, 3, 3])
+    weight.raw_data = weight.raw_data[: int(len(weight.raw_data) * share) // 4 * 4]
+    onnx.save(model, tmp_path / "damaged.onnx")
+    assert fails(verb, "damaged.onnx", "-o", "out.onnx") == (
+        f"tensor '{weight.name}': its data does not fill the shape [32, 32, 3, 3]"
+    )
+    assert not (tmp_path / "out.onnx").exists()
+
+
 def test_an_old_opset(fails: Fails, tmp_path: Path) -> None:
     onnx.save(small(opset=6), tmp_path / "old.onnx")
     assert fails("inspect", "old.onnx") == (

@@ -17,6 +17,7 @@ from onnxprune.trace import trace
 from . import battery
 from .building import Case
 from .cases import CASES
+from .cases_attention import attention, spelt_out
 from .conftest import Run, digest
 
 SPLIT = [c for c in CASES if c.limit and trace(c.build()).walk.facts.products]
@@ -32,6 +33,18 @@ def test_slim_equals_masked(case: Case, axis: int | str, seed: int | None) -> No
     battery.check_exact(pruned, case.limit, case.reference)
     battery.check_valid(pruned)
     battery.check_cost(pruned)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [spelt_out("MatMul"), spelt_out("Einsum"), attention(value=5), attention(value=5, flat=False)],
+    ids=["MatMul", "Einsum", "Attention", "Attention 4-D"],
+)
+def test_values_lose_dimensions_of_their_own(model: onnx.ModelProto) -> None:
+    """Queries and keys meet in a product; the dimensions of a value are free of them."""
+    traced = trace(model, reshape_channel_axis=1)
+    assert {g.name: len(g) for g in traced} == {"q.matmul": 6, "v.matmul": 5}
+    assert [g.name for g in traced.blocked] == ["head.matmul"]
 
 
 # Both -------------------------------------------------------------------------------------------
