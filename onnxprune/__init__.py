@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .errors import UsageError as UsageError
     from .explain import explain as explain
     from .groups import Group as Group
+    from .loading import load as load
     from .model import Model as Model
-    from .model import load as load
     from .pipeline import Result as Result
     from .pipeline import prune as prune
     from .plan import Plan as Plan
@@ -56,7 +56,8 @@ _HOMES = {
     ),
     "explain": ("explain",),
     "groups": ("Group",),
-    "model": ("Model", "load"),
+    "loading": ("load",),
+    "model": ("Model",),
     "pipeline": ("Result", "prune"),
     "plan": ("Plan",),
     "registry": ("criterion", "normalizer", "policy"),

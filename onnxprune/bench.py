@@ -13,7 +13,7 @@ from onnxruntime import InferenceSession
 
 from .cost import Cost, cost
 from .data import DataSettings, open_data
-from .model import load
+from .loading import load
 from .runtime import Arrays, choose_provider, open_session, run
 from .trace import Trace, retrace, trace
 

@@ -16,8 +16,9 @@ from onnx import TensorProto
 from .cost import Cost, cost
 from .edits import edit
 from .errors import UsageError, unknown_name
+from .loading import load
 from .lossless import KINDS, Dead, Ranges, find_dead
-from .model import Model, load, tensor_nbytes
+from .model import Model, tensor_nbytes
 from .pipeline import Result
 from .plan import Plan, PlanGroup, make_plan
 from .protos import bodies, node_protos

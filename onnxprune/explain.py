@@ -20,7 +20,7 @@ from .errors import UsageError
 from .graph import Node
 from .groups import Group
 from .labels import NONE
-from .model import load
+from .loading import load
 from .pipeline import merged, opened
 from .plan import Plan
 from .registry import names

@@ -1,4 +1,4 @@
-"""A model as it stands in its file: load, decode, save.
+"""A model as it stands in its file: its tensors, and how it is saved.
 
 The ``ModelProto`` is the truth. It is never converted to another representation, so whatever is
 not touched survives byte for byte. Weights stay where they are, in the proto or in external data
@@ -12,7 +12,7 @@ import hashlib
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,28 +22,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
-from onnx.inliner import inline_local_functions
 
 from .cuts import take
 from .errors import ModelError
-from .protos import bodies, node_protos, opset_of, skeleton, tensors
+from .protos import opset_of, tensors
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
     ModelLike: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | gs.Graph | Model"
 
-OLDEST_OPSET = 7
 PROTOBUF_LIMIT = 2**31 - 2**26
 """Weights beyond this many bytes do not fit into one protobuf message with their graph."""
-
-ADDED_BY_ONNXRUNTIME = {
-    "DisentangledAttention_TRT", "EfficientNMS_TRT", "MultilevelCropAndResize_TRT",
-    "PyramidROIAlign_TRT", "SimplifiedLayerNormalization",
-}  # fmt: skip
-"""Operators of the default domain that onnxruntime knows and ONNX does not."""
 
 
 @dataclass(eq=False)
@@ -202,174 +193,6 @@ _PACKED = {
     for name in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
     if hasattr(TensorProto, name)
 }
-
-
-def load(source: ModelLike) -> Model:
-    """Read a model and make it ready for analysis.
-
-    Parameters
-    ----------
-    source : path, bytes, onnx.ModelProto, onnx_graphsurgeon.Graph or Model
-        A ``Model`` is returned as it is. A given proto is not changed.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read, fails the ONNX checker, or uses an operator set older than 7.
-    """
-    if isinstance(source, Model):
-        return source
-    if isinstance(source, onnx.ModelProto):
-        model = Model(source)
-    elif isinstance(source, bytes):
-        model = Model(_parse(source, "the given bytes"))
-    elif isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        model = Model(_parse(_read(path), f"'{path}'"), path.parent, path)
-    elif hasattr(source, "nodes") and hasattr(source, "tensors"):
-        import onnx_graphsurgeon as gs
-
-        model = Model(gs.export_onnx(source))
-    else:
-        raise ModelError(f"cannot load a model from {type(source).__name__}")
-    _check(model)
-    return _normalise(model)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"cannot read '{path}': {(error.strerror or str(error)).lower()}"
-        ) from None
-
-
-def _parse(data: bytes, name: str) -> onnx.ModelProto:
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except DecodeError:
-        raise ModelError(f"{name} is not an ONNX model, or is cut short") from None
-    return proto
-
-
-def _check(model: Model) -> None:
-    """Refuse what the ONNX checker refuses, in one sentence."""
-    proto = model.proto
-    if not proto.graph.node and not proto.graph.output:
-        raise ModelError("not an ONNX model: it has no graph")
-    if model.opset < OLDEST_OPSET:
-        raise ModelError(
-            f"opset {model.opset} is older than {OLDEST_OPSET}, the oldest that is supported",
-            "Convert it first with onnx.version_converter.convert_version.",
-        )
-    light = _without_weights(model.proto)
-    set_apart(light)
-    try:
-        onnx.checker.check_model(light)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        first = " ".join(str(error).split("\n\n")[0].split("\n==>")[0].split())
-        raise ModelError(f"the ONNX checker refuses the model: {first}") from None
-
-
-def set_apart(proto: onnx.ModelProto) -> None:
-    """Move what the checker refuses and onnxruntime runs to a domain of its own, for the checker."""
-    parts: list[tuple[onnx.ModelProto | onnx.FunctionProto, list[onnx.NodeProto]]] = [
-        (proto, list(node_protos(proto.graph))),
-        *((function, list(function.node)) for function in proto.functions),
-    ]
-    for owner, nodes in parts:
-        opset = opset_of(owner)
-        strangers = [n for n in nodes if n.domain in ("", "ai.onnx") and _strange(n.op_type, opset)]
-        for node in strangers:
-            node.domain = "onnxruntime"
-        if strangers:
-            owner.opset_import.add(domain="onnxruntime", version=1)
-
-
-@cache
-def _strange(op: str, opset: int) -> bool:
-    """Whether the checker refuses an operator of the default domain that onnxruntime runs.
-
-    That is one of its own, or one that is deprecated but defined by others, which stand in for it:
-    GroupNormalization of the opsets 18 to 20.
-    """
-    try:
-        schema: Any = onnx.defs.get_schema(op, opset, "")
-    except onnx.defs.SchemaError:
-        return op in ADDED_BY_ONNXRUNTIME
-    return schema.deprecated and (schema.has_function or schema.has_context_dependent_function)
-
-
-def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy in which large initializers hold no data: checking costs no time for the weights.
-
-    External and raw data are kept out of the check; their sizes are verified when they are read.
-    """
-    light = skeleton(proto)
-    for tensor in tensors(light.graph):  # those of nested graphs and of Constant nodes
-        if external_data_helper.uses_external_data(tensor):
-            name, dtype = tensor.name, tensor.data_type
-            tensor.CopyFrom(TensorProto(name=name, data_type=dtype, dims=[0], raw_data=b""))
-    for tensor in proto.graph.initializer:
-        bare = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
-        if prod(tensor.dims) <= 64 and not external_data_helper.uses_external_data(tensor):
-            bare.CopyFrom(tensor)
-        else:
-            bare.dims[:] = [0]
-            bare.raw_data = b""
-    return light
-
-
-def _normalise(model: Model) -> Model:
-    """Inline local functions and make names unique over nested graphs, on a copy if needed."""
-    proto = model.proto
-    if proto.functions:
-        proto = inline_local_functions(model.embedded())
-    clashes = _clashes(proto.graph, set())
-    if clashes:
-        if proto is model.proto:
-            proto = onnx.ModelProto()
-            proto.CopyFrom(model.proto)
-        _rename_clashes(proto.graph, set(), {})
-    return Model(proto, model.folder, model.path)
-
-
-def _own_names(graph: onnx.GraphProto) -> Iterator[str]:
-    yield from (value.name for value in graph.input)
-    initialised = {value.name for value in graph.input}
-    yield from (t.name for t in graph.initializer if t.name not in initialised)
-    for node in graph.node:
-        yield from filter(None, node.output)
-
-
-def _clashes(graph: onnx.GraphProto, seen: set[str]) -> bool:
-    for name in _own_names(graph):
-        if name in seen:
-            return True
-        seen.add(name)
-    return any(_clashes(body, seen) for node in graph.node for _, body in bodies(node))
-
-
-def _rename_clashes(graph: onnx.GraphProto, seen: set[str], scope: Mapping[str, str]) -> None:
-    """Give a new name to what a nested graph defines under a name that is taken elsewhere."""
-    scope = dict(scope)
-    for name in _own_names(graph):
-        fresh, number = name, 1
-        while fresh in seen:
-            number += 1
-            fresh = f"{name}_{number}"
-        seen.add(fresh)
-        scope[name] = fresh
-    named: list[Any] = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
-    for value in named:
-        value.name = scope.get(value.name, value.name)
-    for node in graph.node:
-        node.input[:] = [scope.get(name, name) for name in node.input]
-        node.output[:] = [scope.get(name, name) for name in node.output]
-        for _, body in bodies(node):
-            _rename_clashes(body, seen, scope)
 
 
 def write_atomically(target: Path, data: bytes) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from .config import read_config
 from .cost import Cost, cost
 from .data import open_data
-from .model import Model, collector_paused, load
+from .loading import load
+from .model import Model, collector_paused
 from .plan import Plan
 from .rewrite import rewrite_trace
 from .scoring import score

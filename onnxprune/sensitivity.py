@@ -11,7 +11,8 @@ from .compare import Comparison
 from .data import DataSettings, open_data
 from .errors import UsageError
 from .groups import Group
-from .model import Model, load
+from .loading import load
+from .model import Model
 from .rewrite import rewrite_trace
 from .runtime import choose_provider, open_session, run
 from .scoring import ScoreTable, score

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .model import Model, load
+from .loading import load
+from .model import Model
 from .plan import Plan, PlanGroup
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from .factors import both
 from .graph import Graph, Node
 from .groups import Group, find_groups
 from .labels import Blocked, Pin, Walk
-from .model import Model, collector_paused, load
+from .loading import load
+from .model import Model, collector_paused
 from .resolve import Components, Ints, resolve
 from .rules import find
 from .samples import sizes_of

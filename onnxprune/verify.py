@@ -22,8 +22,9 @@ from .data import Batch, DataSet, DataSettings, open_data
 from .errors import ModelError, SurgeryError, UsageError, unknown_name
 from .gates import Gate, Limits, check_gates
 from .layers import compare_entire, compare_single
+from .loading import load
 from .masked import masked
-from .model import Model, load
+from .model import Model
 from .plan import Plan
 from .runtime import Arrays, choose_provider, open_session, run
 from .sizes import Sizes

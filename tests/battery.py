@@ -17,8 +17,9 @@ from onnx.reference import ReferenceEvaluator
 from onnxprune.compare import difference
 from onnxprune.cost import macs
 from onnxprune.folding import NOT_DETERMINISTIC
+from onnxprune.loading import load, set_apart
 from onnxprune.masked import masked
-from onnxprune.model import Model, load, set_apart
+from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.protos import bodies
 from onnxprune.rewrite import rewrite, rewrite_trace

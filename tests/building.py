@@ -25,7 +25,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxprune.model import set_apart
+from onnxprune.loading import set_apart
 
 Builder = Callable[[], onnx.ModelProto]
 Array = npt.NDArray[Any]

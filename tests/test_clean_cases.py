@@ -8,7 +8,7 @@ import pytest
 
 from onnxprune.cleaning import clean
 from onnxprune.compare import difference
-from onnxprune.model import load
+from onnxprune.loading import load
 from onnxprune.pipeline import Result
 from onnxprune.runtime import synthetic_inputs
 from onnxprune.trace import trace

@@ -14,7 +14,8 @@ import onnx
 import pytest
 
 from onnxprune.cleaning import clean
-from onnxprune.model import Model, load
+from onnxprune.loading import load
+from onnxprune.model import Model
 from onnxprune.samples import graph_inputs
 from onnxprune.trace import trace
 

@@ -11,7 +11,7 @@ from onnx import external_data_helper, numpy_helper
 
 import onnxprune
 from onnxprune.graph import Graph
-from onnxprune.model import load
+from onnxprune.loading import load
 from onnxprune.plan import Plan
 from onnxprune.protos import tensors
 from onnxprune.rewrite import rewrite_trace

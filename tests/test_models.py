@@ -14,7 +14,7 @@ import pytest
 
 import onnxprune
 from models.build import BUILDERS
-from onnxprune.model import load
+from onnxprune.loading import load
 from onnxprune.trace import Trace, trace
 from onnxprune.verify import verify
 

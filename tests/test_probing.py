@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from onnxprune.contributed import infer_contributed
 from onnxprune.errors import ModelError
 from onnxprune.graph import Graph
-from onnxprune.model import load
+from onnxprune.loading import load
 from onnxprune.probing import probe
 from onnxprune.runtime import open_session, run, synthetic_inputs
 from onnxprune.shapes import Setting, analyse, infer

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from onnxprune.graph import Graph
-from onnxprune.model import load
+from onnxprune.loading import load
 from onnxprune.rules import RULES
 
 from . import battery
