@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
@@ -23,7 +24,7 @@ from .errors import UsageError
 from .images import SUFFIXES, image_reader
 from .labelled import read_labels
 from .runtime import Arrays, synthetic_inputs
-from .samples import graph_inputs
+from .samples import SAMPLES, Sizes, graph_inputs, sample_sizes
 from .trace import Trace
 
 BATCH = 16
@@ -129,7 +130,7 @@ def open_data(
     if source is None:
         if labels is not None:
             raise UsageError("labels take data: found made-up inputs", "Give samples with --data.")
-        return DataSet(lambda: _made_up(traced, seed, samples or 1))
+        return DataSet(lambda: _made_up(traced, traced.shapes.first.sizes, seed, samples or 1))
     proto = traced.model.proto
     if isinstance(source, Mapping) or not Path(source).is_dir():
         data = _from_arrays(proto, load_data(source), labels, samples)
@@ -139,8 +140,16 @@ def open_data(
     return DataSet(lambda: _checked(proto, data.make()), name, data.labelled)
 
 
-def _made_up(traced: Trace, seed: int, runs: int) -> Iterator[Batch]:
-    sizes = traced.shapes.first.sizes
+def other_sizes(traced: Trace, settings: DataSettings) -> Iterator[DataSet]:
+    """Made-up inputs of the other sample sizes: analysis cannot know which ones a model runs at."""
+    for sample in range(len(SAMPLES)):
+        sizes = sample_sizes(traced.model.proto, 0, sample)
+        if sizes != traced.shapes.first.sizes:
+            runs = settings.get("samples") or 1
+            yield DataSet(partial(_made_up, traced, sizes, settings.get("seed", 0), runs))
+
+
+def _made_up(traced: Trace, sizes: Sizes, seed: int, runs: int) -> Iterator[Batch]:
     for number in range(runs):
         feeds = synthetic_inputs(traced.graph, seed + number, sizes=sizes)
         counts = {array.shape[:1] for array in feeds.values()}

@@ -47,11 +47,18 @@ def sample_sizes(proto: onnx.ModelProto, setting: int, sample: int = 0) -> dict[
     named: dict[str, int] = {}
     sizes = {}
     for name, axis in free_dimensions(proto):
-        kind = "batch" if axis == 0 else "spatial" if len(dims[name]) >= 4 else "sequence"
-        size = SAMPLES[sample][kind][setting]
+        size = SAMPLES[sample][_kind(dims[name], axis)][setting]
         label = dims[name][axis].dim_param
         sizes[name, axis] = named.setdefault(label, size) if label else size
     return sizes
+
+
+def _kind(dims: Sequence[onnx.TensorShapeProto.Dimension], axis: int) -> str:
+    """What a free axis is, as far as the other axes tell: [layers, batch, hidden] is a state."""
+    state = len(dims) == 3 and dims[0].dim_value > 1 and dims[2].dim_value > 1
+    if axis == 0 or (state and axis == 1):
+        return "batch"
+    return "spatial" if len(dims) >= 4 else "sequence"
 
 
 def sizes_of(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], int]:  # fmt: skip

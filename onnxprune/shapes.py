@@ -23,7 +23,7 @@ from .elements import Elements
 from .folding import evaluate
 from .graph import Body, Graph, Node
 from .model import Model, kept_dims
-from .protos import bodies, skeleton, tensors
+from .protos import bodies, node_protos, skeleton, tensors
 from .quantized import infer_quantized
 from .samples import SAMPLE_COUNT, SAMPLES, Sizes, free_dimensions, sample_sizes
 
@@ -196,6 +196,8 @@ def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelP
             for tensor in tensors(body):
                 if tensor.name in model.cuts:
                     tensor.dims[:] = kept_dims(tensor, model.cuts[tensor.name])
+    for proto in node_protos(bare.graph):
+        _say_onesided(proto)
     _release_constant_nodes(bare.graph)
     for value in bare.graph.input:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
@@ -205,6 +207,12 @@ def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelP
         value.type.tensor_type.ClearField("shape")
     _keep_static_value_info(bare.graph, declared)
     return bare
+
+
+def _say_onesided(node: onnx.NodeProto) -> None:
+    """Write out that an STFT gives half of the spectrum: onnx infers all of it if nothing is said."""
+    if node.op_type == "STFT" and all(a.name != "onesided" for a in node.attribute):
+        node.attribute.append(onnx.helper.make_attribute("onesided", 1))
 
 
 def _release_constant_nodes(graph: onnx.GraphProto) -> None:
@@ -356,6 +364,7 @@ def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
     proto = onnx.NodeProto()
     proto.CopyFrom(node.proto)
     proto.input[:] = node.inputs
+    _say_onesided(proto)
     try:
         schema = onnx.defs.get_schema(node.op, node.opset, node.domain)
         found: dict[str, TypeProto] = onnx.shape_inference.infer_node_outputs(

@@ -69,7 +69,8 @@ class Sizes:
 
     def size(self, name: str, axis: int) -> int:
         """Size of an axis; of a dynamic one, at the first sample setting."""
-        return self.shape(name)[axis]
+        index = self.index(name, axis)
+        return self.original(name)[axis] if index is None else int(index.shape[-1])
 
     def index(self, name: str, axis: int) -> Index:
         """Kept indices of an axis, None where all are kept.
@@ -130,7 +131,7 @@ class Sizes:
         found = self._shown.get(name)
         if found is None:
             found, cut = self.original(name), self.indices(name)
-            if cut:
+            if found and cut:
                 found = tuple(
                     [n if i is None else i.shape[-1] for n, i in zip(found, cut, strict=True)]
                 )

@@ -22,7 +22,7 @@ from .model import Model, collector_paused
 from .resolve import Components, Ints, resolve
 from .rules import find
 from .samples import sizes_of
-from .shapes import Shapes, analyse, infer
+from .shapes import Setting, Shapes, analyse, infer
 from .sizes import Sizes
 
 if TYPE_CHECKING:
@@ -195,8 +195,26 @@ def retrace(traced: Trace, shapes: Mapping[str, Sequence[int]]) -> Trace:
     sizes = sizes_of(traced.model.proto, shapes)
     if sizes == traced.shapes.shown.sizes:
         return traced
-    found = replace(traced.shapes, at=infer(traced.graph, sizes))
-    return _resolved(walk_graph(traced.graph, found), traced.model, traced.options)
+    at = infer(traced.graph, sizes)
+    found = _walk_at(traced, at)
+    if [(g.name, len(g)) for g in found] != [(g.name, len(g)) for g in traced]:
+        # A branch that is not taken at these sizes need not make sense at them.
+        at.shapes.update((n, s) for n, s in traced.shapes.first.shapes.items() if not _sensible(traced.shapes, n, at))  # fmt: skip
+        found = _walk_at(traced, at)
+    return found
+
+
+def _walk_at(traced: Trace, at: Setting) -> Trace:
+    walk = walk_graph(traced.graph, replace(traced.shapes, at=at))
+    return _resolved(walk, traced.model, traced.options)
+
+
+def _sensible(shapes: Shapes, name: str, at: Setting) -> bool:
+    """Whether a shape at some sizes agrees with what is static."""
+    one, two = shapes.first.shapes[name], at.shapes.get(name, ())
+    return len(one) == len(two) and all(
+        a == b or not shapes.static(name, k) for k, (a, b) in enumerate(zip(one, two, strict=True))
+    )
 
 
 def _resolved(walk: Walk, model: Model, options: Mapping[str, Any]) -> Trace:

@@ -18,7 +18,7 @@ from onnxruntime import InferenceSession
 from .accuracy import Accuracy, Metric, Score, measure
 from .bench import Latency, measure_latency
 from .compare import Comparison, Difference, difference, rounding
-from .data import Batch, DataSet, DataSettings, open_data
+from .data import Batch, DataSet, DataSettings, open_data, other_sizes
 from .errors import ModelError, SurgeryError, UsageError, unknown_name
 from .gates import Gate, Limits, check_gates
 from .layers import compare_entire, compare_single
@@ -218,7 +218,8 @@ def verify(
     samples = open_data(traced, data, **options)
     with open_session(original, both[0], "the original", tf32=tf32) as before:
         try:
-            run(before, (first := samples.first).feeds, "the original")
+            others = () if data is not None else other_sizes(traced, options)
+            samples = _that_run(before, [samples, *others])
         except ModelError as error:
             if data is not None or any(limit is not None for limit in limits.values()):
                 raise
@@ -231,14 +232,14 @@ def verify(
                 scores = (*scores, measure(metric, samples, before, after))
             latency = None
             if limits.get("max_latency_ratio") is not None:
-                latency = measure_latency(before, after, first.feeds)
+                latency = measure_latency(before, after, samples.first.feeds)
     surgery: tuple[Difference, ...] = ()
     entire: tuple[Difference, ...] = ()
     single: tuple[Difference, ...] = ()
     method = ""
     if plan is not None:
         with _ours():
-            surgery, method = check_surgery(traced, plan, result, first.feeds, found, both[1])
+            surgery, method = check_surgery(traced, plan, result, samples.first.feeds, found, both[1])  # fmt: skip
             if layers:
                 entire, single = _by_layer(traced, plan, result, samples.alike(), both)
     gates = check_gates(limits, change, scores, latency.ratio if latency else None)
@@ -253,6 +254,25 @@ def _parted(settings: Settings) -> tuple[Limits, DataSettings]:
     if unknown:
         raise unknown_name("setting", min(unknown), Settings.__annotations__)
     return cast(Limits, limits), cast(DataSettings, options)
+
+
+def _that_run(session: InferenceSession, candidates: Sequence[DataSet]) -> DataSet:
+    """The first samples on which a model runs.
+
+    Raises
+    ------
+    ModelError
+        Why it does not on any of them: the sentence about the first.
+    """
+    refused: list[ModelError] = []
+    for samples in candidates:
+        try:
+            run(session, samples.first.feeds, "the original")
+        except ModelError as error:
+            refused.append(error)
+        else:
+            return samples
+    raise refused[0]
 
 
 def _change(before: InferenceSession, after: InferenceSession, data: DataSet, accuracy: Accuracy) -> tuple[tuple[Difference, ...], tuple[Score, ...], Arrays]:  # fmt: skip

@@ -346,11 +346,11 @@ def determinants() -> onnx.ModelProto:
 case("Det", "matrices", determinants, groups=(8,))
 
 
-def spectrogram() -> onnx.ModelProto:
+def spectrogram(**attributes: int) -> onnx.ModelProto:
     """A given signal in frames with a window, then a mel filter bank; layers read its bins."""
     net = Graph()
     window = net.node("HannWindow", net.constant("size", np.array(8)))
-    y = net.node("STFT", net.input("x", 2, 32, 1), net.constant("step", np.array(4)), window, onesided=1)  # fmt: skip
+    y = net.node("STFT", net.input("x", 2, 32, 1), net.constant("step", np.array(4)), window, **attributes)  # fmt: skip
     y = net.node("Gather", y, net.constant("real", np.array(0)), axis=3)
     sizes = [net.constant(f"m{k}", np.array(v)) for k, v in enumerate((6, 8, 1000))]
     edges = [net.constant(f"e{k}", np.array(v, "f4")) for k, v in enumerate((0.0, 400.0))]
@@ -358,4 +358,4 @@ def spectrogram() -> onnx.ModelProto:
     return net.done(net.linear("head", net.relu(net.linear("a", y, 6, 8)), 8, 4), rank=3)
 
 
-case("STFT", "spectrogram", spectrogram, groups=(6, 8))
+case("STFT", "spectrogram", spectrogram, onesided=1, groups=(6, 8))

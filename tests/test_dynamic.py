@@ -23,6 +23,7 @@ from .cases_control import CASES as CONTROL
 from .cases_control import Builder
 from .cases_control import model as text_model
 from .cases_dynamic import CASES
+from .cases_operators import spectrogram
 
 DIGITS = Path(__file__).parents[1] / "models" / "digits.onnx"
 
@@ -144,3 +145,82 @@ def test_number_of_results_may_depend_on_data() -> None:
     assert counts[0] != counts[1]
     report = verify(dense, slim, plan=plan, data={"x": x}, provider="cpu", traced=traced)
     assert report.exact, report
+
+
+def test_a_branch_that_makes_no_sense_at_the_sizes_given() -> None:
+    """It is not taken there: at 100 steps the second window would not be single."""
+    dense = text_model(
+        """
+        g (float[N,1,T] x, bool c) => (float[N,4] y) {
+          two = Constant <value_ints=[2]> ()
+          y = If (c) <
+            then_branch = t () => (t4) {
+              t1 = Conv <strides=[64]> (x, W1) t2 = Relu(t1)
+              t3 = Squeeze(t2, two) t4 = Gemm <transB=1> (t3, V1)
+            },
+            else_branch = e () => (e4) {
+              e1 = Conv <strides=[49]> (x, W2) e2 = Relu(e1)
+              e3 = Squeeze(e2, two) e4 = Gemm <transB=1> (e3, V2)
+            }>
+        }""",
+        W1=(8, 1, 64), V1=(4, 8), W2=(8, 1, 49), V2=(4, 8),
+    )  # fmt: skip
+    traced = trace(dense)
+    assert (len(traced), traced.units) == (2, 16)
+    plan = prune(traced, seed=1)
+    slim = rewrite_trace(traced, plan.removed(traced))
+    x = np.random.default_rng(0).standard_normal((2, 1, 100)).astype(np.float32)
+    data = {"x": x, "c": np.array(True)}
+    report = verify(dense, slim, plan=plan, data=data, provider="cpu", traced=traced)
+    assert report.exact, report
+
+
+def test_made_up_inputs_are_as_long_as_the_model_needs() -> None:
+    """Analysis is content with 16 steps, which a Pad by reflection cannot do with."""
+    dense = text_model(
+        """
+        g (float[N,T] x) => (float[N,4,S] y) {
+          pads = Constant <value_ints=[0,200,0,200]> ()
+          one = Constant <value_ints=[1]> ()
+          p = Pad <mode="reflect"> (x, pads)
+          u = Unsqueeze(p, one)
+          a = Conv <strides=[16]> (u, W)
+          r = Relu(a)
+          y = Conv(r, V)
+        }""",
+        W=(8, 1, 32), V=(4, 8, 1),
+    )  # fmt: skip
+    traced = trace(dense)
+    assert set(traced.shapes.first.sizes.values()) == {2, 16}
+    plan = prune(traced, seed=1)
+    slim = rewrite_trace(traced, plan.removed(traced))
+    report = verify(dense, slim, plan=plan, provider="cpu", traced=traced)
+    assert not report.problem
+    assert report.exact, report
+
+
+def test_a_state_has_its_batch_in_the_middle() -> None:
+    dense = text_model("g (float[T,N,3] x, float[2,M,5] h, float[1,S,5] z) => (float[2,M,5] y) { y = Relu(h) }")  # fmt: skip
+    first, second = samples(dense)
+    assert [first["h", 1], second["h", 1]] == [2, 3]
+    assert [first["z", 1], second["z", 1]] == [16, 24]
+
+
+def test_an_stft_gives_one_side_by_default() -> None:
+    """The specification says so; the shape inference of onnx gives both."""
+    dense = spectrogram()
+    traced = trace(dense)
+    assert [len(g) for g in traced] == [6, 8]
+    plan = prune(traced, seed=1)
+    slim = rewrite_trace(traced, plan.removed(traced))
+    report = verify(dense, slim, plan=plan, provider="cpu", traced=traced)
+    assert report.exact, report
+
+
+def test_labels_on_a_tensor_of_unknown_shape() -> None:
+    traced = trace(BUILDERS["plain"]())
+    name = traced.graph.main.nodes[0].output
+    labels = traced.walk.axes[name]
+    del traced.shapes.first.shapes[name]
+    assert len(labels) == 4
+    assert traced.sizes(traced.groups[0].units[:1]).shape(name) == ()
