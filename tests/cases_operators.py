@@ -346,7 +346,7 @@ def determinants() -> onnx.ModelProto:
 case("Det", "matrices", determinants, groups=(8,))
 
 
-def spectrogram(**attributes: int) -> onnx.ModelProto:
+def spectrogram(**attributes: Any) -> onnx.ModelProto:
     """A given signal in frames with a window, then a mel filter bank; layers read its bins."""
     net = Graph()
     window = net.node("HannWindow", net.constant("size", np.array(8)))
