@@ -193,6 +193,8 @@ class Graph:
             self.aliases[proto.output[0]] = inputs[0]
 
     def _constant_node(self, proto: onnx.NodeProto) -> None:
+        if len(proto.attribute) != 1:
+            raise ModelError(f"Constant '{proto.output[0]}': found {len(proto.attribute)} values, expected one")  # fmt: skip
         (attribute,) = proto.attribute
         name, value = proto.output[0], onnx.helper.get_attribute_value(attribute)
         if isinstance(value, TensorProto):

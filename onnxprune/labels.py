@@ -317,7 +317,8 @@ class Walk:
         if self.shape(name)[axis] == 1 and labels is not NONE and len(labels) > 1:
             return  # broadcast
         known = self.axes.get(name)
-        if self.graph.is_constant(name) and (known is None or known[axis] is None):
+        fits = labels is NONE or len(labels) == self.shape(name)[axis]
+        if fits and self.graph.is_constant(name) and (known is None or known[axis] is None):
             self._store(name, axis, labels)
         else:
             self.unify(self._axis(name, axis), labels)

@@ -57,6 +57,19 @@ class Mix:
     obstacle: str = "it is no product with a stored weight"
 
     @property
+    def fits(self) -> bool:
+        """Whether all sizes agree; in a model that contradicts itself they need not."""
+        count = len(self.labels)
+        if self.values.shape[1] not in (1, count):
+            return False
+        if self.kernel is None:
+            return True
+        groups, outputs, inputs = self.kernel.shape[:3]
+        return groups * inputs == count and (
+            self.targets is None or len(self.targets) == groups * outputs
+        )
+
+    @property
     def silent(self) -> Bools:
         """Entries that are zero, so that they act on nothing."""
         return b.zeros(b.wide(self.values, len(self.labels)))
@@ -175,7 +188,8 @@ class Values:
         labels = self.c.peek(name, axis % self.c.rank(name))
         if labels is not NONE:
             facts.setdefault("values", self.axis(name, axis))
-            self.mixes.append(Mix(node, labels, **facts))  # type: ignore[arg-type]
+            mix = Mix(node, labels, **facts)  # type: ignore[arg-type]
+            self.mixes.append(mix if mix.fits else Mix(node, labels, b.ANYTHING))
 
     def opaque(self, node: Node) -> None:
         """Mix every axis of every input, and know nothing of the outputs."""
