@@ -255,6 +255,8 @@ class Walk:
 
     def product(self, rows: Labels, columns: Labels, labels: Labels) -> None:
         """``labels[i, j]`` lives if and only if ``rows[i]`` and ``columns[j]`` live."""
+        if len(rows) * len(columns) != len(labels):
+            raise Blocked("its sizes contradict each other")
         self.facts.products.append(Product(rows, columns, labels, self._index))
 
     def stat(self, *vectors: Labels) -> None:
@@ -326,6 +328,9 @@ class Walk:
     def out(self, name: str, axes: Sequence[Labels]) -> None:
         """Set the labels of an output; an axis of dynamic size carries none."""
         if name and any(labels is not NONE for labels in axes):
+            shape = self.shapes.get(name)
+            if shape is not None and len(shape) != len(axes):
+                raise Blocked("its sizes contradict each other")
             self.axes[name] = list(axes)
 
     def same(self, node: Node, *names: str) -> None:

@@ -9,7 +9,7 @@ import onnx
 from .errors import SurgeryError
 from .model import Model
 from .protos import graphs
-from .shapes import bare_model
+from .shapes import NOT_INFERRED, bare_model
 from .sizes import Sizes
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def self_check(slim: Model, traced: Trace, sizes: Sizes) -> None:
     bare = bare_model(slim, traced.shapes.first.sizes, declared=False)
     try:
         inferred = onnx.shape_inference.infer_shapes(bare, strict_mode=False, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+    except NOT_INFERRED as error:
         raise SurgeryError(f"the slim model contradicts itself: {error}") from None
     for graph in graphs(inferred.graph):
         for value in (*graph.value_info, *graph.output):

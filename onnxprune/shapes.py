@@ -34,6 +34,11 @@ VALUE_LIMIT = 4096
 
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 
+NOT_INFERRED = (
+    onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError,
+)  # fmt: skip
+"""What shape inference raises for models that contradict themselves."""
+
 DATA_SIZED = {"Compress", "NonMaxSuppression", "NonZero", "Range", "Slice", "TopK", "Unique"}
 """Operators whose output sizes may depend on data."""
 
@@ -157,7 +162,7 @@ def infer(graph: Graph, sizes: Sizes, number: int = 0, probing: bool = True) -> 
     bare = bare_model(graph.model, sizes)
     try:
         inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+    except NOT_INFERRED:
         inferred = bare
     _collect(inferred.graph, setting)
     for name, constant in graph.constants.items():
@@ -370,7 +375,7 @@ def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
         found: dict[str, TypeProto] = onnx.shape_inference.infer_node_outputs(
             schema, proto, types, data, opset_imports=_opsets(graph)
         )
-    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+    except (onnx.defs.SchemaError, *NOT_INFERRED):
         return
     for name, found_type in found.items():
         tensor = found_type.tensor_type
