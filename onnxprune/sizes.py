@@ -78,7 +78,7 @@ class Sizes:
         They have the shape (blocks, kept) where every block of the first axis keeps its own.
         """
         found = self.indices(name)
-        return found[axis] if found else None
+        return found[axis] if -len(found) <= axis < len(found) else None
 
     def indices(self, name: str) -> tuple[Index, ...]:
         """Kept indices of every axis; empty for a tensor without labels."""
