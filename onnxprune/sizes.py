@@ -68,9 +68,9 @@ class Sizes:
         return self._alive[labels]
 
     def size(self, name: str, axis: int) -> int:
-        """Size of an axis; of a dynamic one, at the first sample setting."""
-        index = self.index(name, axis)
-        return self.original(name)[axis] if index is None else int(index.shape[-1])
+        """Size of an axis; of a dynamic one, at the first sample setting; 1 where there is none."""
+        shape = self.shape(name)
+        return shape[axis] if -len(shape) <= axis < len(shape) else 1
 
     def index(self, name: str, axis: int) -> Index:
         """Kept indices of an axis, None where all are kept.
