@@ -12,7 +12,7 @@ import onnx
 from onnxruntime import InferenceSession
 
 from .cost import Cost, cost
-from .data import DataSettings, open_data
+from .data import DataSettings, runnable
 from .loading import load
 from .runtime import Arrays, choose_provider, open_session, run
 from .trace import Trace, retrace, trace
@@ -96,14 +96,14 @@ def bench(
     original, result = load(dense), load(slim)
     providers = choose_provider(provider), choose_provider(slim_provider or provider)
     traced, pruned = trace(original), trace(result)
-    batch = open_data(traced, data, **settings).first
-    shapes = {name: array.shape for name, array in batch.feeds.items()}
-    traced, pruned = retrace(traced, shapes), retrace(pruned, shapes)
     with (
         open_session(original, providers[0], "the original", tf32=tf32) as before,
         open_session(result, providers[1], "the slim model", tf32=tf32) as after,
     ):
+        batch = runnable(before, traced, data, **settings).first
         latency = measure_latency(before, after, batch.feeds, runs)
+    shapes = {name: array.shape for name, array in batch.feeds.items()}
+    traced, pruned = retrace(traced, shapes), retrace(pruned, shapes)
     return Bench(
         latency, cost(traced, traced.sizes(), original), cost(pruned, pruned.sizes(), result),
         (peak_activations(traced), peak_activations(pruned)), batch.size, providers,

@@ -15,15 +15,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import onnx
+from onnxruntime import InferenceSession
 
-from .errors import UsageError
+from .errors import ModelError, UsageError
 from .images import SUFFIXES, image_reader
 from .labelled import read_labels
-from .runtime import Arrays, synthetic_inputs
+from .runtime import Arrays, run, synthetic_inputs
 from .samples import SAMPLES, Sizes, graph_inputs, sample_sizes
 from .trace import Trace
 
@@ -140,13 +141,34 @@ def open_data(
     return DataSet(lambda: _checked(proto, data.make()), name, data.labelled)
 
 
-def other_sizes(traced: Trace, settings: DataSettings) -> Iterator[DataSet]:
-    """Made-up inputs of the other sample sizes: analysis cannot know which ones a model runs at."""
+def runnable(session: InferenceSession, traced: Trace, source: Any = None, **settings: Unpack[DataSettings]) -> DataSet:  # fmt: skip
+    """Samples on which the model runs; made-up ones take the first sample sizes that it runs at.
+
+    Analysis cannot know those: a Pad by reflection needs more steps than it adds.
+
+    Raises
+    ------
+    ModelError
+        Why it does not run: the sentence about the first sizes.
+    """
+    samples = open_data(traced, source, **settings)
+    refused: list[ModelError] = []
+    for candidate in (samples, *(() if source is not None else _other_sizes(traced, settings))):
+        try:
+            run(session, candidate.first.feeds, "the original")
+        except ModelError as error:
+            refused.append(error)
+        else:
+            return candidate
+    raise refused[0]
+
+
+def _other_sizes(traced: Trace, settings: DataSettings) -> Iterator[DataSet]:
+    seed, runs = settings.get("seed", 0), settings.get("samples") or 1
     for sample in range(len(SAMPLES)):
         sizes = sample_sizes(traced.model.proto, 0, sample)
         if sizes != traced.shapes.first.sizes:
-            runs = settings.get("samples") or 1
-            yield DataSet(partial(_made_up, traced, sizes, settings.get("seed", 0), runs))
+            yield DataSet(partial(_made_up, traced, sizes, seed, runs))
 
 
 def _made_up(traced: Trace, sizes: Sizes, seed: int, runs: int) -> Iterator[Batch]:

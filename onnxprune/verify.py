@@ -18,7 +18,7 @@ from onnxruntime import InferenceSession
 from .accuracy import Accuracy, Metric, Score, measure
 from .bench import Latency, measure_latency
 from .compare import Comparison, Difference, difference, rounding
-from .data import Batch, DataSet, DataSettings, open_data, other_sizes
+from .data import Batch, DataSet, DataSettings, runnable
 from .errors import ModelError, SurgeryError, UsageError, unknown_name
 from .gates import Gate, Limits, check_gates
 from .layers import compare_entire, compare_single
@@ -215,11 +215,9 @@ def verify(
     both = chosen, choose_provider(slim_provider) if slim_provider else chosen
     if traced is None:
         traced = trace(base, **(plan.trace_options if plan is not None else {}))
-    samples = open_data(traced, data, **options)
     with open_session(original, both[0], "the original", tf32=tf32) as before:
         try:
-            others = () if data is not None else other_sizes(traced, options)
-            samples = _that_run(before, [samples, *others])
+            samples = runnable(before, traced, data, **options)
         except ModelError as error:
             if data is not None or any(limit is not None for limit in limits.values()):
                 raise
@@ -254,25 +252,6 @@ def _parted(settings: Settings) -> tuple[Limits, DataSettings]:
     if unknown:
         raise unknown_name("setting", min(unknown), Settings.__annotations__)
     return cast(Limits, limits), cast(DataSettings, options)
-
-
-def _that_run(session: InferenceSession, candidates: Sequence[DataSet]) -> DataSet:
-    """The first samples on which a model runs.
-
-    Raises
-    ------
-    ModelError
-        Why it does not on any of them: the sentence about the first.
-    """
-    refused: list[ModelError] = []
-    for samples in candidates:
-        try:
-            run(session, samples.first.feeds, "the original")
-        except ModelError as error:
-            refused.append(error)
-        else:
-            return samples
-    raise refused[0]
 
 
 def _change(before: InferenceSession, after: InferenceSession, data: DataSet, accuracy: Accuracy) -> tuple[tuple[Difference, ...], tuple[Score, ...], Arrays]:  # fmt: skip
