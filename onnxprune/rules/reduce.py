@@ -46,8 +46,13 @@ def reduce_mean(c: Walk, n: Node) -> None:
 
 
 def statistic(c: Walk, X: str, axes: Sequence[int]) -> None:
-    """A mean along some axes."""
-    c.stat(*(c.axis(X, k) for k in axes))
+    """A mean along some axes: what the others number are the groups of a normalization."""
+    labels = c.labels(X)
+    inside = [labels[k] for k in axes]
+    c.stat(*inside)
+    if any(v is not NONE for v in inside):
+        for k in set(range(len(labels))) - set(axes):
+            c.role(labels[k], "norm groups")
 
 
 @rule("ReduceMax", "ReduceMin", "ReduceProd")
