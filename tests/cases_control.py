@@ -284,6 +284,38 @@ def constant_initial_state() -> onnx.ModelProto:
 
 
 @case("Loop")
+def ends_by_a_counter() -> onnx.ModelProto:
+    """A counter that is carried ends the loop after four steps, which fixes the size of a Reshape."""
+    return model(
+        """
+        g (float[2,6] x) => (float[2,10] y) {
+          M = Constant <value_int=9> ()
+          yes = Constant <value = bool {1}> ()
+          two = Constant <value_int=2> ()
+          h0 = Gemm <transB=1> (x, W)
+          last, h, hs = Loop (M, yes, two, h0) <
+            body = b (int64 i, bool k, int64 ti, float[2,8] hi) => (k2, to, ho, out) {
+              one = Constant <value_int=1> ()
+              end = Constant <value_int=6> ()
+              most = Constant <value_int=8> ()
+              to = Add(ti, one)
+              early = Less(to, end)
+              soon = Less(i, most)
+              k2 = And(early, soon)
+              r = MatMul(hi, R)
+              ho = Tanh(r)
+              out = Relu(ho)
+            }>
+          t = Transpose <perm=[1,0,2]> (hs)
+          s = Constant <value_ints=[-1,32]> ()
+          f = Reshape(t, s)
+          y = Gemm <transB=1> (f, V)
+        }""",
+        W=(8, 6), R=(8, 8), V=(10, 32),
+    )  # fmt: skip
+
+
+@case("Loop")
 def growing_state() -> onnx.ModelProto:
     """A list of steps grows by one in every iteration; its channels go."""
     return model(
