@@ -143,6 +143,13 @@ CASES = [
         b = Add (a, bias)
         p = Softmax (b)"""), bias=(1, 4, 6, 6), **FOUR_HEADS), groups=(4,),
         slim={"bias": (1, 2, 6, 6), "WO": (12, 12)}),
+    *[Case(op, "as large as the scores of all heads", net(HEADS.format(f"""
+        size = Shape (a)
+        m = {text}
+        b = Mul (a, m)
+        p = Softmax (b)"""), one=1.0, **FOUR_HEADS), groups=(4,))
+        for op, text in (("Expand", "Expand (one, size)"),
+                         ("ConstantOfShape", "ConstantOfShape <value=float[1]{1}> (size)"))],
     Case("Mul", "slope for each head", net(HEADS.format("""
         b = Mul (a, slope)
         p = Softmax (b)"""), slope=positive(4, 1, 1), **FOUR_HEADS), groups=(4,),

@@ -61,12 +61,13 @@ def expand(c: Walk, n: Node) -> None:
 def repeated(c: Walk, X: str, output: str) -> list[Labels]:
     """Labels of an output whose axes are those of X or repetitions of an axis of size 1."""
     lead = c.rank(output) - c.rank(X)
+    again = c.broadcast if any(v is not NONE for v in c.labels(X)) else c.fresh
     result = []
     for k, size in enumerate(c.shape(output)):
         if k >= lead and c.shape(X)[k - lead] == size:
             result.append(c.axis(X, k - lead))
         elif c.shapes.static(output, k):
-            result.append(c.broadcast(size))
+            result.append(again(size))
         else:
             result.append(NONE)
     return result
@@ -120,7 +121,7 @@ def random(c: Walk, n: Node) -> None:
 def _free(c: Walk, n: Node) -> list[Labels]:
     """Labels of a tensor that is made from nothing but its shape."""
     return [
-        c.broadcast(size) if c.shapes.static(n.output, k) else NONE
+        c.fresh(size) if c.shapes.static(n.output, k) else NONE
         for k, size in enumerate(c.shape(n.output))
     ]
 
