@@ -150,15 +150,15 @@ def depth_to_space(c: Walk, n: Node) -> None:
     X, b = n.inputs[0], n.attr("blocksize")
     batch, channels = c.labels(X)[:2]
     c.pin_axes(X, (2, 3), f"{n} interleaves pixels along it")
+    kept = NONE
     if channels is not NONE:
-        count = len(channels) // (b * b)
-        kept = c.fresh(count)
+        kept = c.fresh(len(channels) // (b * b))
         if kept is NONE:
             c.pin(channels, f"{n} makes a single channel of them")
         else:
             order = np.tile(kept, b * b) if n.attr("mode", "DCR") == "DCR" else np.repeat(kept, b * b)  # fmt: skip
             c.unify(channels, order)
-        c.out(n.output, [batch, kept, NONE, NONE])
+    c.out(n.output, [batch, kept, NONE, NONE])
 
 
 @rule("SpaceToDepth")
@@ -167,8 +167,7 @@ def space_to_depth(c: Walk, n: Node) -> None:
     X, b = n.inputs[0], n.attr("blocksize")
     batch, channels = c.labels(X)[:2]
     c.pin_axes(X, (2, 3), f"{n} interleaves pixels along it")
-    if channels is not NONE:
-        c.out(n.output, [batch, np.tile(channels, b * b), NONE, NONE])
+    c.out(n.output, [batch, c.tiled(channels, b * b), NONE, NONE])
 
 
 @rule("Resize", "Upsample")
