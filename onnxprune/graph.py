@@ -1,11 +1,12 @@
 """A thin read-only view of a model: nodes, constants, consumers, captured names.
 
 Nested graphs (branches and loop bodies) belong to the same view, because names are unique over all
-of them. Two liberties are taken with names, both undone by the rewriter:
+of them. Three liberties are taken with names, all undone by the rewriter:
 
 - a constant with at most one axis longer than 1 gets one name per use (``bias``, ``bias#1``, ...):
   exporters de-duplicate equal vectors, which would otherwise couple unrelated layers;
-- a constant behind ``Identity`` nodes is used under its own name.
+- a constant behind ``Identity`` nodes is used under its own name;
+- so is a constant that a loop carries from one iteration to the next as it is.
 """
 
 from __future__ import annotations
@@ -179,6 +180,10 @@ class Graph:
     def _node(self, proto: onnx.NodeProto, body: Body) -> None:
         domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
         inputs = [self.aliases.get(name, name) for name in proto.input]
+        for inner, outer in unchanged(proto):
+            outer = self.aliases.get(outer, outer)
+            if outer in self.constants:
+                self.aliases[inner] = outer
         nested = {key: self._body(graph, body) for key, graph in bodies(proto)}
         opset = self.opsets.get(domain, 1)
         node = Node(
@@ -216,10 +221,13 @@ class Graph:
         """Give every further use of a vector-like constant a name of its own."""
         uses: dict[str, int] = defaultdict(int, dict.fromkeys(self.returned, 1))
         for node in self.nodes:
+            carried = {self.aliases.get(outer, outer) for _, outer in unchanged(node.proto)}
             for slot, name in enumerate(node.inputs):
                 constant = self.constants.get(name)
                 if constant is None or sum(d > 1 for d in constant.shape) != 1:
                     continue
+                if name in carried:
+                    continue  # what it is used for is known inside
                 if uses[name]:
                     node.inputs[slot] = f"{name}#{uses[name]}"
                     self.constants[node.inputs[slot]] = constant
@@ -301,6 +309,16 @@ class Graph:
                 yield from (n for n in names if n and n not in inside)
                 inside.update(child.outputs)
             yield from (n for n in body.outputs if n not in inside)
+
+
+def unchanged(loop: onnx.NodeProto) -> Iterator[tuple[str, str]]:
+    """(name inside, name outside) of what a Loop carries without ever changing it."""
+    for _, body in bodies(loop) if loop.op_type == "Loop" else ():
+        moved = {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}
+        carried = zip(body.input[2:], body.output[1:], loop.input[2:], strict=False)
+        for inner, result, outer in carried:
+            if inner.name == moved.get(result.name, result.name):
+                yield inner.name, outer
 
 
 def _dense(graph: onnx.GraphProto, constant: Constant) -> TensorProto:

@@ -7,7 +7,7 @@ hence counts as dynamic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,14 @@ import numpy as np
 from onnx import TensorProto
 
 from .elements import SEQUENCES, Elements, Forward, Known, Step
+from .folding import evaluate
 
 if TYPE_CHECKING:
     from .graph import Body, Node
     from .shapes import Setting
+
+LONGEST = 1024
+"""Iterations of a loop that are followed to find out when it ends."""
 
 
 def follows(node: Node) -> bool:
@@ -84,20 +88,62 @@ def _loop(step: Step) -> None:
 
 
 def _trips(step: Step, body: Body) -> int:
-    """Number of iterations: known if nothing but a constant maximum can end the loop."""
+    """Number of iterations: known where constants and counters alone say when the loop ends."""
     makers = {name: child for child in body.nodes for name in child.outputs}
-    condition = body.outputs[0]
-    while condition in makers and makers[condition].op in ("Identity", "Cast"):
-        condition = makers[condition].inputs[0]
-    initial = step.value(1)
-    endless = not step.node.inputs[1] or (initial is not None and initial.all())
-    kept = step.known(condition)
-    if endless and (condition == body.inputs[1] or (kept is not None and kept.all())):
-        maximum = step.value(0)
-        if maximum is not None:
-            return int(np.reshape(maximum, -1)[0])
+    counter, going, *_ = body.inputs
+    after = dict(zip(body.inputs[1:], body.outputs, strict=False))
+    leading = _leading_to(going, makers, after)
+    deciding = [name for name in after if name in leading]
+    found = {name: step.value(k) for k, name in enumerate(after, 1)}
+    if not step.node.inputs[1]:
+        found[going] = np.array(True)
+    maximum = step.value(0)
+    most = None if maximum is None else int(maximum.reshape(-1)[0])
+    for trip in range(LONGEST):
+        state = {n: v for n in deciding if (v := found[n]) is not None}
+        if len(state) < len(deciding):
+            break  # it depends on data
+        if trip == most or not state[going].all():
+            return trip
+        values = {**state, counter: np.array(trip)}
+        found = {n: _computed(after[n], values, makers, step.known) for n in deciding}
+        if most and counter not in leading and _equal(found, state):
+            return most  # nothing changes from here on
     step.setting.sampled = True
     return step.setting.count
+
+
+def _equal(a: Mapping[str, np.ndarray | None], b: Mapping[str, np.ndarray]) -> bool:
+    """Whether values are known and the same."""
+    return all(v is not None and np.array_equal(v, b[n]) for n, v in a.items())
+
+
+def _leading_to(name: str, makers: Mapping[str, Node], after: Mapping[str, str]) -> set[str]:
+    """What decides a value, in this iteration of a loop or a later one."""
+    found: set[str] = set()
+    open_ = [name]
+    while open_:
+        one = open_.pop()
+        if one not in found:
+            found.add(one)
+            open_ += [after[one]] if one in after else []
+            open_ += makers[one].inputs if one in makers else []
+    return found
+
+
+def _computed(name: str, values: dict[str, Any], makers: Mapping[str, Node], known: Known) -> np.ndarray | None:  # fmt: skip
+    """Value of a tensor in one iteration, None where it depends on data or on a growing shape."""
+    node = makers.get(name)
+    if name not in values and (node is None or not node.inputs):
+        values[name] = known(name)
+    elif name not in values and node is not None:
+        inputs = {n: _computed(n, values, makers, known) for n in node.inputs if n}
+        whole = all(v is not None for v in inputs.values())
+        found = evaluate(node, [inputs.get(n) for n in node.inputs]) if whole else None
+        values.update(dict.fromkeys(node.outputs))
+        values.update(zip(node.outputs, found or (), strict=False))
+    result: np.ndarray | None = values.get(name)
+    return result
 
 
 def _scan(step: Step) -> None:

@@ -1,7 +1,7 @@
 """Shapes behind operators that ONNX shape inference does not know.
 
-Contributed and experimental operators (``com.microsoft``, ``ImageScaler``) have no inference in
-onnx. As the last resort the model runs once on made-up inputs, and what it returns tells.
+Contributed and experimental operators (``com.microsoft``, ``ImageScaler``) and some of classical
+models (``Scaler``) have no inference in onnx. As the last resort the model runs once on made-up inputs, and what it returns tells.
 """
 
 from __future__ import annotations
@@ -51,12 +51,16 @@ def probe(graph: Graph, setting: Setting) -> bool:
 
 
 def _unknown(graph: Graph, setting: Setting) -> Iterator[str]:
-    """Tensors without a shape, which some node reads, of operators that onnx has no schema for."""
+    """Tensors without a shape, which some node reads, of operators without inference in onnx."""
     for node in graph.main.nodes:
         for name in node.outputs:
-            if name in graph.consumers and name not in setting.shapes and not _has_schema(node):
+            if name in graph.consumers and name not in setting.shapes and not _inferred(node):
                 yield name
 
 
-def _has_schema(node: Node) -> bool:
-    return bool(onnx.defs.has(node.op, node.opset, node.domain))
+def _inferred(node: Node) -> bool:
+    """Whether onnx can tell the shapes behind an operator."""
+    if not onnx.defs.has(node.op, node.opset, node.domain):
+        return False
+    schema = onnx.defs.get_schema(node.op, node.opset, node.domain)
+    return schema.has_type_and_shape_inference_function

@@ -47,7 +47,7 @@ class Components:
         Component of each label after products are lowered.
     atom : int array, shape (labels,)
         Component by ``unify`` alone: channels that are one and the same channel. Products of the
-        same factors are the same channels, too.
+        same factors are the same channels, too, and so are the factors of the same product.
     reason : dict
         Unit that cannot go -> why: the first pin that it touches, or that it is the held factor of
         a product.
@@ -115,15 +115,25 @@ def _distinct(a: Labels, b: Labels) -> tuple[Labels, Labels]:
 
 
 def _twins(products: Sequence[Product], atom: Ints) -> Pairs:
-    """Products whose factors are the same by now, and whose labels are not yet."""
-    first: dict[tuple[bytes, bytes], Labels] = {}
+    """Products whose factors are the same by now, and whose labels are not yet; and vice versa.
+
+    Labels that are cut alike twice (a stored tensor of [heads, size, out] that is folded to meet a
+    merged axis) have one pair of factors, of which one decision is made.
+    """
+    made: dict[tuple[bytes, bytes], Labels] = {}
+    cut: dict[tuple[bytes, int], Product] = {}
     pairs = []
     for product in products:
-        key = atom[product.rows].tobytes(), atom[product.columns].tobytes()
-        known = first.setdefault(key, product.labels)
-        if known is not product.labels and (atom[known] != atom[product.labels]).any():
-            pairs.append((known, product.labels))
-    return pairs
+        labels = atom[product.labels]
+        factors = atom[product.rows].tobytes(), atom[product.columns].tobytes()
+        known = made.setdefault(factors, product.labels)
+        twin = cut.setdefault((labels.tobytes(), len(product.rows)), product)
+        pairs += [
+            (known, product.labels),
+            (twin.rows, product.rows),
+            (twin.columns, product.columns),
+        ]
+    return [(a, b) for a, b in pairs if a is not b and (atom[a] != atom[b]).any()]
 
 
 def _lower(facts: Facts, atom: Ints, axis: int | None, independent: Set[int]) -> tuple[Pairs, list[tuple[Labels, str]], frozenset[int]]:  # fmt: skip

@@ -204,7 +204,7 @@ def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: st
 
 
 def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -> dict[str, np.ndarray]:  # fmt: skip
-    """Outputs of a session by name, tensors only.
+    """Outputs of a session by name; those in a sequence are ``name[0]``, ``name[1]``, ...
 
     Raises
     ------
@@ -217,7 +217,18 @@ def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -
         results = session.run(names, {k: v for k, v in feeds.items() if k in wanted})
     except Exception as error:  # as above
         raise ModelError(f"{what} does not run on these inputs: {_first_line(error)}") from None
-    return {n: r for n, r in zip(names, results, strict=True) if isinstance(r, np.ndarray)}
+    return dict(pair for named in zip(names, results, strict=True) for pair in _tensors(*named))
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Tensors in an output: itself, or the elements of a sequence; a table for a list of maps."""
+    if isinstance(value, np.ndarray):
+        yield name, value
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        yield name, np.array([list(row.values()) for row in value], np.float32)
+    elif isinstance(value, list):
+        for number, element in enumerate(value):
+            yield from _tensors(f"{name}[{number}]", element)
 
 
 def _first_line(error: Exception) -> str:

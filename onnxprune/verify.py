@@ -285,7 +285,7 @@ def _same_outputs(session: InferenceSession, before: Arrays, after: Arrays) -> N
         if name not in after:
             found = ", ".join(f"'{n}'" for n in after)
             raise UsageError(f"the slim model has no output '{name}': found {found}", "It was not made from this original.")  # fmt: skip
-        sizes = zip(declared[name], array.shape, after[name].shape, strict=False)
+        sizes = zip(declared.get(name, ()), array.shape, after[name].shape, strict=False)
         fixed = any(isinstance(size, int) and a != b for size, a, b in sizes)
         if array.ndim != after[name].ndim or fixed:
             raise SurgeryError(f"output '{name}': found shape {list(after[name].shape)}, expected {list(array.shape)}")  # fmt: skip

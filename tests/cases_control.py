@@ -284,6 +284,66 @@ def constant_initial_state() -> onnx.ModelProto:
 
 
 @case("Loop")
+def carries_its_weights() -> onnx.ModelProto:
+    """The loop hands on weights and a bias as they are; the scores of channels come from them."""
+    return model(
+        """
+        g (float[2,6] x) => (float[2,10] y) {
+          M = Constant <value_int=3> ()
+          yes = Constant <value = bool {1}> ()
+          h0 = Constant <value_float=0.0> ()
+          s = Constant <value_ints=[2,16]> ()
+          h1 = Expand(h0, s)
+          h, U2, R2, B2 = Loop (M, yes, h1, U, R, B) <
+            body = b (int64 i, bool k, float[2,16] hi, float[6,16] Ui, float[16,16] Ri, float[16] Bi)
+              => (k2, ho, float[6,16] Ui, Rj, float[16] Bi) {
+              k2 = Identity(k)
+              Rj = Identity(Ri)
+              u = MatMul(x, Ui)
+              r = MatMul(hi, Ri)
+              a = Add(r, u)
+              c = Add(a, Bi)
+              ho = Tanh(c)
+            }>
+          y = Gemm <transB=1> (h, V)
+        }""",
+        U=(6, 16), R=(16, 16), B=(16,), V=(10, 16),
+    )  # fmt: skip
+
+
+@case("Loop")
+def ends_by_a_counter() -> onnx.ModelProto:
+    """A counter that is carried ends the loop after four steps, which fixes the size of a Reshape."""
+    return model(
+        """
+        g (float[2,6] x) => (float[2,10] y) {
+          M = Constant <value_int=9> ()
+          yes = Constant <value = bool {1}> ()
+          two = Constant <value_int=2> ()
+          h0 = Gemm <transB=1> (x, W)
+          last, h, hs = Loop (M, yes, two, h0) <
+            body = b (int64 i, bool k, int64 ti, float[2,8] hi) => (k2, to, ho, out) {
+              one = Constant <value_int=1> ()
+              end = Constant <value_int=6> ()
+              most = Constant <value_int=8> ()
+              to = Add(ti, one)
+              early = Less(to, end)
+              soon = Less(i, most)
+              k2 = And(early, soon)
+              r = MatMul(hi, R)
+              ho = Tanh(r)
+              out = Relu(ho)
+            }>
+          t = Transpose <perm=[1,0,2]> (hs)
+          s = Constant <value_ints=[-1,32]> ()
+          f = Reshape(t, s)
+          y = Gemm <transB=1> (f, V)
+        }""",
+        W=(8, 6), R=(8, 8), V=(10, 32),
+    )  # fmt: skip
+
+
+@case("Loop")
 def growing_state() -> onnx.ModelProto:
     """A list of steps grows by one in every iteration; its channels go."""
     return model(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .building import Case, between, net, positive
+from .building import Case, between, net, positive, tokens
 
 CASES = [
     # Conv
@@ -114,6 +114,22 @@ CASES = [
         a, i = MaxPool <kernel_shape=[2,2]> (h)
         f = Cast <to=1> (i)
         r = Add (a, f)"""), groups=(), blocked={"first": "indices that count channels"}),
+    Case("GlobalAveragePool", "mean of a layer norm", tokens("""
+        m = GlobalAveragePool (h)
+        d = Sub (h, m)
+        q = Mul (d, d)
+        v = GlobalAveragePool (q)
+        e = Add (v, c)
+        s = Sqrt (e)
+        n = Div (d, s)
+        r = Mul (n, g1)""", c=0.01, g1=positive(1, 1, 8)), groups=(8,),
+        slim={"g1": (1, 1, 4)}, zero=False),
+    Case("GlobalLpPool", "norm of channels", tokens("""
+        p = GlobalLpPool (h)
+        r = Div (h, p)"""), groups=(8,)),
+    Case("GlobalMaxPool", "channels", tokens("""
+        p = GlobalMaxPool (h)
+        r = Sub (h, p)"""), groups=(), blocked={"first": "any entry along this axis"}),
     Case("GlobalAveragePool", "classifier", net("""
         h = Conv (x, W1, B1)
         b = BatchNormalization (h, s, B2, B3, v)

@@ -88,6 +88,11 @@ CASES = [
         y = Gemm (r, W3)""", inputs="float[N,5] x", W1=(5, 8), W2=(8, 8), W3=(8, 3)), groups=(8,),
         slim={"W2": (4, 4)}),
     # Attention
+    Case("MatMul", "heads, then a weight folded from heads", net(
+        HEADS.format("p = Softmax <axis=-1> (a)\n WO = Reshape (WH, w)"),
+        **{k: v for k, v in FOUR_HEADS.items() if k != "WO"}, WH=(4, 6, 12), w=[24, 12]),
+        groups=(4,),
+        slim={"WH": (2, 6, 12)}),
     Case("MatMul", "heads by Reshape and Transpose", net(HEADS.format("p = Softmax <axis=-1> (a)"),
         **FOUR_HEADS), groups=(4,),
         slim={"WQ": (12, 12), "WK": (12, 12), "WV": (12, 12), "WO": (12, 12)}),

@@ -67,6 +67,11 @@ CASES = [
         s = Sqrt (e)
         n = Div (d, s)
         r = Mul (n, w)""", c=1e-5, w=positive(8)), groups=(8,), slim={"w": (4,)}, zero=False),
+    Case("ReduceMean", "inside groups", tokens("""
+        a = Reshape (h, s1)
+        m = ReduceMean <axes=[-1]> (a)
+        d = Sub (a, m)
+        r = Reshape (d, s2)""", s1=[0, 6, 2, 4], s2=[0, 6, 8]), groups=(2,)),
     Case("ReduceMean", "head", net("""
         h = Conv (x, W1)
         p = ReduceMean <axes=[2,3], keepdims=0> (h)

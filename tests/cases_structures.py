@@ -143,6 +143,13 @@ CASES = [
         b = Add (a, bias)
         p = Softmax (b)"""), bias=(1, 4, 6, 6), **FOUR_HEADS), groups=(4,),
         slim={"bias": (1, 2, 6, 6), "WO": (12, 12)}),
+    *[Case(op, "as large as the scores of all heads", net(HEADS.format(f"""
+        size = Shape (a)
+        m = {text}
+        b = Mul (a, m)
+        p = Softmax (b)"""), one=1.0, **FOUR_HEADS), groups=(4,))
+        for op, text in (("Expand", "Expand (one, size)"),
+                         ("ConstantOfShape", "ConstantOfShape <value=float[1]{1}> (size)"))],
     Case("Mul", "slope for each head", net(HEADS.format("""
         b = Mul (a, slope)
         p = Softmax (b)"""), slope=positive(4, 1, 1), **FOUR_HEADS), groups=(4,),
@@ -233,6 +240,12 @@ CASES = [
     Case("Gather", "of a table of positions", tokens("""
         e = Gather (c, i)
         r = Add (h, e)""", c=(9, 8), i=[[2, 3, 4, 5, 6, 7]]), groups=(8,), slim={"c": (9, 4)}),
+    Case("ai.onnx.ml::Scaler", "then layers", net("""
+        v = ai.onnx.ml.Scaler <offset=[0.1,0.2,0.3,0.4,0.5], scale=[1.0,2.0,3.0,4.0,5.0]> (x)
+        h = MatMul (v, W1)
+        r = Relu (h)
+        y = MatMul (r, W2)""", inputs="float[N,5] x", outputs="float[N,3] y", W1=(5, 8),
+        W2=(8, 3)), groups=(8,)),
     Case("ConstantOfShape", "as a weight", net("""
         w = ConstantOfShape <value=float[1]{0.1}> (s)
         h = Conv (x, W1)

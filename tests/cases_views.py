@@ -224,6 +224,13 @@ CASES = [
         h = Conv (x, W1)
         y = DepthToSpace <blocksize=2> (h)""", W1=(4, 3, 3, 3)), groups=(),
         blocked={"h": "single channel"}),
+    *[Case(op, "channels as batch", between("""
+        t = Transpose <perm=[1,0,2,3]> (h)
+        s = SpaceToDepth <blocksize=2> (t)
+        q = Relu (s)
+        d = DepthToSpace <blocksize=2> (q)
+        r = Transpose <perm=[1,0,2,3]> (d)""", inputs="float[2,3,8,8] x"), groups=(8,))
+        for op in ("SpaceToDepth", "DepthToSpace")],
     Case("SpaceToDepth", "four channels of one", net("""
         h = Conv (x, W1)
         r = SpaceToDepth <blocksize=2> (h)

@@ -35,6 +35,8 @@ UNITS = {
     "branches_of_different_size": 12,
     "recurrent_cell": 16,
     "constant_initial_state": 28,
+    "carries_its_weights": 16,
+    "ends_by_a_counter": 8,
     "growing_state": 8,
     "growing_channels": 12,
     "passed_through": 20,

@@ -466,7 +466,6 @@ class Lacking:
 
 SURVIVORS = {
     "Col2Im": {"pins"},  # the pinned factor is a transit axis, which loses anyway
-    "ConstantOfShape": {"broadcast"},  # heads made of a repeated constant have not been met
     "DeformConv": {"fixes", "roles"},  # as in Conv, which rows of Conv need
     "GridSample": {"pins"},  # its grid is an input of the graph and pinned as such
     "If": {"fixes", "roles"},  # those of the layers inside

@@ -54,6 +54,10 @@ def swap(array: np.ndarray) -> None:
     array[[4, 9]] = array[[9, 4]]
 
 
+def halve(array: np.ndarray) -> None:
+    array /= 2
+
+
 def drop(array: np.ndarray) -> None:
     array[np.abs(array).argmax()] = 0
 
@@ -127,6 +131,25 @@ def test_pruning_loss_is_no_surgery_bug(pruned: Result) -> None:
     assert first.layer == report.diverged.layer == "/stage1/first/conv/Conv"
     assert len(report.entire) == len(report.single) > 30
     assert not report, "the gate fails"
+
+
+SEQUENCES = [
+    ("SequenceConstruct (c)", "seq(float[N,3]) y"),
+    ("ai.onnx.ml.ZipMap <classlabels_int64s=[5,6,7]> (c)", "seq(map(int64, float)) y"),
+]
+
+
+@pytest.mark.parametrize(("last", "output"), SEQUENCES)
+def test_sequences_and_maps_are_compared(last: str, output: str) -> None:
+    text = f"h = MatMul (x, W)\n r = Relu (h)\n c = MatMul (r, V)\n y = {last}"
+    dense = net(text, inputs="float[N,5] x", outputs=output, W=(5, 8), V=(8, 3))()
+    result = onnxprune.prune(dense, ratio=0.5, granularity=1, verify=True)
+    assert result.report is not None
+    assert result.report.surgery
+    slim = onnx.ModelProto()
+    slim.CopyFrom(result.model.proto)
+    changed("V", halve)(slim)
+    assert not onnxprune.verify(dense, slim, plan=result.plan).exact
 
 
 def test_layers_take_a_plan(pruned: Result) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..graph import Node
 from ..labels import NONE, Labels, Walk
+from .reduce import statistic
 from .registry import rule
 
 
@@ -106,8 +107,28 @@ def pool(c: Walk, n: Node) -> None:
     c.out(n.output, axes)
 
 
-@rule("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool")
-def global_pool(c: Walk, n: Node) -> None:
-    """Carries batch and channels."""
+@rule("GlobalAveragePool")
+def global_average_pool(c: Walk, n: Node) -> None:
+    """Carries batch and channels; a statistic of the kept entries of all axes after them."""
+    statistic(c, n.inputs[0], range(2, c.rank(n.inputs[0])))
+    _pooled(c, n)
+
+
+@rule("GlobalLpPool")
+def global_lp_pool(c: Walk, n: Node) -> None:
+    """Carries batch and channels; a sum, to which removed entries add nothing."""
+    _pooled(c, n)
+
+
+@rule("GlobalMaxPool")
+def global_max_pool(c: Walk, n: Node) -> None:
+    """Carries batch and channels; pins the other axes: a removed entry could be the result."""
     X = n.inputs[0]
-    c.out(n.output, [c.axis(X, 0), c.axis(X, 1), *spatial(c, n, X)])
+    c.pin_axes(X, range(2, c.rank(X)), f"{n}: any entry along this axis could be its result")
+    _pooled(c, n)
+
+
+def _pooled(c: Walk, n: Node) -> None:
+    """All axes from 2 on have size 1."""
+    batch, channels, *inside = c.labels(n.inputs[0])
+    c.out(n.output, [batch, channels, *(NONE for _ in inside)])

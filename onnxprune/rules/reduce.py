@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..graph import Node
 from ..labels import NONE, Blocked, Walk
 from .registry import rule
@@ -39,8 +41,18 @@ def reduce_sum(c: Walk, n: Node) -> None:
 def reduce_mean(c: Walk, n: Node) -> None:
     """A statistic of the kept entries."""
     axes = reduced_axes(c, n)
-    c.stat(*(c.axis(n.inputs[0], k) for k in axes))
+    statistic(c, n.inputs[0], axes)
     _out(c, n, axes)
+
+
+def statistic(c: Walk, X: str, axes: Sequence[int]) -> None:
+    """A mean along some axes: what the others number are the groups of a normalization."""
+    labels = c.labels(X)
+    inside = [labels[k] for k in axes]
+    c.stat(*inside)
+    if any(v is not NONE for v in inside):
+        for k in set(range(len(labels))) - set(axes):
+            c.role(labels[k], "norm groups")
 
 
 @rule("ReduceMax", "ReduceMin", "ReduceProd")

@@ -61,12 +61,13 @@ def expand(c: Walk, n: Node) -> None:
 def repeated(c: Walk, X: str, output: str) -> list[Labels]:
     """Labels of an output whose axes are those of X or repetitions of an axis of size 1."""
     lead = c.rank(output) - c.rank(X)
+    again = c.broadcast if any(v is not NONE for v in c.labels(X)) else c.fresh
     result = []
     for k, size in enumerate(c.shape(output)):
         if k >= lead and c.shape(X)[k - lead] == size:
             result.append(c.axis(X, k - lead))
         elif c.shapes.static(output, k):
-            result.append(c.broadcast(size))
+            result.append(again(size))
         else:
             result.append(NONE)
     return result
@@ -120,7 +121,7 @@ def random(c: Walk, n: Node) -> None:
 def _free(c: Walk, n: Node) -> list[Labels]:
     """Labels of a tensor that is made from nothing but its shape."""
     return [
-        c.broadcast(size) if c.shapes.static(n.output, k) else NONE
+        c.fresh(size) if c.shapes.static(n.output, k) else NONE
         for k, size in enumerate(c.shape(n.output))
     ]
 
@@ -149,15 +150,15 @@ def depth_to_space(c: Walk, n: Node) -> None:
     X, b = n.inputs[0], n.attr("blocksize")
     batch, channels = c.labels(X)[:2]
     c.pin_axes(X, (2, 3), f"{n} interleaves pixels along it")
+    kept = NONE
     if channels is not NONE:
-        count = len(channels) // (b * b)
-        kept = c.fresh(count)
+        kept = c.fresh(len(channels) // (b * b))
         if kept is NONE:
             c.pin(channels, f"{n} makes a single channel of them")
         else:
             order = np.tile(kept, b * b) if n.attr("mode", "DCR") == "DCR" else np.repeat(kept, b * b)  # fmt: skip
             c.unify(channels, order)
-        c.out(n.output, [batch, kept, NONE, NONE])
+    c.out(n.output, [batch, kept, NONE, NONE])
 
 
 @rule("SpaceToDepth")
@@ -166,8 +167,7 @@ def space_to_depth(c: Walk, n: Node) -> None:
     X, b = n.inputs[0], n.attr("blocksize")
     batch, channels = c.labels(X)[:2]
     c.pin_axes(X, (2, 3), f"{n} interleaves pixels along it")
-    if channels is not NONE:
-        c.out(n.output, [batch, np.tile(channels, b * b), NONE, NONE])
+    c.out(n.output, [batch, c.tiled(channels, b * b), NONE, NONE])
 
 
 @rule("Resize", "Upsample")
