@@ -434,12 +434,17 @@ def mirrors_channels(c: Walk, n: Node) -> None:
     c.out(n.output, [v if v is NONE else v[::-1] for v in c.labels(n.inputs[0])])
 
 
+GUARDED = {"ignores_the_transposition", "resizes_channels", "sorts_freely"}
+"""Mutants whose labels contradict sizes: the walk blocks the node before anything is computed."""
+
+
 @pytest.mark.parametrize(
     ("op", "name", "function"), MUTANTS, ids=[f"{o}-{n}" for o, n, _ in MUTANTS]
 )
 def test_wrong_rule_computes_wrongly(op: str, name: str, function: Function) -> None:
+    betrayed = has_other_facts if name in GUARDED else computes_wrongly
     with mutated(op, function):
-        assert any(computes_wrongly(CASES[row], model(row)) for row in rows(op)), name
+        assert any(betrayed(CASES[row], model(row)) for row in rows(op)), name
 
 
 # Systematic -----------------------------------------------------------------------------------

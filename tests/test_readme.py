@@ -166,4 +166,13 @@ def test_documented_flags_exist() -> None:
     table = README.partition("| flag | meaning |")[2].partition("\n\n")[0]
     shown = set(re.findall(r"`(--[\w-]+)", table))
     assert shown <= known
-    assert known - shown <= {"model", "-o", "--output", "--verify", "--clean", "--json", "--quiet"}
+    assert known - shown <= {
+        "model",
+        "-o",
+        "--output",
+        "--verify",
+        "--clean",
+        "--json",
+        "-q",
+        "--quiet",
+    }
