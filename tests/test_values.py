@@ -16,6 +16,7 @@ from onnxprune.samples import graph_inputs
 from onnxprune.trace import trace
 from onnxprune.values import VALUE_RULES, Values, analyse_values
 from onnxprune.values import bounds as b
+from onnxprune.values import contractions
 from onnxprune.values.registry import values
 
 from .planting import graph, normal
@@ -247,3 +248,18 @@ def test_failing_rule_leaves_everything_open(monkeypatch: pytest.MonkeyPatch) ->
     found, _ = analysed(operator_model("y = Relu(h)"))
     assert np.isinf(found.whole("y")).all()
     assert found.unclear == ["y"]
+
+
+@pytest.mark.parametrize("low", [-np.inf, 0.0])
+@pytest.mark.parametrize("high", [0.0, np.inf])
+def test_inputs_of_one_sign_give_what_any_bounds_give(low: float, high: float) -> None:
+    """The short way for layers behind a Relu, against interval arithmetic over every input."""
+    rng = np.random.default_rng(0)
+    kernel = rng.integers(-1, 2, (3, 4, 2, 3)).astype(np.float32)
+    kernel[0, 0], kernel[1, :, 1], kernel[2, 1] = 0, 0, np.abs(kernel[2, 1])
+    x = np.broadcast_to(np.reshape([low, high], (2, 1, 1)), (2, 3, 2))
+    up, down = (kernel > 0).any(axis=3), (kernel < 0).any(axis=3)
+    sums, weights = contractions.weigh(kernel, x, padded=False)
+    assert np.array_equal(sums, contractions._weigh(kernel, up, down, x))
+    assert weights is not None
+    assert np.array_equal(weights, up | down)
