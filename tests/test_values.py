@@ -14,9 +14,8 @@ from models.net import BUILDERS
 from onnxprune.runtime import open_session, run, synthetic_inputs
 from onnxprune.samples import graph_inputs
 from onnxprune.trace import trace
-from onnxprune.values import VALUE_RULES, Values, analyse_values
+from onnxprune.values import VALUE_RULES, Values, analyse_values, contractions
 from onnxprune.values import bounds as b
-from onnxprune.values import contractions
 from onnxprune.values.registry import values
 
 from .planting import graph, normal
@@ -258,7 +257,7 @@ def test_inputs_of_one_sign_give_what_any_bounds_give(low: float, high: float) -
     kernel = rng.integers(-1, 2, (3, 4, 2, 3)).astype(np.float32)
     kernel[0, 0], kernel[1, :, 1], kernel[2, 1] = 0, 0, np.abs(kernel[2, 1])
     x = np.broadcast_to(np.reshape([low, high], (2, 1, 1)), (2, 3, 2))
-    up, down = (kernel > 0).any(axis=3), (kernel < 0).any(axis=3)
+    up, down = np.any(kernel > 0, axis=3), np.any(kernel < 0, axis=3)
     sums, weights = contractions.weigh(kernel, x, padded=False)
     assert np.array_equal(sums, contractions._weigh(kernel, up, down, x))
     assert weights is not None
