@@ -180,7 +180,7 @@ class Graph:
     def _node(self, proto: onnx.NodeProto, body: Body) -> None:
         domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
         inputs = [self.aliases.get(name, name) for name in proto.input]
-        for inner, outer in unchanged(proto):
+        for inner, outer in unchanged(proto) if proto.op_type == "Loop" else ():
             outer = self.aliases.get(outer, outer)
             if outer in self.constants:
                 self.aliases[inner] = outer
@@ -221,7 +221,8 @@ class Graph:
         """Give every further use of a vector-like constant a name of its own."""
         uses: dict[str, int] = defaultdict(int, dict.fromkeys(self.returned, 1))
         for node in self.nodes:
-            carried = {self.aliases.get(outer, outer) for _, outer in unchanged(node.proto)}
+            loop = unchanged(node.proto) if node.op == "Loop" else ()
+            carried = {self.aliases.get(outer, outer) for _, outer in loop}
             for slot, name in enumerate(node.inputs):
                 constant = self.constants.get(name)
                 if constant is None or sum(d > 1 for d in constant.shape) != 1:
@@ -313,7 +314,7 @@ class Graph:
 
 def unchanged(loop: onnx.NodeProto) -> Iterator[tuple[str, str]]:
     """(name inside, name outside) of what a Loop carries without ever changing it."""
-    for _, body in bodies(loop) if loop.op_type == "Loop" else ():
+    for _, body in bodies(loop):
         moved = {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}
         carried = zip(body.input[2:], body.output[1:], loop.input[2:], strict=False)
         for inner, result, outer in carried:

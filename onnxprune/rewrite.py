@@ -81,8 +81,9 @@ class Rewriter:
                 self._read(index, slot, part.name)
         for tensor in self.source.proto.graph.initializer:
             self.proto.graph.initializer.append(self._sliced(tensor, kept.get(tensor.name)))
-        for proto in self.protos:
-            self._slice_in_node(proto, kept)
+        for node, proto in zip(self.graph.nodes, self.protos, strict=True):
+            if node.bodies or node.op == "Constant":
+                self._slice_in_node(proto, kept)
 
     def _read(self, index: int, slot: int, name: str) -> None:
         """Let an input of a node read another tensor."""

@@ -196,7 +196,7 @@ def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelP
             bare.graph.initializer.append(tensor)
         elif name not in listed:
             _declare(bare.graph, name, tensor.data_type, dims)
-    for proto in bare.graph.node:
+    for proto in bare.graph.node if model.cuts else ():
         for _, body in bodies(proto):
             for tensor in tensors(body):
                 if tensor.name in model.cuts:
