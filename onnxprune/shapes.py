@@ -180,7 +180,7 @@ def infer(graph: Graph, sizes: Sizes, number: int = 0, probing: bool = True) -> 
 
 
 def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelProto:
-    """Copy for shape inference: weights become inputs, free dimensions become ``sizes``.
+    """Copy for shape inference: weights hold no data, free dimensions become ``sizes``.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelP
         if prod(dims) <= 64 and not tensor.external_data:
             bare.graph.initializer.append(tensor)
         elif name not in listed:
-            _declare(bare.graph, name, tensor.data_type, dims)
+            bare.graph.initializer.add(name=name, data_type=tensor.data_type, dims=dims)
     for proto in bare.graph.node if model.cuts else ():
         for _, body in bodies(proto):
             for tensor in tensors(body):
@@ -221,7 +221,7 @@ def _say_onesided(node: onnx.NodeProto) -> None:
 
 
 def _release_constant_nodes(graph: onnx.GraphProto) -> None:
-    """Turn Constant nodes that hold large tensors into inputs."""
+    """Turn Constant nodes that hold large tensors into weights without data."""
     large = {
         node.output[0]: node.attribute[0].t
         for node in graph.node
@@ -234,7 +234,7 @@ def _release_constant_nodes(graph: onnx.GraphProto) -> None:
         del graph.node[:]
         graph.node.extend(kept)
         for name, tensor in large.items():
-            _declare(graph, name, tensor.data_type, tensor.dims)
+            graph.initializer.add(name=name, data_type=tensor.data_type, dims=tensor.dims)
 
 
 def _keep_static_value_info(graph: onnx.GraphProto, declared: bool) -> None:
@@ -248,16 +248,6 @@ def _keep_static_value_info(graph: onnx.GraphProto, declared: bool) -> None:
     ]
     del graph.value_info[:]
     graph.value_info.extend(static)
-
-
-def _declare(graph: onnx.GraphProto, name: str, dtype: int, dims: Sequence[int]) -> None:
-    """Add an input (``onnx.helper.make_tensor_value_info`` takes four times as long)."""
-    kind = graph.input.add(name=name).type.tensor_type
-    kind.elem_type = dtype
-    shape = kind.shape  # a scalar has one, too
-    shape.SetInParent()
-    for size in dims:
-        shape.dim.add(dim_value=size)
 
 
 def _collect(graph: onnx.GraphProto, setting: Setting) -> None:
