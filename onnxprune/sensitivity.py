@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from .accuracy import Accuracy
 from .compare import Comparison
-from .data import DataSettings, open_data
+from .data import DataSettings, runnable
 from .errors import UsageError
 from .groups import Group
 from .loading import load
@@ -99,8 +99,8 @@ class _Reference:
 
     def __init__(self, model: Model, traced: Trace, data: Any, provider: str, settings: DataSettings) -> None:  # fmt: skip
         self.provider = provider
-        self.batches = open_data(traced, data, **settings)
         with open_session(model, provider, "the original") as session:
+            self.batches = runnable(session, traced, data, **settings)
             self.outputs = [run(session, b.feeds, "the original") for b in self.batches]
 
     def compare(self, slim: Model, group: Group, ratio: float, kept: int) -> Sensitivity:
