@@ -39,7 +39,9 @@ MOVEMENT = {
 class Node:
     """One node: the operator schema's names over its proto.
 
-    ``inputs`` holds the view's names (see the module docstring), ``""`` for an absent input.
+    ``inputs`` holds the view's names (see the module docstring), ``""`` for an absent input;
+    ``outermost`` is whether the node stands in the main graph. There is no way back from a node to
+    its graph: a cycle of references would keep the weights in memory until the collector runs.
     """
 
     proto: onnx.NodeProto
@@ -48,7 +50,7 @@ class Node:
     op: str
     inputs: list[str]
     outputs: list[str]
-    body: Body
+    outermost: bool
     opset: int
     bodies: dict[str, Body]
     attributes: dict[str, AttributeProto]
@@ -94,7 +96,6 @@ class Body:
     nodes: list[Node]
     inputs: list[str]
     outputs: list[str]
-    parent: Body | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,46 +157,46 @@ class Graph:
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
         self.aliases: dict[str, str] = {}
-        self.main = self._body(model.proto.graph, None)
+        self.main = self._body(model.proto.graph, outermost=True)
         self._separate_vectors()
         self.derived: dict[str, Node] = {}
         self.folded = dict(self._fold())
         self._values: dict[str, np.ndarray] = {}
 
-    def _body(self, proto: onnx.GraphProto, parent: Body | None) -> Body:
+    def _body(self, proto: onnx.GraphProto, outermost: bool = False) -> Body:
         for tensor in proto.initializer:
             self._constant(tensor.name, tensor)
         for sparse in proto.sparse_initializer:
             name = sparse.values.name
             self.constants[name] = Constant(name, tuple(sparse.dims), sparse.values.data_type)
         inputs = [v.name for v in proto.input if v.name not in self.constants]
-        body = Body(proto, [], inputs, [v.name for v in proto.output], parent)
+        body = Body(proto, [], inputs, [v.name for v in proto.output])
         for node in proto.node:
-            self._node(node, body)
+            body.nodes.append(self._node(node, outermost))
         return body
 
     def _constant(self, name: str, tensor: TensorProto) -> None:
         self.constants[name] = Constant(name, tuple(tensor.dims), tensor.data_type, tensor)
 
-    def _node(self, proto: onnx.NodeProto, body: Body) -> None:
+    def _node(self, proto: onnx.NodeProto, outermost: bool) -> Node:
         domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
         inputs = [self.aliases.get(name, name) for name in proto.input]
         for inner, outer in unchanged(proto) if proto.op_type == "Loop" else ():
             outer = self.aliases.get(outer, outer)
             if outer in self.constants:
                 self.aliases[inner] = outer
-        nested = {key: self._body(graph, body) for key, graph in bodies(proto)}
+        nested = {key: self._body(graph) for key, graph in bodies(proto)}
         opset = self.opsets.get(domain, 1)
         node = Node(
-            proto, len(self.nodes), domain, proto.op_type, inputs, list(proto.output), body, opset,
-            nested, {a.name: a for a in proto.attribute},
+            proto, len(self.nodes), domain, proto.op_type, inputs, list(proto.output), outermost,
+            opset, nested, {a.name: a for a in proto.attribute},
         )  # fmt: skip
         self.nodes.append(node)
-        body.nodes.append(node)
         if domain == "" and proto.op_type == "Constant":
             self._constant_node(proto)
         elif domain == "" and proto.op_type == "Identity" and inputs[0] in self.constants:
             self.aliases[proto.output[0]] = inputs[0]
+        return node
 
     def _constant_node(self, proto: onnx.NodeProto) -> None:
         if len(proto.attribute) != 1:
@@ -277,11 +278,17 @@ class Graph:
             return numpy_helper.to_array(_dense(self.model.proto.graph, constant))
         return self.model.array(constant.tensor)
 
+    @property
+    def bodies(self) -> Iterator[Body]:
+        """The main graph and all nested ones."""
+        yield self.main
+        for node in self.nodes:
+            yield from node.bodies.values()
+
     @cached_property
     def returned(self) -> set[str]:
         """Outputs of the model and of nested graphs."""
-        nested = [body for node in self.nodes for body in node.bodies.values()]
-        return {name for body in (self.main, *nested) for name in body.outputs}
+        return {name for body in self.bodies for name in body.outputs}
 
     @cached_property
     def producers(self) -> dict[str, Node]:

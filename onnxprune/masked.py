@@ -60,7 +60,7 @@ class _Masker:
         self.proto.ir_version = max(self.proto.ir_version, 4)  # new constants are no inputs
         self.slim = {name: p for p in node_protos(slim.graph) for name in p.output}
         self.zeros = traced.walk.facts.zeros
-        self.outputs = {n for node in traced.graph.nodes for n in node.body.outputs}
+        self.outputs = traced.graph.returned
         self.stats = {node.index for node, _ in traced.walk.facts.stats}
         self.inner = traced.walk.facts.inner
         self.constants: dict[tuple[bytes, tuple[int, ...], str], str] = {}

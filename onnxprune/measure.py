@@ -56,7 +56,7 @@ def measured(traced: Trace, criterion: Criterion, policy: Policy, data: bool) ->
 def output_of(traced: Trace, group: Group, kernel: Kernel) -> Kernel | None:
     """The output of a layer, with the axis that the channels of a group run along."""
     name = kernel.node.output
-    if kernel.node.body is not traced.graph.main:
+    if not kernel.node.outermost:
         return None  # nested graphs keep their tensors to themselves
     for axis, labels in enumerate(traced.walk.axes.get(name, ())):
         if _covers(traced, group, labels):

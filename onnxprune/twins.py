@@ -124,6 +124,6 @@ def count_uses(graph: Graph) -> Counter[str]:
         for name in node.inputs
         if name in graph.constants
     )
-    for body in {id(node.body): node.body for node in graph.nodes}.values():
+    for body in graph.bodies:
         uses.update(body.outputs)
     return uses
