@@ -126,7 +126,6 @@ class Walk:
         self.sequences: dict[str, list[list[Labels]]] = {}
         self.count = 1
         self.node: Node | None = None
-        self.origin: Walk | None = None  # what the rules were applied to, where this is a copy
         self._merged: dict[tuple[bytes, bytes], Labels] = {}
         self._split: dict[tuple[bytes, int], tuple[Labels, Labels]] = {}
 

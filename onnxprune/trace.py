@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
@@ -223,9 +222,8 @@ def _resolved(walk: Walk, model: Model, options: Mapping[str, Any]) -> Trace:
     axis = options["reshape_channel_axis"]
     if options["norm"] == "pin":
         pins = [Pin(v, f"{n} computes statistics along it (norm=pin)", n.index) for n, v in walk.facts.stats]  # fmt: skip
-        pinned = copy(walk)
-        pinned.origin, pinned.facts = walk, replace(walk.facts, pins=[*walk.facts.pins, *pins])
-        walk = pinned
+        walk = copy(walk)
+        walk.facts = replace(walk.facts, pins=[*walk.facts.pins, *pins])
     if options["group_policy"] not in ("count", "none"):
         components = resolve(walk.facts, walk.count, 0 if axis == BOTH else axis)
         groups, blocked = find_groups(walk, components)
@@ -254,11 +252,8 @@ def _check_options(norm: str, axis: int | str | None, group_policy: str) -> None
 def walk_graph(graph: Graph, shapes: Shapes) -> Walk:
     """Apply the rule of every node in topological order."""
     walk = Walk(graph, shapes)
-    # Rules leave functions behind that use the walk: as a cycle they would keep the weights in
-    # memory until the collector runs.
-    lent = weakref.proxy(walk)
     for node in graph.main.nodes:
-        apply_rule(lent, node)
+        apply_rule(walk, node)
     walk.node = None
     for name in graph.main.outputs:
         walk.freeze([name], f"graph output '{name}'")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from functools import cache
 
 import onnx
@@ -10,6 +12,7 @@ import pytest
 from onnxprune.graph import Graph
 from onnxprune.loading import load
 from onnxprune.rules import RULES
+from onnxprune.trace import trace
 
 from . import battery
 from .building import Case
@@ -40,6 +43,19 @@ def test_groups_are_recorded() -> None:
     """Rows that do not say their groups have a line in golden/groups.txt, and no others have."""
     rows = {str(case) for case in CASES if case.groups is None}
     assert rows == set(recorded()), "run 'python -m tests.recorded' and look at what changes"
+
+
+@pytest.mark.parametrize("case", {case.op: case for case in CASES}.values(), ids=str)
+def test_nothing_holds_the_weights_once_a_trace_is_gone(case: Case) -> None:
+    """A cycle of references (a rule's function that uses the walk) would, until the collector runs."""
+    gc.disable()
+    try:
+        traced = trace(model(case))
+        held = weakref.ref(traced.walk), weakref.ref(traced.graph), weakref.ref(traced.model)
+        del traced
+        assert [reference() for reference in held] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 @every_case

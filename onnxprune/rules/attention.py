@@ -158,7 +158,8 @@ def multi_head_attention(c: Walk, n: Node) -> None:
     c.out(outputs[1], [NONE, k.heads, NONE, k.inside])
     c.out(outputs[2], [NONE, v.heads, NONE, v.inside])
     c.out(outputs[3], [NONE, q.heads, NONE, NONE])
-    c.macs(lambda z: 2 * z.output(n) * c.shape(query)[1])
+    steps = c.shape(query)[1]
+    c.macs(lambda z: 2 * z.output(n) * steps)
 
 
 def _operands(c: Walk, n: Node, names: tuple[str, str, str], count: int) -> list[Heads]:
@@ -216,7 +217,8 @@ def group_query_attention(c: Walk, n: Node) -> None:
     c.out(outputs[1], [NONE, k.heads, NONE, k.inside])
     c.out(outputs[2], [NONE, v.heads, NONE, v.inside])
     c.out(outputs[3], [NONE, q.heads, NONE, NONE])
-    c.macs(lambda z: 2 * z.output(n) * c.shape(query)[1])
+    steps = c.shape(query)[1]
+    c.macs(lambda z: 2 * z.output(n) * steps)
 
 
 def _packed_parts(c: Walk, name: str, counts: tuple[int, ...]) -> list[Heads]:

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto
 
 from ..editor import Editor
-from ..graph import Node
+from ..graph import Graph, Node
 from ..labels import NONE, Blocked, Labels, Walk
 from ..quantized import MICROSOFT, PLAIN, PLAIN_OPSET, dequantize, pack, unpack
 from .registry import RULES, pinned, rule
@@ -235,7 +235,8 @@ def matmul_nbits(c: Walk, n: Node) -> None:
             c.meet(vector, 1, whole)
     c.meet(bias, 0, O)
     c.kernel(n, B, 0)
-    c.facts.decoded[B] = lambda: unpacked(c, n)
+    graph = c.graph
+    c.facts.decoded[B] = lambda: unpacked(graph, n)
     c.out(n.output, [*c.labels(A)[:-1], O])
     c.macs(lambda z: z.output(n) * z.size(A, -1))
 
@@ -243,7 +244,7 @@ def matmul_nbits(c: Walk, n: Node) -> None:
         e.set("N", e.size(B, 0))
         e.set("K", e.size(A, -1))
         if packed:
-            value = c.graph.value(zero_points)
+            value = graph.value(zero_points)
             rows, columns = e.living(O, N), e.living(whole, count)
             kept = unpack(value.reshape(N, -1), bits)[rows][:, columns]
             shape = (-1,) if value.ndim == 1 else (len(rows), -1)
@@ -252,12 +253,13 @@ def matmul_nbits(c: Walk, n: Node) -> None:
     c.fix(mend)
 
 
-def unpacked(c: Walk, n: Node) -> np.ndarray:
+def unpacked(graph: Graph, n: Node) -> np.ndarray:
     """Weight of a MatMulNBits as numbers, [N, K]."""
     _, B, scales, zero_points = n.inputs[:4] if len(n.inputs) > 3 else [*n.inputs[:3], ""]
-    bits, value = n.attr("bits", 4), c.graph.value
-    N, count, _ = c.shape(B)
-    values = unpack(value(B), bits).astype(np.float32)
+    bits, value = n.attr("bits", 4), graph.value
+    stored = value(B)
+    N, count, _ = stored.shape
+    values = unpack(stored, bits).astype(np.float32)
     zero: np.ndarray = np.full((N, count), 2 ** (bits - 1))
     if zero_points:
         zero = value(zero_points).reshape(N, -1)
