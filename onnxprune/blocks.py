@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .graph import Node
-from .labels import NONE, Labels, Product, Walk
+from .labels import NONE, Labels, Product
 from .resolve import Components, Ints, resolve, signatures
 from .rules import find
 from .rules.elementwise import broadcast, parametrised, unary
@@ -31,6 +31,7 @@ from .rules.matmul import matmul
 from .rules.parts import concat, gather, slice_, split
 from .rules.reduce import reduce_sum
 from .rules.views import refold, reshape, shape, transpose
+from .walk import Walk
 
 BLOCK_BY_BLOCK: Set[Callable[..., None]] = {
     broadcast, matmul, parametrised, reduce_sum, refold, reshape, shape, transpose, unary,

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .groups import Group, find_groups
-from .labels import Walk
 from .resolve import Components, Ints, resolve
+from .walk import Walk
 
 Groups = tuple[Group, ...]
 

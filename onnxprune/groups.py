@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .graph import Node
-from .labels import NONE, Kernel, Labels, Walk
+from .labels import NONE, Kernel, Labels
 from .resolve import Components, Ints, signatures
+from .walk import Walk
 
 
 class Member(NamedTuple):

@@ -16,7 +16,7 @@ from .errors import ModelError, UsageError, unknown_name
 from .factors import both
 from .graph import Graph, Node
 from .groups import Group, find_groups
-from .labels import Blocked, Pin, Walk
+from .labels import Blocked, Pin
 from .loading import load
 from .model import Model, collector_paused
 from .resolve import Components, Ints, resolve
@@ -24,6 +24,7 @@ from .rules import find
 from .samples import sizes_of
 from .shapes import Setting, Shapes, analyse, infer
 from .sizes import Sizes
+from .walk import Walk
 
 if TYPE_CHECKING:
     from .explain import Explanations

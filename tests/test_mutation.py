@@ -18,10 +18,11 @@ import onnx
 import pytest
 
 from onnxprune.graph import Node
-from onnxprune.labels import NONE, Walk
+from onnxprune.labels import NONE
 from onnxprune.rules import RULES
 from onnxprune.rules.conv import spatial
 from onnxprune.trace import trace
+from onnxprune.walk import Walk
 
 from . import battery
 from .building import Case

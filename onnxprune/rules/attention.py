@@ -6,7 +6,8 @@ import numpy as np
 
 from ..editor import Editor
 from ..graph import Node
-from ..labels import NONE, Walk
+from ..labels import NONE
+from ..walk import Walk
 from .heads import Heads, attend, couple, follow_heads, hidden, keep_scale, packed, rotate, unpacked
 from .registry import rule
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Node
-from ..labels import NONE, Labels, Walk
+from ..labels import NONE, Labels
+from ..walk import Walk
 from .reduce import statistic
 from .registry import rule
 

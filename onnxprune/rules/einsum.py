@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from math import prod
 
 from ..graph import Node
-from ..labels import NONE, Walk
+from ..labels import NONE
 from ..sizes import Sizes
+from ..walk import Walk
 from .registry import rule
 
 Letter = str | int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Node
-from ..labels import Walk
+from ..walk import Walk
 from .registry import rule
 
 

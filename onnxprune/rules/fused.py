@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Node
-from ..labels import NONE, Walk
+from ..labels import NONE
+from ..walk import Walk
 from .conv import kernels
 from .matmul import contract
 from .norm import block_statistics

@@ -7,8 +7,9 @@ from math import sqrt
 
 from ..editor import Editor
 from ..graph import Node
-from ..labels import NONE, Labels, Walk
+from ..labels import NONE, Labels
 from ..sizes import Sizes
+from ..walk import Walk
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from ..editor import Editor
 from ..graph import Node
-from ..labels import NONE, Labels, Walk
+from ..labels import NONE, Labels
+from ..walk import Walk
 from .registry import rule
 
 Index = npt.NDArray[np.int64]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..contributed import reading_order
 from ..graph import Node
-from ..labels import Labels, Walk
+from ..labels import Labels
+from ..walk import Walk
 from .registry import rule
 
 

@@ -14,8 +14,9 @@ from onnx import TensorProto
 
 from ..editor import Editor
 from ..graph import Graph, Node
-from ..labels import NONE, Blocked, Labels, Walk
+from ..labels import NONE, Blocked, Labels
 from ..quantized import MICROSOFT, PLAIN, PLAIN_OPSET, dequantize, pack, unpack
+from ..walk import Walk
 from .registry import RULES, pinned, rule
 
 

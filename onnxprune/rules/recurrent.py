@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 
 from ..graph import Node
-from ..labels import NONE, Labels, Walk
+from ..labels import NONE, Labels
+from ..walk import Walk
 from .registry import rule
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

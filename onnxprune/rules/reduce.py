@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..graph import Node
-from ..labels import NONE, Blocked, Walk
+from ..labels import NONE, Blocked
+from ..walk import Walk
 from .registry import rule
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..graph import Node
-    from ..labels import Walk
+    from ..walk import Walk
 
     Function = Callable[[Walk, Node], None]
 

@@ -9,7 +9,8 @@ import numpy as np
 from ..editor import Editor
 from ..elements import position
 from ..graph import Node
-from ..labels import NONE, Blocked, Labels, Walk
+from ..labels import NONE, Blocked, Labels
+from ..walk import Walk
 from .registry import rule
 
 Element = list[Labels]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..graph import Node
-from ..labels import NONE, Walk
+from ..labels import NONE
+from ..walk import Walk
 from .registry import rule
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..editor import Editor
 from ..graph import Node
-from ..labels import NONE, Blocked, Labels, Walk
+from ..labels import NONE, Blocked, Labels
+from ..walk import Walk
 from .registry import rule
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..editor import Editor
 from ..graph import Node
-from ..labels import NONE, Walk
+from ..labels import NONE
+from ..walk import Walk
 from .conv import kernels, spatial
 from .registry import rule
 

@@ -12,9 +12,10 @@ import onnx
 
 from ..errors import ModelError
 from ..graph import Node
-from ..labels import NONE, Blocked, Labels, Walk
+from ..labels import NONE, Blocked, Labels
 from ..model import let_go
 from ..shapes import FLOATS
+from ..walk import Walk
 from . import bounds as b
 from .bounds import Bounds
 from .registry import find_values

@@ -1,0 +1,418 @@
+"""The walk: what a rule sees of the model, and where it records its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto
+
+from .graph import Graph, Node
+from .labels import NONE, Blocked, Facts, Kernel, Labels, Pin, Product
+from .reshape import refine
+from .shapes import Shape, Shapes
+
+if TYPE_CHECKING:
+    from .editor import Editor
+    from .sizes import Sizes
+
+UNLABELLED_TYPES = {TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
+"""Constants of these types hold indices, sizes and masks: labelled only when they meet labels."""
+
+
+class Walk:
+    """What a rule sees of the model, and where it records its facts (``c`` in the rules).
+
+    Parameters
+    ----------
+    graph : Graph
+    shapes : Shapes
+
+    Attributes
+    ----------
+    axes : dict
+        Tensor name -> list of label vectors, one per axis. Tensors without labels are absent.
+    sequences : dict
+        Sequence or optional value -> labels of its elements, as many as its ``Elements`` has.
+    """
+
+    def __init__(self, graph: Graph, shapes: Shapes) -> None:
+        self.graph = graph
+        self.shapes = shapes
+        self.facts = Facts()
+        self.axes: dict[str, list[Labels | None]] = {}
+        self.sequences: dict[str, list[list[Labels]]] = {}
+        self.count = 1
+        self.node: Node | None = None
+        self._merged: dict[tuple[bytes, bytes], Labels] = {}
+        self._split: dict[tuple[bytes, int], tuple[Labels, Labels]] = {}
+
+    # Reading ------------------------------------------------------------------------------
+
+    def shape(self, name: str) -> Shape:
+        """Shape of a tensor at the first sample setting."""
+        shape = self.shapes.get(name)
+        if shape is None:
+            raise Blocked(f"the shape of '{name}' is not known")
+        return shape
+
+    def rank(self, name: str) -> int:
+        """Number of axes."""
+        return len(self.shape(name))
+
+    def stored(self, name: str) -> bool:
+        """Whether a tensor is a constant, or a constant that was moved."""
+        return self.graph.is_constant(name) or name in self.graph.derived
+
+    def value(self, name: str) -> np.ndarray | None:
+        """Statically known value of a tensor, None where it has none."""
+        if not name:
+            return None
+        found = self.shapes.value(name)
+        if found is None and self.stored(name):
+            found = self.graph.value(name)
+        return found
+
+    def known(self, name: str) -> np.ndarray:
+        """Statically known value of a tensor that the rule cannot do without."""
+        found = self.value(name)
+        if found is None:
+            raise Blocked(f"'{name}' is computed from data")
+        return found
+
+    def axis(self, name: str, axis: int) -> Labels:
+        """Labels of one axis; the axis of a constant gets fresh ones when first asked for."""
+        return self._axis(name, axis % self.rank(name))
+
+    def _axis(self, name: str, axis: int) -> Labels:
+        known = self.axes.get(name)
+        if known is not None and known[axis] is not None:
+            return known[axis]  # type: ignore[return-value]
+        if not self.graph.is_constant(name):
+            return NONE
+        if self.shapes.first.dtypes.get(name) in UNLABELLED_TYPES:
+            return NONE
+        return self._store(name, axis, self.fresh(self.shape(name)[axis]))
+
+    def labels(self, name: str) -> list[Labels]:
+        """Labels of every axis."""
+        return [self._axis(name, k) for k in range(self.rank(name))]
+
+    def peek(self, name: str, axis: int) -> Labels:
+        """Labels of one axis, without labelling a constant that has none yet."""
+        known = self.axes.get(name)
+        found = known[axis] if known is not None else None
+        return NONE if found is None else found
+
+    def real(self, name: str, axis: int) -> Labels:
+        """Labels of an axis as a full vector: pinned fresh ones where it carries no channels."""
+        found = self.axis(name, axis)
+        size = self.shape(name)[axis]
+        if found is NONE and size:
+            found = self.allot(size)
+            self.pin(found, f"{self.node} joins it with '{name}', which has no channels there")
+        return found
+
+    # Labels -------------------------------------------------------------------------------
+
+    def tiled(self, labels: Labels, count: int) -> Labels:
+        """Labels repeated as a whole: the gates of a recurrent cell."""
+        return NONE if labels is NONE else np.tile(labels, count)
+
+    def fresh(self, size: int) -> Labels:
+        """New labels for an axis; ``NONE`` for an axis of size 1, which cannot shrink."""
+        return NONE if size <= 1 else self.allot(size)
+
+    def allot(self, size: int) -> Labels:
+        """New labels for an axis of any size."""
+        labels = np.arange(self.count, self.count + size, dtype=np.int64)
+        self.count += size
+        return labels
+
+    def broadcast(self, size: int) -> Labels:
+        """Fresh labels of an axis made by repetition: free to shrink, but loses in a product."""
+        labels = self.fresh(size)
+        if labels is not NONE:
+            self.facts.broadcast.append(labels)
+        return labels
+
+    def _store(self, name: str, axis: int, labels: Labels) -> Labels:
+        self.axes.setdefault(name, [None] * self.rank(name))[axis] = labels
+        return labels
+
+    # Facts --------------------------------------------------------------------------------
+
+    def unify(self, a: Labels, b: Labels) -> None:
+        """Two vectors live and die together."""
+        if a is b:
+            return
+        if a is NONE or b is NONE:
+            self.pin(b if a is NONE else a, f"{self.node} {self._bare_partner()}")
+        elif len(a) != len(b):
+            self.pin(a, f"{self.node} joins axes of different sizes")
+            self.pin(b, f"{self.node} joins axes of different sizes")
+        else:
+            self.facts.pairs.append((a, b, self._index))
+
+    def _bare_partner(self) -> str:
+        """What the current node joins labels with, where that carries none, and where it is from."""
+        names = [n for n in (self.node.inputs if self.node else ()) if n and not self.stored(n)]
+        bare = [n for n in names if n not in self.axes]
+        if not bare:
+            return "meets an axis that carries no channels"
+        source = bare[0]
+        while (maker := self.graph.producers.get(source)) is not None:
+            source = next((n for n in maker.inputs if n and not self.stored(n)), "")
+        origin = f" (from graph input '{source}')" if source else ""
+        return f"joins it with '{bare[0]}', which carries no channels{origin}"
+
+    def pin(self, labels: Labels, reason: str) -> None:
+        """Labels must survive."""
+        if labels is not NONE:
+            self.facts.pins.append(Pin(labels, reason, self._index))
+
+    def product(self, rows: Labels, columns: Labels, labels: Labels) -> None:
+        """``labels[i, j]`` lives if and only if ``rows[i]`` and ``columns[j]`` live."""
+        if len(rows) * len(columns) != len(labels):
+            raise Blocked("its sizes contradict each other")
+        self.facts.products.append(Product(rows, columns, labels, self._index))
+
+    def stat(self, *vectors: Labels) -> None:
+        """The node computes statistics along these axes: those of the kept entries."""
+        assert self.node is not None
+        self.facts.stats.extend((self.node, v) for v in vectors if v is not NONE)
+
+    def inner(self) -> None:
+        """Removed entries act inside the current node (a recurrent state), not only at its outputs."""
+        self.facts.inner.add(self._index)
+
+    def role(self, labels: Labels, role: str) -> None:
+        """What a computation uses an axis for; see ``resolve`` for what follows from it."""
+        if labels is not NONE:
+            self.facts.roles.append((labels, role))
+
+    def kernel(self, node: Node, name: str, axis: int) -> None:
+        """Slices of a stored ``name`` along ``axis`` each produce one output channel of ``node``."""
+        if self.stored(name):
+            self.facts.kernels.append(Kernel(node, name, axis % self.rank(name)))
+
+    def ragged(self, name: str, axis: int, rows: Labels) -> None:
+        """An axis of a stored tensor that every block (``rows``) of its first axis has for itself."""
+        self.facts.ragged[name, axis] = rows
+
+    def zero(self, name: str, zero_point: str) -> None:
+        """Removed entries of a quantised tensor are its zero point; 0 where that is absent."""
+        if not zero_point or prod(self.shape(zero_point)) == 1:
+            self.facts.zeros[name] = zero_point
+
+    def hand_on_zeros(self, node: Node) -> None:
+        """Outputs of an operator that only moves quantised values keep their zero point."""
+        zeros, dtypes = self.facts.zeros, self.shapes.first.dtypes
+        for name in node.outputs:
+            for source in node.inputs:
+                if source in zeros and dtypes.get(source) == dtypes.get(name):
+                    zeros.setdefault(name, zeros[source])
+
+    def fix(self, edit: Callable[[Editor], None]) -> None:
+        """How the rewriter mends the current node once sizes are known."""
+        assert self.node is not None
+        self.facts.fixes.append((self.node, edit))
+
+    def macs(self, cost: Callable[[Sizes], int]) -> None:
+        """Multiply-accumulate operations of the current node, from any view of the sizes."""
+        assert self.node is not None
+        self.facts.costs.append((self.node, cost))
+
+    @property
+    def _index(self) -> int:
+        return -1 if self.node is None else self.node.index
+
+    # Common steps of rules ----------------------------------------------------------------
+
+    def meet(self, name: str, axis: int, labels: Labels) -> None:
+        """An axis of a tensor is coupled with labels; a constant met for the first time adopts."""
+        if not name:
+            return
+        axis %= self.rank(name)
+        if self.shape(name)[axis] == 1 and labels is not NONE and len(labels) > 1:
+            return  # broadcast
+        known = self.axes.get(name)
+        fits = labels is NONE or len(labels) == self.shape(name)[axis]
+        if fits and self.graph.is_constant(name) and (known is None or known[axis] is None):
+            self._store(name, axis, labels)
+        else:
+            self.unify(self._axis(name, axis), labels)
+
+    def out(self, name: str, axes: Sequence[Labels]) -> None:
+        """Set the labels of an output; an axis of dynamic size carries none."""
+        if name and any(labels is not NONE for labels in axes):
+            shape = self.shapes.get(name)
+            if shape is not None and len(shape) != len(axes):
+                raise Blocked("its sizes contradict each other")
+            self.axes[name] = list(axes)
+
+    def same(self, node: Node, *names: str) -> None:
+        """Outputs carry the labels of the first input (unary operators)."""
+        if node.inputs[0] in self.sequences:
+            self.sequences[node.output] = self.sequences[node.inputs[0]]
+            return
+        axes = self.labels(node.inputs[0])
+        for name in names or node.outputs:
+            self.out(name, axes)
+
+    def freeze(self, names: Iterable[str], reason: str) -> None:
+        """Pin every label of some tensors; the axes of constants carry none from here on."""
+        for name in filter(None, names):
+            shape = self.shapes.get(name)
+            known = self.axes.get(name)
+            for element in self.sequences.get(name, ()):
+                for vector in element:
+                    self.pin(vector, reason)
+            if known is None and not (self.graph.is_constant(name) and shape is not None):
+                continue
+            known = known if known is not None else [None] * len(shape or ())
+            for labels in known:
+                if labels is not None:
+                    self.pin(labels, reason)
+            self.axes[name] = [NONE if labels is None else labels for labels in known]
+
+    def pin_axes(self, name: str, axes: Iterable[int], reason: str) -> None:
+        """Pin some axes of a tensor."""
+        for axis in axes:
+            axis %= self.rank(name)
+            if self.graph.is_constant(name) and self.peek(name, axis) is NONE:
+                self._store(name, axis, NONE)
+            self.pin(self._axis(name, axis), reason)
+
+    def fixed(self, name: str, axes: Iterable[int], reason: str) -> list[Labels]:
+        """Labels of a tensor, of which some axes are pinned and carry none from here on."""
+        chosen = {axis % self.rank(name) for axis in axes}
+        self.pin_axes(name, chosen, reason)
+        return [NONE if k in chosen else self._axis(name, k) for k in range(self.rank(name))]
+
+    def elementwise(self, names: Sequence[str]) -> list[Labels]:
+        """Labels after numpy broadcasting of several tensors; what meets is unified."""
+        names = [name for name in names if name]
+        rank = max(map(self.rank, names))
+        return [self.broadcast_axis(names, k) for k in range(-rank, 0)]
+
+    def broadcast_axis(self, names: Sequence[str], axis: int) -> Labels:
+        """One axis (negative) of that."""
+        wide = [n for n in names if len(s := self.shape(n)) >= -axis and s[axis] != 1]
+        return self.join([(name, axis) for name in wide])
+
+    def join(self, places: Iterable[tuple[str, int]]) -> Labels:
+        """Labels that axes (tensor, axis) of equal size share; constants adopt those of others."""
+        first: Labels | None = None
+        for name, axis in sorted(places, key=lambda place: self.graph.is_constant(place[0])):
+            if first is None:
+                first = self.axis(name, axis)
+            elif first is NONE and not self.graph.is_constant(name):
+                first = self.axis(name, axis)
+                self.unify(NONE, first)
+            else:
+                self.meet(name, axis, first)
+        return NONE if first is None else first
+
+    # Reshape ------------------------------------------------------------------------------
+
+    def regroup(self, axes: Sequence[Labels], shape: Shape, target: Shape, samples: Sequence[tuple[Shape, Shape]] = ()) -> list[Labels]:  # fmt: skip
+        """Labels of ``target`` for the labels of ``shape`` read in the same order of elements.
+
+        Both shapes are cut into their common refinement; each axis is a run of factors. A split
+        creates one vector per factor, a merge creates the vector of the pairs. Where the cut
+        points do not nest, the labels of that block are pinned.
+
+        Parameters
+        ----------
+        samples : sequence of (shape, target), optional
+            The same shapes at the two sample settings: blocks that are cut differently there are
+            pinned.
+        """
+        result: list[Labels] = [NONE] * len(target)
+        blocks, others = (refine(*pair) for pair in samples or [(shape, target)] * 2)
+        for number, block in enumerate(blocks):
+            if all(axes[k] is NONE for k in block.sources):
+                continue
+            same = number < len(others) and block.cuts_like(others[number])
+            if block.factors is None or not same:
+                for k in block.sources:
+                    self.pin(axes[k], f"{self.node} cuts {_dims(shape)} into {_dims(target)}, which mixes it with another axis")  # fmt: skip
+                continue
+            sizes = block.factors_at(shape, target)
+            factors: list[Labels] = [NONE] * len(sizes)
+            for k, run in block.source_runs:
+                if axes[k] is not NONE:
+                    factors[run] = self.split(axes[k], sizes[run])
+            for k, run in block.target_runs:
+                result[k] = self.merge(factors[run], sizes[run])
+        return result
+
+    def split(self, labels: Labels, sizes: Sequence[int]) -> list[Labels]:
+        """One vector per factor of an axis; ``NONE`` for factors along which nothing varies."""
+        grid = labels.reshape(tuple(sizes))
+        varying = []
+        for k, size in enumerate(sizes):
+            edge = grid[(slice(None),) * k + (slice(0, 1),)]
+            if size > 1 and (grid != edge).any():
+                varying.append(k)
+            else:
+                grid = edge
+        result = [NONE] * len(sizes)
+        rest = grid.reshape(-1)
+        for k in varying[:-1]:
+            result[k], rest = self._split_once(rest, sizes[k])
+        if varying:
+            result[varying[-1]] = rest
+        return result
+
+    def _split_once(self, labels: Labels, rows: int) -> tuple[Labels, Labels]:
+        key = labels.tobytes(), rows
+        if key not in self._split:
+            r, c = self.fresh(rows), self.fresh(len(labels) // rows)
+            self._relate(r, c, labels)
+        return self._split[key]
+
+    def merge(self, factors: Sequence[Labels], sizes: Sequence[int]) -> Labels:
+        """Labels of an axis made of several factors."""
+        varying = [k for k, f in enumerate(factors) if f is not NONE]
+        if not varying:
+            return NONE
+        merged = factors[varying[-1]]
+        for k in reversed(varying[:-1]):
+            merged = self._merge_once(factors[k], merged)
+        if len(varying) == len(factors):
+            return merged
+        dims = [size if k in varying else 1 for k, size in enumerate(sizes)]
+        return np.broadcast_to(merged.reshape(dims), tuple(sizes)).reshape(-1)
+
+    def _merge_once(self, rows: Labels, columns: Labels) -> Labels:
+        key = rows.tobytes(), columns.tobytes()
+        if key not in self._merged:
+            self._relate(rows, columns, self.allot(len(rows) * len(columns)))
+        return self._merged[key]
+
+    def grid(self, rows: Labels, columns: Labels, sizes: tuple[int, int]) -> Labels:
+        """Labels of a stored axis that lists a table row by row.
+
+        Nothing else has these labels, so an entry lives if and only if its row and column do, and
+        neither factor needs to be held (compare ``merge``).
+        """
+        if rows is NONE and columns is NONE:
+            return NONE
+        full = [np.zeros(s, np.int64) if v is NONE else v for v, s in zip((rows, columns), sizes, strict=True)]  # fmt: skip
+        labels = self.allot(sizes[0] * sizes[1])
+        self.facts.grids.append(Product(full[0], full[1], labels, self._index))
+        return labels
+
+    def _relate(self, rows: Labels, columns: Labels, labels: Labels) -> None:
+        """Record a product; equal factors give equal products and back again."""
+        self.product(rows, columns, labels)
+        self._merged[rows.tobytes(), columns.tobytes()] = labels
+        self._split[labels.tobytes(), len(rows)] = rows, columns
+
+
+def _dims(shape: Shape) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
