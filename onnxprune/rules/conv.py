@@ -18,6 +18,36 @@ def spatial(c: Walk, n: Node, X: str) -> list[Labels]:
     return [NONE for _ in axes]
 
 
+def windows(c: Walk, n: Node, X: str, W: str) -> list[Labels]:
+    """Axes from 2 on, by the size of the kernel.
+
+    One of size 1 works entry by entry. One as long as the axis is a sum of products over it (text
+    convolutions). Others slide, so labels must survive.
+    """
+    count = c.rank(X) - 2
+    strides, dilations = (n.attr(name, [1] * count) for name in ("strides", "dilations"))
+    pads, loose = (
+        n.attr("pads", [0] * 2 * count),
+        n.attr("auto_pad", "NOTSET") in ("NOTSET", "VALID"),
+    )
+    result: list[Labels] = []
+    for k in range(count):
+        labels, length = c.axis(X, k + 2), c.shape(W)[k + 2]
+        fits = loose and not pads[k] and not pads[k + count]
+        if fits and length == strides[k] == 1:
+            result.append(labels)
+            continue
+        result.append(NONE)
+        if fits and length == c.shape(X)[k + 2] and dilations[k] == 1 and labels is not NONE:
+            c.meet(W, k + 2, labels)
+            c.role(labels, "contraction")
+        else:
+            c.pin_axes(X, [k + 2], f"{n} slides a window along it")
+    if n.attr("kernel_shape") is not None:
+        c.fix(lambda e: e.set("kernel_shape", [e.size(W, k + 2) for k in range(count)]))
+    return result
+
+
 @rule("Conv")
 @rule("FusedConv", domain="com.microsoft")
 def conv(c: Walk, n: Node) -> None:
@@ -25,7 +55,7 @@ def conv(c: Walk, n: Node) -> None:
     X, W, B, Z = n.take(4)
     O = kernels(c, n, c.axis(X, 1), W, B)
     c.meet(Z, 1, O)  # a residual that onnxruntime fused
-    c.out(n.output, [c.axis(X, 0), O, *spatial(c, n, X)])
+    c.out(n.output, [c.axis(X, 0), O, *windows(c, n, X, W)])
 
 
 @rule("ConvTranspose")

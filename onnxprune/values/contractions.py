@@ -31,6 +31,9 @@ def conv(v: Values, n: Node) -> None:
     stored = (W, 1) if group == 1 else None
     O = product(v, n, (X, 1), kernel, (n.output, 1), padded, stored, why or _no_bias(v, n, B))
     O = b.plus(O, v.axis(B, 0)) if B else O
+    for k in range(2, v.c.rank(X)):
+        if v.c.peek(n.output, k) is NONE:  # else entry by entry
+            v.mix(n, X, k)
     v.out(n.output, [None, O, *[None] * (v.c.rank(X) - 2)])
 
 
