@@ -30,6 +30,39 @@ CASES = [
         h = Conv (x, W1)
         y = Conv (h, W2)""", inputs="float[N,2,5,5,5] x", W1=(6, 2, 3, 3, 3), W2=(4, 6, 1, 1, 1)),
         groups=(6,)),
+    Case("Conv", "as wide as the embedding", tokens("""
+        u = Unsqueeze (h, one)
+        f = Conv <kernel_shape=[3,8]> (u, W3, B3)
+        q = Squeeze (f, three)
+        r = Transpose <perm=[0,2,1]> (q)""",
+        one=[1], three=[3], W3=(6, 1, 3, 8), B3=(6,), W2=(6, 4)),
+        groups=(8, 6), slim={"W1": (5, 4), "W3": (3, 1, 3, 4), "W2": (3, 4)}),
+    Case("Conv", "as wide as what groups of channels hold", tokens("""
+        u = Unsqueeze (h, two)
+        f = Conv <group=6> (u, W3)
+        a = Squeeze (f, two)
+        r = Transpose <perm=[0,2,1]> (a)""", two=[2], W3=(12, 1, 1, 8), W2=(12, 4)),
+        blocked={"f": "reads input channels that cannot go"}),
+    Case("Conv", "entry by entry along the channels", tokens("""
+        u = Unsqueeze (h, one)
+        f = Conv <pads=[1,0,1,0]> (u, W3, B3)
+        r = Squeeze (f, one)""", one=[1], W3=(1, 1, 3, 1), B3=(1,)),
+        groups=(8,), slim={"W1": (5, 4), "W3": (1, 1, 3, 1), "W2": (4, 4)}),
+    Case("Conv", "a window along the channels", tokens("""
+        u = Unsqueeze (h, one)
+        f = Conv (u, W3)
+        r = Squeeze (f, one)""", one=[1], W3=(1, 1, 1, 3), W2=(6, 4)),
+        groups=(), blocked={"first": "slides a window along it"}),
+    Case("Conv", "as wide as the channels, with borders", tokens("""
+        u = Unsqueeze (h, one)
+        f = Conv <pads=[0,1,0,1]> (u, W3)
+        r = Squeeze (f, one)""", one=[1], W3=(1, 1, 1, 8), W2=(3, 4)),
+        groups=(), blocked={"first": "slides a window along it"}),
+    Case("Conv", "every other channel", tokens("""
+        u = Unsqueeze (h, one)
+        f = Conv <strides=[1,2]> (u, W3)
+        r = Squeeze (f, one)""", one=[1], W3=(1, 1, 3, 1), W2=(4, 4)),
+        groups=(), blocked={"first": "slides a window along it"}),
     Case("Conv", "residual", between("""
         a = Conv <pads=[1,1,1,1]> (h, W3)
         r = Add (a, h)""", W3=(8, 8, 3, 3)), groups=(8,), slim={"W3": (4, 4, 3, 3)}),
