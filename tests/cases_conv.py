@@ -42,7 +42,7 @@ CASES = [
         f = Conv <group=6> (u, W3)
         a = Squeeze (f, two)
         r = Transpose <perm=[0,2,1]> (a)""", two=[2], W3=(12, 1, 1, 8), W2=(12, 4)),
-        blocked={"f": "reads input channels that cannot go"}),
+        groups=(8,), blocked={"f": "reads input channels that cannot go"}),
     Case("Conv", "entry by entry along the channels", tokens("""
         u = Unsqueeze (h, one)
         f = Conv <pads=[1,0,1,0]> (u, W3, B3)
