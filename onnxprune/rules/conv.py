@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Node
-from ..labels import NONE, Labels
+from ..labels import NONE, Blocked, Labels
 from ..walk import Walk
 from .reduce import statistic
 from .registry import rule
@@ -30,6 +30,8 @@ def windows(c: Walk, n: Node, X: str, W: str) -> list[Labels]:
         n.attr("pads", [0] * 2 * count),
         n.attr("auto_pad", "NOTSET") in ("NOTSET", "VALID"),
     )
+    if n.attr("kernel_shape", [*c.shape(W)[2:]]) != [*c.shape(W)[2:]]:
+        raise Blocked("its kernel_shape contradicts its weight")
     result: list[Labels] = []
     for k in range(count):
         labels, length = c.axis(X, k + 2), c.shape(W)[k + 2]
