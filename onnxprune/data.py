@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -26,7 +27,12 @@ from .images import SUFFIXES, image_reader
 from .labelled import read_labels
 from .runtime import Arrays, run, synthetic_inputs
 from .samples import SAMPLES, Sizes, graph_inputs, sample_sizes
+from .shapes import infer
 from .trace import Trace
+
+LARGEST = 2**27
+"""Elements of the largest tensor that made-up inputs may lead to: attention over 16,000 steps takes
+all memory that there is."""
 
 BATCH = 16
 """Samples per run of a model whose batch is free."""
@@ -167,7 +173,10 @@ def _other_sizes(traced: Trace, settings: DataSettings) -> Iterator[DataSet]:
     seed, runs = settings.get("seed", 0), settings.get("samples") or 1
     for sample in range(len(SAMPLES)):
         sizes = sample_sizes(traced.model.proto, 0, sample)
-        if sizes != traced.shapes.first.sizes:
+        if sizes == traced.shapes.first.sizes:
+            continue
+        shapes = infer(traced.graph, sizes, probing=False).shapes.values()
+        if max(map(prod, shapes), default=0) <= LARGEST:
             yield DataSet(partial(_made_up, traced, sizes, seed, runs))
 
 

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from models.build import BUILDERS
+from onnxprune.data import _other_sizes
 from onnxprune.plan import Plan
 from onnxprune.rewrite import rewrite_trace
 from onnxprune.runtime import open_session, run, synthetic_inputs
@@ -224,3 +225,19 @@ def test_labels_on_a_tensor_of_unknown_shape() -> None:
     del traced.shapes.first.shapes[name]
     assert len(labels) == 4
     assert traced.sizes(traced.groups[0].units[:1]).shape(name) == ()
+
+
+def test_made_up_inputs_leave_some_memory() -> None:
+    """Products of all pairs of 16,000 steps are not tried, whatever the model refuses before."""
+    dense = text_model(
+        """
+        g (float[N,T,3] x) => (float[N,T,U] y) {
+          q = MatMul(x, W)
+          k = Transpose <perm=[0,2,1]> (q)
+          y = MatMul(q, k)
+        }""",
+        W=(3, 8),
+    )  # fmt: skip
+    traced = trace(dense)
+    steps = [samples.first.feeds["x"].shape[1] for samples in _other_sizes(traced, {})]
+    assert steps == [64, 512, 4096, 16]
