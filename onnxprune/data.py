@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from math import prod
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -26,13 +25,9 @@ from .errors import ModelError, UsageError
 from .images import SUFFIXES, image_reader
 from .labelled import read_labels
 from .runtime import Arrays, run, synthetic_inputs
-from .samples import SAMPLES, Sizes, graph_inputs, sample_sizes
+from .samples import SAMPLES, Sizes, affordable, graph_inputs, sample_sizes
 from .shapes import infer
 from .trace import Trace
-
-LARGEST = 2**27
-"""Elements of the largest tensor that made-up inputs may lead to: attention over 16,000 steps takes
-all memory that there is."""
 
 BATCH = 16
 """Samples per run of a model whose batch is free."""
@@ -176,7 +171,7 @@ def _other_sizes(traced: Trace, settings: DataSettings) -> Iterator[DataSet]:
         if sizes == traced.shapes.first.sizes:
             continue
         shapes = infer(traced.graph, sizes, probing=False).shapes.values()
-        if max(map(prod, shapes), default=0) <= LARGEST:
+        if affordable(shapes):
             yield DataSet(partial(_made_up, traced, sizes, seed, runs))
 
 

@@ -13,6 +13,7 @@ import onnx
 from .errors import ModelError
 from .graph import Graph, Node
 from .runtime import open_session, run, synthetic_inputs
+from .samples import affordable
 from .shapes import Setting
 
 
@@ -28,10 +29,11 @@ def probe(graph: Graph, setting: Setting) -> bool:
     Returns
     -------
     bool
-        Whether anything was found. A model that does not run leaves everything unknown.
+        Whether anything was found. A model that does not run, or takes too much memory at these
+        sizes, leaves everything unknown.
     """
     wanted = list(_unknown(graph, setting))
-    if not wanted:
+    if not wanted or not affordable(setting.shapes.values()):
         return False
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.model.embedded())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 
 import onnx
 
@@ -23,6 +24,15 @@ SAMPLES = (
 
 SAMPLE_COUNT = (5, 7)
 """Sizes that depend on data (detections, iterations of a loop) in the two settings."""
+
+
+LARGEST = 2**27
+"""Elements of the largest tensor that made-up inputs may lead to."""
+
+
+def affordable(shapes: Iterable[Sequence[int]]) -> bool:
+    """Whether a model may be run at some sizes: attention over 16,000 steps takes all memory."""
+    return max(map(prod, shapes), default=0) <= LARGEST
 
 
 def graph_inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
