@@ -25,6 +25,8 @@ def windows(c: Walk, n: Node, X: str, W: str) -> list[Labels]:
     convolutions). Others slide, so labels must survive.
     """
     count = c.rank(X) - 2
+    if all(c.axis(X, k + 2) is NONE for k in range(count)):
+        return [NONE] * count
     strides, dilations = (n.attr(name, [1] * count) for name in ("strides", "dilations"))
     pads, loose = (
         n.attr("pads", [0] * 2 * count),
