@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -154,7 +154,8 @@ def runnable(session: InferenceSession, traced: Trace, source: Any = None, **set
     """
     samples = open_data(traced, source, **settings)
     refused: list[ModelError] = []
-    for candidate in (samples, *(() if source is not None else _other_sizes(traced, settings))):
+    others = _other_sizes(traced, settings) if source is None else ()
+    for candidate in chain([samples], others):  # one by one: each is inferred anew
         try:
             run(session, candidate.first.feeds, "the original")
         except ModelError as error:

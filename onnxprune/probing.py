@@ -1,7 +1,8 @@
 """Shapes behind operators that ONNX shape inference does not know.
 
 Contributed and experimental operators (``com.microsoft``, ``ImageScaler``) and some of classical
-models (``Scaler``) have no inference in onnx. As the last resort the model runs once on made-up inputs, and what it returns tells.
+models (``Scaler``) have no inference in onnx. As the last resort the model runs once on made-up
+inputs, and what it returns tells.
 """
 
 from __future__ import annotations

@@ -28,10 +28,8 @@ def windows(c: Walk, n: Node, X: str, W: str) -> list[Labels]:
     if all(c.axis(X, k + 2) is NONE for k in range(count)):
         return [NONE] * count
     strides, dilations = (n.attr(name, [1] * count) for name in ("strides", "dilations"))
-    pads, loose = (
-        n.attr("pads", [0] * 2 * count),
-        n.attr("auto_pad", "NOTSET") in ("NOTSET", "VALID"),
-    )
+    pads = n.attr("pads", [0] * 2 * count)
+    loose = n.attr("auto_pad", "NOTSET") in ("NOTSET", "VALID")
     if n.attr("kernel_shape", [*c.shape(W)[2:]]) != [*c.shape(W)[2:]]:
         raise Blocked("its kernel_shape contradicts its weight")
     result: list[Labels] = []
