@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,6 @@ from .rewrite import rewrite_trace
 from .runtime import synthetic_inputs
 from .samples import graph_inputs
 from .trace import Trace, trace, without_statistics
-from .verify import Report
 
 if TYPE_CHECKING:
     from .model import ModelLike
@@ -163,41 +162,35 @@ def clean(
     traced = trace(model, norm="pin")
     ranges = find_ranges(traced, assume_range)
     dead = find_dead(traced, ranges, duplicates=duplicates)
-    plan = lossless_plan(traced, dead, ranges, duplicates)
-    edited, slim = _carry_out(traced, dead, plan)
-    report: Report | None = None
-    if verify:
-        if data is None and ranges:
-            data = inputs_within(traced, ranges, seed)
-        report = compare(
-            model, slim, plan=plan, data=data, profile=profile, provider=provider, seed=seed,
-            traced=traced,
-        )  # fmt: skip
-    before = cost(traced, traced.sizes(), model)
-    after = cost(edited, edited.sizes(plan.removed(edited)), slim)
-    log = make_log(traced, slim, dead, ranges, before, after)
-    return Result(slim, plan, report, traced, lambda: (before, after), log)
+    result = _carry_out(traced, dead, ranges, duplicates)
+    if not verify:
+        return result
+    if data is None and ranges:
+        data = inputs_within(traced, ranges, seed)
+    report = compare(
+        model, result.model, plan=result.plan, data=data, profile=profile, provider=provider,
+        seed=seed, traced=traced,
+    )  # fmt: skip
+    return replace(result, report=report)
 
 
 def first_pass(traced: Trace) -> Result | None:
     """The clean-up that pruning begins with; None where nothing can go."""
     traced = without_statistics(traced)
     dead = find_dead(traced)
-    if not dead.kinds:
-        return None
-    plan = lossless_plan(traced, dead, {}, duplicates=True)
-    edited, slim = _carry_out(traced, dead, plan)
-    before = cost(traced, traced.sizes(), traced.model)
-    after = cost(edited, edited.sizes(plan.removed(edited)), slim)
-    log = make_log(traced, slim, dead, {}, before, after)
-    return Result(slim, plan, None, traced, lambda: (before, after), log)
+    return _carry_out(traced, dead, {}, duplicates=True) if dead.kinds else None
 
 
-def _carry_out(traced: Trace, dead: Dead, plan: Plan) -> tuple[Trace, Model]:
-    """The analysis in which what stays does the work of what goes, and the slim model."""
+def _carry_out(traced: Trace, dead: Dead, ranges: Ranges, duplicates: bool) -> Result:
+    """Remove what is dead, after what stays has taken over its work."""
+    plan = lossless_plan(traced, dead, ranges, duplicates)
     removed = plan.removed(traced)
     edited = compensated(traced, dead, removed)
-    return edited, rewrite_trace(edited, plan.removed(edited)) if len(removed) else traced.model
+    slim = rewrite_trace(edited, plan.removed(edited)) if len(removed) else traced.model
+    before = cost(traced, traced.sizes(), traced.model)
+    after = cost(edited, edited.sizes(plan.removed(edited)), slim)
+    log = make_log(traced, slim, dead, ranges, before, after)
+    return Result(slim, plan, None, traced, lambda: (before, after), log)
 
 
 def find_ranges(traced: Trace, given: tuple[float, float] | Mapping[str, tuple[float, float]] | None) -> dict[str, tuple[float, float]]:  # fmt: skip

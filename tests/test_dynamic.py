@@ -241,3 +241,10 @@ def test_made_up_inputs_leave_some_memory() -> None:
     traced = trace(dense)
     steps = [samples.first.feeds["x"].shape[1] for samples in _other_sizes(traced, {})]
     assert steps == [64, 512, 4096, 16]
+
+
+def test_other_sizes_are_looked_at_only_where_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = BUILDERS["dynamic_reshape"]()
+    traced = trace(dense)
+    monkeypatch.setattr("onnxprune.data.infer", None)
+    assert not verify(dense, dense, provider="cpu", traced=traced).problem
