@@ -12,12 +12,11 @@ from collections import defaultdict
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
 from .graph import Node
 from .lossless import Dead
 from .model import Model
-from .protos import node_protos, skeleton
+from .protos import fill, node_protos, skeleton, stored
 from .trace import Trace
 from .twins import count_uses
 from .values import Mix
@@ -114,10 +113,13 @@ class _Editor:
         """The edited model."""
         for tensor in self.source.proto.graph.initializer:
             array = self.arrays.get(tensor.name)
-            self.proto.graph.initializer.append(tensor if array is None else _stored(array, tensor.name))  # fmt: skip
+            if array is None:
+                self.proto.graph.initializer.append(tensor)
+            else:
+                fill(self.proto.graph.initializer.add(), tensor.name, array)
         for proto in self.protos:
             if proto.op_type == "Constant" and proto.output[0] in self.arrays:
-                value = _stored(self.arrays[proto.output[0]], proto.output[0])
+                value = stored(self.arrays[proto.output[0]], proto.output[0])
                 del proto.attribute[:]
                 proto.attribute.append(onnx.helper.make_attribute("value", value))
         self.proto.graph.initializer.extend(self.added)
@@ -177,7 +179,7 @@ class _Editor:
 
     def _new(self, base: str, value: np.ndarray) -> str:
         name = self._unique(base)
-        self.added.append(_stored(value, name))
+        self.added.append(stored(value, name))
         return name
 
     def _unique(self, base: str) -> str:
@@ -187,7 +189,3 @@ class _Editor:
             name = f"{base}_{number}"
         self.names.add(name)
         return name
-
-
-def _stored(array: np.ndarray, name: str) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)

@@ -126,16 +126,19 @@ def _widths(slots: Slots, unit: Ints, keys: Ints) -> Widths:
     vectors = {id(labels): labels for _, _, labels in slots}  # many axes share one vector
     owner = np.repeat(np.arange(len(vectors)), [len(v) for v in vectors.values()])
     pairs = owner * len(keys) + unit[np.concatenate(list(vectors.values()))]
-    pairs, counts = np.unique(pairs, return_counts=True)
-    owner, units = np.divmod(pairs, len(keys))
-    spans, where = np.unique(owner * len(keys) + keys[units], return_inverse=True)
-    most = np.zeros(len(spans), np.int64)
-    np.maximum.at(most, where, counts)
+    pairs.sort(kind="stable")  # units mostly ascend along a vector, which a stable sort exploits
+    first = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1]))
+    counts = np.diff(first, append=len(pairs))
+    owner, units = np.divmod(pairs[first], len(keys))
+    groups = keys[units]
+    # Runs of one group on one vector; a group may have several.
+    runs = np.append(True, (owner[1:] != owner[:-1]) | (groups[1:] != groups[:-1]))
+    start = np.flatnonzero(runs)
+    most = np.maximum.reduceat(counts, start)
     found: Widths = {identity: {} for identity in vectors}
     tables = list(found.values())
-    owners, groups = np.divmod(spans, len(keys))
-    for vector, key, count in zip(owners.tolist(), groups.tolist(), most.tolist(), strict=True):
-        tables[vector][key] = count
+    for vector, key, count in zip(owner[start].tolist(), groups[start].tolist(), most.tolist(), strict=True):  # fmt: skip
+        tables[vector][key] = max(count, tables[vector].get(key, 1))
     return found
 
 

@@ -24,7 +24,6 @@ from .slices import find_slices
 
 if TYPE_CHECKING:
     from .groups import Group
-    from .sizes import Sizes
     from .trace import Trace
 
 FORMAT, VERSION = "onnxprune.plan", 1
@@ -60,7 +59,7 @@ class PlanGroup:
         members = tuple((m.tensor, m.axis) for m in group.members)
         values = tuple(np.asarray(scores, np.float64).tolist())
         return cls(
-            group.name, len(group), tuple(int(k) for k in keep), values, members, status,
+            group.name, len(group), tuple(np.asarray(keep).tolist()), values, members, status,
             group.reason or reason,
         )  # fmt: skip
 
@@ -199,15 +198,15 @@ class Plan:
 def make_plan(traced: Trace, decided: Sequence[PlanGroup], options: Mapping[str, Any]) -> Plan:
     """Complete a selection: blocked groups and the slices of every stored tensor."""
     blocked = [PlanGroup.of(g, range(len(g)), ()) for g in traced.blocked]
-    partial = Plan({}, {}, tuple(decided), {})
-    sizes = traced.sizes(partial.removed(traced))
-    constants = Late(lambda: _constants(traced, sizes))
+    groups = (*decided, *blocked)
+    constants = Late(lambda: _constants(traced, Plan({}, {}, groups, {})))
     identity = Late(lambda: _identity(traced.model))
-    return Plan(identity, options, (*decided, *blocked), constants)
+    return Plan(identity, options, groups, constants)
 
 
-def _constants(traced: Trace, sizes: Sizes) -> dict[str, Any]:
+def _constants(traced: Trace, plan: Plan) -> dict[str, Any]:
     """What becomes of every stored tensor."""
+    sizes = traced.sizes(plan.removed(traced))
     constants: dict[str, Any] = {}
     for part in find_slices(traced.graph, sizes):
         keep = {str(k): _indices(i) for k, i in enumerate(part.cut) if i is not None}

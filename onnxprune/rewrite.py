@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import external_data_helper, numpy_helper
+from onnx import external_data_helper
 
 from .editor import Editor
 from .graph import Graph, Node
 from .model import Model, collector_paused
-from .protos import bodies, graphs, node_protos, skeleton
+from .protos import bodies, fill, graphs, node_protos, skeleton, stored
 from .selfcheck import self_check
 from .sizes import Sizes
 from .slices import Cut, Slice, find_slices
@@ -47,9 +48,13 @@ class Rewriter:
         self._before: dict[int, list[onnx.NodeProto]] = defaultdict(list)
         self._after: dict[int, list[onnx.NodeProto]] = defaultdict(list)
         self._added: list[onnx.TensorProto] = []
-        self._names = {name for node in self.protos for name in (*node.input, *node.output)}
-        self._names.update(self.graph.constants)
         self._orphans: list[str] = []
+
+    @cached_property
+    def _names(self) -> set[str]:
+        """Names that are taken."""
+        names = {name for node in self.protos for name in (*node.input, *node.output)}
+        return names.union(self.graph.constants, (tensor.name for tensor in self._added))
 
     def run(self, fixes: Sequence[tuple[Node, Callable[[Editor], None]]]) -> Model:
         """Apply everything and return the slim model."""
@@ -75,12 +80,11 @@ class Rewriter:
                 kept[part.root] = part
             else:
                 array = part.take(self.graph.value(part.root))
-                self._added.append(_tensor(array, part.name))
-                self._names.add(part.name)
+                self._added.append(stored(array, part.name))
             for index, slot in part.uses:
                 self._read(index, slot, part.name)
         for tensor in self.source.proto.graph.initializer:
-            self.proto.graph.initializer.append(self._sliced(tensor, kept.get(tensor.name)))
+            self._copy(tensor, kept.get(tensor.name), self.proto.graph.initializer.add())
         for node, proto in zip(self.graph.nodes, self.protos, strict=True):
             if node.bodies or node.op == "Constant":
                 self._slice_in_node(proto, kept)
@@ -92,30 +96,37 @@ class Rewriter:
             self.protos[index].input[slot] = name
             self._orphans.append(old)
 
-    def _sliced(self, tensor: onnx.TensorProto, part: Slice | None) -> onnx.TensorProto:
-        if part is None or part.whole:
-            return tensor
-        if external_data_helper.uses_external_data(tensor):
-            self.cuts[tensor.name] = part.cut
-            return tensor
-        slim = _tensor(part.take(self.source.array(tensor)), tensor.name)
+    def _copy(self, tensor: onnx.TensorProto, part: Slice | None, slim: onnx.TensorProto) -> None:
+        """Copy what is kept of a stored tensor to an empty one that has its place by now.
+
+        (A tensor that is made first and then put into its place is copied once more.)
+        """
+        external = external_data_helper.uses_external_data(tensor)
+        if part is None or part.whole or external:
+            slim.CopyFrom(tensor)
+            if part is not None and not part.whole:
+                self.cuts[tensor.name] = part.cut
+            return
+        fill(slim, tensor.name, part.take(self.source.array(tensor)))
         if tensor.HasField("doc_string"):
             slim.doc_string = tensor.doc_string
         slim.metadata_props.extend(tensor.metadata_props)
-        return slim
 
     def _slice_in_node(self, proto: onnx.NodeProto, kept: Mapping[str, Slice]) -> None:
         """Slice the payload of a Constant node, and initializers of nested graphs."""
         for _, body in bodies(proto):
             for tensor in body.initializer:
-                tensor.CopyFrom(self._sliced(tensor, kept.get(tensor.name)))
+                whole = onnx.TensorProto()
+                whole.CopyFrom(tensor)
+                tensor.Clear()
+                self._copy(whole, kept.get(whole.name), tensor)
         part = kept.get(proto.output[0]) if proto.op_type == "Constant" else None
         if part is None or part.whole:
             return
         array = part.take(self.graph.value(part.root))
         label = proto.attribute[0].t.name
         del proto.attribute[:]
-        proto.attribute.append(onnx.helper.make_attribute("value", _tensor(array, label)))
+        proto.attribute.append(onnx.helper.make_attribute("value", stored(array, label)))
 
     def _store_computed(self, part: Slice) -> None:
         """Store a computed constant under its name; the node that computed it becomes dead.
@@ -125,10 +136,10 @@ class Rewriter:
         name, value = part.name, part.take(self.graph.value(part.root))
         index = self.graph.producers[part.root].index
         if name in self.graph.returned:
-            made = onnx.helper.make_node("Constant", [], [name], name, value=_tensor(value, name))
+            made = onnx.helper.make_node("Constant", [], [name], name, value=stored(value, name))
             self._after[index].append(made)
         else:
-            self._added.append(_tensor(value, name))
+            self._added.append(stored(value, name))
         proto = self.protos[index]
         position = list(proto.output).index(part.root)
         proto.output[position] = self.unique(f"{part.root}_unused")
@@ -146,7 +157,7 @@ class Rewriter:
     def add_constant(self, base: str, value: np.ndarray) -> str:
         """Store a new tensor and return its name."""
         name = self.unique(f"{base}_pruned")
-        self._added.append(_tensor(value, name))
+        self._added.append(stored(value, name))
         return name
 
     def replace_input(self, node: Node, slot: int, value: np.ndarray) -> None:
@@ -285,10 +296,6 @@ def _keep(field: Any, wanted: Sequence[bool]) -> None:
     """Delete the entries of a repeated field that are not wanted."""
     for position in reversed([k for k, keep in enumerate(wanted) if not keep]):
         del field[position]
-
-
-def _tensor(array: np.ndarray, name: str) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
 
 
 def rewrite(source: ModelLike, plan: Plan) -> Model:

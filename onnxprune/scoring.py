@@ -32,6 +32,7 @@ from .runtime import Arrays
 from .trace import Trace
 
 Data = str | os.PathLike[str] | Arrays
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +226,9 @@ class Grid:
         places = [place[np.clip(unit[v] - low, -1, len(place) - 1)] for v in labels]
         self.mine = [p >= 0 for p in places]
         kept = [v[mine] for v, mine in zip(labels, self.mine, strict=True)]
-        everything = np.concatenate(kept)
-        atoms, first, inverse = np.unique(atom[everything], return_index=True, return_inverse=True)
-        self.count = len(atoms)
-        self.columns = np.split(inverse.reshape(-1), np.cumsum([len(v) for v in kept])[:-1])
+        first, inverse = _distinct(atom[np.concatenate(kept)])
+        self.count = len(first)
+        self.columns = np.split(inverse, np.cumsum([len(v) for v in kept])[:-1])
         self.owner = np.concatenate([p[m] for p, m in zip(places, self.mine, strict=True)])[first]
         self.size = len(group)
 
@@ -252,3 +252,11 @@ class Grid:
         sums = np.bincount(self.owner[known], channels[known], minlength=self.size)
         divisor = np.where(counts, 1 if merge is np.nansum else counts, np.nan)
         return sums / divisor
+
+
+def _distinct(values: Ints) -> tuple[Ints, Ints]:
+    """First position of every distinct value, and which of them each value is."""
+    if (values[1:] > values[:-1]).all():  # the rule for a layer that is coupled with no other
+        return (every := np.arange(len(values))), every
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return first, inverse.reshape(-1)

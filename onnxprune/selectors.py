@@ -98,7 +98,7 @@ def removal_order(group: Group, merged: Floats) -> Ints:
 
     Where blocks keep their own channels, the lowest of every block go before any second lowest.
     """
-    order = np.lexsort((-np.arange(len(group)), merged))
+    order = len(group) - 1 - np.argsort(merged[::-1], kind="stable")
     if group.blocks is None:
         return order
     blocks = group.blocks[order]

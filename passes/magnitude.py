@@ -7,6 +7,9 @@ import numpy as np
 from onnxprune.layer import Layer
 from onnxprune.registry import Scores, criterion
 
+BLOCK = 2**20
+"""Elements that are held in float64 at a time."""
+
 
 @criterion("l1")
 def l1(layer: Layer) -> Scores:
@@ -17,4 +20,10 @@ def l1(layer: Layer) -> Scores:
 @criterion("l2")
 def l2(layer: Layer) -> Scores:
     """Euclidean norm of each filter; bias and normalization are left out, as NVIDIA TAO does."""
-    return np.asarray(np.sqrt(np.einsum("oi,oi->o", layer.weight, layer.weight, dtype=np.float64)))
+    weight = layer.weight
+    squares = np.empty(len(weight))
+    filters = max(1, BLOCK // max(1, weight.shape[1]))
+    for start in range(0, len(weight), filters):
+        block = weight[start : start + filters].astype(np.float64)
+        squares[start : start + filters] = np.vecdot(block, block)
+    return np.sqrt(squares)

@@ -16,7 +16,7 @@ from onnxprune.registry import Scores, policy
 @policy("average")
 def average(scores: Scores) -> Scores:
     """Mean over the layers."""
-    return np.asarray(np.nanmean(scores, axis=0))
+    return scores[0] if len(scores) == 1 else np.asarray(np.nanmean(scores, axis=0))
 
 
 @policy("sum")
