@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .graph import Node
+from .incidence import Incidence
 from .labels import NONE, Labels, Product
-from .resolve import Components, Ints, resolve, signatures
+from .resolve import Components, Ints, resolve
 from .rules import find
 from .rules.elementwise import broadcast, parametrised, unary
 from .rules.matmul import matmul
@@ -194,7 +195,7 @@ def _free(walk: Walk, components: Components, inner: Inner) -> bool:
     if len(np.unique(mine)) < len(mine) or any(u in components.reason for u in mine.tolist()):
         return False
     vectors = [v for axes in walk.axes.values() for v in axes if v is not None]
-    alike = signatures(vectors, unit)[mine]
+    alike = Incidence(vectors, unit).signatures()[mine]
     if (alike != alike[0]).any():
         return False
     blocks = _as_sets(mine, len(inner.rows))

@@ -23,7 +23,7 @@ def take(array: np.ndarray, cut: Iterable[npt.NDArray[np.int64] | None]) -> np.n
     for axis, index in sorted(given, key=lambda part: -part[1].ndim):
         if index.ndim == 2:
             parts = zip(np.split(array, len(index)), index, strict=True)
-            array = np.concatenate([np.take(part, i, axis=axis) for part, i in parts])
+            array = np.concatenate([part.take(i, axis) for part, i in parts])
         else:
-            array = np.take(array, index, axis=axis)
+            array = array.take(index, axis)
     return array

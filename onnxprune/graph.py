@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -98,8 +98,7 @@ class Body:
     outputs: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(NamedTuple):
     """A tensor that is stored in the model.
 
     Attributes
@@ -306,7 +305,8 @@ class Graph:
 
     def passed_through(self, node: Node) -> bool:
         """Whether a node only gives a constant a further name, which is no output."""
-        return any(name in self.aliases and name not in self.returned for name in node.outputs)
+        aliases = self.aliases
+        return bool(aliases) and any(n in aliases and n not in self.returned for n in node.outputs)
 
     def captured(self, node: Node) -> Iterator[str]:
         """Names from outside that the bodies of a node use."""

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .graph import Node
+from .incidence import Incidence
 from .labels import NONE, Kernel, Labels
-from .resolve import Components, Ints, signatures
+from .resolve import Components, Ints
 from .walk import Walk
 
 
@@ -81,7 +82,6 @@ class Group:
 
 
 Slots = list[tuple[str, int, Labels]]
-Widths = dict[int, dict[int, int]]
 
 
 def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
@@ -95,7 +95,8 @@ def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], 
     if not slots:
         return (), ()
     unit = components.unit
-    signature = signatures([labels for _, _, labels in slots], unit)
+    incidence = Incidence([labels for _, _, labels in slots], unit)
+    signature = incidence.signatures()
     # Units that are blocked for different reasons are different groups.
     number: dict[str, int] = {}
     for reason in components.reason.values():
@@ -107,7 +108,7 @@ def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], 
     stored = [slot for slot in slots if walk.graph.is_constant(slot[0])]
     order = {name: k for k, n in enumerate(walk.graph.nodes) for name in reversed(n.inputs)}
     stored.sort(key=lambda slot: (order.get(slot[0], 0), slot[1]))
-    widths = _widths(slots, unit, keys)
+    widths = incidence.widths(keys)
     members: dict[int, list[Member]] = defaultdict(list)
     width: dict[int, int] = defaultdict(lambda: 1)
     for name, axis, labels in stored:
@@ -119,27 +120,6 @@ def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], 
         for key in widths.get(id(walk.peek(kernel.tensor, kernel.axis)), ()):
             kernels[key].append(kernel)
     return _build(components, keys, _units_in_order(stored, unit), kernels, members, width)
-
-
-def _widths(slots: Slots, unit: Ints, keys: Ints) -> Widths:
-    """Groups on each vector, by its identity, and the most entries that one unit has on it."""
-    vectors = {id(labels): labels for _, _, labels in slots}  # many axes share one vector
-    owner = np.repeat(np.arange(len(vectors)), [len(v) for v in vectors.values()])
-    pairs = owner * len(keys) + unit[np.concatenate(list(vectors.values()))]
-    pairs.sort(kind="stable")  # units mostly ascend along a vector, which a stable sort exploits
-    first = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1]))
-    counts = np.diff(first, append=len(pairs))
-    owner, units = np.divmod(pairs[first], len(keys))
-    groups = keys[units]
-    # Runs of one group on one vector; a group may have several.
-    runs = np.append(True, (owner[1:] != owner[:-1]) | (groups[1:] != groups[:-1]))
-    start = np.flatnonzero(runs)
-    most = np.maximum.reduceat(counts, start)
-    found: Widths = {identity: {} for identity in vectors}
-    tables = list(found.values())
-    for vector, key, count in zip(owner[start].tolist(), groups[start].tolist(), most.tolist(), strict=True):  # fmt: skip
-        tables[vector][key] = max(count, tables[vector].get(key, 1))
-    return found
 
 
 def _units_in_order(stored: Slots, unit: Ints) -> Ints:

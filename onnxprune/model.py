@@ -131,7 +131,10 @@ class Model:
     @property
     def weight_bytes(self) -> int:
         """Size of the stored tensors alone (``ByteSize`` takes as long as writing the file)."""
-        return sum(tensor_nbytes(t, self.cuts.get(t.name)) for t in tensors(self.proto.graph))
+        cuts = self.cuts
+        return sum([
+            tensor_nbytes(t, cuts.get(t.name) if cuts else None) for t in tensors(self.proto.graph)
+        ])  # fmt: skip
 
     def sha256(self) -> str:
         """Digest of the proto (not of external data files)."""
@@ -226,8 +229,9 @@ def collector_paused() -> Iterator[None]:
 def kept_dims(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> list[int]:
     """Sizes of a stored tensor once it is cut."""
     dims = list(tensor.dims)
-    for axis, index in enumerate(cut or ()):
-        dims[axis] = dims[axis] if index is None else index.shape[-1]
+    if cut is not None:
+        for axis, index in enumerate(cut):
+            dims[axis] = dims[axis] if index is None else index.shape[-1]
     return dims
 
 

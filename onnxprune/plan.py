@@ -56,10 +56,9 @@ class PlanGroup:
     def of(cls, group: Group, keep: Sequence[int] | npt.NDArray[np.int64], scores: Any, reason: str = "") -> PlanGroup:  # fmt: skip
         """Entry of a group from its kept positions."""
         status = "blocked" if group.reason else "kept" if len(keep) == len(group) else "pruned"
-        members = tuple((m.tensor, m.axis) for m in group.members)
         values = tuple(np.asarray(scores, np.float64).tolist())
         return cls(
-            group.name, len(group), tuple(np.asarray(keep).tolist()), values, members, status,
+            group.name, len(group), tuple(np.asarray(keep).tolist()), values, group.members, status,
             group.reason or reason,
         )  # fmt: skip
 
@@ -184,8 +183,8 @@ class Plan:
                     f"group '{entry.name}': found {found}, expected {entry.channels} channels",
                     "The plan was made for another model.",
                 )
-            keep = np.asarray(entry.keep, np.int64)
-            if not len(keep) or len(set(entry.keep)) != len(keep) or not 0 <= keep.min() <= keep.max() < len(group):  # fmt: skip
+            keep = np.array(entry.keep, np.int64)
+            if not len(keep) or len(np.unique(keep)) != len(keep) or not 0 <= keep.min() <= keep.max() < len(group):  # fmt: skip
                 raise PlanError(f"group '{entry.name}': its kept channels are no subset of 0..{len(group) - 1}")  # fmt: skip
             if not group.even(keep):
                 raise PlanError(

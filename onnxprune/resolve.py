@@ -27,7 +27,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .labels import NONE, Facts, Labels, Product
+from .labels import Facts, Labels, Product
 
 Ints = npt.NDArray[np.int64]
 Pairs = list[tuple[Labels, Labels]]
@@ -229,23 +229,3 @@ def _follow_pins(products: Sequence[Product], atom: Ints, pinned: npt.NDArray[np
 
 def _first_difference(a: tuple[object, ...], b: tuple[object, ...]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
-
-
-def signatures(vectors: Sequence[Labels], unit: Ints) -> Ints:
-    """Fingerprint of the slots that each unit covers: equal for units of one group.
-
-    The sum over slots of a random number per slot (numpy adds once per distinct unit, so a unit
-    that holds several labels of one slot counts once).
-    """
-    sums = np.zeros(int(unit.max()) + 1, np.uint64)
-    distinct: dict[int, list[int]] = {}
-    arrays: dict[int, Labels] = {}
-    for number, labels in enumerate(vectors):
-        if labels is not NONE:
-            distinct.setdefault(id(labels), []).append(number)
-            arrays[id(labels)] = labels
-    randoms = np.random.default_rng(0).integers(1, 2**63, len(vectors), dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for key, numbers in distinct.items():
-            sums[unit[arrays[key]]] += randoms[numbers].sum(dtype=np.uint64)
-    return sums.view(np.int64)

@@ -219,11 +219,7 @@ class Grid:
     def __init__(self, traced: Trace, group: Group, kernels: Sequence[Kernel]) -> None:
         unit, atom = traced.owners(group), traced.components.atom
         labels = [traced.walk.axis(k.tensor, k.axis) for k in kernels]
-        # Where each channel of the group stands in it; a dictionary would be slower.
-        low = int(group.units.min())
-        place = np.full(int(group.units.max()) - low + 2, -1)  # the last is for all others
-        place[group.units - low] = np.arange(len(group))
-        places = [place[np.clip(unit[v] - low, -1, len(place) - 1)] for v in labels]
+        places = [_places(unit[v], group.units) for v in labels]
         self.mine = [p >= 0 for p in places]
         kept = [v[mine] for v, mine in zip(labels, self.mine, strict=True)]
         first, inverse = _distinct(atom[np.concatenate(kept)])
@@ -236,6 +232,9 @@ class Grid:
         """One row per layer, one column per channel; several entries of a channel give their mean."""
         rows = np.full((len(values), self.count), np.nan)
         for row, mine, where, scores in zip(rows, self.mine, self.columns, values, strict=True):
+            if len(where) == self.count and _ascends(where):
+                row[:] = scores[mine]
+                continue
             counts = np.bincount(where, minlength=self.count)
             sums = np.bincount(where, scores[mine], minlength=self.count)
             row[counts > 0] = sums[counts > 0] / counts[counts > 0]
@@ -254,9 +253,23 @@ class Grid:
         return sums / divisor
 
 
+def _places(owners: Ints, units: Ints) -> Ints:
+    """Where entries stand among the units of a group, -1 for those of others."""
+    if len(owners) == len(units) and (owners == units).all():  # as they mostly do
+        return np.arange(len(units))
+    low = int(units.min())
+    place = np.full(int(units.max()) - low + 2, -1)  # the last is for all others
+    place[units - low] = np.arange(len(units))
+    return place[np.clip(owners - low, -1, len(place) - 1)]
+
+
 def _distinct(values: Ints) -> tuple[Ints, Ints]:
     """First position of every distinct value, and which of them each value is."""
-    if (values[1:] > values[:-1]).all():  # the rule for a layer that is coupled with no other
+    if _ascends(values):  # the rule for a layer that is coupled with no other
         return (every := np.arange(len(values))), every
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     return first, inverse.reshape(-1)
+
+
+def _ascends(values: Ints) -> bool:
+    return bool((values[1:] > values[:-1]).all())

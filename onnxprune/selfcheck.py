@@ -33,9 +33,10 @@ def self_check(slim: Model, traced: Trace, sizes: Sizes) -> None:
         for value in (*graph.value_info, *graph.output):
             tensor = value.type.tensor_type
             expected = sizes.shape(value.name)
-            if not tensor.HasField("shape") or not expected:
+            dims = tensor.shape.dim
+            if not dims or not expected or expected == tuple([dim.dim_value for dim in dims]):
                 continue
-            for axis, (dim, size) in enumerate(zip(tensor.shape.dim, expected, strict=False)):
+            for axis, (dim, size) in enumerate(zip(dims, expected, strict=False)):
                 if dim.dim_value != size and dim.HasField("dim_value"):
                     node = traced.graph.producers.get(value.name)
                     raise SurgeryError(

@@ -202,6 +202,7 @@ def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelP
                 if tensor.name in model.cuts:
                     tensor.dims[:] = kept_dims(tensor, model.cuts[tensor.name])
     for proto in node_protos(bare.graph):
+        proto.ClearField("metadata_props")  # PyTorch writes stack traces there
         _say_onesided(proto)
     _release_constant_nodes(bare.graph)
     for value in bare.graph.input:

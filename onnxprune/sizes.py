@@ -84,15 +84,15 @@ class Sizes:
         """Kept indices of every axis; empty for a tensor without labels."""
         found = self._cuts.get(name)
         if found is None:
-            found = tuple(self._index(name, k) for k in range(len(self._axes.get(name, ()))))
+            axes = self._axes.get(name, ())
+            found = tuple([self._index(name, k, labels) for k, labels in enumerate(axes)])
             self._cuts[name] = found
         return found
 
-    def _index(self, name: str, axis: int) -> Index:
+    def _index(self, name: str, axis: int, labels: Labels | None) -> Index:
         if self._apart is not None and (name, axis) in self._apart.tables:
             return self._apart.kept(self._apart.tables[name, axis], self._alive)
-        labels = self.labels(name, axis)
-        if labels is NONE:
+        if labels is None or labels is NONE:
             return None
         if id(labels) not in self._indices:
             mask = self._alive[labels]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from .sizes import Index, Sizes
 Cut = tuple[Index, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """One version of a constant in the slim model.
 
     Attributes
@@ -66,8 +65,9 @@ def _stored(graph: Graph, sizes: Sizes) -> Iterator[Slice]:
         if graph.passed_through(node):
             continue  # its readers read the constant itself
         for slot, name in enumerate(node.inputs):
-            if name in graph.constants:
-                uses[graph.constants[name].name].append((node.index, slot, name))
+            constant = graph.constants.get(name)
+            if constant is not None:
+                uses[constant.name].append((node.index, slot, name))
     taken = set(graph.constants)
     for root, found in uses.items():
         if any(sizes.cut(name) for _, _, name in found):

@@ -180,6 +180,9 @@ def trace(
 def without_statistics(traced: Trace) -> Trace:
     """The same walk, resolved as with ``norm="pin"`` and the defaults otherwise."""
     options = {"norm": "pin", "reshape_channel_axis": None, "group_policy": "average"}
+    same = traced.options["reshape_channel_axis"] is None and traced.apart is None
+    if same and not traced.walk.facts.stats:
+        return replace(traced, options=options)
     return _resolved(traced.walk, traced.model, options)
 
 

@@ -48,7 +48,7 @@ def find_twins(traced: Trace, values: Values, kept: Bools) -> dict[int, int]:
         classes = [units.tolist()] if len(units) > 1 else []
         for member in group.members:
             if (member.tensor, member.axis) not in columns:
-                classes = [part for old in classes for part in _split(traced, member, old)]
+                classes = [part for old in classes for part in _split(traced, values, member, old)]
         if classes and usable is None:
             usable = _mergeable(traced, values)
         for equal in classes:
@@ -57,9 +57,11 @@ def find_twins(traced: Trace, values: Values, kept: Bools) -> dict[int, int]:
     return twins
 
 
-def _split(traced: Trace, member: Member, units: list[int]) -> Iterator[list[int]]:
+def _split(traced: Trace, values: Values, member: Member, units: list[int]) -> Iterator[list[int]]:
     """Those of some units that have equal slices of a stored tensor."""
-    stored = traced.graph.value(member.tensor)
+    stored = values.array(member.tensor)
+    if stored is None:
+        stored = traced.graph.value(member.tensor)
     array = np.moveaxis(stored, member.axis, 0)
     owner = traced.components.unit[traced.walk.axis(member.tensor, member.axis)]
     once = np.bincount(owner)[owner] == 1

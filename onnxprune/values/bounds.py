@@ -17,7 +17,7 @@ ANYTHING.flags.writeable = False
 def exactly(values: npt.ArrayLike) -> Bounds:
     """Bounds of known values."""
     array = np.asarray(values, np.float64).reshape(-1)
-    return np.stack([array, array])
+    return np.array([array, array])
 
 
 def between(low: float, high: float) -> Bounds:
@@ -37,7 +37,7 @@ def of(array: np.ndarray, axis: int) -> Bounds:
     """Bounds of every slice of an array along an axis."""
     rows = np.moveaxis(np.asarray(array), axis, 0)
     rows = rows.reshape(len(rows), -1)
-    return tidy(np.stack([rows.min(axis=1), rows.max(axis=1)]).astype(np.float64))
+    return tidy(np.array([rows.min(axis=1), rows.max(axis=1)]).astype(np.float64))
 
 
 def tidy(b: Bounds) -> Bounds:
@@ -56,14 +56,14 @@ def wide(b: Bounds, size: int) -> Bounds:
 def hull(*parts: Bounds) -> Bounds:
     """Bounds of what is any of the parts."""
     low = np.min(np.broadcast_arrays(*[p[0] for p in parts]), axis=0)
-    return np.stack([low, np.max(np.broadcast_arrays(*[p[1] for p in parts]), axis=0)])
+    return np.array([low, np.max(np.broadcast_arrays(*[p[1] for p in parts]), axis=0)])
 
 
 def meet(a: Bounds, b: Bounds) -> Bounds:
     """Bounds of what is within both."""
     if b is ANYTHING:
         return a
-    return np.stack([np.maximum(a[0], b[0]), np.minimum(a[1], b[1])])
+    return np.array([np.maximum(a[0], b[0]), np.minimum(a[1], b[1])])
 
 
 def over(b: Bounds) -> Bounds:
@@ -84,9 +84,9 @@ def minus(a: Bounds, b: Bounds) -> Bounds:
 def times(a: Bounds, b: Bounds) -> Bounds:
     """Bounds of a product."""
     with np.errstate(invalid="ignore"):
-        corners = np.stack([a[i] * b[j] for i in (0, 1) for j in (0, 1)])
+        corners = np.array([a[i] * b[j] for i in (0, 1) for j in (0, 1)])
     corners = np.where(np.isnan(corners), 0.0, corners)  # zero times an open bound
-    return np.stack([corners.min(axis=0), corners.max(axis=0)])
+    return np.array([corners.min(axis=0), corners.max(axis=0)])
 
 
 def divided(a: Bounds, b: Bounds) -> Bounds:

@@ -204,7 +204,7 @@ def _positive(v: Values, place: tuple[str, int]) -> tuple[str, int]:
 def weigh(kernel: np.ndarray, x: Bounds, padded: bool) -> tuple[Bounds, Bools | None]:
     """Bounds of weighted sums, and which weights are not zero (None: all of them)."""
     if padded:  # every tap sees an input or a zero
-        x = np.stack([np.minimum(x[0], 0), np.maximum(x[1], 0)])
+        x = np.array([np.minimum(x[0], 0), np.maximum(x[1], 0)])
     groups, outputs, inputs, _ = kernel.shape
     if (x == x[:, :1, :1]).all() and ((x == 0) | np.isinf(x)).all():
         return _weigh_alike(kernel, x[:, :1, :1])
@@ -224,7 +224,7 @@ def _weigh_alike(kernel: np.ndarray, x: Bounds) -> tuple[Bounds, Bools | None]:
     down, up = kernel.min(axis=(2, 3)) < 0, kernel.max(axis=(2, 3)) > 0
     floorless, topless = np.isinf(x)
     floor, top = (up & floorless) | (down & topless), (up & topless) | (down & floorless)
-    sums = np.stack([np.where(floor, -np.inf, 0.0), np.where(top, np.inf, 0.0)])
+    sums = np.array([np.where(floor, -np.inf, 0.0), np.where(top, np.inf, 0.0)])
     full = np.count_nonzero(kernel) == kernel.size
     return sums, None if full else _acts(kernel)
 
@@ -255,4 +255,4 @@ def _weigh(kernel: np.ndarray, up: Bools, down: Bools, x: Bounds) -> Bounds:
     sums = (more @ low + less @ high)[..., 0], (more @ high + less @ low)[..., 0]
     floor = ((up & floorless) | (down & topless)).any(axis=2)
     top = ((up & topless) | (down & floorless)).any(axis=2)
-    return np.stack([np.where(floor, -np.inf, sums[0]), np.where(top, np.inf, sums[1])])
+    return np.array([np.where(floor, -np.inf, sums[0]), np.where(top, np.inf, sums[1])])
