@@ -225,7 +225,7 @@ class Graph:
             carried = {self.aliases.get(outer, outer) for _, outer in loop}
             for slot, name in enumerate(node.inputs):
                 constant = self.constants.get(name)
-                if constant is None or sum(d > 1 for d in constant.shape) != 1:
+                if constant is None or [d > 1 for d in constant.shape].count(True) != 1:
                     continue
                 if name in carried:
                     continue  # what it is used for is known inside

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -16,7 +16,7 @@ from onnx.inliner import inline_local_functions
 
 from .errors import ModelError
 from .model import Model
-from .protos import bodies, node_protos, opset_of, skeleton, tensors
+from .protos import bodies, graphs, node_protos, opset_of, skeleton, tensors
 
 if TYPE_CHECKING:
     from .model import ModelLike
@@ -138,13 +138,12 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         if external_data_helper.uses_external_data(tensor):
             name, dtype = tensor.name, tensor.data_type
             tensor.CopyFrom(TensorProto(name=name, data_type=dtype, dims=[0], raw_data=b""))
+    stored = light.graph.initializer
     for tensor in proto.graph.initializer:
-        bare = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
         if prod(tensor.dims) <= 64 and not external_data_helper.uses_external_data(tensor):
-            bare.CopyFrom(tensor)
+            stored.append(tensor)
         else:
-            bare.dims[:] = [0]
-            bare.raw_data = b""
+            stored.add(name=tensor.name, data_type=tensor.data_type, dims=[0], raw_data=b"")
     return light
 
 
@@ -153,8 +152,8 @@ def _normalise(model: Model) -> Model:
     proto = model.proto
     if proto.functions:
         proto = inline_local_functions(model.embedded())
-    clashes = _clashes(proto.graph, set())
-    if clashes:
+    names = [name for graph in graphs(proto.graph) for name in _own_names(graph)]
+    if len(set(names)) < len(names):
         if proto is model.proto:
             proto = onnx.ModelProto()
             proto.CopyFrom(model.proto)
@@ -162,20 +161,13 @@ def _normalise(model: Model) -> Model:
     return Model(proto, model.folder, model.path)
 
 
-def _own_names(graph: onnx.GraphProto) -> Iterator[str]:
-    yield from (value.name for value in graph.input)
-    initialised = {value.name for value in graph.input}
-    yield from (t.name for t in graph.initializer if t.name not in initialised)
-    for node in graph.node:
-        yield from filter(None, node.output)
-
-
-def _clashes(graph: onnx.GraphProto, seen: set[str]) -> bool:
-    for name in _own_names(graph):
-        if name in seen:
-            return True
-        seen.add(name)
-    return any(_clashes(body, seen) for node in graph.node for _, body in bodies(node))
+def _own_names(graph: onnx.GraphProto) -> list[str]:
+    """What a graph defines: inputs, initializers that are not listed as such, results of nodes."""
+    inputs = [value.name for value in graph.input]
+    stored = [tensor.name for tensor in graph.initializer]
+    made = [name for node in graph.node for name in node.output if name]
+    listed = set(inputs)
+    return [*inputs, *(name for name in stored if name not in listed), *made]
 
 
 def _rename_clashes(graph: onnx.GraphProto, seen: set[str], scope: Mapping[str, str]) -> None:

@@ -184,13 +184,16 @@ class Plan:
                     "The plan was made for another model.",
                 )
             keep = np.array(entry.keep, np.int64)
-            if not len(keep) or len(np.unique(keep)) != len(keep) or not 0 <= keep.min() <= keep.max() < len(group):  # fmt: skip
+            gone = np.ones(len(group), np.bool_)
+            if len(keep) and 0 <= keep.min() <= keep.max() < len(group):
+                gone[keep] = False
+            if not len(keep) or np.count_nonzero(gone) != len(group) - len(keep):
                 raise PlanError(f"group '{entry.name}': its kept channels are no subset of 0..{len(group) - 1}")  # fmt: skip
             if not group.even(keep):
                 raise PlanError(
                     f"group '{entry.name}': its blocks keep different numbers of channels"
                 )
-            units.append(np.delete(group.units, keep))
+            units.append(group.units[gone])
         return np.concatenate(units)
 
 

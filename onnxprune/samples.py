@@ -43,17 +43,19 @@ def graph_inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 def free_dimensions(proto: onnx.ModelProto) -> list[tuple[str, int]]:
     """(input, axis) of every dimension that the model leaves open."""
-    return [
+    found = [
         (value.name, axis)
-        for value in graph_inputs(proto)
+        for value in proto.graph.input
         for axis, dim in enumerate(value.type.tensor_type.shape.dim)
         if not dim.HasField("dim_value") or dim.dim_value <= 0
     ]
+    fed = {value.name for value in graph_inputs(proto)} if found else ()
+    return [(name, axis) for name, axis in found if name in fed]
 
 
 def sample_sizes(proto: onnx.ModelProto, setting: int, sample: int = 0) -> dict[tuple[str, int], int]:  # fmt: skip
     """Sizes of the free dimensions in one setting; dimensions of one name get one size."""
-    dims = {v.name: v.type.tensor_type.shape.dim for v in graph_inputs(proto)}
+    dims = {value.name: value.type.tensor_type.shape.dim for value in proto.graph.input}
     named: dict[str, int] = {}
     sizes = {}
     for name, axis in free_dimensions(proto):

@@ -41,6 +41,7 @@ class Walk:
     def __init__(self, graph: Graph, shapes: Shapes) -> None:
         self.graph = graph
         self.shapes = shapes
+        self._known = shapes.shown.shapes
         self.facts = Facts()
         self.axes: dict[str, list[Labels | None]] = {}
         self.sequences: dict[str, list[list[Labels]]] = {}
@@ -53,10 +54,10 @@ class Walk:
 
     def shape(self, name: str) -> Shape:
         """Shape of a tensor at the first sample setting."""
-        shape = self.shapes.get(name)
-        if shape is None:
-            raise Blocked(f"the shape of '{name}' is not known")
-        return shape
+        try:  # a rule asks for shapes more often than for anything else
+            return self._known[name]
+        except KeyError:
+            raise Blocked(f"the shape of '{name}' is not known") from None
 
     def rank(self, name: str) -> int:
         """Number of axes."""
