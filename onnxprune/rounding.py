@@ -20,8 +20,9 @@ class Rounding:
     """Kept counts are rounded, not removed ones: ``step * f(kept / step)``.
 
     With ``up`` this is NVIDIA TAO's counting, with ``nearest`` (halves go down) NetsPresso's, but
-    for one thing: a group of which nothing is asked stays whole, also where its size is no multiple
-    of the step.
+    for two things: a group of which nothing is asked stays whole, also where its size is no
+    multiple of the step; and where single channels go, ``round(ratio * channels)`` of them do,
+    halves to the even number.
 
     Attributes
     ----------
@@ -59,6 +60,8 @@ class Rounding:
         size, step = len(group), self.step(group)
         if wanted > size - _EPSILON:
             return size
+        if step == 1 and self.rounding == "nearest":
+            return max(size - round(size - wanted), self.least(group))
         # The half is taken before the ceiling, so that halves go down.
         shift = {"up": 0.0, "down": 1.0}.get(self.rounding, 0.5)
         steps = wanted / step - shift

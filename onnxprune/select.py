@@ -82,7 +82,8 @@ def select(traced: Trace, scores: ScoreTable, **settings: Unpack[SelectSettings]
         Kept channel counts are multiples of it (or the whole group). Counts that are no multiple
         of 8 can run slower than the unpruned model.
     rounding : {"nearest", "up", "down", "none"}
-        Of the kept count, in steps of the granularity; halves go down.
+        Of the kept count, in steps of the granularity; halves go down. In steps of one channel
+        ``round(ratio * channels)`` go.
     min_channels : int, default 1
         Fewest channels kept in a group.
     min_share : float, default 0.1

@@ -39,7 +39,7 @@ CASES = [
     # Split
     Case("Split", "attribute before 13", between("""
         a, b = Split <axis=1, split=[3,5]> (h)
-        r = Concat <axis=1> (b, a)""", opset=11), groups=(3, 5), slim={"W2": (4, 3, 1, 1)}),
+        r = Concat <axis=1> (b, a)""", opset=11), groups=(3, 5), slim={"W2": (4, 4, 1, 1)}),
     Case("Split", "equal parts, opset 7", between("""
         a, b = Split <axis=1> (h)
         r = Mul (a, b)""", opset=7, W2=(4, 4, 1, 1)), groups=(4,), slim={"W1": (4, 3, 3, 3)}),

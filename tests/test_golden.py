@@ -373,7 +373,8 @@ def stack(widths: Sequence[int]) -> onnx.ModelProto:
         (10, 0.7, 2, "down", 2),
         (10, 0.7, 2, "none", 3),
         (10, 0.99, 2, "nearest", 2),  # never below a step
-        (5, 0.5, 1, "nearest", 2),  # 2.5
+        (5, 0.5, 1, "nearest", 3),  # 2.5 go: the even number does
+        (7, 0.5, 1, "nearest", 3),  # 3.5
         (85, 0.0, 2, "nearest", 85),  # of a whole group nothing is asked
         (85, 0.01, 2, "nearest", 84),  # 84.15
     ],
