@@ -179,7 +179,7 @@ def _exposed(proto: onnx.ModelProto, names: Sequence[str], provider: str) -> Ite
     exposed.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made
     )
-    with open_session(exposed, provider, optimize=False) as session:
+    with open_session(exposed, provider, optimize="none") as session:
         yield session
 
 
@@ -226,5 +226,5 @@ def _alone(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider:
     alone.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made
     )
-    with open_session(alone, provider, optimize=False) as session:
+    with open_session(alone, provider, optimize="none") as session:
         yield session

@@ -16,6 +16,7 @@ from onnx.inliner import inline_local_functions
 
 from .errors import ModelError
 from .model import Model
+from .ordering import sort_nodes
 from .protos import bodies, graphs, node_protos, opset_of, skeleton, tensors
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 OLDEST_OPSET = 7
 
 ADDED_BY_ONNXRUNTIME = {
-    "DisentangledAttention_TRT", "EfficientNMS_TRT", "MultilevelCropAndResize_TRT",
-    "PyramidROIAlign_TRT", "SimplifiedLayerNormalization",
+    "DisentangledAttention_TRT", "EfficientNMS_TRT", "LayerNormalization",
+    "MultilevelCropAndResize_TRT", "PyramidROIAlign_TRT", "SimplifiedLayerNormalization",
 }  # fmt: skip
-"""Operators of the default domain that onnxruntime knows and ONNX does not."""
+"""Operators of the default domain that onnxruntime knows and ONNX does not, or not before opset 17."""
 
 
 def load(source: ModelLike) -> Model:
@@ -58,8 +59,7 @@ def load(source: ModelLike) -> Model:
         model = Model(gs.export_onnx(source))
     else:
         raise ModelError(f"cannot load a model from {type(source).__name__}")
-    _check(model)
-    return _normalise(model)
+    return _normalise(_check(model))
 
 
 def _read(path: Path) -> bytes:
@@ -80,8 +80,8 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     return proto
 
 
-def _check(model: Model) -> None:
-    """Refuse what the ONNX checker refuses, in one sentence."""
+def _check(model: Model) -> Model:
+    """Refuse what the ONNX checker refuses, in one sentence; nodes out of order are put in order."""
     proto = model.proto
     if not proto.graph.node and not proto.graph.output:
         raise ModelError("not an ONNX model: it has no graph")
@@ -95,8 +95,19 @@ def _check(model: Model) -> None:
     try:
         onnx.checker.check_model(light)
     except (onnx.checker.ValidationError, ValueError) as error:
+        if sort_nodes(light):
+            return _check(_in_order(model))
         first = " ".join(str(error).split("\n\n")[0].split("\n==>")[0].split())
         raise ModelError(f"the ONNX checker refuses the model: {first}") from None
+    return model
+
+
+def _in_order(model: Model) -> Model:
+    """Copy of a model with its nodes in topological order."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    sort_nodes(proto)
+    return Model(proto, model.folder, model.path)
 
 
 def set_apart(proto: onnx.ModelProto) -> None:

@@ -21,6 +21,7 @@ from onnx import external_data_helper
 
 from .editor import Editor
 from .graph import Graph, Node
+from .labels import NONE
 from .model import Model, collector_paused
 from .protos import bodies, fill, graphs, node_protos, skeleton, stored
 from .selfcheck import self_check
@@ -40,6 +41,7 @@ class Rewriter:
         self.graph: Graph = traced.graph
         self.shapes = traced.shapes
         self.sizes = sizes
+        self.sequences = traced.walk.sequences
         self.source = traced.model
         self.proto = skeleton(traced.model.proto)
         self.protos = list(node_protos(self.proto.graph))
@@ -278,11 +280,23 @@ class Rewriter:
             for value in (*graph.value_info, *graph.input, *graph.output):
                 declared = _declared(value.type)
                 slim = dims.get(value.name)
+                shrunk = self._shrunk(value.name)
                 for axis, dim in enumerate(declared):
-                    if slim is not None and len(slim) == len(declared):
+                    if axis in shrunk:
+                        dim.Clear()
+                    elif slim is not None and len(slim) == len(declared):
                         dim.dim_value = slim[axis]
                     elif self.sizes.index(value.name, axis) is not None and dim.HasField("dim_value"):  # fmt: skip
                         dim.dim_value = self.sizes.size(value.name, axis)
+
+    def _shrunk(self, name: str) -> set[int]:
+        """Axes of the elements of a sequence that shrink; they need not be of one size any more."""
+        return {
+            axis
+            for element in self.sequences.get(name, ())
+            for axis, labels in enumerate(element)
+            if labels is not NONE and not self.sizes.mask(labels).all()
+        }
 
 
 def _declared(kind: onnx.TypeProto) -> Any:

@@ -35,6 +35,12 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
 }
 
+LEVELS = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "graph": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
 
 @cache
 def cuda_problem() -> str:
@@ -135,11 +141,10 @@ def choose_provider(name: str = "auto") -> str:
     return "cpu" if problem else name.replace("auto", "cuda")
 
 
-def _session(model: bytes | str, provider: str, exact: bool, optimize: bool = True) -> ort.InferenceSession:  # fmt: skip
+def _session(model: bytes | str, provider: str, exact: bool, optimize: str = "all") -> ort.InferenceSession:  # fmt: skip
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = LEVELS[optimize]
     if exact:
         # Otherwise int8 runs as integers or as floats, depending on the nodes in between, and what
         # meets 4-bit weights is rounded to 8 bits.
@@ -170,15 +175,15 @@ def _without_tf32() -> Iterator[None]:
 
 
 @contextmanager
-def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: str = "the model", optimize: bool = True, *, tf32: bool = False) -> Iterator[ort.InferenceSession]:  # fmt: skip
+def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: str = "the model", optimize: str = "all", *, tf32: bool = False) -> Iterator[ort.InferenceSession]:  # fmt: skip
     """Session of a model on one provider; large models go through a file.
 
     Parameters
     ----------
     what : str
         What a message calls the model.
-    optimize : bool
-        Let onnxruntime rewrite the graph.
+    optimize : {"all", "graph", "none"}
+        How far onnxruntime may rewrite the graph: also the memory layout, only the nodes, or nothing.
     tf32 : bool
         Let GPUs round the factors of float32 products to 10 bits.
 

@@ -335,7 +335,7 @@ def _evaluate(graph: Graph, node: Node, setting: Setting) -> bool:
     return True
 
 
-LIKE_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}
+LIKE_INPUT = {"GroupNormalization", "LayerNormalization", "MeanVarianceNormalization"}
 """Operators without shape inference in ONNX, whose output is like their first input."""
 
 

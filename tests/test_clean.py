@@ -374,5 +374,4 @@ def test_report_compares_with_the_original() -> None:
     assert result.report is not None
     assert result.report.exact
     ((change,), (surgery,)) = result.report.change, result.report.surgery
-    assert change.relative == pytest.approx(surgery.relative)
-    assert change.relative < 1e-6
+    assert max(change.relative, surgery.relative) < 1e-6  # the masked original is far from both

@@ -306,3 +306,37 @@ def test_external_data_in_a_body(tmp_path: Path) -> None:
     assert shapes["W2"] == (12, 8, 3, 3)
     with open_session(onnxprune.load(tmp_path / "slim.onnx")) as session:
         assert run(session, synthetic_inputs(result.trace.graph))["y"].shape == (2, 10)
+
+
+def test_recorded_types_of_sequences_do_not_contradict() -> None:
+    """Parts of one size need not be of one size any more, and one type says it of all of them."""
+    dense = model(
+        """
+        g (float[2,3,8,8] x) => (float[2,10] y) {
+          a = Conv <pads=[1,1,1,1]> (x, W)
+          size = Constant <value_int=8> ()
+          s = SplitToSequence <axis=1> (a, size)
+          zero = Constant <value_int=0> ()
+          one = Constant <value_int=1> ()
+          l = SequenceAt (s, zero)
+          r = SequenceAt (s, one)
+          l2 = Relu (l)
+          r2 = Relu (r)
+          z = Concat <axis=1> (l2, r2)
+          p = GlobalAveragePool (z)
+          f = Flatten (p)
+          y = Gemm <transB=1> (f, V)
+        }""",
+        W=(16, 3, 3, 3), V=(10, 16),
+    )  # fmt: skip
+    tensor = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [2, 8, 8, 8])
+    kind = onnx.helper.make_sequence_type_proto(tensor)
+    dense.graph.value_info.append(onnx.helper.make_value_info("s", kind))
+    ratio = {group.name: 0.25 * (k + 1) for k, group in enumerate(onnxprune.trace(dense))}
+    result = onnxprune.prune(dense, ratio=ratio, granularity=1, verify=True, provider="cpu")
+    assert len(ratio) == 2
+    assert result.report is not None
+    assert result.report.exact
+    (slim,) = result.model.proto.graph.value_info
+    dims = slim.type.sequence_type.elem_type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in dims] == [2, 0, 8, 8]
