@@ -200,6 +200,16 @@ def products() -> Graph:
     return g.done(g.numbers(g.qmatmul(g.qmatmul(x, 24, 16), 16, 6)))
 
 
+@case("QLinearMatMul", "rows of a stored table", (12, 16))
+def product_of_a_quantised_embedding() -> Graph:
+    """What reads the rows says which integer is zero."""
+    g = Graph()
+    table = g.store(g.random.integers(70, 190, (9, 12)), np.uint8)
+    rows = g.node("Gather", table, g.input("N", 4, dtype=TensorProto.INT64), axis=0)
+    x = g.qmatmul((rows, g.store(0.02), g.point(137)), 12, 16)
+    return g.done(g.numbers(g.qmatmul(x, 16, 6)))
+
+
 @case("QLinearMatMul", "two activations", (4,))
 def product_of_activations() -> Graph:
     """Queries times keys, in heads."""

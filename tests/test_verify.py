@@ -481,3 +481,29 @@ def test_gates_on_what_does_not_run_are_errors() -> None:
     assert onnxprune.verify(model, model, provider="cpu").problem
     with pytest.raises(onnxprune.ModelError, match="the original does not run"):
         onnxprune.verify(model, model, provider="cpu", min_cosine=0.5)
+
+
+def test_softmax_of_16_bit_floats_is_not_called_wrong() -> None:
+    """Inside a whole model onnxruntime hands it the products before they are rounded to 16 bits."""
+    text = """
+        <ir_version: 10, opset_import: ["" : 18]>
+        g (float16[2,16,12] x) => (float16[2,16,8] y) {
+          q = MatMul (x, Q)
+          k = MatMul (x, K)
+          v = MatMul (x, V)
+          t = Transpose <perm=[0,2,1]> (k)
+          s = MatMul (q, t)
+          p = Softmax <axis=-1> (s)
+          a = MatMul (p, v)
+          y = MatMul (a, O)
+        }"""
+    dense, rng = onnx.parser.parse_model(text), np.random.default_rng(3)
+    for name, shape in {"Q": (12, 24), "K": (12, 24), "V": (12, 16), "O": (16, 8)}.items():
+        array = rng.normal(0, 1 if name in "QK" else 0.3, shape).astype(np.float16)
+        dense.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    result = onnxprune.prune(dense, granularity=1)
+    report = onnxprune.verify(dense, result.model, plan=result.plan, layers=True, provider="cpu")
+    found = {d.layer: d for d in report.single}
+    assert 5e-3 < found["p"].relative < 1e-2
+    assert report.exact
+    assert all(report.single)

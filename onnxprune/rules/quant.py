@@ -16,6 +16,7 @@ from ..editor import Editor
 from ..graph import Graph, Node
 from ..labels import NONE, Blocked, Labels
 from ..quantized import MICROSOFT, PLAIN, PLAIN_OPSET, dequantize, pack, unpack
+from ..shapes import FLOATS
 from ..walk import Walk
 from .registry import RULES, pinned, rule
 
@@ -83,7 +84,9 @@ def linear(c: Walk, n: Node) -> None:
     source = c.graph.producers.get(x)
     if n.op == "QuantizeLinear":
         c.zero(n.output, zero_point)
-    elif source is not None and source.op == "Gather" and np.prod(c.shape(scale)) == 1:
+        return
+    read_as(c, n)
+    if source is not None and source.op == "Gather" and np.prod(c.shape(scale)) == 1:
         decoded(c, source.inputs[0], 0, scale, zero_point)  # a quantised embedding
 
 
@@ -104,8 +107,18 @@ def acting(c: Walk, n: Node) -> None:
     plain = PLAIN[n.domain, n.op]
     kind = (MICROSOFT, CHANNELS_LAST[plain.op]) if n.attr("channels_last", 0) else ("", plain.op)
     act_as(c, n, kind, plain.inputs(n.inputs))
+    read_as(c, n)
     if plain.like is not None:
         c.zero(n.output, n.take(plain.like + 1)[plain.like])
+
+
+def read_as(c: Walk, n: Node) -> None:
+    """Where nothing says the zero point of an input (rows of a stored table), its reader does."""
+    dtypes = c.shapes.first.dtypes
+    for x, scale, zero_point in zip(n.inputs, n.inputs[1:], n.inputs[2:], strict=False):
+        same = dtypes.get(x) == dtypes.get(zero_point) and dtypes.get(scale) in FLOATS
+        if same and x not in c.facts.zeros and not c.stored(x):
+            c.zero(x, zero_point)
 
 
 CHANNELS_LAST = {"AveragePool": "NhwcMaxPool", "Conv": "NhwcConv", "GlobalAveragePool": "NhwcMaxPool"}  # fmt: skip
