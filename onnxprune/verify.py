@@ -291,7 +291,7 @@ def _same_outputs(session: InferenceSession, before: Arrays, after: Arrays) -> N
             raise SurgeryError(f"output '{name}': found shape {list(after[name].shape)}, expected {list(array.shape)}")  # fmt: skip
 
 
-def _run_masked(oracle: ModelProto, provider: str, feeds: Arrays) -> Arrays:
+def _run_masked(oracle: Model | ModelProto, provider: str, feeds: Arrays) -> Arrays:
     """Outputs of the masked original.
 
     The layout pass of onnxruntime 1.31 can crash the process on nodes that it fused before, so it
