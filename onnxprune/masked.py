@@ -115,7 +115,7 @@ class _Masker:
         """Whether the outputs of a node need no mask of their own."""
         if node.op == "Constant" or node.output in self.traced.graph.derived:
             return True  # constants are not masked: what they meet is
-        if not self.zeros or node.index in self.stats:
+        if not self.zeros or node.index in self.stats or node.index in self.inner:
             return False
         if node.op == "DynamicQuantizeLinear":
             return True  # of zeros that are masked in front of it

@@ -54,10 +54,11 @@ def probe(graph: Graph, setting: Setting) -> bool:
 
 
 def _unknown(graph: Graph, setting: Setting) -> Iterator[str]:
-    """Tensors without a shape, which some node reads, of operators without inference in onnx."""
+    """Tensors without a shape, which something reads, of operators without inference in onnx."""
     for node in graph.main.nodes:
         for name in node.outputs:
-            if name in graph.consumers and name not in setting.shapes and not _inferred(node):
+            read = name in graph.consumers or name in graph.returned
+            if read and name not in setting.shapes and not _inferred(node):
                 yield name
 
 

@@ -55,6 +55,8 @@ class Setting:
         Stands in for every size that depends on data.
     sampled : bool
         Whether there is such a size.
+    probed : bool
+        Whether the model ran at these sizes.
     sequences : dict
         Shapes of the elements of sequences and optional values.
     """
@@ -62,6 +64,7 @@ class Setting:
     sizes: Sizes = field(default_factory=dict)
     count: int = SAMPLE_COUNT[0]
     sampled: bool = False
+    probed: bool = False
     shapes: dict[str, Shape] = field(default_factory=dict)
     dtypes: dict[str, int] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
@@ -70,7 +73,7 @@ class Setting:
     def copy(self) -> Setting:
         """A setting whose tables can be changed on their own."""
         tables = dict(self.shapes), dict(self.dtypes), dict(self.values), dict(self.sequences)
-        return Setting(self.sizes, self.count, self.sampled, *tables)
+        return Setting(self.sizes, self.count, self.sampled, self.probed, *tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def analyse(graph: Graph) -> Shapes:
     for sample in range(len(SAMPLES) if free_dimensions(proto) else 1):
         shapes = analyse_at(graph, *(sample_sizes(proto, setting, sample) for setting in (0, 1)))
         found.append((problems(graph, shapes), sample, shapes))
-        if not found[-1][0]:
+        if not found[-1][0] or shapes.first.probed:
             break
     return min(found, key=lambda entry: entry[:2])[2]
 
@@ -174,7 +177,8 @@ def infer(graph: Graph, sizes: Sizes, number: int = 0, probing: bool = True) -> 
     if probing:
         from .probing import probe  # it makes up inputs, for which it needs this module
 
-        if probe(graph, setting):
+        setting.probed = probe(graph, setting)
+        if setting.probed:
             _forward(graph, graph.main, setting)
     return setting
 

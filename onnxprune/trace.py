@@ -128,6 +128,16 @@ class Trace(Sequence[Group]):
         blocked = self.walk.facts.blocked
         return Counter(self.graph.nodes[index].kind for index in blocked)
 
+    def held(self) -> list[tuple[Node, str]]:
+        """Nodes whose operator holds its weights on purpose, and why it does."""
+        constants = self.graph.constants
+        weighty = [
+            node for node in self.graph.nodes
+            if any(len(constants[name].shape) > 1 for name in node.inputs if name in constants)
+        ]  # fmt: skip
+        found = [(node, find(node)) for node in weighty]
+        return [(node, rule.pinned) for node, rule in found if rule is not None and rule.pinned]
+
     def __str__(self) -> str:
         lines = [f"{len(self)} groups, {self.units} channels can go; {len(self.blocked)} blocked"]
         lines += [f"  {g.name}: {len(g)} channels in {len(g.members)} axes" for g in self.groups]

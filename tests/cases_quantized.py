@@ -200,6 +200,16 @@ def products() -> Graph:
     return g.done(g.numbers(g.qmatmul(g.qmatmul(x, 24, 16), 16, 6)))
 
 
+@case("QuantizeLinear", "behind a recurrent network", (8,), floating=True)
+def quantised_states() -> Graph:
+    """A mask could wait for QuantizeLinear, but not that of the states inside."""
+    g = Graph()
+    weights = g.floats(1, 24, 6), g.floats(1, 24, 8), g.floats(1, 48)
+    y = g.node("GRU", g.input(5, 2, 6), *weights, hidden_size=8)
+    y = g.node("Squeeze", g.numbers(g.quantized(y, size=0.02)), g.store([1], np.int64))
+    return g.done(g.node("MatMul", y, g.floats(8, 4)))
+
+
 @case("QLinearMatMul", "rows of a stored table", (12, 16))
 def product_of_a_quantised_embedding() -> Graph:
     """What reads the rows says which integer is zero."""

@@ -367,6 +367,27 @@ def test_obstacles_are_named(run: Run, tmp_path: Path) -> None:
     )
 
 
+def test_weights_that_are_held_on_purpose_are_named(run: Run, tmp_path: Path) -> None:
+    """Nothing can go, and no group is there to say why."""
+    text = """
+        <ir_version: 8, opset_import: ["" : 17, "com.microsoft.nchwc" : 1]>
+        g (float[1,16,8,8] x, float[16,16,1,1] W) => (float[1,16,8,8] y) {
+          y = com.microsoft.nchwc.Conv (x, W)
+        }"""
+    model = onnx.parser.parse_model(text)
+    array = np.zeros((16, 16, 1, 1), np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(array, "W"))
+    source = tmp_path / "nchwc.onnx"
+    source.write_bytes(model.SerializeToString())
+    why = (
+        "its channels are in blocks for one processor; prune before onnxruntime rewrites the model"
+    )
+    outcome = run("inspect", source)
+    assert f"\ncom.microsoft.nchwc::Conv 1 keeps its weights: {why}\n" in outcome.out
+    (obstacle,) = run("inspect", source, "--json").document["obstacles"]
+    assert obstacle == f"com.microsoft.nchwc::Conv 'y': {why}"
+
+
 def test_names_are_printed_as_they_are(run: Run, tmp_path: Path) -> None:
     """Brackets and colons of a name are no markup and no emoji."""
     model = onnx.load_from_string(unprunable())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -89,3 +92,28 @@ def test_operators_of_other_domains_are_not_in_the_table() -> None:
     setting = Setting(shapes={"x": (2,)}, dtypes={"x": TensorProto.FLOAT})
     infer_contributed(view.nodes[0], setting)
     assert "y" not in setting.shapes
+
+
+def test_a_model_that_ran_is_not_tried_at_other_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stays unknown although the model runs is not for other sizes to tell."""
+    text = """
+        <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+        g (float[n,4] x) => (float[n,n] y, float[n,n] z) {
+          d = com.microsoft.CDist <metric="euclidean"> (x, x)
+          y = Relu (d)
+          z = com.microsoft.CDist <metric="euclidean"> (x, x)
+        }"""
+    graph = Graph(load(onnx.parser.parse_model(text)))
+    runs: list[Any] = []
+
+    def counted(*given: Any) -> dict[str, np.ndarray]:
+        runs.append(given)
+        return run(*given)
+
+    monkeypatch.setattr("onnxprune.probing.run", counted)
+    shapes = analyse(graph)
+    assert shapes.first.shapes["z"] == shapes.first.shapes["y"] == (2, 2)
+    assert len(runs) == 2, "once per setting"
+    monkeypatch.setattr("onnxprune.shapes.problems", lambda *given: 1)
+    analyse(graph)
+    assert len(runs) == 4

@@ -42,7 +42,7 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
             "channels": traced.units,
             "groups": [_hanging(traced, group, whole) for group in traced],
             "blocked": [{**output.describe_group(g), "reason": g.reason} for g in traced.blocked],
-            "obstacles": list(traced.walk.facts.blocked.values()),
+            "obstacles": output.obstacles(traced),
         }
     if as_json:
         output.print_json("inspect", document)

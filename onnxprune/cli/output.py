@@ -139,8 +139,17 @@ def print_obstacles(traced: Trace) -> None:
     ):
         if counts:
             click.echo(f"{title}: {', '.join(f'{k} {n}' for k, n in sorted(counts.items()))}")
-    if nodes:
+    held = Counter((node.kind, why) for node, why in traced.held())
+    for (kind, why), count in sorted(held.items()):
+        click.echo(f"{kind} {count} keeps its weights: {why}")
+    if nodes or held:
         click.echo()
+
+
+def obstacles(traced: Trace) -> list[str]:
+    """The same, node by node, as JSON."""
+    held = (f"{node}: {why}" for node, why in traced.held())
+    return [*traced.walk.facts.blocked.values(), *held]
 
 
 def by_reason(groups: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:

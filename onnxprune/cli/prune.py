@@ -95,7 +95,7 @@ def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
             }
             for g in result.plan.groups
         ],
-        "obstacles": list(result.trace.walk.facts.blocked.values()),
+        "obstacles": output.obstacles(result.trace),
         "notes": list(result.trace.notes),
         "cost": {"before": result.before.to_dict(), "after": result.after.to_dict()},
         "verification": report.to_dict() if report is not None else None,
