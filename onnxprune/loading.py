@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 OLDEST_OPSET = 7
 
+LISTS_NO_INITIALIZERS = 4
+"""First IR version whose initializers need not be inputs; tools write such models of older ones."""
+
 ADDED_BY_ONNXRUNTIME = {
     "DisentangledAttention_TRT", "EfficientNMS_TRT", "LayerNormalization",
     "MultilevelCropAndResize_TRT", "PyramidROIAlign_TRT", "SimplifiedLayerNormalization",
@@ -145,6 +148,10 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     External and raw data are kept out of the check; their sizes are verified when they are read.
     """
     light = skeleton(proto)
+    light.ir_version = max(light.ir_version, LISTS_NO_INITIALIZERS)
+    for value in light.graph.output:  # whose shape tools leave open altogether
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
     for tensor in tensors(light.graph):  # those of nested graphs and of Constant nodes
         if external_data_helper.uses_external_data(tensor):
             name, dtype = tensor.name, tensor.data_type

@@ -193,6 +193,7 @@ def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelP
         does not know.
     """
     bare = skeleton(model.proto)
+    bare.ir_version = max(bare.ir_version, 4)  # else inference asks for initializers among inputs
     listed = {value.name for value in bare.graph.input}
     for tensor in model.proto.graph.initializer:
         name, dims = tensor.name, kept_dims(tensor, model.cuts.get(tensor.name))

@@ -317,3 +317,30 @@ def test_new_constants_are_listed_in_old_files() -> None:
     listed = {value.name for value in result.model.proto.graph.input}
     assert listed > {tensor.name for tensor in result.model.proto.graph.initializer}
     assert slim_shapes(result.model)["V"] == (64, 5)
+
+
+def test_initializers_that_an_old_file_does_not_list() -> None:
+    """Optimizers and quantisers drop them from the inputs and leave the IR version as it is."""
+    dense = perceptron()
+    dense.ir_version = 3
+    dense.opset_import[0].version = 8
+    result = onnxprune.prune(dense, granularity=1, verify=True, provider="cpu")
+    assert result.report is not None
+    assert result.report.exact
+    assert slim_shapes(result.model) == {"w0": (32, 16), "w1": (16, 4)}
+    assert result.model.proto.ir_version == 3
+
+
+def test_output_without_a_shape() -> None:
+    """As graphsurgeon writes one that was made an output by hand."""
+    graph = gs.import_onnx(perceptron())
+    (middle,) = [node.outputs[0] for node in graph.nodes if node.op == "Relu"]
+    middle.dtype, middle.shape = np.float32, None
+    graph.outputs = [middle, *graph.outputs]
+    for source in (graph, gs.export_onnx(graph)):
+        result = onnxprune.prune(source, granularity=1, verify=True, provider="cpu")
+        assert result.report is not None
+        assert result.report.exact
+        assert [g.reason for g in result.plan.groups] == [
+            f"graph output '{name}'" for name in ("r", "y")
+        ]
