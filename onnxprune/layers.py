@@ -97,10 +97,16 @@ def compare_single(
                 if alone is None:
                     alone = stack.enter_context(_alone(pruned, sums.names, given, provider))
                 found = run(alone, _as_given(given))
-                if any(node.op in ITERATING or _in_half(found, node) for node in nodes):
+                if any(_iterates(node) or _in_half(found, node) for node in nodes):
                     sums.allow(found, run(alone, _as_given(given, nudge)))
                 sums.add(given, found, batch.size)
         yield from sums.differences()
+
+
+def _iterates(node: Node) -> bool:
+    """Whether a node iterates, or something in a graph inside it does."""
+    children = (child for body in node.bodies.values() for child in body.nodes)
+    return node.op in ITERATING or any(map(_iterates, children))
 
 
 def _in_half(found: Arrays, node: Node) -> bool:

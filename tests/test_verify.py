@@ -24,6 +24,7 @@ from onnxprune.trace import retrace
 from onnxprune.verify import Report
 
 from .building import between, net, positive
+from .cases_control import model
 from .conftest import DIGITS, IMAGES, Run
 
 Damage = Callable[[onnx.ModelProto], None]
@@ -507,3 +508,33 @@ def test_softmax_of_16_bit_floats_is_not_called_wrong() -> None:
     assert 5e-3 < found["p"].relative < 1e-2
     assert report.exact
     assert all(report.single)
+
+
+def test_rounding_inside_a_branch_is_measured() -> None:
+    """A recurrent network in a branch amplifies rounding as one outside does."""
+    dense = model(
+        """
+        g (float[5,2,6] x, bool yes) => (float[5,1,2,4] y) {
+          h = MatMul (x, A)
+          r = If (yes) <
+            then_branch = t () => (float[5,1,2,8] u) {
+              s, last = GRU <hidden_size=8> (h, W, R)
+              many = Constant <value_float=10000.0> ()
+              z = Mul (s, many)
+              u = Sin (z)
+            },
+            else_branch = e () => (float[5,1,2,8] v) {
+              q, end = GRU <hidden_size=8> (h, W, R)
+              v = Neg (q)
+            }
+          >
+          y = MatMul (r, B)
+        }""",
+        A=(6, 8), W=(1, 24, 8), R=(1, 24, 8), B=(8, 4),
+    )  # fmt: skip
+    result = onnxprune.prune(dense, granularity=1)
+    data = {"x": np.ones((5, 2, 6), np.float32), "yes": np.array(True)}
+    report = onnxprune.verify(dense, result.model, plan=result.plan, data=data, layers=True, provider="cpu")  # fmt: skip
+    found = {d.layer: d for d in report.single}
+    assert (found["r"].tolerance or 0) > 1e-5
+    assert found["h"].tolerance == 1e-5
