@@ -97,16 +97,17 @@ def compare_single(
                 if alone is None:
                     alone = stack.enter_context(_alone(pruned, sums.names, given, provider))
                 found = run(alone, _as_given(given))
-                if any(_iterates(node) or _in_half(found, node) for node in nodes):
+                if any(_amplifies(node) or _in_half(found, node) for node in nodes):
                     sums.allow(found, run(alone, _as_given(given, nudge)))
                 sums.add(given, found, batch.size)
         yield from sums.differences()
 
 
-def _iterates(node: Node) -> bool:
-    """Whether a node iterates, or something in a graph inside it does."""
+def _amplifies(node: Node) -> bool:
+    """Whether several steps follow each other in a node, or in a node of a graph inside it."""
     children = (child for body in node.bodies.values() for child in body.nodes)
-    return node.op in ITERATING or any(map(_iterates, children))
+    fused = "activation" in node.attributes  # a saturated sigmoid behind a convolution
+    return fused or node.op in ITERATING or any(map(_amplifies, children))
 
 
 def _in_half(found: Arrays, node: Node) -> bool:
@@ -230,7 +231,7 @@ def _alone(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider:
         onnx.helper.make_tensor_value_info(
             f"{name}::given",
             onnx.helper.np_dtype_to_tensor_dtype(given[name].dtype),
-            given[name].shape,
+            [None] * given[name].ndim,  # a branch that is not taken may contradict the sizes
         )
         for name in sorted(fed)
     )

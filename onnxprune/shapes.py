@@ -249,7 +249,9 @@ def _keep_static_value_info(graph: onnx.GraphProto, declared: bool) -> None:
         value
         for value in graph.value_info
         if declared
-        and all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim)
+        and all(
+            d.HasField("dim_value") and d.dim_value >= 0 for d in value.type.tensor_type.shape.dim
+        )
         and value.type.tensor_type.HasField("shape")
     ]
     del graph.value_info[:]
@@ -272,12 +274,14 @@ def _collect(graph: onnx.GraphProto, setting: Setting) -> None:
 
 
 def _declared(kind: TypeProto.Tensor) -> Shape | None:
-    """Shape of a tensor type, None where it has an open dimension."""
+    """Shape of a tensor type, None where it has an open dimension (Paddle writes -1)."""
     if not kind.HasField("shape"):
         return None
     dims = kind.shape.dim
     sizes = tuple([dim.dim_value for dim in dims])
-    return sizes if 0 not in sizes or all(d.HasField("dim_value") for d in dims) else None
+    if min(sizes, default=1) > 0:
+        return sizes
+    return sizes if all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims) else None
 
 
 def _forward(graph: Graph, body: Body, setting: Setting) -> None:

@@ -340,3 +340,27 @@ def test_recorded_types_of_sequences_do_not_contradict() -> None:
     (slim,) = result.model.proto.graph.value_info
     dims = slim.type.sequence_type.elem_type.tensor_type.shape.dim
     assert [dim.dim_value for dim in dims] == [2, 0, 8, 8]
+
+
+def test_a_branch_that_is_not_taken_may_contradict_the_sizes_of_a_run() -> None:
+    """Its node runs alone on tensors of fixed sizes, along which the other branch cannot squeeze."""
+    dense = model(
+        """
+        g (float[N,K,6] x) => (float[N,M,10] y) {
+          h = MatMul (x, U)
+          a = MatMul (h, W)
+          s = Shape <start=1, end=2> (a)
+          one = Constant <value_ints=[1]> ()
+          q = Equal (s, one)
+          z = If (q) <
+            then_branch = t () => (t2) { t1 = Squeeze (a, one) t2 = Unsqueeze (t1, one) },
+            else_branch = e () => (e1) { e1 = Relu (a) }>
+          y = MatMul (z, V)
+        }""",
+        U=(6, 12), W=(12, 16), V=(16, 10),
+    )  # fmt: skip
+    result = onnxprune.prune(dense, granularity=1)
+    report = verify(dense, result.model, plan=result.plan, layers=True, provider="cpu")
+    assert report.exact
+    assert "z" in {d.layer for d in report.single}
+    assert result.plan.groups[0].status == "pruned"

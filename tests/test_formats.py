@@ -344,3 +344,16 @@ def test_output_without_a_shape() -> None:
         assert [g.reason for g in result.plan.groups] == [
             f"graph output '{name}'" for name in ("r", "y")
         ]
+
+
+def test_recorded_sizes_of_minus_one_are_open() -> None:
+    """As Paddle writes them, for inputs and in between."""
+    dense = perceptron()
+    dense.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, [-1, 32]))
+    for value in (*dense.graph.input, *dense.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    result = onnxprune.prune(dense, granularity=1, verify=True, provider="cpu")
+    assert result.report is not None
+    assert result.report.exact
+    (middle,) = result.model.proto.graph.value_info
+    assert [d.dim_value for d in middle.type.tensor_type.shape.dim] == [-1, 16]

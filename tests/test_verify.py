@@ -538,3 +538,22 @@ def test_rounding_inside_a_branch_is_measured() -> None:
     found = {d.layer: d for d in report.single}
     assert (found["r"].tolerance or 0) > 1e-5
     assert found["h"].tolerance == 1e-5
+
+
+def test_rounding_in_a_fused_activation_is_measured() -> None:
+    """A saturated sigmoid behind a convolution makes much of the last bit of a sum."""
+    dense = model(
+        """
+        g (float[2,3,6,6] x) => (float[2,4,6,6] y) {
+          h = Conv (x, A)
+          y = com.microsoft.FusedConv <activation="Sigmoid"> (h, B, C)
+        }""",
+        A=(8, 3, 1, 1), B=(4, 8, 1, 1),
+    )  # fmt: skip
+    dense.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    dense.graph.initializer.append(numpy_helper.from_array(np.full(4, -17, np.float32), "C"))
+    result = onnxprune.prune(dense, granularity=1)
+    report = onnxprune.verify(dense, result.model, plan=result.plan, layers=True, provider="cpu")
+    found = {d.layer: d for d in report.single}
+    assert found["h"].tolerance == 1e-5
+    assert (found["y"].tolerance or 0) > 1e-5
