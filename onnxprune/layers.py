@@ -231,7 +231,8 @@ def _alone(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider:
         onnx.helper.make_tensor_value_info(
             f"{name}::given",
             onnx.helper.np_dtype_to_tensor_dtype(given[name].dtype),
-            [None] * given[name].ndim,  # a branch that is not taken may contradict the sizes
+            # A branch that is not taken may contradict sizes; a list of sizes has to have its length.
+            [None] * given[name].ndim if given[name].ndim > 1 else given[name].shape,
         )
         for name in sorted(fed)
     )

@@ -557,3 +557,23 @@ def test_rounding_in_a_fused_activation_is_measured() -> None:
     found = {d.layer: d for d in report.single}
     assert found["h"].tolerance == 1e-5
     assert (found["y"].tolerance or 0) > 1e-5
+
+
+def test_what_single_nodes_are_given() -> None:
+    """Sizes of tensors are open, because a branch that is not taken may contradict them; but a
+    list of sizes has to have its length for inference."""
+    dense = model(
+        """
+        g (float[N,3,K,K] x) => (float[N,8,12,12] r) {
+          h = Conv (x, A)
+          s = Shape <end=2> (h)
+          wanted = Constant <value_ints=[12,12]> ()
+          t = Concat <axis=0> (s, wanted)
+          r = Resize <mode="linear"> (h, , , t)
+        }""",
+        A=(8, 3, 1, 1),
+    )  # fmt: skip
+    given = {"h": np.zeros((2, 8, 6, 6), np.float32), "t": np.array([2, 8, 12, 12])}
+    with layers._alone(dense, ["r"], given, "cpu") as session:
+        shapes = {value.name: value.shape for value in session.get_inputs()}
+    assert shapes == {"h::given": [None] * 4, "t::given": [4]}
