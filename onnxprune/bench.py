@@ -113,10 +113,11 @@ def bench(
 def measure_latency(before: InferenceSession, after: InferenceSession, feeds: Arrays, runs: int = RUNS) -> Latency:  # fmt: skip
     """Run two sessions in turns, so that a busy machine slows both, each first every other time."""
     times: dict[InferenceSession, list[float]] = {before: [], after: []}
+    names = {before: "the original", after: "the slim model"}
     for number in range(WARM_UP + max(runs, 1)):
         for session in (before, after) if number % 2 else (after, before):
             start = time.perf_counter()
-            run(session, feeds)
+            run(session, feeds, names[session])
             times[session].append((time.perf_counter() - start) * 1e3)
     return Latency(tuple(times[before][WARM_UP:]), tuple(times[after][WARM_UP:]))
 

@@ -218,6 +218,9 @@ def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -
     """
     names = [value.name for value in session.get_outputs()]
     wanted = {value.name for value in session.get_inputs()}
+    missing = ", ".join(f"'{name}'" for name in sorted(wanted - feeds.keys()))
+    if missing:
+        raise ModelError(f"nothing is given for inputs of {what}: {missing}")
     try:
         results = session.run(names, {k: v for k, v in feeds.items() if k in wanted})
     except Exception as error:  # as above

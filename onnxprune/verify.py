@@ -223,6 +223,7 @@ def verify(
                 raise
             return Report((), (), chosen, f"{error.message}; they are synthetic")
         with _ours(), open_session(result, both[1], "the slim model", tf32=tf32) as after:
+            _same_inputs(before, after)
             change, scores, found = _change(
                 before, after, samples, Accuracy(required=metric is None)
             )
@@ -276,6 +277,15 @@ def _ours() -> Iterator[None]:
         yield
     except ModelError as error:
         raise SurgeryError(error.message, "onnxruntime runs the original.") from None
+
+
+def _same_inputs(before: InferenceSession, after: InferenceSession) -> None:
+    """Refuse inputs of other names."""
+    known = [value.name for value in before.get_inputs()]
+    for value in after.get_inputs():
+        if value.name not in known:
+            names = ", ".join(f"'{name}'" for name in known)
+            raise UsageError(f"the original has no input '{value.name}': found {names}", "The slim model was not made from it.")  # fmt: skip
 
 
 def _same_outputs(session: InferenceSession, before: Arrays, after: Arrays) -> None:

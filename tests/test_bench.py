@@ -31,7 +31,7 @@ def test_counts_are_those_of_pruning() -> None:
 def test_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Any] = []
     clock = iter(range(1000))
-    monkeypatch.setattr(module, "run", lambda session, feeds: ran.append(session))
+    monkeypatch.setattr(module, "run", lambda session, feeds, what: ran.append(session))
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     before: Any = "a"
     after: Any = "b"

@@ -403,6 +403,21 @@ def test_flags_that_a_plan_overrides(fails: Fails, tmp_path: Path) -> None:
 # Two models that do not belong together -----------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("verb", "text"),
+    [
+        ("verify", "the original has no input 'z': found 'x'\nhint: The slim model was not made from it."),
+        ("bench", "nothing is given for inputs of the slim model: 'z'"),
+    ],
+)  # fmt: skip
+def test_another_input_name(fails: Fails, tmp_path: Path, verb: str, text: str) -> None:
+    onnx.save(small(), tmp_path / "a.onnx")
+    other = small()
+    other.graph.input[0].name = other.graph.node[0].input[0] = "z"
+    onnx.save(other, tmp_path / "b.onnx")
+    assert fails(verb, "a.onnx", "b.onnx", "--provider", "cpu") == text
+
+
 def test_another_output_name(fails: Fails, tmp_path: Path) -> None:
     onnx.save(small(), tmp_path / "a.onnx")
     other = small()
