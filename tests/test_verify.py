@@ -577,3 +577,13 @@ def test_what_single_nodes_are_given() -> None:
     with layers._alone(dense, ["r"], given, "cpu") as session:
         shapes = {value.name: value.shape for value in session.get_inputs()}
     assert shapes == {"h::given": [None] * 4, "t::given": [4]}
+
+
+@pytest.mark.parametrize(
+    ("noise", "accepted"), [(0.0, 1e-5), (1e-4, 1e-3), (0.02, 0.1), (0.09, 0.1), (0.2, 0.4), (3.0, 0.5)]
+)  # fmt: skip
+def test_what_is_accepted_of_what_rounding_does(noise: float, accepted: float) -> None:
+    sums = Comparison("y", exact=True)
+    sums.allow(noise)
+    sums.add(np.ones(4, np.float32), np.ones(4, np.float32))
+    assert sums.difference().tolerance == pytest.approx(accepted)
