@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from .quantized import dequantize, quantize
+from .quantized import MICROSOFT, dequantize, quantize
 
 if TYPE_CHECKING:
     from .graph import Node
@@ -25,8 +25,11 @@ ADOPTED = {"com.microsoft::DequantizeLinear", "com.microsoft::QuantizeLinear"}
 
 NOT_DETERMINISTIC = {
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
-    "Bernoulli", "Dropout",
+    "Bernoulli", "Dropout", "BiasDropout", "BitmaskBiasDropout", "BitmaskDropout", "Sampling",
 }  # fmt: skip
+
+RUN = ("", MICROSOFT)
+"""Domains whose operators onnxruntime has. A quantiser quantises shape arithmetic, too."""
 
 
 def evaluate(node: Node, inputs: Values) -> list[np.ndarray] | None:
@@ -37,9 +40,9 @@ def evaluate(node: Node, inputs: Values) -> list[np.ndarray] | None:
     list of numpy.ndarray or None
         None where the operator cannot be evaluated.
     """
-    if foreign(node) or node.bodies or node.op in NOT_DETERMINISTIC:
+    if not evaluable(node):
         return None
-    fast = _TABLE.get(node.op)
+    fast = None if foreign(node) else _TABLE.get(node.op)
     try:
         with np.errstate(all="ignore"):
             found = fast(node, *inputs) if fast else _run(node, inputs)
@@ -49,8 +52,13 @@ def evaluate(node: Node, inputs: Values) -> list[np.ndarray] | None:
     return [np.asarray(r) for r in results]
 
 
+def evaluable(node: Node) -> bool:
+    """Whether a node can be evaluated, its inputs being known."""
+    return node.domain in RUN and not node.bodies and node.op not in NOT_DETERMINISTIC
+
+
 def foreign(node: Node) -> bool:
-    """Whether a node's operator belongs to a domain that is not evaluated here."""
+    """Whether a node's operator belongs to a domain whose results are not taken as constants."""
     return bool(node.domain) and node.kind not in ADOPTED
 
 
@@ -73,7 +81,7 @@ def _run(node: Node, inputs: Values) -> list[np.ndarray]:
     ]
     outputs = [onnx.helper.make_empty_tensor_value_info(n) for n in proto.output if n]
     graph = onnx.helper.make_graph([proto], "one", values, outputs)
-    opset = onnx.helper.make_opsetid("", node.opset)
+    opset = onnx.helper.make_opsetid(node.domain, node.opset)
     model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
     session = _session(model.SerializeToString(deterministic=True))
     return [np.asarray(v) for v in session.run(None, feeds)]

@@ -20,7 +20,7 @@ from onnx import TensorProto, TypeProto, numpy_helper
 from . import nested
 from .contributed import infer_contributed
 from .elements import Elements
-from .folding import evaluate
+from .folding import evaluable, evaluate
 from .graph import Body, Graph, Node
 from .model import Model, kept_dims
 from .protos import bodies, node_protos, skeleton, tensors
@@ -312,9 +312,9 @@ def _known(graph: Graph, name: str, setting: Setting) -> np.ndarray | None:
 
 def _evaluate(graph: Graph, node: Node, setting: Setting) -> bool:
     """Compute the outputs of a node from known values; False where that is not possible."""
-    if node.domain or node.bodies:
+    if not evaluable(node):
         return False
-    if node.op in ("Shape", "Size"):
+    if node.kind in ("Shape", "Size"):
         shape = setting.shapes.get(node.inputs[0])
         if shape is None:
             return False
@@ -322,7 +322,7 @@ def _evaluate(graph: Graph, node: Node, setting: Setting) -> bool:
         window = dims[slice(node.attr("start", 0), node.attr("end"))]
         results = [window if node.op == "Shape" else np.array(dims.prod())]
     else:
-        if node.op == "Constant" or any(
+        if node.kind == "Constant" or any(
             prod(setting.shapes.get(o, ())) > VALUE_LIMIT for o in node.outputs
         ):
             return False

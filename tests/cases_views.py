@@ -255,6 +255,30 @@ CASES = [
         f = Mul (b, g)
         s = Concat <axis=0> (a, f)
         r = Resize (h, , , s)""", inputs="float[N,3,H,W] x", c=[0], d=[2], e=[4], g=[2]), groups=(8,)),
+    Case("Resize", "a scale that is nearly one", between("r = Resize (h, , c)", c=np.array([1, 1.00001, 2, 2], "f4")),
+        groups=(), blocked={"first": "interpolates along it"}),
+    Case("Resize", "a region of the image", between("""
+        r = Resize <coordinate_transformation_mode="tf_crop_and_resize"> (h, g, , s)""",
+        g=np.array([0, 0, 0.1, 0.1, 1, 1, 0.9, 0.9], "f4"), s=[2, 8, 9, 9]), groups=(8,)),
+    Case("Resize", "a region of the channels", between("""
+        r = Resize <coordinate_transformation_mode="tf_crop_and_resize"> (h, g, , s)""",
+        g=np.array([0, 0.2, 0, 0, 1, 1, 1, 1], "f4"), s=[2, 8, 9, 9]),
+        groups=(), blocked={"first": "interpolates along it"}),
+    Case("Resize", "one scale for all axes", between("""
+        r = Resize <keep_aspect_ratio_policy="not_larger"> (h, , , s)""", inputs=IMAGE, opset=18,
+        s=[2, 8, 5, 9], W2=(4, 7, 1, 1)),
+        groups=(), blocked={"first": "interpolates along it"}),
+    Case("Resize", "one scale for the image", between("""
+        r = Resize <axes=[2,3], keep_aspect_ratio_policy="not_smaller"> (h, , , s)""", opset=18, s=[5, 9]),
+        groups=(8,)),
+    Case("Resize", "computed scales", between("""
+        z = Shape (h)
+        b = Slice (z, d, e)
+        t = Div (k, b)
+        f = Cast <to=1> (t)
+        s = Concat <axis=0> (o, f)
+        r = Resize (h, , s)""", inputs="float[N,3,H,W] x", d=[2], e=[4], k=[448, 448],
+        o=np.ones(2, "f4")), groups=(8,)),
     Case("Upsample", "opset 7", between("r = Upsample <scales=[1.0,1.0,2.0,2.0]> (h)", opset=7),
         groups=(8,)),
     Case("Upsample", "opset 9", between("r = Upsample (h, c)", opset=9, c=np.array([1, 1, 2, 2], "f4")),

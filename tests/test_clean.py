@@ -375,3 +375,29 @@ def test_report_compares_with_the_original() -> None:
     assert result.report.exact
     ((change,), (surgery,)) = result.report.change, result.report.surgery
     assert max(change.relative, surgery.relative) < 1e-6  # the masked original is far from both
+
+
+def test_channels_that_an_interpolation_moves_are_not_followed() -> None:
+    """A scale of nearly one keeps the number of channels and moves each to the next place."""
+    text = """
+        <ir_version: 8, opset_import: ["" : 13]>
+        g (float[2,3,4,4] x) => (float[2,2,8,8] y) {
+          a = Conv (x, A)
+          r = Resize <mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor">
+              (a, , scales)
+          b = Conv (r, B)
+          c = Relu (b)
+          y = Conv (c, C)
+        }"""
+    dense = onnx.parser.parse_model(text)
+    A, B = np.zeros((4, 3, 1, 1)), np.zeros((3, 4, 1, 1))
+    A[0], B[:, 1] = 1, 1  # nothing but the first channel, and nothing but the second
+    scales = np.array([1, 1.00001, 2, 2])
+    arrays = {"A": A, "B": B, "C": np.arange(1, 7).reshape(2, 3, 1, 1), "scales": scales}
+    dense.graph.initializer.extend(onnx.numpy_helper.from_array(v.astype(np.float32), n) for n, v in arrays.items())  # fmt: skip
+    image = np.random.default_rng(0).uniform(0, 1, (2, 3, 4, 4)).astype(np.float32)
+    result = clean(dense, duplicates=False, verify=True, data={"x": image}, provider="cpu")
+    assert result.report is not None
+    assert result.report.exact
+    assert result.log is not None
+    assert not sum(result.log.removed.values())

@@ -173,11 +173,41 @@ def space_to_depth(c: Walk, n: Node) -> None:
 
 @rule("Resize", "Upsample")
 def resize(c: Walk, n: Node) -> None:
-    """Carries the axes that keep their size; others are interpolated."""
+    """Carries the axes that stay as they are; others are interpolated."""
     X = n.inputs[0]
-    before, after = c.shape(X), c.shape(n.output)
-    changed = [k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+    changed = [k for k, same in enumerate(left_alone(c, n)) if not same]
     c.pin_axes(X, changed, f"{n} interpolates along it")
     c.out(n.output, [NONE if k in changed else v for k, v in enumerate(c.labels(X))])
     if len(n.inputs) > 3 and n.inputs[3] and n.attr("axes") is None:
         c.fix(lambda e: e.shape_input(3, n.output))
+
+
+def left_alone(c: Walk, n: Node) -> list[bool]:
+    """Which axes a Resize leaves as they are: of the same size, and not by rounding.
+
+    A scale of 1.00001 (one that was quantised) keeps the size and moves the entries.
+    """
+    before, after = c.shape(n.inputs[0]), c.shape(n.output)
+    axes = [k % len(before) for k in n.attr("axes", range(len(before)))]
+    same = [a == b for a, b in zip(before, after, strict=True)]
+    roi, scales = n.take(3)[1:] if n.op == "Resize" and n.opset > 10 else ("", n.take(2)[1])
+    for factors in _at_both_settings(c, scales) if scales else [n.attr("scales", ())]:
+        for k, factor in zip(axes, factors, strict=False):  # there are none where sizes are given
+            same[k] &= bool(factor == 1)
+    if n.attr("coordinate_transformation_mode") == "tf_crop_and_resize":
+        for k, start, end in zip(axes, *c.known(roi).reshape(2, -1), strict=True):
+            same[k] &= bool(start == 0 and end == 1)
+    if n.attr("keep_aspect_ratio_policy", "stretch") != "stretch":  # one scale for all of them
+        every = all(same[k] for k in axes)
+        same = [alone and (every or k not in axes) for k, alone in enumerate(same)]
+    return same
+
+
+def _at_both_settings(c: Walk, name: str) -> list[np.ndarray]:
+    """Value of a tensor at the two sample settings."""
+    value = c.value(name)
+    found = [setting.values.get(name) for setting in (c.shapes.first, c.shapes.second)]
+    known = [v for v in found if v is not None] if value is None else [value]
+    if not known:
+        raise Blocked(f"'{name}' is computed from data")
+    return known

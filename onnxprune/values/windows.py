@@ -8,6 +8,7 @@ from onnx import numpy_helper
 from ..graph import Node
 from ..rules.parts import pad_amounts
 from ..rules.reduce import reduced_axes
+from ..rules.views import left_alone
 from . import bounds as b
 from .bounds import Bounds
 from .registry import values
@@ -82,8 +83,7 @@ def resize(v: Values, n: Node) -> None:
     X = n.inputs[0]
     outside = n.attr("coordinate_transformation_mode") == "tf_crop_and_resize"
     axes: list[Bounds | None] = []
-    for k in range(v.c.rank(X)):
-        same = v.c.shape(X)[k] == v.c.shape(n.output)[k]
+    for k, same in enumerate(left_alone(v.c, n)):
         part = v.known(X, k) if same else None
         if part is not None and outside:
             part = b.hull(part, b.exactly(n.attr("extrapolation_value", 0.0)))
