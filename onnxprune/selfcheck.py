@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from .bare import NOT_INFERRED, bare_model
 from .errors import SurgeryError
 from .model import Model
 from .protos import graphs
-from .shapes import NOT_INFERRED, bare_model
 from .sizes import Sizes
 
 if TYPE_CHECKING:
