@@ -224,9 +224,7 @@ def verify(
             return Report((), (), chosen, f"{error.message}; they are synthetic")
         with _ours(), open_session(result, both[1], "the slim model", tf32=tf32) as after:
             _same_inputs(before, after)
-            change, scores, found = _change(
-                before, after, samples, Accuracy(required=metric is None)
-            )
+            change, scores = _change(before, after, samples, Accuracy(required=metric is None))
             if metric is not None:
                 scores = (*scores, measure(metric, samples, before, after))
             latency = None
@@ -238,7 +236,7 @@ def verify(
     method = ""
     if plan is not None:
         with _ours():
-            surgery, method = check_surgery(traced, plan, result, samples.first.feeds, found, both[1])  # fmt: skip
+            surgery, method = check_surgery(traced, plan, result, samples.first.feeds, both[1])
             if layers:
                 entire, single = _by_layer(traced, plan, result, samples.alike(), both)
     gates = check_gates(limits, change, scores, latency.ratio if latency else None)
@@ -255,19 +253,17 @@ def _parted(settings: Settings) -> tuple[Limits, DataSettings]:
     return cast(Limits, limits), cast(DataSettings, options)
 
 
-def _change(before: InferenceSession, after: InferenceSession, data: DataSet, accuracy: Accuracy) -> tuple[tuple[Difference, ...], tuple[Score, ...], Arrays]:  # fmt: skip
-    """Run both models; how they differ, how accurate they are, and the slim one's first outputs."""
+def _change(before: InferenceSession, after: InferenceSession, data: DataSet, accuracy: Accuracy) -> tuple[tuple[Difference, ...], tuple[Score, ...]]:  # fmt: skip
+    """Run both models; how they differ, and how accurate they are."""
     sums: dict[str, Comparison] = {}
-    first: Arrays | None = None
     for batch in data:
         old = run(before, batch.feeds, "the original")
         new = run(after, batch.feeds, "the slim model")
-        first = new if first is None else first
         _same_outputs(before, old, new)
         for name, array in old.items():
             sums.setdefault(name, Comparison(name)).add(array, new[name], batch.size)
         accuracy.add(batch, old, new)
-    return tuple(s.difference() for s in sums.values()), accuracy.scores(), first or {}
+    return tuple(s.difference() for s in sums.values()), accuracy.scores()
 
 
 @contextmanager
@@ -301,22 +297,27 @@ def _same_outputs(session: InferenceSession, before: Arrays, after: Arrays) -> N
             raise SurgeryError(f"output '{name}': found shape {list(after[name].shape)}, expected {list(array.shape)}")  # fmt: skip
 
 
-def _run_masked(oracle: Model | ModelProto, provider: str, feeds: Arrays) -> Arrays:
-    """Outputs of the masked original.
+def _run_alike(oracle: Model | ModelProto, slim: Model, provider: str, feeds: Arrays) -> list[Arrays]:  # fmt: skip
+    """Outputs of the masked original and of the slim model, both rewritten to the same extent.
 
     The layout pass of onnxruntime 1.31 can crash the process on nodes that it fused before, so it
     comes last. There are models that do not run without it.
     """
-    title = "the masked original"
+
+    def at(level: str) -> list[Arrays]:
+        outputs: list[Arrays] = []
+        for model, title in ((oracle, "the masked original"), (slim, "the slim model")):
+            with open_session(model, provider, title, optimize=level) as session:
+                outputs.append(run(session, feeds, title))
+        return outputs
+
     try:
-        with open_session(oracle, provider, title, optimize="graph") as session:
-            return run(session, feeds, title)
+        return at("graph")
     except ModelError:
-        with open_session(oracle, provider, title) as session:
-            return run(session, feeds, title)
+        return at("all")
 
 
-def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, after: Arrays, provider: str) -> tuple[tuple[Difference, ...], str]:  # fmt: skip
+def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str) -> tuple[tuple[Difference, ...], str]:  # fmt: skip
     """Compare the slim model with the masked original, and say how.
 
     First the outputs. Where they differ by more than rounding, the network may only have amplified
@@ -324,11 +325,8 @@ def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, after: 
     original's own tensors, where nothing adds up.
     """
     traced, sizes, oracle = _oracle(traced, plan, slim, feeds)
-    if provider != _exact_on(traced, provider):
-        provider = _exact_on(traced, provider)
-        with open_session(slim, provider, "the slim model") as session:
-            after = run(session, feeds, "the slim model")
-    reference = _run_masked(oracle, provider, feeds)
+    provider = _exact_on(traced, provider)
+    reference, after = _run_alike(oracle, slim, provider, feeds)
     found = tuple(difference(n, v, after[n], rounding(v)) for n, v in reference.items())
     if all(found):
         return found, "end to end"
