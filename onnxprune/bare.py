@@ -7,7 +7,7 @@ from math import prod
 import onnx
 
 from .model import Model, kept_dims
-from .protos import bodies, node_protos, skeleton, tensors
+from .protos import UNLISTED, bodies, node_protos, skeleton, tensors
 from .samples import Sizes
 
 NOT_INFERRED = (
@@ -26,7 +26,9 @@ def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelP
         does not know.
     """
     bare = skeleton(model.proto)
-    bare.ir_version = max(bare.ir_version, 4)  # else inference asks for initializers among inputs
+    bare.ir_version = max(
+        bare.ir_version, UNLISTED
+    )  # else inference asks for initializers among inputs
     listed = {value.name for value in bare.graph.input}
     for tensor in model.proto.graph.initializer:
         name, dims = tensor.name, kept_dims(tensor, model.cuts.get(tensor.name))

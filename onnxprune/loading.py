@@ -17,15 +17,12 @@ from onnx.inliner import inline_local_functions
 from .errors import ModelError
 from .model import Model
 from .ordering import sort_nodes
-from .protos import bodies, graphs, node_protos, opset_of, skeleton, tensors
+from .protos import UNLISTED, bodies, graphs, node_protos, opset_of, skeleton, tensors
 
 if TYPE_CHECKING:
     from .model import ModelLike
 
 OLDEST_OPSET = 7
-
-LISTS_NO_INITIALIZERS = 4
-"""First IR version whose initializers need not be inputs; tools write such models of older ones."""
 
 ADDED_BY_ONNXRUNTIME = {
     "DisentangledAttention_TRT", "EfficientNMS_TRT", "LayerNormalization",
@@ -148,7 +145,7 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     External and raw data are kept out of the check; their sizes are verified when they are read.
     """
     light = skeleton(proto)
-    light.ir_version = max(light.ir_version, LISTS_NO_INITIALIZERS)
+    light.ir_version = max(light.ir_version, UNLISTED)  # tools forget about older ones
     for value in light.graph.output:  # whose shape tools leave open altogether
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.shape.SetInParent()

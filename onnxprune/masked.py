@@ -21,7 +21,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from .graph import Node
-from .protos import bodies, node_protos
+from .protos import UNLISTED, bodies, node_protos
 from .sizes import Sizes
 from .trace import Trace
 
@@ -57,7 +57,7 @@ class _Masker:
         self.traced, self.sizes = traced, sizes
         self.proto = onnx.ModelProto()
         self.proto.CopyFrom(traced.model.embedded())
-        self.proto.ir_version = max(self.proto.ir_version, 4)  # new constants are no inputs
+        self.proto.ir_version = max(self.proto.ir_version, UNLISTED)  # new constants are no inputs
         self.slim = {name: p for p in node_protos(slim.graph) for name in p.output}
         self.zeros = traced.walk.facts.zeros
         self.outputs = traced.graph.returned

@@ -14,6 +14,9 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 GRAPH, GRAPHS = AttributeProto.GRAPH, AttributeProto.GRAPHS
 TENSOR, TENSORS = AttributeProto.TENSOR, AttributeProto.TENSORS
 
+UNLISTED = 4
+"""First IR version whose initializers need not be listed as inputs."""
+
 NUMBERS = {
     getattr(onnx.defs.OpSchema.AttrType, kind)
     for kind in ("FLOAT", "FLOATS", "INT", "INTS", "STRING", "STRINGS")

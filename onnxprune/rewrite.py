@@ -23,7 +23,7 @@ from .editor import Editor
 from .graph import Graph, Node
 from .labels import NONE
 from .model import Model, collector_paused
-from .protos import bodies, fill, graphs, node_protos, skeleton, stored
+from .protos import UNLISTED, bodies, fill, graphs, node_protos, skeleton, stored
 from .selfcheck import self_check
 from .sizes import Sizes
 from .slices import Cut, Slice, find_slices
@@ -220,7 +220,7 @@ class Rewriter:
     def _insert(self) -> None:
         """Put new nodes into their graphs and new constants into the main one."""
         self.proto.graph.initializer.extend(self._added)
-        if self.proto.ir_version < 4:  # then every initializer is listed as an input
+        if self.proto.ir_version < UNLISTED:  # then every initializer is listed as an input
             self.proto.graph.input.extend(
                 onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
                 for t in self._added
