@@ -26,9 +26,8 @@ def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelP
         does not know.
     """
     bare = skeleton(model.proto)
-    bare.ir_version = max(
-        bare.ir_version, UNLISTED
-    )  # else inference asks for initializers among inputs
+    # Of older models inference looks at no initializer that is not an input.
+    bare.ir_version = max(bare.ir_version, UNLISTED)
     listed = {value.name for value in bare.graph.input}
     for tensor in model.proto.graph.initializer:
         name, dims = tensor.name, kept_dims(tensor, model.cuts.get(tensor.name))
