@@ -38,9 +38,8 @@ class Incidence:
         owner = np.repeat(np.arange(len(vectors)), sizes)
         every = np.concatenate([unit[:0], *(unit[labels] for labels in vectors.values())])
         pairs = owner * self._units + every
-        pairs.sort(
-            kind="stable"
-        )  # units mostly ascend along a vector, which a stable sort exploits
+        # Units mostly ascend along a vector, which a stable sort exploits.
+        pairs.sort(kind="stable")
         first = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)])
         self.vector = owner[first]
         self.unit = pairs[first] - self.vector * self._units

@@ -204,10 +204,12 @@ def left_alone(c: Walk, n: Node) -> list[bool]:
 
 
 def _at_both_settings(c: Walk, name: str) -> list[np.ndarray]:
-    """Value of a tensor at the two sample settings."""
+    """Values of a tensor at the two sample settings; one where they are the same."""
     value = c.value(name)
+    if value is not None:
+        return [value]
     found = [setting.values.get(name) for setting in (c.shapes.first, c.shapes.second)]
-    known = [v for v in found if v is not None] if value is None else [value]
-    if not known:
+    known = [v for v in found if v is not None]
+    if len(known) < len(found):
         raise Blocked(f"'{name}' is computed from data")
     return known
