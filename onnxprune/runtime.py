@@ -42,6 +42,22 @@ LEVELS = {
 }
 
 
+_SEVERITIES = [2]
+"""What onnxruntime's own logger was told last, and before: it cannot be asked. 2 is its default."""
+
+
+@contextmanager
+def logged_from(severity: int) -> Iterator[None]:
+    """Let onnxruntime's own logger print, meanwhile, only what is that severe (3: errors)."""
+    _SEVERITIES.append(max(severity, _SEVERITIES[-1]))
+    ort.set_default_logger_severity(_SEVERITIES[-1])
+    try:
+        yield
+    finally:
+        _SEVERITIES.pop()
+        ort.set_default_logger_severity(_SEVERITIES[-1])
+
+
 @cache
 def cuda_problem() -> str:
     """Why onnxruntime cannot run on CUDA here; empty where it can.
@@ -72,13 +88,11 @@ def _runs_on_cuda() -> bool:
 
 def _runs_on(provider: str) -> bool:
     """Whether a session gets its provider; onnxruntime's own log is silent meanwhile."""
-    ort.set_default_logger_severity(4)
     try:
-        session = _session(_tiny().SerializeToString(), provider, exact=True)
+        with logged_from(4):
+            session = _session(_tiny().SerializeToString(), provider, exact=True)
     except Exception:  # onnxruntime's exception types share no base but this
         return False
-    finally:
-        ort.set_default_logger_severity(2)
     return PROVIDERS[provider] in session.get_providers()
 
 

@@ -587,3 +587,14 @@ def test_what_is_accepted_of_what_rounding_does(noise: float, accepted: float) -
     sums.allow(noise)
     sums.add(np.ones(4, np.float32), np.ones(4, np.float32))
     assert sums.difference().tolerance == pytest.approx(accepted)
+
+
+def test_the_logger_of_onnxruntime_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for a GPU is silent, also inside a command, which then goes on without warnings."""
+    told: list[int] = []
+    monkeypatch.setattr(ort, "set_default_logger_severity", told.append)
+    with runtime.logged_from(3), runtime.logged_from(4):
+        pass
+    with runtime.logged_from(4), runtime.logged_from(3):
+        pass
+    assert told == [3, 4, 3, 2, 4, 4, 4, 2]

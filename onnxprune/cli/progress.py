@@ -22,10 +22,9 @@ def stages(quiet: bool = False) -> Iterator[Callable[[str], None]]:
 
     What libraries print meanwhile, natively or not, is kept out of the results.
     """
-    import onnxruntime
+    from ..runtime import logged_from
 
-    onnxruntime.set_default_logger_severity(3)  # no warnings about kernels: they are not for users
-    with _off_stdout(quiet):
+    with logged_from(3), _off_stdout(quiet):  # warnings about kernels are not for users
         if quiet or not sys.stderr.isatty():
             yield lambda stage: None
         else:
