@@ -56,9 +56,14 @@ def mobilenet_v2(seed: int = 0, size: int = 224) -> onnx.ModelProto:
     image = net.input("image", 1, 3, size, size)
     x, width, number = net.clip(net.conv("stem", image, 3, 32, strides=[2, 2])), 32, 0
     for expansion, outputs, blocks, first_stride in [
-        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
         (6, 320, 1, 1),
-    ]:  # fmt: skip
+    ]:
         for block in range(blocks):
             number += 1
             name, inner, y = f"block{number}", expansion * width, x
@@ -89,7 +94,7 @@ def shufflenet_v2(seed: int = 0, size: int = 224) -> onnx.ModelProto:
         for block in range(blocks):
             name = f"stage{stage}.{block}"
             if block == 0:
-                left = net.conv(f"{name}.left.depthwise", x, width, width, group=width, strides=[2, 2])  # fmt: skip
+                left = net.conv(f"{name}.left.depthwise", x, width, width, group=width, strides=[2, 2])
                 left = net.relu(net.conv(f"{name}.left.point", left, width, half, 1))
                 right = branch(f"{name}.right", x, width, half, 2)
             else:

@@ -130,9 +130,7 @@ class Net:
 
     def conv_transpose(self, name: str, x: str, inputs: int, outputs: int, group: int = 1) -> str:
         """Transposed convolution that doubles height and width."""
-        weight = self.weight(
-            f"{name}.weight", inputs, outputs // group, 2, 2, fan_in=inputs // group
-        )
+        weight = self.weight(f"{name}.weight", inputs, outputs // group, 2, 2, fan_in=inputs // group)
         bias = self.bias(f"{name}.bias", outputs)
         return self.node("ConvTranspose", x, weight, bias, name=name, group=group, strides=[2, 2])
 

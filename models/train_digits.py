@@ -33,13 +33,9 @@ INPUT, OUTPUT = "image", "logits"
 class ConvNorm(nn.Sequential):
     """Convolution with "same" padding and no bias, then batch normalisation."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
-        )
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         # The biases of two normalisations that feed one sum get equal gradients. Started
         # equal they stay equal, and the exporter would store one of them for both.
@@ -145,12 +141,8 @@ def train(net: nn.Module, images: Tensor, labels: Tensor) -> None:
     an epoch looks at it.
     """
     batches = len(images) // BATCH
-    optimiser = torch.optim.SGD(
-        net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=0.1, total_steps=EPOCHS * batches
-    )
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.1, total_steps=EPOCHS * batches)
     net.train()
     for _ in range(EPOCHS):
         # The last incomplete batch is dropped: BatchNorm statistics of a few images are noise.
@@ -203,9 +195,7 @@ def main(folder: Path) -> None:
     if difference > 1e-5:
         raise SystemExit(f"onnxruntime and PyTorch differ by {difference:.1e}")
 
-    np.savez_compressed(
-        folder / "digits_test.npz", image=held_images.numpy(), labels=held_labels.numpy()
-    )
+    np.savez_compressed(folder / "digits_test.npz", image=held_images.numpy(), labels=held_labels.numpy())
     # The split has already shuffled the images, so the first ones are a random sample.
     np.savez_compressed(folder / "digits_train.npz", image=images[:CALIBRATION].numpy())
 

@@ -66,12 +66,15 @@ class Accuracy:
             scores = [class_scores(outputs[name], batch.size) for outputs in (before, after)]
             if scores[0] is not None and scores[1] is not None:
                 self.samples += batch.size
-                self.hits += [(v.argmax(axis=1) == batch.labels).sum() for v in scores if v is not None]  # fmt: skip
+                self.hits += [(v.argmax(axis=1) == batch.labels).sum() for v in scores if v is not None]
                 return
         if not self.required:
             return
         shapes = ", ".join(f"'{name}' {list(array.shape)}" for name, array in before.items())
-        raise UsageError(f"accuracy takes an output of class scores: found {shapes}, expected [{batch.size}, classes]", "Give a function of your own with --metric.")  # fmt: skip
+        raise UsageError(
+            f"accuracy takes an output of class scores: found {shapes}, expected [{batch.size}, classes]",
+            "Give a function of your own with --metric.",
+        )
 
     def scores(self) -> tuple[Score, ...]:
         """The accuracy of both models, if there were labels."""
@@ -105,7 +108,7 @@ def load_metric(name: str) -> Metric:
     return found
 
 
-def measure(metric: str | Metric, data: DataSet, before: InferenceSession, after: InferenceSession) -> Score:  # fmt: skip
+def measure(metric: str | Metric, data: DataSet, before: InferenceSession, after: InferenceSession) -> Score:
     """Apply a metric to both models."""
     function = load_metric(metric) if isinstance(metric, str) else metric
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")

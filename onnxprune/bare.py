@@ -11,8 +11,11 @@ from .protos import UNLISTED, bodies, node_protos, skeleton, tensors
 from .samples import Sizes
 
 NOT_INFERRED = (
-    onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError,
-)  # fmt: skip
+    onnx.shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+    ValueError,
+    RuntimeError,
+)
 """What shape inference raises for models that contradict themselves."""
 
 
@@ -83,9 +86,7 @@ def _keep_static_value_info(graph: onnx.GraphProto, declared: bool) -> None:
         value
         for value in graph.value_info
         if declared
-        and all(
-            d.HasField("dim_value") and d.dim_value >= 0 for d in value.type.tensor_type.shape.dim
-        )
+        and all(d.HasField("dim_value") and d.dim_value >= 0 for d in value.type.tensor_type.shape.dim)
         and value.type.tensor_type.HasField("shape")
     ]
     del graph.value_info[:]

@@ -67,7 +67,12 @@ class Bench:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         found = asdict(self)
-        found["latency"] = {"before": self.latency.medians[0], "after": self.latency.medians[1], "ratio": self.latency.ratio, "runs": len(self.latency.before)}  # fmt: skip
+        found["latency"] = {
+            "before": self.latency.medians[0],
+            "after": self.latency.medians[1],
+            "ratio": self.latency.ratio,
+            "runs": len(self.latency.before),
+        }
         return found
 
 
@@ -105,12 +110,18 @@ def bench(
     shapes = {name: array.shape for name, array in batch.feeds.items()}
     traced, pruned = retrace(traced, shapes), retrace(pruned, shapes)
     return Bench(
-        latency, cost(traced, traced.sizes(), original), cost(pruned, pruned.sizes(), result),
-        (peak_activations(traced), peak_activations(pruned)), batch.size, providers,
-    )  # fmt: skip
+        latency,
+        cost(traced, traced.sizes(), original),
+        cost(pruned, pruned.sizes(), result),
+        (peak_activations(traced), peak_activations(pruned)),
+        batch.size,
+        providers,
+    )
 
 
-def measure_latency(before: InferenceSession, after: InferenceSession, feeds: Arrays, runs: int = RUNS) -> Latency:  # fmt: skip
+def measure_latency(
+    before: InferenceSession, after: InferenceSession, feeds: Arrays, runs: int = RUNS
+) -> Latency:
     """Run two sessions in turns, so that a busy machine slows both, each first every other time."""
     times: dict[InferenceSession, list[float]] = {before: [], after: []}
     names = {before: "the original", after: "the slim model"}

@@ -79,7 +79,10 @@ def separate(walk: Walk, axis: int | None) -> tuple[Components, tuple[str, ...]]
         legal = [inner for inner in legal if inner not in tied]
     else:
         components = base
-    notes = {f"{inner.place}: every block keeps the same inner channels, because {why}" for inner, why in problems.items()}  # fmt: skip
+    notes = {
+        f"{inner.place}: every block keeps the same inner channels, because {why}"
+        for inner, why in problems.items()
+    }
     return components, tuple(sorted(notes))
 
 
@@ -132,7 +135,7 @@ class Legality:
         for pin in facts.pins:
             yield from ((inner, "some of them must survive") for inner in self.touched(pin.labels))
         for node, vector in facts.stats:
-            yield from ((inner, f"{node} computes statistics along them") for inner in self.touched(vector))  # fmt: skip
+            yield from ((inner, f"{node} computes statistics along them") for inner in self.touched(vector))
         for name, axes in self.walk.axes.items():
             for axis, labels in enumerate(axes):
                 if labels is not None:
@@ -280,7 +283,7 @@ class Apart:
     def _rows(self, axes: Sequence[Labels], axis: int) -> Ints:
         """Block of every entry, shaped to broadcast over a tensor with these axes."""
         rows = self.products[int(self.number[axes[axis][0]])].rows
-        found = (k for k, v in enumerate(axes) if k != axis and np.isin(self.atom[v], self.atom[rows]).all())  # fmt: skip
+        found = (k for k, v in enumerate(axes) if k != axis and np.isin(self.atom[v], self.atom[rows]).all())
         other = next(found)
         place = self._place(rows, axes[other])
         return place.reshape([-1 if k == other else 1 for k in range(len(axes))])

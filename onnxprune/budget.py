@@ -40,7 +40,9 @@ Step = tuple[float, int, int]
 class Chain:
     """Plans from the whole model to the smallest allowed, one granule apart."""
 
-    def __init__(self, traced: Trace, groups: Sequence[Group], scores: ScoreTable, rounding: Rounding, scope: str) -> None:  # fmt: skip
+    def __init__(
+        self, traced: Trace, groups: Sequence[Group], scores: ScoreTable, rounding: Rounding, scope: str
+    ) -> None:
         self.traced, self.groups = traced, groups
         self.orders = [removal_order(g, scores[g.name].merged) for g in groups]
         self.steps: list[Step] = []
@@ -163,7 +165,10 @@ def _unreachable(chain: Chain, targets: Mapping[str, float]) -> BudgetError:
 
     traced, removed = chain.traced, chain.removed(chain.counts(len(chain.steps)))
     least = traced.sizes(removed)
-    left = {n: rewrite_trace(traced, removed).nbytes() if n == "keep_size" else METRICS[n](traced, least) for n in targets}  # fmt: skip
+    left = {
+        n: rewrite_trace(traced, removed).nbytes() if n == "keep_size" else METRICS[n](traced, least)
+        for n in targets
+    }
     reached = {name: count / _whole(traced, name) for name, count in left.items()}
     name = max(targets, key=lambda n: reached[n] - targets[n])
     nearest = math.ceil(reached[name] * 1e4) / 1e4

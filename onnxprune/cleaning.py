@@ -73,15 +73,11 @@ class Log:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         return {
-            "constants": [
-                {"tensor": r.tensor, "before": r.before, "after": r.after} for r in self.rows
-            ],
+            "constants": [{"tensor": r.tensor, "before": r.before, "after": r.after} for r in self.rows],
             "looked_at": self.looked_at,
             "blocked": self.blocked,
             "removed": dict(self.removed),
-            "stays": [
-                {"group": g, "reason": why, "channels": n} for (g, why), n in self.stays.items()
-            ],
+            "stays": [{"group": g, "reason": why, "channels": n} for (g, why), n in self.stays.items()],
             "assumed": {name: list(limits) for name, limits in self.assumed.items()},
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
@@ -93,7 +89,10 @@ class Log:
         if self.rows:
             width = max(len(row.tensor) for row in self.rows)
             lines.append(f"{'constant':{width}}  {'before':>12}  {'after':>12}  {'bytes':>12}")
-            lines += [f"{r.tensor:{width}}  {r.before:12,}  {r.after:12,}  {r.after - r.before:+12,}" for r in self.rows]  # fmt: skip
+            lines += [
+                f"{r.tensor:{width}}  {r.before:12,}  {r.after:12,}  {r.after - r.before:+12,}"
+                for r in self.rows
+            ]
             for name, before in self.before.to_dict().items():
                 after = self.after.to_dict()[name]
                 share = f" ({(after - before) / before:+.1%})" if before else ""
@@ -104,7 +103,9 @@ class Log:
     @property
     def assumptions(self) -> list[str]:
         """What was assumed, one line each."""
-        return [f"assumed: '{name}' lies in [{low:g}, {high:g}]" for name, (low, high) in self.assumed.items()]  # fmt: skip
+        return [
+            f"assumed: '{name}' lies in [{low:g}, {high:g}]" for name, (low, high) in self.assumed.items()
+        ]
 
     @property
     def reasons(self) -> list[str]:
@@ -119,7 +120,7 @@ class Log:
         """How many channels went, of how many, and why."""
         total = sum(self.removed.values())
         if not total:
-            return f"nothing to remove: none of {self.looked_at} channels is zero, constant, unused or a duplicate"  # fmt: skip
+            return f"nothing to remove: none of {self.looked_at} channels is zero, constant, unused or a duplicate"
         parts = ", ".join(f"{count} {kind}" for kind, count in self.removed.items())
         return f"removed {total} of {self.looked_at} channels: {parts}"
 
@@ -168,9 +169,15 @@ def clean(
     if data is None and ranges:
         data = inputs_within(traced, ranges, seed)
     report = compare(
-        model, result.model, plan=result.plan, data=data, profile=profile, provider=provider,
-        seed=seed, traced=traced,
-    )  # fmt: skip
+        model,
+        result.model,
+        plan=result.plan,
+        data=data,
+        profile=profile,
+        provider=provider,
+        seed=seed,
+        traced=traced,
+    )
     return replace(result, report=report)
 
 
@@ -193,7 +200,9 @@ def _carry_out(traced: Trace, dead: Dead, ranges: Ranges, duplicates: bool) -> R
     return Result(slim, plan, None, traced, lambda: (before, after), log)
 
 
-def find_ranges(traced: Trace, given: tuple[float, float] | Mapping[str, tuple[float, float]] | None) -> dict[str, tuple[float, float]]:  # fmt: skip
+def find_ranges(
+    traced: Trace, given: tuple[float, float] | Mapping[str, tuple[float, float]] | None
+) -> dict[str, tuple[float, float]]:
     """Range of each input that is assumed to have one.
 
     Raises
@@ -211,7 +220,7 @@ def find_ranges(traced: Trace, given: tuple[float, float] | Mapping[str, tuple[f
         if name not in names:
             raise unknown_name("input", name, names)
         if not low <= high:
-            raise UsageError(f"input '{name}': found the range [{low:g}, {high:g}], expected LOW <= HIGH")  # fmt: skip
+            raise UsageError(f"input '{name}': found the range [{low:g}, {high:g}], expected LOW <= HIGH")
     return {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
 
 
@@ -229,7 +238,9 @@ def lossless_plan(traced: Trace, dead: Dead, ranges: Ranges, duplicates: bool) -
     decided = []
     for group in traced:
         keep = [k for k, u in enumerate(group.units.tolist()) if u not in dead.kinds]
-        decided.append(PlanGroup.of(group, keep, (), "" if len(keep) < len(group) else "every channel contributes"))  # fmt: skip
+        decided.append(
+            PlanGroup.of(group, keep, (), "" if len(keep) < len(group) else "every channel contributes")
+        )
     options = {
         **traced.options, "lossless": True, "duplicates": duplicates,
         "assume_range": {name: list(limits) for name, limits in ranges.items()},
@@ -250,7 +261,7 @@ def replay(traced: Trace, plan: Plan) -> Trace:
     return compensated(traced, dead, plan.removed(traced))
 
 
-def make_log(traced: Trace, slim: Model, dead: Dead, ranges: Ranges, before: Cost, after: Cost) -> Log:  # fmt: skip
+def make_log(traced: Trace, slim: Model, dead: Dead, ranges: Ranges, before: Cost, after: Cost) -> Log:
     """Account for every stored tensor."""
     counts = Counter(dead.kinds.values())
     return Log(
@@ -286,9 +297,7 @@ def _payloads(model: Model) -> dict[str, tuple[int, bytes]]:
             found.update((t.name, t) for t in body.initializer)
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
             found[node.output[0]] = node.attribute[0].t
-    return {
-        name: (tensor_nbytes(t, model.cuts.get(name)), _content(t)) for name, t in found.items()
-    }
+    return {name: (tensor_nbytes(t, model.cuts.get(name)), _content(t)) for name, t in found.items()}
 
 
 def _content(tensor: TensorProto) -> bytes:

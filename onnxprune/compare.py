@@ -79,7 +79,9 @@ class Difference:
         return self.tolerance is None or self.relative <= self.tolerance
 
 
-def difference(name: str, reference: np.ndarray, found: np.ndarray, tolerance: float | None = None) -> Difference:  # fmt: skip
+def difference(
+    name: str, reference: np.ndarray, found: np.ndarray, tolerance: float | None = None
+) -> Difference:
     """Measure how a tensor differs from its reference, as one sample."""
     sums = Comparison(name)
     sums.add(reference, found)
@@ -137,7 +139,7 @@ class Comparison:
         else:
             rows = samples if reference.ndim and len(reference) == samples else 1
             with np.errstate(all="ignore"):
-                self._add_rows(*(v.astype(np.float64).reshape(rows, -1) for v in (reference, found)))  # fmt: skip
+                self._add_rows(*(v.astype(np.float64).reshape(rows, -1) for v in (reference, found)))
             self._add_classes(class_scores(reference, samples), class_scores(found, samples))
 
     def _add_rows(self, a: np.ndarray, b: np.ndarray) -> None:
@@ -185,14 +187,23 @@ class Comparison:
             relative = float(np.sqrt(self.noise / self.energy))
         else:
             relative = np.inf if self.noise else 0.0
-        snr = -20 * float(np.log10(relative)) if 0 < relative < np.inf else np.inf if not relative else -np.inf  # fmt: skip
+        snr = (
+            -20 * float(np.log10(relative)) if 0 < relative < np.inf else np.inf if not relative else -np.inf
+        )
         return Difference(
-            self.name, self.cosines / self.samples if self.samples else 1.0, relative,
-            self.max_abs, self.tolerance, self.worst, snr,
+            self.name,
+            self.cosines / self.samples if self.samples else 1.0,
+            relative,
+            self.max_abs,
+            self.tolerance,
+            self.worst,
+            snr,
             self.top1 / self.ranked if self.ranked else None,
             self.top5 / self.ranked if self.classes > TOP else None,
-            self.samples, self._remark(), self.layer,
-        )  # fmt: skip
+            self.samples,
+            self._remark(),
+            self.layer,
+        )
 
     def _remark(self) -> str:
         (zeros, slim_zeros), (odd, slim_odd) = self.odd.tolist()

@@ -142,7 +142,9 @@ def open_data(
     return DataSet(lambda: _checked(proto, data.make()), name, data.labelled)
 
 
-def runnable(session: InferenceSession, traced: Trace, source: Any = None, **settings: Unpack[DataSettings]) -> DataSet:  # fmt: skip
+def runnable(
+    session: InferenceSession, traced: Trace, source: Any = None, **settings: Unpack[DataSettings]
+) -> DataSet:
     """Samples on which the model runs; made-up ones take the first sample sizes that it runs at.
 
     Analysis cannot know those: a Pad by reflection needs more steps than it adds.
@@ -216,15 +218,19 @@ def load_data(source: str | os.PathLike[str] | Arrays) -> Mapping[str, np.ndarra
     except ValueError as error:
         pickled = "pickle" in str(error).lower()
         detail = "it is no archive of plain arrays" if pickled else str(error).lower()
-    raise UsageError(f"cannot read data '{source}': {detail}", "Expected an .npz file with one array per input.")  # fmt: skip
+    raise UsageError(
+        f"cannot read data '{source}': {detail}", "Expected an .npz file with one array per input."
+    )
 
 
-def _from_arrays(proto: onnx.ModelProto, arrays: Arrays, labels: Any, samples: int | None) -> DataSet:  # fmt: skip
+def _from_arrays(proto: onnx.ModelProto, arrays: Arrays, labels: Any, samples: int | None) -> DataSet:
     inputs = {v.name: v.type.tensor_type for v in graph_inputs(proto)}
     if labels is None and "labels" not in inputs:
         labels = arrays.get("labels")
     given = {name: arrays[name] for name in inputs if name in arrays}
-    extra = all(inputs[n].HasField("shape") and a.ndim == len(inputs[n].shape.dim) + 1 for n, a in given.items())  # fmt: skip
+    extra = all(
+        inputs[n].HasField("shape") and a.ndim == len(inputs[n].shape.dim) + 1 for n, a in given.items()
+    )
     counts = {a.shape[0] if a.ndim else -1 for a in given.values()}
     size = 1 if extra else batch_size(proto)
     if not given or len(given) < len(inputs) or len(counts) != 1 or not size or -1 in counts:
@@ -258,14 +264,16 @@ def _whole(proto: onnx.ModelProto, count: int, size: int) -> int:
     dims = [v.type.tensor_type.shape.dim for v in graph_inputs(proto)]
     fixed = all(len(d) and d[0].dim_value > 0 for d in dims)
     if fixed and count < size:
-        raise UsageError(f"data: found {count} samples, expected at least {size}, a batch of the model")  # fmt: skip
+        raise UsageError(f"data: found {count} samples, expected at least {size}, a batch of the model")
     return count - count % size if fixed else count
 
 
 # Folders -------------------------------------------------------------------------------------
 
 
-def _from_folder(proto: onnx.ModelProto, folder: Path, labels: Any, samples: int | None, profile: Any) -> DataSet:  # fmt: skip
+def _from_folder(
+    proto: onnx.ModelProto, folder: Path, labels: Any, samples: int | None, profile: Any
+) -> DataSet:
     inputs = graph_inputs(proto)
     files: dict[str, list[Path]] = {}
     for value in inputs:
@@ -292,14 +300,19 @@ def _files(folder: Path) -> list[Path]:
     try:
         found = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".npy", *SUFFIXES})
     except OSError as error:
-        raise UsageError(f"cannot read data '{folder}': {(error.strerror or str(error)).lower()}", "Models with several inputs take a folder of samples for each.") from None  # fmt: skip
+        raise UsageError(
+            f"cannot read data '{folder}': {(error.strerror or str(error)).lower()}",
+            "Models with several inputs take a folder of samples for each.",
+        ) from None
     kinds = {path.suffix.lower() == ".npy" for path in found}
     if len(kinds) != 1:
-        raise UsageError(f"data '{folder}': found {'both' if kinds else 'neither'} .npy files and images, expected one of them")  # fmt: skip
+        raise UsageError(
+            f"data '{folder}': found {'both' if kinds else 'neither'} .npy files and images, expected one of them"
+        )
     return found
 
 
-def _reader(value: onnx.ValueInfoProto, files: Sequence[Path], profile: Any) -> Callable[[Path], np.ndarray]:  # fmt: skip
+def _reader(value: onnx.ValueInfoProto, files: Sequence[Path], profile: Any) -> Callable[[Path], np.ndarray]:
     """Function that makes one sample, with an axis of batches of size 1, from a file."""
     if files[0].suffix.lower() != ".npy":
         return image_reader(value, profile)
@@ -315,7 +328,9 @@ def _read_npy(path: Path, rank: int) -> np.ndarray:
     return array[None] if array.ndim == rank - 1 else array
 
 
-def _stacked(samples: Iterable[dict[str, np.ndarray]], size: int, classes: np.ndarray | None) -> Iterator[Batch]:  # fmt: skip
+def _stacked(
+    samples: Iterable[dict[str, np.ndarray]], size: int, classes: np.ndarray | None
+) -> Iterator[Batch]:
     """Batches of neighbours of the same shapes."""
     held: list[dict[str, np.ndarray]] = []
     start = 0
@@ -329,7 +344,11 @@ def _stacked(samples: Iterable[dict[str, np.ndarray]], size: int, classes: np.nd
 
 
 def _joined(held: Sequence[dict[str, np.ndarray]], start: int, classes: np.ndarray | None) -> Batch:
-    feeds = {name: np.concatenate([sample[name] for sample in held]) for name in held[0]} if len(held) > 1 else held[0]  # fmt: skip
+    feeds = (
+        {name: np.concatenate([sample[name] for sample in held]) for name in held[0]}
+        if len(held) > 1
+        else held[0]
+    )
     labels = None if classes is None else classes[start : start + len(held)]
     return Batch(feeds, len(held), labels)
 
@@ -348,7 +367,7 @@ def check_inputs(proto: onnx.ModelProto, feeds: Arrays) -> None:
         expected = _declared(value.type.tensor_type)
         if value.name not in feeds:
             found = ", ".join(f"'{name}'" for name in feeds) or "none"
-            raise UsageError(f"the data has no input '{value.name}': found {found}, expected {expected}")  # fmt: skip
+            raise UsageError(f"the data has no input '{value.name}': found {found}, expected {expected}")
         array = feeds[value.name]
         if not _fits(value.type.tensor_type, array):
             found = f"{array.dtype} {_dims(array.shape)}"
@@ -365,8 +384,7 @@ def _fits(declared: onnx.TypeProto.Tensor, array: np.ndarray) -> bool:
         return True
     dims = declared.shape.dim
     return len(dims) == array.ndim and all(
-        dim.dim_value <= 0 or dim.dim_value == size
-        for dim, size in zip(dims, array.shape, strict=True)
+        dim.dim_value <= 0 or dim.dim_value == size for dim, size in zip(dims, array.shape, strict=True)
     )
 
 

@@ -67,9 +67,7 @@ def moved_constants(traced: Trace, dead: Dead, removed: npt.NDArray[np.int64]) -
 def _contribution(mix: Mix, gone: npt.NDArray[np.bool_]) -> Floats:
     assert mix.kernel is not None
     groups, outputs, inputs, _ = mix.kernel.shape
-    value = np.where(gone, constants(wide(mix.values, len(mix.labels))), 0.0).reshape(
-        groups, inputs
-    )
+    value = np.where(gone, constants(wide(mix.values, len(mix.labels))), 0.0).reshape(groups, inputs)
     delta = np.zeros((groups, outputs))
     for g in range(groups):
         heard = np.flatnonzero(value[g])
@@ -77,7 +75,9 @@ def _contribution(mix: Mix, gone: npt.NDArray[np.bool_]) -> Floats:
     return delta.reshape(-1)
 
 
-def merged_columns(traced: Trace, dead: Dead, removed: npt.NDArray[np.int64]) -> dict[tuple[str, int], list[tuple[int, int]]]:  # fmt: skip
+def merged_columns(
+    traced: Trace, dead: Dead, removed: npt.NDArray[np.int64]
+) -> dict[tuple[str, int], list[tuple[int, int]]]:
     """(Weight, axis) -> pairs of columns: the one that goes, and the one that it is added to."""
     wanted = set(removed.tolist())
     twins = {u: kept for u, kept in dead.twins.items() if u in wanted}
@@ -88,7 +88,12 @@ def merged_columns(traced: Trace, dead: Dead, removed: npt.NDArray[np.int64]) ->
         places: dict[int, list[int]] = defaultdict(list)
         for position, u in enumerate(traced.components.unit[mix.labels].tolist()):
             places[u].append(position)
-        pairs = [pair for u, kept in twins.items() if u in places for pair in zip(places[u], places[kept], strict=True)]  # fmt: skip
+        pairs = [
+            pair
+            for u, kept in twins.items()
+            if u in places
+            for pair in zip(places[u], places[kept], strict=True)
+        ]
         if pairs:
             columns[mix.stored] = pairs
     return columns
@@ -166,7 +171,7 @@ class _Editor:
         """Add to the vector of the Add that follows, or put one there."""
         readers = self.graph.consumers.get(node.output, [])
         for slot in (0, 1):
-            if len(readers) == 1 and readers[0].op == "Add" and node.output not in self.graph.main.outputs:  # fmt: skip
+            if len(readers) == 1 and readers[0].op == "Add" and node.output not in self.graph.main.outputs:
                 vector = self.graph.constants.get(readers[0].inputs[slot])
                 if vector is not None and vector.shape[-1:] == delta.shape == (vector.size,):
                     self._replace(readers[0], slot, delta)
@@ -174,8 +179,10 @@ class _Editor:
         proto = self.protos[node.index]
         old = proto.output[0]
         proto.output[0] = self._unique(f"{old}_product")
-        constant = self._new(f"{old}_constant", delta.astype(self.graph.value(node.inputs[1]).dtype))  # fmt: skip
-        self.behind[node.index] = onnx.helper.make_node("Add", [proto.output[0], constant], [old], self._unique(f"{node.name}_constant"))  # fmt: skip
+        constant = self._new(f"{old}_constant", delta.astype(self.graph.value(node.inputs[1]).dtype))
+        self.behind[node.index] = onnx.helper.make_node(
+            "Add", [proto.output[0], constant], [old], self._unique(f"{node.name}_constant")
+        )
 
     def _new(self, base: str, value: np.ndarray) -> str:
         name = self._unique(base)

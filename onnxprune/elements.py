@@ -39,7 +39,7 @@ class Elements:
 def position(value: np.ndarray | None, count: int, default: int | None = None) -> int | None:
     """A position in a sequence as a non-negative number, None where it is not known."""
     found = default if value is None else int(np.reshape(value, -1)[0])
-    return None if found is None or not -count <= found <= count else found % (count + (found == count))  # fmt: skip
+    return None if found is None or not -count <= found <= count else found % (count + (found == count))
 
 
 def chunks(split: np.ndarray | None, size: int) -> list[int]:
@@ -70,7 +70,9 @@ class Step:
             return None
         if len(set(shapes)) > 1:
             self.setting.sampled = True
-        return tuple(sizes[0] if len(set(sizes)) == 1 else self.setting.count for sizes in zip(*shapes, strict=True))  # fmt: skip
+        return tuple(
+            sizes[0] if len(set(sizes)) == 1 else self.setting.count for sizes in zip(*shapes, strict=True)
+        )
 
     def loose(self, elements: Elements) -> Elements:
         """The same sequence without a known number of elements."""

@@ -182,12 +182,14 @@ def _recorded(plan: Plan) -> Settings:
     """The settings that led to a plan."""
     criterion = str(plan.options.get("criterion", ""))
     if criterion not in names("criterion") and not criterion.endswith(".npz"):
-        made = f"its criterion '{criterion}' has no registered name" if criterion else "it is a clean-up"  # fmt: skip
+        made = f"its criterion '{criterion}' has no registered name" if criterion else "it is a clean-up"
         raise UsageError(f"the plan cannot be explained: {made}", "Give the settings in its place.")
     return cast(Settings, {k: v for k, v in plan.options.items() if k in Settings.__annotations__})
 
 
-def explain_trace(traced: Trace, scores: ScoreTable, layer: str, **settings: Unpack[SelectSettings]) -> Explanations:  # fmt: skip
+def explain_trace(
+    traced: Trace, scores: ScoreTable, layer: str, **settings: Unpack[SelectSettings]
+) -> Explanations:
     """The same for a model that is traced and scored already."""
     wanted = {group.name for group in traced.find(layer)}
     options = complete(settings)
@@ -216,27 +218,29 @@ def explain_group(traced: Trace, scores: ScoreTable, decision: Decision) -> Expl
     kept = np.isin(np.arange(len(group)), decision.keep)
     channels = tuple(
         Channel(
-            k, tuple(float(v[k]) for v in raw), tuple(float(v[k]) for v in normalized),
-            float(found.merged[k]), int(rank[k]), bool(kept[k]),
+            k,
+            tuple(float(v[k]) for v in raw),
+            tuple(float(v[k]) for v in normalized),
+            float(found.merged[k]),
+            int(rank[k]),
+            bool(kept[k]),
             _why(decision, int(rank[k]), bool(kept[k])),
             None if group.blocks is None else int(group.blocks[k]),
         )
         for k in range(len(group))
-    )  # fmt: skip
+    )
     cut = decision.want.cut if decision.want else math.nan
     status = "kept" if kept.all() else "pruned"
     names = tuple(f"{layer.kernel.node} '{layer.kernel.tensor}'" for layer in layers)
     story = tuple(_story(traced, scores, decision))
-    return Explanation(
-        group.name, status, names, story, channels, (), None if math.isnan(cut) else cut
-    )
+    return Explanation(group.name, status, names, story, channels, (), None if math.isnan(cut) else cut)
 
 
 def _story(traced: Trace, scores: ScoreTable, decision: Decision) -> Iterator[str]:
     group, want, options = decision.group, decision.want, scores.options
     wide = f", each {group.width} wide" if group.width > 1 else ""
     yield f"{group.name}: {len(group)} channels{wide}; {len(decision.keep)} stay"
-    yield f"scores: {options['criterion']}, normalizer {options['normalizer']}, policy {options['policy']}"  # fmt: skip
+    yield f"scores: {options['criterion']}, normalizer {options['normalizer']}, policy {options['policy']}"
     if want is None:
         yield decision.reason or "the channels that go are given by index"
         return
@@ -256,8 +260,14 @@ def _why(decision: Decision, rank: int, kept: bool) -> str:
         return "" if math.isnan(want.cut) else "above the cut"
     if kept:
         least = len(decision.keep) == decision.least
-        return f"to keep at least {decision.least}" if least else f"by rounding to steps of {decision.step}"  # fmt: skip
-    return f"by rounding to steps of {decision.step}" if above else "" if math.isnan(want.cut) else "not above the cut"  # fmt: skip
+        return f"to keep at least {decision.least}" if least else f"by rounding to steps of {decision.step}"
+    return (
+        f"by rounding to steps of {decision.step}"
+        if above
+        else ""
+        if math.isnan(want.cut)
+        else "not above the cut"
+    )
 
 
 def _table(explained: Explanation) -> list[str]:
@@ -274,12 +284,18 @@ def _table(explained: Explanation) -> list[str]:
         numbers = [f"{v:.5g}" for v in (*c.raw, *c.normalized, c.merged)]
         rows.append([str(c.rank), str(c.index), *block, *numbers, "yes" if c.kept else "no", c.why])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(w) for cell, w in zip(row[:-1], widths[:-1], strict=True)) + f"  {row[-1]}".rstrip() for row in rows]  # fmt: skip
+    return [
+        "  ".join(cell.rjust(w) for cell, w in zip(row[:-1], widths[:-1], strict=True))
+        + f"  {row[-1]}".rstrip()
+        for row in rows
+    ]
 
 
 def explain_blocked(traced: Trace, group: Group, layer: str = "") -> Explanation:
     """Why a group cannot shrink, and the way from its layer to the reason."""
-    first = next((n for n in group.nodes if layer and Group.matches(group, layer) and layer in n.name), group.nodes[0])  # fmt: skip
+    first = next(
+        (n for n in group.nodes if layer and Group.matches(group, layer) and layer in n.name), group.nodes[0]
+    )
     story = (f"{group.name}: {len(group)} channels; none can go: {group.reason}",)
     layers = tuple(f"{kernel.node} '{kernel.tensor}'" for kernel in group.kernels)
     return Explanation(group.name, "blocked", layers, story, (), tuple(chain(traced, group, first)))
@@ -296,9 +312,7 @@ def chain(traced: Trace, group: Group, start: Node) -> list[str]:
     }
     goals, outputs = _goals(traced, group, channel, carriers)
     readers: dict[str, list[Node]] = defaultdict(list)
-    touched = {
-        n.index: [*n.outputs, *n.inputs, *traced.graph.captured(n)] for n in traced.graph.nodes
-    }
+    touched = {n.index: [*n.outputs, *n.inputs, *traced.graph.captured(n)] for n in traced.graph.nodes}
     for node in traced.graph.nodes:
         for name in carriers.intersection(touched[node.index]):
             readers[name].append(node)
@@ -324,12 +338,16 @@ def _back(node: Node | None, previous: dict[int, Node | None]) -> Iterator[Node]
         node = previous[node.index]
 
 
-def _goals(traced: Trace, group: Group, channel: int, carriers: set[str]) -> tuple[set[int], set[str]]:  # fmt: skip
+def _goals(traced: Trace, group: Group, channel: int, carriers: set[str]) -> tuple[set[int], set[str]]:
     """Nodes, and graph outputs, that hold a channel for the reason that its group gives."""
     unit, facts = traced.components.unit, traced.walk.facts
     pins = [p for p in facts.pins if p.reason == group.reason and (unit[p.labels] == channel).any()]
     nodes = {pin.node for pin in pins if pin.node >= 0}
-    outputs = {name for name in traced.graph.main.outputs if name in carriers and any(pin.node < 0 for pin in pins)}  # fmt: skip
+    outputs = {
+        name for name in traced.graph.main.outputs if name in carriers and any(pin.node < 0 for pin in pins)
+    }
     if not pins:  # the held factor of a product
-        nodes = {p.node for p in facts.products if (unit[np.concatenate([p.rows, p.columns])] == channel).any()}  # fmt: skip
+        nodes = {
+            p.node for p in facts.products if (unit[np.concatenate([p.rows, p.columns])] == channel).any()
+        }
     return nodes, outputs

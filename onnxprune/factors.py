@@ -29,7 +29,7 @@ from .walk import Walk
 Groups = tuple[Group, ...]
 
 
-def both(walk: Walk, outer: Components, groups: Groups, blocked: Groups) -> tuple[Components, Groups, Groups]:  # fmt: skip
+def both(walk: Walk, outer: Components, groups: Groups, blocked: Groups) -> tuple[Components, Groups, Groups]:
     """Units of the inner factors, and all groups.
 
     Parameters

@@ -142,8 +142,7 @@ def python_slice(start: int, end: int, step: int, size: int) -> slice:
 
 def _reshape(node: Node, x: np.ndarray, shape: np.ndarray) -> np.ndarray:
     dims = [
-        x.shape[k] if d == 0 and not node.attr("allowzero", 0) else d
-        for k, d in enumerate(shape.tolist())
+        x.shape[k] if d == 0 and not node.attr("allowzero", 0) else d for k, d in enumerate(shape.tolist())
     ]
     return x.reshape(dims)
 
@@ -175,9 +174,7 @@ def _reduce(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _dequantize(
-    node: Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None
-) -> np.ndarray:
+def _dequantize(node: Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None) -> np.ndarray:
     axis = node.attr("axis", 1) if x.ndim > 1 else 0
     values = dequantize(x, scale, zero, axis, node.attr("block_size", 0))
     wanted = node.attr("output_dtype", 0)
@@ -191,7 +188,7 @@ def _quantize(
         zero = np.zeros((), np.uint8)
     if zero is None or zero.dtype.kind not in "iu":  # a 4-bit integer or an 8-bit float
         return _run(node, [x, scale, zero])
-    return quantize(x, scale, zero, node.attr("axis", 1) if x.ndim > 1 else 0, node.attr("block_size", 0))  # fmt: skip
+    return quantize(x, scale, zero, node.attr("axis", 1) if x.ndim > 1 else 0, node.attr("block_size", 0))
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:

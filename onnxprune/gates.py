@@ -57,7 +57,7 @@ class Gate:
     limit: float
 
     def __bool__(self) -> bool:
-        return self.found >= self.limit if self.name.startswith("min_") else self.found <= self.limit  # fmt: skip
+        return self.found >= self.limit if self.name.startswith("min_") else self.found <= self.limit
 
     @property
     def excess(self) -> float:
@@ -67,13 +67,13 @@ class Gate:
     def __str__(self) -> str:
         bound = "at least" if self.name.startswith("min_") else "at most"
         name = self.name.replace("_", "-")
-        text = f"{name} of '{self.subject}': found {self.found:.6g}, expected {bound} {self.limit:g}"  # fmt: skip
+        text = f"{name} of '{self.subject}': found {self.found:.6g}, expected {bound} {self.limit:g}"
         return text if self else f"{text} (off by {self.excess:.3g})"
 
 
 def check_gates(
     limits: Limits, change: Sequence[Difference], scores: Sequence[Score], latency_ratio: float | None
-) -> tuple[Gate, ...]:  # fmt: skip
+) -> tuple[Gate, ...]:
     """Compare what was found with the limits.
 
     Raises

@@ -150,8 +150,7 @@ class Graph:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.opsets = {
-            "" if o.domain in DEFAULT_DOMAINS else o.domain: o.version
-            for o in model.proto.opset_import
+            "" if o.domain in DEFAULT_DOMAINS else o.domain: o.version for o in model.proto.opset_import
         }
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
@@ -187,9 +186,17 @@ class Graph:
         nested = {key: self._body(graph) for key, graph in bodies(proto)}
         opset = self.opsets.get(domain, 1)
         node = Node(
-            proto, len(self.nodes), domain, proto.op_type, inputs, list(proto.output), outermost,
-            opset, nested, {a.name: a for a in proto.attribute},
-        )  # fmt: skip
+            proto,
+            len(self.nodes),
+            domain,
+            proto.op_type,
+            inputs,
+            list(proto.output),
+            outermost,
+            opset,
+            nested,
+            {a.name: a for a in proto.attribute},
+        )
         self.nodes.append(node)
         if domain == "" and proto.op_type == "Constant":
             self._constant_node(proto)
@@ -199,7 +206,9 @@ class Graph:
 
     def _constant_node(self, proto: onnx.NodeProto) -> None:
         if len(proto.attribute) != 1:
-            raise ModelError(f"Constant '{proto.output[0]}': found {len(proto.attribute)} values, expected one")  # fmt: skip
+            raise ModelError(
+                f"Constant '{proto.output[0]}': found {len(proto.attribute)} values, expected one"
+            )
         (attribute,) = proto.attribute
         name, value = proto.output[0], onnx.helper.get_attribute_value(attribute)
         if isinstance(value, TensorProto):

@@ -68,9 +68,7 @@ class Group:
         """Whether every block keeps equally many channels."""
         if self.blocks is None:
             return True
-        counts = np.bincount(
-            self.blocks[np.asarray(keep, np.int64)], minlength=max(self.blocks) + 1
-        )
+        counts = np.bincount(self.blocks[np.asarray(keep, np.int64)], minlength=max(self.blocks) + 1)
         return bool((counts == counts[0]).all())
 
     def matches(self, pattern: str) -> bool:

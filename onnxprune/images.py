@@ -78,7 +78,10 @@ def read_profile(source: str | os.PathLike[str] | Mapping[str, Any] | Profile | 
     if isinstance(source, Profile):
         return source
     if source is None:
-        raise UsageError("images take a profile: found none", f"Give --profile with a .json file or one of {', '.join(sorted(PRESETS))}.")  # fmt: skip
+        raise UsageError(
+            "images take a profile: found none",
+            f"Give --profile with a .json file or one of {', '.join(sorted(PRESETS))}.",
+        )
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
         if text in PRESETS:
@@ -104,7 +107,9 @@ def _read_json(text: str) -> dict[str, Any]:
         try:
             text = Path(text).read_text(encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"cannot read profile '{text}': {(error.strerror or str(error)).lower()}") from None  # fmt: skip
+            raise UsageError(
+                f"cannot read profile '{text}': {(error.strerror or str(error)).lower()}"
+            ) from None
     try:
         found = json.loads(text)
     except ValueError as error:
@@ -119,10 +124,15 @@ def _checked(profile: Profile) -> Profile:
         if getattr(profile, name) not in valid:
             raise unknown_name(name, str(getattr(profile, name)), valid)
     try:
-        sums = sum((profile.scale, profile.crop, *profile.mean, *profile.std, *(profile.size or (1, 1))))  # fmt: skip
+        sums = sum((profile.scale, profile.crop, *profile.mean, *profile.std, *(profile.size or (1, 1))))
     except TypeError:
         sums = np.nan
-    if not np.isfinite(sums) or 0 in profile.std or not 0 < profile.crop <= 1 or len(profile.size or (1, 1)) != 2:  # fmt: skip
+    if (
+        not np.isfinite(sums)
+        or 0 in profile.std
+        or not 0 < profile.crop <= 1
+        or len(profile.size or (1, 1)) != 2
+    ):
         raise UsageError(f"the profile of images makes no sense: {profile}")
     return profile
 
@@ -139,17 +149,23 @@ def image_reader(value: onnx.ValueInfoProto, source: Any) -> Callable[[Path], np
     try:
         import PIL.Image  # noqa: F401
     except ImportError:
-        raise UsageError("images need Pillow, which is not installed", "Install it: pip install 'onnxprune[images]'.") from None  # fmt: skip
+        raise UsageError(
+            "images need Pillow, which is not installed", "Install it: pip install 'onnxprune[images]'."
+        ) from None
     tensor = value.type.tensor_type
     dims = [d.dim_value for d in tensor.shape.dim]
-    last = profile.layout == "NHWC" or (profile.layout == "auto" and dims[1:2] not in ([1], [3]) and dims[-1:] in ([1], [3]))  # fmt: skip
+    last = profile.layout == "NHWC" or (
+        profile.layout == "auto" and dims[1:2] not in ([1], [3]) and dims[-1:] in ([1], [3])
+    )
     if len(dims) != 4:
         raise UsageError(f"input '{value.name}': found {len(dims)} axes, expected the 4 of images")
     channels, height, width = (dims[3], *dims[1:3]) if last else dims[1:]
     if channels not in (0, 1, 3):
         raise UsageError(f"input '{value.name}': found {channels} channels, expected 1 or 3")
     if (height <= 0 or width <= 0) and profile.size is None:
-        raise UsageError(f"input '{value.name}' has no fixed size", "Give \"size\": [height, width] in the profile.")  # fmt: skip
+        raise UsageError(
+            f"input '{value.name}' has no fixed size", 'Give "size": [height, width] in the profile.'
+        )
     wanted = profile.size or (height, width)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
 

@@ -74,6 +74,8 @@ class Incidence:
         most = np.maximum.reduceat(self.count, start)
         found: dict[int, dict[int, int]] = {identity: {} for identity in self._number}
         tables = list(found.values())
-        for vector, key, count in zip(self.vector[start].tolist(), groups[start].tolist(), most.tolist(), strict=True):  # fmt: skip
+        for vector, key, count in zip(
+            self.vector[start].tolist(), groups[start].tolist(), most.tolist(), strict=True
+        ):
             tables[vector][key] = max(count, tables[vector].get(key, 1))
         return found

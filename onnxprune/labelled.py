@@ -77,7 +77,9 @@ def _read(path: Path) -> Any:
         if path.suffix == ".json":
             return json.loads(text)
     except OSError as error:
-        raise UsageError(f"cannot read labels '{path}': {(error.strerror or str(error)).lower()}", HINT) from None  # fmt: skip
+        raise UsageError(
+            f"cannot read labels '{path}': {(error.strerror or str(error)).lower()}", HINT
+        ) from None
     except (EOFError, ValueError) as error:
         raise UsageError(f"cannot read labels '{path}': {error}") from None
     if path.suffix != ".csv":

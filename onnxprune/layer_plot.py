@@ -25,18 +25,25 @@ def plot_layers(report: Report, path: str | os.PathLike[str]) -> None:
     above.plot([d.cosine for d in report.entire], label="mean")
     above.plot([d.worst for d in report.entire], linewidth=0.8, label="worst sample")
     if report.diverged is not None:
-        above.axvline(places[report.diverged.output], color="grey", linestyle="--", label=f"diverges: {report.diverged.layer}")  # fmt: skip
+        above.axvline(
+            places[report.diverged.output],
+            color="grey",
+            linestyle="--",
+            label=f"diverges: {report.diverged.layer}",
+        )
     above.set_ylabel("cosine to the original")
     for title, colour, drawn in (
         ("to rounding", "tab:blue", [d for d in report.single if d]),
         ("wrong", "tab:red", [d for d in report.single if not d]),
     ):
-        points = [(places[d.output], min(max(d.relative, FLOOR), 1 / FLOOR)) for d in drawn if d.output in places]  # fmt: skip
+        points = [
+            (places[d.output], min(max(d.relative, FLOOR), 1 / FLOOR)) for d in drawn if d.output in places
+        ]
         if points:
             below.scatter(*zip(*points, strict=True), s=8, c=colour, label=title)
     below.set_yscale("log")
     below.set_ylabel("rel. L2 alone, to the masked original")
-    below.set_xticks(range(len(report.entire)), [d.layer for d in report.entire], rotation=90, fontsize=5)  # fmt: skip
+    below.set_xticks(range(len(report.entire)), [d.layer for d in report.entire], rotation=90, fontsize=5)
     above.legend(loc="lower left", fontsize=8)
     below.legend(loc="upper left", fontsize=8)
     save_figure(figure, path)

@@ -45,8 +45,13 @@ FLOATS = {
 
 
 def compare_entire(
-    traced: Trace, sizes: Sizes, slim: Model, batches: Iterable[Batch], provider: str = "cpu", slim_provider: str = "",
-) -> Iterator[Difference]:  # fmt: skip
+    traced: Trace,
+    sizes: Sizes,
+    slim: Model,
+    batches: Iterable[Batch],
+    provider: str = "cpu",
+    slim_provider: str = "",
+) -> Iterator[Difference]:
     """Compare every tensor of the main graph with the original's, in topological order.
 
     Parameters
@@ -75,8 +80,13 @@ def compare_entire(
 
 
 def compare_single(
-    traced: Trace, sizes: Sizes, reference: Model | onnx.ModelProto, slim: Model, batches: Iterable[Batch], provider: str = "cpu",
-) -> Iterator[Difference]:  # fmt: skip
+    traced: Trace,
+    sizes: Sizes,
+    reference: Model | onnx.ModelProto,
+    slim: Model,
+    batches: Iterable[Batch],
+    provider: str = "cpu",
+) -> Iterator[Difference]:
     """Compare every node alone with the masked original, in topological order.
 
     Nodes that cannot run alone are left out. Parameters are those of :func:`compare_entire`;
@@ -115,7 +125,9 @@ def _in_half(found: Arrays, node: Node) -> bool:
     return any(name in found and found[name].dtype == np.float16 for name in node.outputs)
 
 
-def _as_given(tensors: Arrays, change: Callable[[np.ndarray], np.ndarray] = np.asarray) -> dict[str, np.ndarray]:  # fmt: skip
+def _as_given(
+    tensors: Arrays, change: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> dict[str, np.ndarray]:
     """Inputs of nodes that run alone."""
     return {f"{name}::given": change(value) for name, value in tensors.items()}
 
@@ -152,9 +164,7 @@ def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[li
     portion: list[Node] = []
     size = 0
     for node in traced.graph.main.nodes:
-        names = [
-            n for n in node.outputs if n in present and (dtypes.get(n) in FLOATS or n in zeros)
-        ]
+        names = [n for n in node.outputs if n in present and (dtypes.get(n) in FLOATS or n in zeros)]
         if not names or node.op == "Constant" or node.outputs[0] in traced.graph.derived:
             continue
         portion.append(node)
@@ -182,7 +192,7 @@ def names_inside(graph: onnx.GraphProto) -> set[str]:
 
 
 @contextmanager
-def _exposed(proto: onnx.ModelProto, names: Sequence[str], provider: str) -> Iterator[InferenceSession]:  # fmt: skip
+def _exposed(proto: onnx.ModelProto, names: Sequence[str], provider: str) -> Iterator[InferenceSession]:
     """Session of a model that returns inner tensors."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(proto)
@@ -196,7 +206,9 @@ def _exposed(proto: onnx.ModelProto, names: Sequence[str], provider: str) -> Ite
 
 
 @contextmanager
-def _alone(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str) -> Iterator[InferenceSession]:  # fmt: skip
+def _alone(
+    slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str
+) -> Iterator[InferenceSession]:
     """Session of the slim model's nodes, each on given tensors instead of on each other's.
 
     Nodes that the rewriter inserted have inputs of their own, which are not given: they stay

@@ -66,9 +66,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelError(
-            f"cannot read '{path}': {(error.strerror or str(error)).lower()}"
-        ) from None
+        raise ModelError(f"cannot read '{path}': {(error.strerror or str(error)).lower()}") from None
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:

@@ -74,7 +74,7 @@ class _Masker:
         self.proto.graph.node.extend(nodes)
         return self.proto
 
-    def _graph(self, graph: onnx.GraphProto, nodes: Iterator[Node], ordered: list[onnx.NodeProto]) -> None:  # fmt: skip
+    def _graph(self, graph: onnx.GraphProto, nodes: Iterator[Node], ordered: list[onnx.NodeProto]) -> None:
         """Mask one graph; ``nodes`` is the view in its own order, nested graphs first."""
         for proto in graph.node:
             for _, body in bodies(proto):
@@ -169,7 +169,7 @@ class _Masker:
                 current = self._gather(current, index, axis, nodes)
         return current
 
-    def _spread(self, name: str, current: str, axes: Sequence[int], nodes: list[onnx.NodeProto]) -> str:  # fmt: skip
+    def _spread(self, name: str, current: str, axes: Sequence[int], nodes: list[onnx.NodeProto]) -> str:
         """Put kept entries back to their places; what lies between is masked afterwards."""
         for axis in axes:
             alive = self.sizes.mask(self.sizes.labels(name, axis))
@@ -197,9 +197,7 @@ class _Masker:
         constant = self.traced.graph.constants.get(point)
         zero = constant.name if constant else point or self._constant(np.zeros((), numpy_dtype))
         if dtype in SELECTABLE:
-            return [
-                onnx.helper.make_node("Where", [alive, raw, zero], [result], self._unique(name))
-            ]
+            return [onnx.helper.make_node("Where", [alive, raw, zero], [result], self._unique(name))]
         wide = TensorProto.INT32 if numpy_dtype.kind in "iu" else TensorProto.FLOAT
         x, y, z = (self._unique(name) for _ in range(3))
         return [
@@ -215,9 +213,7 @@ class _Masker:
             self.constants[key] = self._unique("constant")
             tensor = numpy_helper.from_array(value, self.constants[key])
             # A node, because before IR version 4 an initializer has to be an input, too.
-            self.stored.append(
-                onnx.helper.make_node("Constant", [], [self.constants[key]], value=tensor)
-            )
+            self.stored.append(onnx.helper.make_node("Constant", [], [self.constants[key]], value=tensor))
         return self.constants[key]
 
     def _unique(self, base: str) -> str:

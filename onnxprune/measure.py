@@ -27,7 +27,7 @@ JOINS = ("Add", "Mean", "Sub", "Sum")
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def measured(traced: Trace, criterion: Criterion, policy: Policy, data: bool) -> dict[str, list[Kernel]]:  # fmt: skip
+def measured(traced: Trace, criterion: Criterion, policy: Policy, data: bool) -> dict[str, list[Kernel]]:
     """What is measured for each group: axes of weights, or of tensors that the model computes.
 
     Raises
@@ -76,9 +76,7 @@ def join(traced: Trace, group: Group) -> Kernel | None:
     layers = [output_of(traced, group, kernel) for kernel in group.kernels]
     found = max(filter(None, layers), key=lambda k: k.node.index, default=None)
     for node in reversed(traced.graph.main.nodes):
-        moving = [
-            x for x in node.inputs if x in traced.walk.axes and not traced.graph.is_constant(x)
-        ]
+        moving = [x for x in node.inputs if x in traced.walk.axes and not traced.graph.is_constant(x)]
         if node.op not in JOINS or len(moving) < 2:
             continue
         behind = output_of(traced, group, Kernel(node, node.output, 0))
@@ -97,9 +95,7 @@ def measure(
 ) -> dict[Key, Scores]:
     """Raw scores of every layer; those of computed tensors are averaged over the batches."""
     stored = {key for key, kernel in wanted.items() if traced.walk.stored(kernel.tensor)}
-    raw = {
-        key: _finite(criterion(Layer(traced, wanted[key], seed))) for key in wanted if key in stored
-    }
+    raw = {key: _finite(criterion(Layer(traced, wanted[key], seed))) for key in wanted if key in stored}
     computed = [key for key in wanted if key not in stored]
     if computed and batches is not None:
         sums: dict[Key, list[Scores]] = defaultdict(list)

@@ -72,7 +72,9 @@ class Model:
             try:
                 return numpy_helper.to_array(tensor)
             except ValueError:
-                raise ModelError(f"tensor '{tensor.name}': its data does not fill the shape {list(tensor.dims)}") from None  # fmt: skip
+                raise ModelError(
+                    f"tensor '{tensor.name}': its data does not fill the shape {list(tensor.dims)}"
+                ) from None
         array = self._read_external(tensor)
         return take(array, self.cuts.get(tensor.name, ()))
 
@@ -93,9 +95,7 @@ class Model:
             external_data_helper.load_external_data_for_tensor(loaded, str(folder))
             return numpy_helper.to_array(loaded)
         if (info.offset or 0) + dtype.itemsize * count > path.stat().st_size:
-            raise ModelError(
-                f"tensor '{tensor.name}': external data '{info.location}' is cut short"
-            )
+            raise ModelError(f"tensor '{tensor.name}': external data '{info.location}' is cut short")
         return np.memmap(path, dtype, "r", info.offset or 0, tuple(tensor.dims))
 
     @property
@@ -148,9 +148,7 @@ class Model:
         proto.CopyFrom(self.proto)
         for tensor in tensors(proto.graph):
             if external_data_helper.uses_external_data(tensor):
-                tensor.CopyFrom(
-                    numpy_helper.from_array(np.asarray(self.array(tensor)), tensor.name)
-                )
+                tensor.CopyFrom(numpy_helper.from_array(np.asarray(self.array(tensor)), tensor.name))
         return proto
 
     def to_graphsurgeon(self) -> gs.Graph:

@@ -131,7 +131,9 @@ def _leading_to(name: str, makers: Mapping[str, Node], after: Mapping[str, str])
     return found
 
 
-def _computed(name: str, values: dict[str, Any], makers: Mapping[str, Node], known: Known) -> np.ndarray | None:  # fmt: skip
+def _computed(
+    name: str, values: dict[str, Any], makers: Mapping[str, Node], known: Known
+) -> np.ndarray | None:
     """Value of a tensor in one iteration, None where it depends on data or on a growing shape."""
     node = makers.get(name)
     if name not in values and (node is None or not node.inputs):
@@ -172,7 +174,9 @@ def _scan(step: Step) -> None:
             step.tensor(name, (*whole[:place], length, *whole[place:]))
 
 
-def _carry(step: Step, body: Body, outer: Sequence[str], inner: Sequence[str], results: Sequence[str]) -> None:  # fmt: skip
+def _carry(
+    step: Step, body: Body, outer: Sequence[str], inner: Sequence[str], results: Sequence[str]
+) -> None:
     """Follow a body until what it carries keeps its shape, and give it to the outputs."""
     setting = step.setting
     for name, source in zip(inner, outer, strict=True):
@@ -180,7 +184,7 @@ def _carry(step: Step, body: Body, outer: Sequence[str], inner: Sequence[str], r
     for _ in range(2 + sum(len(setting.shapes.get(name, ())) + 1 for name in inner)):
         trial = setting.copy()
         step.forward(body, trial)
-        changed = [_settle(step, name, result, trial) for name, result in zip(inner, results, strict=False)]  # fmt: skip
+        changed = [_settle(step, name, result, trial) for name, result in zip(inner, results, strict=False)]
         if not any(changed):
             break
     step.forward(body, setting)

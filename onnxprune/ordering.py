@@ -39,10 +39,7 @@ def _order(graph: onnx.GraphProto) -> list[int]:
     """Positions of the nodes, of those that are possible next the first in the file."""
     producer = {name: k for k, node in enumerate(graph.node) for name in node.output if name}
     sorter = TopologicalSorter(
-        {
-            k: {producer[n] for n in _read(node) if n in producer}
-            for k, node in enumerate(graph.node)
-        }
+        {k: {producer[n] for n in _read(node) if n in producer} for k, node in enumerate(graph.node)}
     )
     try:
         sorter.prepare()

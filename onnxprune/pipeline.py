@@ -127,13 +127,11 @@ def prune(
             plan = select(traced, scores, **part(chosen, SelectSettings))
         progress("rewrite")
         removed = plan.removed(traced)
-        slim = rewrite_trace(
-            replay(traced, plan) if plan.options.get("lossless") else traced, removed
-        )
+        slim = rewrite_trace(replay(traced, plan) if plan.options.get("lossless") else traced, removed)
     report = None
     if verify:
         progress("verify")
-        report = compare(model, slim, plan=plan, provider=provider, traced=traced, **_data(traced, chosen))  # fmt: skip
+        report = compare(model, slim, plan=plan, provider=provider, traced=traced, **_data(traced, chosen))
     if first is not None:
         plan = staged(first.plan, plan)
 
@@ -144,7 +142,7 @@ def prune(
     return Result(slim, plan, report, traced, count, first.log if first else None)
 
 
-def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: Settings) -> Settings:  # fmt: skip
+def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: Settings) -> Settings:
     """Settings of a preset, of a configuration file and of the caller; the last come first."""
     file = read_config(config, [*Settings.__annotations__, "preset"]) if config else {}
     named = file.pop("preset", None)

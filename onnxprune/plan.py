@@ -53,24 +53,34 @@ class PlanGroup:
     reason: str = ""
 
     @classmethod
-    def of(cls, group: Group, keep: Sequence[int] | npt.NDArray[np.int64], scores: Any, reason: str = "") -> PlanGroup:  # fmt: skip
+    def of(
+        cls, group: Group, keep: Sequence[int] | npt.NDArray[np.int64], scores: Any, reason: str = ""
+    ) -> PlanGroup:
         """Entry of a group from its kept positions."""
         status = "blocked" if group.reason else "kept" if len(keep) == len(group) else "pruned"
         values = tuple(np.asarray(scores, np.float64).tolist())
         return cls(
-            group.name, len(group), tuple(np.asarray(keep).tolist()), values, group.members, status,
+            group.name,
+            len(group),
+            tuple(np.asarray(keep).tolist()),
+            values,
+            group.members,
+            status,
             group.reason or reason,
-        )  # fmt: skip
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PlanGroup:
         """Entry as in plan.json."""
         return cls(
-            str(data["name"]), int(data["channels"]), tuple(int(k) for k in data["keep"]),
+            str(data["name"]),
+            int(data["channels"]),
+            tuple(int(k) for k in data["keep"]),
             tuple(float(s) for s in data["scores"]),
             tuple((str(m["tensor"]), int(m["axis"])) for m in data["members"]),
-            str(data["status"]), str(data["reason"]),
-        )  # fmt: skip
+            str(data["status"]),
+            str(data["reason"]),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As in plan.json."""
@@ -188,11 +198,11 @@ class Plan:
             if len(keep) and 0 <= keep.min() <= keep.max() < len(group):
                 gone[keep] = False
             if not len(keep) or np.count_nonzero(gone) != len(group) - len(keep):
-                raise PlanError(f"group '{entry.name}': its kept channels are no subset of 0..{len(group) - 1}")  # fmt: skip
-            if not group.even(keep):
                 raise PlanError(
-                    f"group '{entry.name}': its blocks keep different numbers of channels"
+                    f"group '{entry.name}': its kept channels are no subset of 0..{len(group) - 1}"
                 )
+            if not group.even(keep):
+                raise PlanError(f"group '{entry.name}': its blocks keep different numbers of channels")
             units.append(group.units[gone])
         return np.concatenate(units)
 

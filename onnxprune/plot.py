@@ -28,7 +28,9 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UsageError("plots need matplotlib, which is not installed", "Install it: pip install 'onnxprune[plot]'.") from None  # fmt: skip
+        raise UsageError(
+            "plots need matplotlib, which is not installed", "Install it: pip install 'onnxprune[plot]'."
+        ) from None
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -69,11 +71,9 @@ def plot_scores(parts: Sequence[Explanation], path: str | os.PathLike[str]) -> N
     for axis, part in zip(axes, drawn, strict=True):
         channels = sorted(part.channels, key=lambda c: c.rank)
         colours = [KEPT if c.kept else REMOVED for c in channels]
-        axis.bar(
-            range(1, len(channels) + 1), [c.merged for c in channels], width=1.0, color=colours
-        )
+        axis.bar(range(1, len(channels) + 1), [c.merged for c in channels], width=1.0, color=colours)
         if part.cut is not None:
-            axis.axhline(part.cut, color="black", linewidth=0.8, linestyle="--", label=f"cut {part.cut:.4g}")  # fmt: skip
+            axis.axhline(part.cut, color="black", linewidth=0.8, linestyle="--", label=f"cut {part.cut:.4g}")
             axis.legend(loc="upper right")
         kept = sum(c.kept for c in channels)
         axis.set_title(f"{part.group}: {kept} of {len(channels)} channels stay", fontsize=10)

@@ -120,7 +120,7 @@ def fill(tensor: TensorProto, name: str, value: np.ndarray) -> None:
         tensor.dims.extend(value.shape)
         tensor.raw_data = value.tobytes()
     else:  # strings, packed types
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))  # fmt: skip
+        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
 
 
 def stored(value: np.ndarray, name: str) -> TensorProto:

@@ -146,9 +146,7 @@ def dequantize(
     return (values * _spread(scale.astype(np.float32), x.shape, axis, block)).astype(dtype)
 
 
-def quantize(
-    x: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: int = 0, block: int = 0
-) -> np.ndarray:
+def quantize(x: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: int = 0, block: int = 0) -> np.ndarray:
     """Integers that stand for numbers, of the type of ``zero``; other arguments as above."""
     steps = np.rint(x.astype(np.float32) / _spread(scale.astype(np.float32), x.shape, axis, block))
     limits = np.iinfo(zero.dtype)

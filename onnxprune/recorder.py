@@ -156,7 +156,9 @@ class Recorder:
         """
         if rows is NONE and columns is NONE:
             return NONE
-        full = [np.zeros(s, np.int64) if v is NONE else v for v, s in zip((rows, columns), sizes, strict=True)]  # fmt: skip
+        full = [
+            np.zeros(s, np.int64) if v is NONE else v for v, s in zip((rows, columns), sizes, strict=True)
+        ]
         labels = self.allot(sizes[0] * sizes[1])
         self.facts.grids.append(Product(full[0], full[1], labels, self._index))
         return labels

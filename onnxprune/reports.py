@@ -31,9 +31,9 @@ def tables(report: Report) -> Iterator[Table]:
         agreement = [(d.output, _share(d.top1), _share(d.top5), str(d.samples)) for d in ranked]
         yield Table(("agreement", ">top-1", ">top-5", ">samples"), tuple(agreement))
     if report.scores:
-        scores = [(s.name, f"{s.before:.4f}", f"{s.after:.4f}", f"{s.drop:+.4f}") for s in report.scores]  # fmt: skip
+        scores = [(s.name, f"{s.before:.4f}", f"{s.after:.4f}", f"{s.drop:+.4f}") for s in report.scores]
         yield Table(("score", ">before", ">after", ">drop"), tuple(scores))
-    remarks = [(d.layer or d.output, d.remark) for d in (*report.change, *report.entire) if d.remark]  # fmt: skip
+    remarks = [(d.layer or d.output, d.remark) for d in (*report.change, *report.entire) if d.remark]
     if remarks:
         yield Table(("zero or not finite", "remark"), tuple(remarks))
     if report.entire:
@@ -63,7 +63,7 @@ def outputs(report: Report) -> Table:
             f"{change.cosine:.6f}", f"{change.worst:.6f}", f"{change.relative:.4g}",
             f"{change.max_abs:.4g}", f"{change.snr:.1f}",
         ))  # fmt: skip
-    titles = ("output", ">surgery", ">accepted", ">cosine", ">worst", ">rel. L2", ">max-abs", ">SNR (dB)")  # fmt: skip
+    titles = ("output", ">surgery", ">accepted", ">cosine", ">worst", ">rel. L2", ">max-abs", ">SNR (dB)")
     return Table(titles, tuple(rows))
 
 
@@ -73,11 +73,13 @@ def layers(title: str, differences: Sequence[Difference]) -> Table:
     rows = tuple(
         (
             d.layer if tensors[d.layer] == 1 else f"{d.layer}: {d.output}",
-            f"{d.cosine:.6f}", f"{d.relative:.1e}", f"{d.max_abs:.1e}",
+            f"{d.cosine:.6f}",
+            f"{d.relative:.1e}",
+            f"{d.max_abs:.1e}",
             "" if d.tolerance is None else "ok" if d else f"WRONG, accepted {d.tolerance:.0e}",
         )
         for d in differences
-    )  # fmt: skip
+    )
     return Table((title, ">cosine", ">rel. L2", ">max-abs", ""), rows)
 
 
@@ -91,10 +93,14 @@ def findings(report: Report) -> list[str]:
     wrong, diverged = report.wrong, report.diverged
     if wrong is not None:
         where = f"layer '{wrong.layer}'" if wrong.layer else f"output '{wrong.output}'"
-        found.append(f"surgery bug: {where} is the first that differs from the masked original, by {wrong.relative:.1e}")  # fmt: skip
+        found.append(
+            f"surgery bug: {where} is the first that differs from the masked original, by {wrong.relative:.1e}"
+        )
     if diverged is not None:
         cause = "pruning loss" if wrong is None else "pruning loss or the bug"
-        found.append(f"{cause}: layer '{diverged.layer}' is the first to diverge from the original, to cosine {diverged.worst:.4f}")  # fmt: skip
+        found.append(
+            f"{cause}: layer '{diverged.layer}' is the first to diverge from the original, to cosine {diverged.worst:.4f}"
+        )
     if report.problem:
         found.append(f"not verified: {report.problem}")
     return found
@@ -103,9 +109,13 @@ def findings(report: Report) -> list[str]:
 def headline(report: Report) -> str:
     """The verdict in a few words."""
     verdict = "not verified" if report.problem else "passed" if report else "FAILED"
-    where = report.provider if report.provider == (report.slim_provider or report.provider) else f"{report.provider} and {report.slim_provider}"  # fmt: skip
+    where = (
+        report.provider
+        if report.provider == (report.slim_provider or report.provider)
+        else f"{report.provider} and {report.slim_provider}"
+    )
     source = f"from '{report.data}'" if report.data else "made up"
-    return f"{verdict} on {where}, {report.samples} sample{'' if report.samples == 1 else 's'} {source}"  # fmt: skip
+    return f"{verdict} on {where}, {report.samples} sample{'' if report.samples == 1 else 's'} {source}"
 
 
 def markdown(report: Report) -> str:
@@ -117,7 +127,7 @@ def markdown(report: Report) -> str:
         lines.append(_row("---:" if title[:1] == ">" else "---" for title in table.columns))
         lines += [_row(map(_escaped, row)) for row in table.rows[:LIMIT]]
         if len(table.rows) > LIMIT:
-            lines.append(_row([f"and {len(table.rows) - LIMIT} more", *[""] * (len(table.columns) - 1)]))  # fmt: skip
+            lines.append(_row([f"and {len(table.rows) - LIMIT} more", *[""] * (len(table.columns) - 1)]))
         parts.append("\n".join(lines))
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -136,7 +146,11 @@ def junit(report: Report, name: str = "onnxprune verify") -> str:
     cases = [("verification", report.problem)] if report.problem else []
     if report.surgery:
         wrong = report.wrong
-        text = "" if wrong is None else f"'{wrong.layer or wrong.output}' differs by {wrong.relative:.3g} from the masked original, accepted {wrong.tolerance:.0e}"  # fmt: skip
+        text = (
+            ""
+            if wrong is None
+            else f"'{wrong.layer or wrong.output}' differs by {wrong.relative:.3g} from the masked original, accepted {wrong.tolerance:.0e}"
+        )
         cases.append(("surgery", text))
     cases += [(gate.name.replace("_", "-"), "" if gate else str(gate)) for gate in report.gates]
     if not cases:
@@ -153,7 +167,7 @@ def junit(report: Report, name: str = "onnxprune verify") -> str:
         if text:
             ElementTree.SubElement(case, "failure", {"message": _printable(text)})
     ElementTree.indent(root)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"  # fmt: skip
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
 def _numbers(report: Report) -> Iterator[tuple[str, str]]:

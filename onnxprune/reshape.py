@@ -74,7 +74,9 @@ def _cuts(shape: Sequence[int]) -> list[int]:
     return cuts
 
 
-def _block(source: Sequence[int], target: Sequence[int], mine: list[int], theirs: list[int], start: int, stop: int) -> Block:  # fmt: skip
+def _block(
+    source: Sequence[int], target: Sequence[int], mine: list[int], theirs: list[int], start: int, stop: int
+) -> Block:
     sources = _axes(source, mine, start, stop)
     targets = _axes(target, theirs, start, stop)
     points = sorted({p for p in mine + theirs if start <= p <= stop})

@@ -64,7 +64,9 @@ class Components:
     independent: tuple[Product, ...] = ()
 
 
-def resolve(facts: Facts, count: int, axis: int | None = None, independent: Set[int] = frozenset()) -> Components:  # fmt: skip
+def resolve(
+    facts: Facts, count: int, axis: int | None = None, independent: Set[int] = frozenset()
+) -> Components:
     """Lower products and find the units.
 
     Parameters
@@ -136,7 +138,9 @@ def _twins(products: Sequence[Product], atom: Ints) -> Pairs:
     return [(a, b) for a, b in pairs if a is not b and (atom[a] != atom[b]).any()]
 
 
-def _lower(facts: Facts, atom: Ints, axis: int | None, independent: Set[int]) -> tuple[Pairs, list[tuple[Labels, str]], frozenset[int]]:  # fmt: skip
+def _lower(
+    facts: Facts, atom: Ints, axis: int | None, independent: Set[int]
+) -> tuple[Pairs, list[tuple[Labels, str]], frozenset[int]]:
     """Choose the held factor of every product and write the products as pairs."""
     products = facts.products
     if not products:

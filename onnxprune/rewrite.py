@@ -185,10 +185,10 @@ class Rewriter:
         common = [gcd(a, b) or 1 for a, b in zip(after, before, strict=True)]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(self.shapes.first.dtypes[name])
         for op, factors in (("Mul", after), ("Div", before)):
-            reduced = np.array([f // g if f > 0 else 1 for f, g in zip(factors, common, strict=True)], dtype)  # fmt: skip
+            reduced = np.array([f // g if f > 0 else 1 for f, g in zip(factors, common, strict=True)], dtype)
             constant = self.add_constant(f"{name}_{op.lower()}", reduced)
             result = self.unique(f"{name}_{op.lower()}_pruned")
-            self._before[node.index].append(onnx.helper.make_node(op, [name, constant], [result], result))  # fmt: skip
+            self._before[node.index].append(onnx.helper.make_node(op, [name, constant], [result], result))
             name = result
         return name
 
@@ -206,7 +206,9 @@ class Rewriter:
         ):
             reduced = np.array([f // g for f, g in zip(factors, common, strict=True)], np.int64)
             constant = self.add_constant(f"{old}_{op.lower()}", reduced[0] if scalar else reduced)
-            self._after[node.index].append(onnx.helper.make_node(op, [name, constant], [result], f"{result}_{op.lower()}"))  # fmt: skip
+            self._after[node.index].append(
+                onnx.helper.make_node(op, [name, constant], [result], f"{result}_{op.lower()}")
+            )
             name = result
 
     def gather_after(self, node: Node, axis: int, index: npt.NDArray[np.int64]) -> None:
@@ -215,15 +217,16 @@ class Rewriter:
         old = proto.output[0]
         proto.output[0] = self.unique(f"{old}_whole")
         constant = self.add_constant(f"{old}_index", index)
-        self._after[node.index].insert(0, onnx.helper.make_node("Gather", [proto.output[0], constant], [old], f"{old}_gather", axis=axis))  # fmt: skip
+        self._after[node.index].insert(
+            0, onnx.helper.make_node("Gather", [proto.output[0], constant], [old], f"{old}_gather", axis=axis)
+        )
 
     def _insert(self) -> None:
         """Put new nodes into their graphs and new constants into the main one."""
         self.proto.graph.initializer.extend(self._added)
         if self.proto.ir_version < UNLISTED:  # then every initializer is listed as an input
             self.proto.graph.input.extend(
-                onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
-                for t in self._added
+                onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in self._added
             )
         if self._before or self._after:
             self._insert_into(self.proto.graph, iter(range(len(self.protos))))
@@ -286,7 +289,7 @@ class Rewriter:
                         dim.Clear()
                     elif slim is not None and len(slim) == len(declared):
                         dim.dim_value = slim[axis]
-                    elif self.sizes.index(value.name, axis) is not None and dim.HasField("dim_value"):  # fmt: skip
+                    elif self.sizes.index(value.name, axis) is not None and dim.HasField("dim_value"):
                         dim.dim_value = self.sizes.size(value.name, axis)
 
     def _shrunk(self, name: str) -> set[int]:

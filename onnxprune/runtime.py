@@ -114,9 +114,7 @@ def missing_library(provider: str) -> str:
     folder = Path(ort.__file__).parent / "capi"
     try:
         for name in ("shared", provider):
-            ctypes.CDLL(
-                str(folder / f"libonnxruntime_providers_{name}.so"), mode=ctypes.RTLD_GLOBAL
-            )
+            ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
         return str(error).partition(":")[0]
     return ""
@@ -155,7 +153,7 @@ def choose_provider(name: str = "auto") -> str:
     return "cpu" if problem else name.replace("auto", "cuda")
 
 
-def _session(model: bytes | str, provider: str, exact: bool, optimize: str = "all") -> ort.InferenceSession:  # fmt: skip
+def _session(model: bytes | str, provider: str, exact: bool, optimize: str = "all") -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = LEVELS[optimize]
@@ -189,7 +187,14 @@ def _without_tf32() -> Iterator[None]:
 
 
 @contextmanager
-def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: str = "the model", optimize: str = "all", *, tf32: bool = False) -> Iterator[ort.InferenceSession]:  # fmt: skip
+def open_session(
+    model: Model | onnx.ModelProto,
+    provider: str = "cpu",
+    what: str = "the model",
+    optimize: str = "all",
+    *,
+    tf32: bool = False,
+) -> Iterator[ort.InferenceSession]:
     """Session of a model on one provider; large models go through a file.
 
     Parameters
@@ -222,7 +227,7 @@ def open_session(model: Model | onnx.ModelProto, provider: str = "cpu", what: st
         yield session
 
 
-def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -> dict[str, np.ndarray]:  # fmt: skip
+def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -> dict[str, np.ndarray]:
     """Outputs of a session by name; those in a sequence are ``name[0]``, ``name[1]``, ...
 
     Raises
@@ -259,7 +264,9 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def synthetic_inputs(graph: Graph, seed: int = 0, setting: int = 0, sizes: Sizes | None = None) -> dict[str, np.ndarray]:  # fmt: skip
+def synthetic_inputs(
+    graph: Graph, seed: int = 0, setting: int = 0, sizes: Sizes | None = None
+) -> dict[str, np.ndarray]:
     """Random inputs that a model accepts.
 
     Floats are standard normal. Integers stay inside the tables that they index; an integer that is
@@ -280,14 +287,19 @@ def synthetic_inputs(graph: Graph, seed: int = 0, setting: int = 0, sizes: Sizes
     for value in graph_inputs(graph.model.proto):
         tensor = value.type.tensor_type
         if not value.type.HasField("tensor_type"):
-            raise ModelError(f"input '{value.name}' is no tensor, so no input can be made up for it", "Give one with --data.")  # fmt: skip
+            raise ModelError(
+                f"input '{value.name}' is no tensor, so no input can be made up for it",
+                "Give one with --data.",
+            )
         shape = [sizes.get((value.name, k), d.dim_value) for k, d in enumerate(tensor.shape.dim)]
         hint = _integer_hint(graph, value.name, sizes) if tensor.elem_type in _INTEGERS else None
         feeds[value.name] = _random(tensor.elem_type, shape, hint, rng)
     return feeds
 
 
-def _random(dtype: int, shape: list[int], hint: int | np.ndarray | None, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+def _random(
+    dtype: int, shape: list[int], hint: int | np.ndarray | None, rng: np.random.Generator
+) -> np.ndarray:
     """Random values of one input; see ``_integer_hint``."""
     numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
     if dtype == TensorProto.BOOL:

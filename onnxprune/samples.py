@@ -53,7 +53,7 @@ def free_dimensions(proto: onnx.ModelProto) -> list[tuple[str, int]]:
     return [(name, axis) for name, axis in found if name in fed]
 
 
-def sample_sizes(proto: onnx.ModelProto, setting: int, sample: int = 0) -> dict[tuple[str, int], int]:  # fmt: skip
+def sample_sizes(proto: onnx.ModelProto, setting: int, sample: int = 0) -> dict[tuple[str, int], int]:
     """Sizes of the free dimensions in one setting; dimensions of one name get one size."""
     dims = {value.name: value.type.tensor_type.shape.dim for value in proto.graph.input}
     named: dict[str, int] = {}
@@ -73,7 +73,7 @@ def _kind(dims: Sequence[onnx.TensorShapeProto.Dimension], axis: int) -> str:
     return "spatial" if len(dims) >= 4 else "sequence"
 
 
-def sizes_of(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], int]:  # fmt: skip
+def sizes_of(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], int]:
     """Sizes of the free dimensions from shapes of the inputs.
 
     Raises

@@ -125,12 +125,18 @@ def score(
         If a name is unknown, or a criterion needs data and there is none.
     """
     steps = Steps(
-        _criterion(traced, criterion), lookup("normalizer", normalizer), lookup("policy", policy),
+        _criterion(traced, criterion),
+        lookup("normalizer", normalizer),
+        lookup("policy", policy),
         np.nansum if traced.options.get("group_policy") == "sum" else np.nanmean,
-    )  # fmt: skip
+    )
     kernels = measured(traced, steps.criterion, steps.policy, data is not None)
     wanted = {(k.tensor, k.axis): k for found in kernels.values() for k in found}
-    batches = None if data is None else partial(activations, traced, data=data, samples=samples, profile=profile, provider=provider)  # fmt: skip
+    batches = (
+        None
+        if data is None
+        else partial(activations, traced, data=data, samples=samples, profile=profile, provider=provider)
+    )
     raw = measure(traced, steps.criterion, wanted, batches, seed)
     known = {key: steps.layer(wanted[key], values) for key, values in raw.items()}
     table = {
@@ -163,7 +169,12 @@ def _criterion(traced: Trace, given: Any) -> Criterion:
     if not isinstance(given, Mapping):
         found = lookup("criterion", given)
         return found
-    layers = {name for group in (*traced, *traced.blocked) for k in group.kernels for name in (k.tensor, k.node.name)}  # fmt: skip
+    layers = {
+        name
+        for group in (*traced, *traced.blocked)
+        for k in group.kernels
+        for name in (k.tensor, k.node.name)
+    }
     for name in given:
         if name not in layers:
             raise unknown_name("layer", name, layers)

@@ -127,7 +127,7 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     if not any(name in given for name in TARGETS):
         given["ratio"] = 0.5
     by_count = "threshold" in given
-    dependent = {"rounding": "up" if by_count else "nearest", "min_share": 0.0 if by_count else MIN_SHARE}  # fmt: skip
+    dependent = {"rounding": "up" if by_count else "nearest", "min_share": 0.0 if by_count else MIN_SHARE}
     return {**DEFAULTS, **dependent, **given}
 
 
@@ -140,7 +140,7 @@ def _plain(value: Any) -> Any:
 
 def decide(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -> list[Decision]:
     """What happens to every group that can shrink; ``options`` as :func:`complete` returns them."""
-    rounding = Rounding(*(options[k] for k in ("granularity", "rounding", "min_channels", "min_share")))  # fmt: skip
+    rounding = Rounding(*(options[k] for k in ("granularity", "rounding", "min_channels", "min_share")))
     whole = _left_whole(traced, scores, options)
     if "remove" in options:
         return _given(traced, options["remove"], whole)
@@ -169,9 +169,7 @@ def _wants(
     rounding: Rounding,
 ) -> dict[str, Want]:
     """What the strategy that the options name wants of each group."""
-    budgets = {
-        name: options[name] for name in TARGETS if name in options and name.startswith("keep_")
-    }
+    budgets = {name: options[name] for name in TARGETS if name in options and name.startswith("keep_")}
     if budgets:
         return by_budget(traced, groups, scores, budgets, rounding, options["scope"])
     if "threshold" in options:
@@ -199,7 +197,7 @@ def _left_whole(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -
     return whole
 
 
-def _given(traced: Trace, remove: Mapping[str, Sequence[int]], whole: Mapping[str, str]) -> list[Decision]:  # fmt: skip
+def _given(traced: Trace, remove: Mapping[str, Sequence[int]], whole: Mapping[str, str]) -> list[Decision]:
     """Decisions where the channels that go are named one by one."""
     gone = by_index(traced, remove)
     decisions = []
@@ -209,9 +207,13 @@ def _given(traced: Trace, remove: Mapping[str, Sequence[int]], whole: Mapping[st
         if len(lost) and group.name in whole:
             raise UsageError(f"remove: group '{group.name}' is {whole[group.name]}")
         if not len(keep):
-            raise UsageError(f"remove: found all {len(group)} channels of group '{group.name}', expected at most {len(group) - 1}")  # fmt: skip
+            raise UsageError(
+                f"remove: found all {len(group)} channels of group '{group.name}', expected at most {len(group) - 1}"
+            )
         if not group.even(keep):
-            raise UsageError(f"remove: the blocks of group '{group.name}' would lose different numbers of channels, expected equal ones")  # fmt: skip
+            raise UsageError(
+                f"remove: the blocks of group '{group.name}' would lose different numbers of channels, expected equal ones"
+            )
         decisions.append(Decision(group, keep, reason=whole.get(group.name, "")))
     return decisions
 

@@ -45,9 +45,7 @@ class Want:
 def by_ratio(groups: Sequence[Group], ratios: Mapping[str, float]) -> dict[str, Want]:
     """The same share of every group, or a share per group."""
     return {
-        g.name: Want(
-            len(g) * (1 - ratios[g.name]), f"ratio {ratios[g.name]:g} of {len(g)} channels"
-        )
+        g.name: Want(len(g) * (1 - ratios[g.name]), f"ratio {ratios[g.name]:g} of {len(g)} channels")
         for g in groups
     }
 
@@ -127,9 +125,7 @@ def per_group(traced: Trace, ratios: Mapping[str, float]) -> dict[str, float]:
     source: dict[str, str] = {}
     own = {g.name for g in traced}
     for name, ratio in ratios.items():
-        found = (
-            [name] if name in own else [g.name for g in traced.find(name) if g.name not in ratios]
-        )
+        found = [name] if name in own else [g.name for g in traced.find(name) if g.name not in ratios]
         for group in found:
             if group in result and result[group] != ratio:
                 raise UsageError(
@@ -157,13 +153,20 @@ def by_index(traced: Trace, remove: Mapping[str, Sequence[int]]) -> dict[str, In
         mine = unit[traced.walk.axis(kernel.tensor, kernel.axis)]
         index = np.unique(np.asarray(indices, np.int64))
         if len(index) and not 0 <= index[0] <= index[-1] < len(mine):
-            raise UsageError(f"remove '{name}': found index {index[-1] if index[-1] >= len(mine) else index[0]}, expected 0 to {len(mine) - 1}")  # fmt: skip
+            raise UsageError(
+                f"remove '{name}': found index {index[-1] if index[-1] >= len(mine) else index[0]}, expected 0 to {len(mine) - 1}"
+            )
         coupled = np.setdiff1d(np.flatnonzero(np.isin(mine, mine[index])), index)
         if len(coupled):
-            raise UsageError(f"remove '{name}': channel {coupled[0]} is coupled with one that is named", "Name all of them or none.")  # fmt: skip
+            raise UsageError(
+                f"remove '{name}': channel {coupled[0]} is coupled with one that is named",
+                "Name all of them or none.",
+            )
         for k in index.tolist():
             if int(mine[k]) not in position:
-                raise UsageError(f"remove '{name}': channel {k} cannot go: {traced.components.reason[int(mine[k])]}")  # fmt: skip
+                raise UsageError(
+                    f"remove '{name}': channel {k} cannot go: {traced.components.reason[int(mine[k])]}"
+                )
             group, place = position[int(mine[k])]
             gone.setdefault(group.name, set()).add(place)
     return {name: np.array(sorted(places)) for name, places in gone.items()}

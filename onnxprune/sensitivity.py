@@ -91,13 +91,19 @@ def sensitivity(
     model = load(source)
     traced = trace(model) if traced is None else traced
     scores = score(traced, criterion=criterion, seed=settings.get("seed", 0))
-    return _measure(traced, scores, ratios, granularity, _Reference(model, traced, data, choose_provider(provider), settings))  # fmt: skip
+    return _measure(
+        traced,
+        scores,
+        ratios,
+        granularity,
+        _Reference(model, traced, data, choose_provider(provider), settings),
+    )
 
 
 class _Reference:
     """The original's outputs, to compare slim models with."""
 
-    def __init__(self, model: Model, traced: Trace, data: Any, provider: str, settings: DataSettings) -> None:  # fmt: skip
+    def __init__(self, model: Model, traced: Trace, data: Any, provider: str, settings: DataSettings) -> None:
         self.provider = provider
         with open_session(model, provider, "the original") as session:
             self.batches = runnable(session, traced, data, **settings)
@@ -116,14 +122,21 @@ class _Reference:
         found = [s.difference() for s in sums.values()]
         (hits,) = accuracy.scores() or (None,)
         return Sensitivity(
-            group.name, ratio, len(group), kept,
-            min(d.cosine for d in found), max(d.relative for d in found),
+            group.name,
+            ratio,
+            len(group),
+            kept,
+            min(d.cosine for d in found),
+            max(d.relative for d in found),
             min((d.top1 for d in found if d.top1 is not None), default=None),
-            hits.after if hits else None, hits.drop if hits else None,
-        )  # fmt: skip
+            hits.after if hits else None,
+            hits.drop if hits else None,
+        )
 
 
-def _measure(traced: Trace, scores: ScoreTable, ratios: Sequence[float], granularity: int, reference: _Reference) -> Iterator[Sensitivity]:  # fmt: skip
+def _measure(
+    traced: Trace, scores: ScoreTable, ratios: Sequence[float], granularity: int, reference: _Reference
+) -> Iterator[Sensitivity]:
     for group in traced:
         for ratio in ratios:
             plan = select(traced, scores, ratio={group.name: ratio}, granularity=granularity)

@@ -186,7 +186,7 @@ def one_target(given: Mapping[str, Any]) -> None:
     targets = [name for name in TARGETS if given.get(name) is not None]
     if len(targets) > 1 and not all(name.startswith("keep_") for name in targets):
         first, second = (name.replace("_", "-") for name in targets[:2])
-        raise UsageError(f"found both {first} and {second}, expected one of them", "Each says how much goes.")  # fmt: skip
+        raise UsageError(f"found both {first} and {second}, expected one of them", "Each says how much goes.")
 
 
 def merge(preset: str | None, config: Mapping[str, Any], given: Mapping[str, Any]) -> Settings:

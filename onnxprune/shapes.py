@@ -305,7 +305,7 @@ def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
             _complete(graph, node, name, dims, setting)
 
 
-def _complete(graph: Graph, node: Node, name: str, dims: list[int | None], setting: Setting) -> None:  # fmt: skip
+def _complete(graph: Graph, node: Node, name: str, dims: list[int | None], setting: Setting) -> None:
     """Record a shape; sizes that depend on data take the sample count."""
     if None in dims and node.op in DATA_SIZED:
         kept: Sequence[int] = ()

@@ -132,9 +132,7 @@ class Sizes:
         if found is None:
             found, cut = self.original(name), self.indices(name)
             if found and cut:
-                found = tuple(
-                    [n if i is None else i.shape[-1] for n, i in zip(found, cut, strict=True)]
-                )
+                found = tuple([n if i is None else i.shape[-1] for n, i in zip(found, cut, strict=True)])
             self._shown[name] = found
         return found
 

@@ -74,7 +74,9 @@ def _stored(graph: Graph, sizes: Sizes) -> Iterator[Slice]:
             yield from _versions(graph, sizes, root, found, taken)
 
 
-def _versions(graph: Graph, sizes: Sizes, root: str, uses: list[tuple[int, int, str]], taken: set[str]) -> Iterator[Slice]:  # fmt: skip
+def _versions(
+    graph: Graph, sizes: Sizes, root: str, uses: list[tuple[int, int, str]], taken: set[str]
+) -> Iterator[Slice]:
     """Uses that want the same slice share one version; the first version keeps the name."""
     versions: dict[tuple[bytes | None, ...], tuple[Cut, list[tuple[int, int]]]] = {}
     shape = graph.constants[uses[0][2]].shape

@@ -45,10 +45,7 @@ def staged(first: Plan, second: Plan) -> Plan:
     """One plan for the input file, from a clean-up and the plan for the model that it gave."""
     known, found = _pruned(first), {g.name: g for g in second.groups}
     named = [n for n, g in known.items() if n not in found or found[n].channels == len(g.keep)]
-    groups = [
-        _widened(g, known[g.name]) if g.name in known and g.name in named else g
-        for g in second.groups
-    ]
+    groups = [_widened(g, known[g.name]) if g.name in known and g.name in named else g for g in second.groups]
     groups += [group for name, group in known.items() if name not in found]
     constants = dict(first.constants)
     for name, entry in second.constants.items():

@@ -213,7 +213,9 @@ def retrace(traced: Trace, shapes: Mapping[str, Sequence[int]]) -> Trace:
     found = _walk_at(traced, at)
     if [(g.name, len(g)) for g in found] != [(g.name, len(g)) for g in traced]:
         # A branch that is not taken at these sizes need not make sense at them.
-        at.shapes.update((n, s) for n, s in traced.shapes.first.shapes.items() if not _sensible(traced.shapes, n, at))  # fmt: skip
+        at.shapes.update(
+            (n, s) for n, s in traced.shapes.first.shapes.items() if not _sensible(traced.shapes, n, at)
+        )
         found = _walk_at(traced, at)
     return found
 
@@ -235,7 +237,7 @@ def _resolved(walk: Walk, model: Model, options: Mapping[str, Any]) -> Trace:
     graph, shapes = walk.graph, walk.shapes
     axis = options["reshape_channel_axis"]
     if options["norm"] == "pin":
-        pins = [Pin(v, f"{n} computes statistics along it (norm=pin)", n.index) for n, v in walk.facts.stats]  # fmt: skip
+        pins = [Pin(v, f"{n} computes statistics along it (norm=pin)", n.index) for n, v in walk.facts.stats]
         walk = copy(walk)
         walk.facts = replace(walk.facts, pins=[*walk.facts.pins, *pins])
     if options["group_policy"] not in ("count", "none"):
@@ -244,7 +246,7 @@ def _resolved(walk: Walk, model: Model, options: Mapping[str, Any]) -> Trace:
         inside = None
         if axis == BOTH:
             inside, groups, blocked = both(walk, components, groups, blocked)
-        return Trace(model, graph, shapes, walk, components, groups, blocked, options, inside=inside)  # fmt: skip
+        return Trace(model, graph, shapes, walk, components, groups, blocked, options, inside=inside)
     components, notes = separate(walk, axis)
     apart = Apart(walk, components)
     groups, blocked = find_groups(walk, components)
@@ -260,7 +262,9 @@ def _check_options(norm: str, axis: int | str | None, group_policy: str) -> None
     if group_policy not in GROUP_POLICIES:
         raise unknown_name("group policy", group_policy, GROUP_POLICIES)
     if axis == BOTH and group_policy in ("count", "none"):
-        raise UsageError(f"reshape-channel-axis both: found group-policy {group_policy}, expected average or sum")  # fmt: skip
+        raise UsageError(
+            f"reshape-channel-axis both: found group-policy {group_policy}, expected average or sum"
+        )
 
 
 def walk_graph(graph: Graph, shapes: Shapes) -> Walk:

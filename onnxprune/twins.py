@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Bools = npt.NDArray[np.bool_]
 
-IN_ORDER = (elementwise.unary, elementwise.parametrised, views.refold, views.reshape, views.transpose)  # fmt: skip
+IN_ORDER = (elementwise.unary, elementwise.parametrised, views.refold, views.reshape, views.transpose)
 """Rules under which several entries of one unit keep their order among themselves."""
 
 
@@ -89,7 +89,7 @@ def _mergeable(traced: Trace, values: Values) -> Bools:
     uses = count_uses(traced.graph)
     mixed = Counter(mix.stored for mix in values.mixes)
     for mix in values.mixes:
-        alone = mix.stored is not None and uses[_root(traced.graph, mix.stored[0])] == mixed[mix.stored]  # fmt: skip
+        alone = mix.stored is not None and uses[_root(traced.graph, mix.stored[0])] == mixed[mix.stored]
         if not alone and not _stays_inside(mix, unit):
             usable[unit[mix.labels]] = False
     for name, axes in traced.walk.axes.items():
@@ -121,10 +121,7 @@ def _root(graph: Graph, name: str) -> str:
 def count_uses(graph: Graph) -> Counter[str]:
     """How often each tensor of the file is read."""
     uses = Counter(
-        graph.constants[name].name
-        for node in graph.nodes
-        for name in node.inputs
-        if name in graph.constants
+        graph.constants[name].name for node in graph.nodes for name in node.inputs if name in graph.constants
     )
     for body in graph.bodies:
         uses.update(body.outputs)

@@ -137,9 +137,7 @@ class Report:
     def __str__(self) -> str:
         lines = []
         if self.surgery:
-            worst = max(
-                (*self.surgery, *self.single), key=lambda d: d.relative - (d.tolerance or 0)
-            )
+            worst = max((*self.surgery, *self.single), key=lambda d: d.relative - (d.tolerance or 0))
             verdict = "exact" if self.exact else "WRONG"
             lines.append(
                 f"surgery {verdict}, {self.method}: '{worst.output}' differs by {worst.relative:.1e} "
@@ -240,7 +238,9 @@ def verify(
             if layers:
                 entire, single = _by_layer(traced, plan, result, samples.alike(), both)
     gates = check_gates(limits, change, scores, latency.ratio if latency else None)
-    return Report(surgery, change, chosen, "", method, both[1], scores, gates, entire, single, latency, samples.source)  # fmt: skip
+    return Report(
+        surgery, change, chosen, "", method, both[1], scores, gates, entire, single, latency, samples.source
+    )
 
 
 def _parted(settings: Settings) -> tuple[Limits, DataSettings]:
@@ -253,7 +253,9 @@ def _parted(settings: Settings) -> tuple[Limits, DataSettings]:
     return cast(Limits, limits), cast(DataSettings, options)
 
 
-def _change(before: InferenceSession, after: InferenceSession, data: DataSet, accuracy: Accuracy) -> tuple[tuple[Difference, ...], tuple[Score, ...]]:  # fmt: skip
+def _change(
+    before: InferenceSession, after: InferenceSession, data: DataSet, accuracy: Accuracy
+) -> tuple[tuple[Difference, ...], tuple[Score, ...]]:
     """Run both models; how they differ, and how accurate they are."""
     sums: dict[str, Comparison] = {}
     for batch in data:
@@ -281,7 +283,10 @@ def _same_inputs(before: InferenceSession, after: InferenceSession) -> None:
     for value in after.get_inputs():
         if value.name not in known:
             names = ", ".join(f"'{name}'" for name in known)
-            raise UsageError(f"the original has no input '{value.name}': found {names}", "The slim model was not made from it.")  # fmt: skip
+            raise UsageError(
+                f"the original has no input '{value.name}': found {names}",
+                "The slim model was not made from it.",
+            )
 
 
 def _same_outputs(session: InferenceSession, before: Arrays, after: Arrays) -> None:
@@ -290,14 +295,18 @@ def _same_outputs(session: InferenceSession, before: Arrays, after: Arrays) -> N
     for name, array in before.items():
         if name not in after:
             found = ", ".join(f"'{n}'" for n in after)
-            raise UsageError(f"the slim model has no output '{name}': found {found}", "It was not made from this original.")  # fmt: skip
+            raise UsageError(
+                f"the slim model has no output '{name}': found {found}", "It was not made from this original."
+            )
         sizes = zip(declared.get(name, ()), array.shape, after[name].shape, strict=False)
         fixed = any(isinstance(size, int) and a != b for size, a, b in sizes)
         if array.ndim != after[name].ndim or fixed:
-            raise SurgeryError(f"output '{name}': found shape {list(after[name].shape)}, expected {list(array.shape)}")  # fmt: skip
+            raise SurgeryError(
+                f"output '{name}': found shape {list(after[name].shape)}, expected {list(array.shape)}"
+            )
 
 
-def _run_alike(oracle: Model | ModelProto, slim: Model, provider: str, feeds: Arrays) -> list[Arrays]:  # fmt: skip
+def _run_alike(oracle: Model | ModelProto, slim: Model, provider: str, feeds: Arrays) -> list[Arrays]:
     """Outputs of the masked original and of the slim model, both rewritten to the same extent.
 
     The layout pass of onnxruntime 1.31 can crash the process on nodes that it fused before, so it
@@ -317,7 +326,9 @@ def _run_alike(oracle: Model | ModelProto, slim: Model, provider: str, feeds: Ar
         return at("all")
 
 
-def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str) -> tuple[tuple[Difference, ...], str]:  # fmt: skip
+def check_surgery(
+    traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str
+) -> tuple[tuple[Difference, ...], str]:
     """Compare the slim model with the masked original, and say how.
 
     First the outputs. Where they differ by more than rounding, the network may only have amplified
@@ -334,7 +345,7 @@ def check_surgery(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provide
     return alone or found, "layer by layer"
 
 
-def _oracle(traced: Trace, plan: Plan, slim: Model, feeds: Arrays) -> tuple[Trace, Sizes, Model | ModelProto]:  # fmt: skip
+def _oracle(traced: Trace, plan: Plan, slim: Model, feeds: Arrays) -> tuple[Trace, Sizes, Model | ModelProto]:
     """Analysis at the sizes of the inputs, kept entries, and what the slim model must agree with.
 
     What a lossless plan removes changes nothing: then that is the original itself.
@@ -350,7 +361,9 @@ def _exact_on(traced: Trace, provider: str) -> str:
     return "cpu" if traced.walk.facts.zeros else provider
 
 
-def _by_layer(traced: Trace, plan: Plan, slim: Model, data: DataSet, providers: tuple[str, str]) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:  # fmt: skip
+def _by_layer(
+    traced: Trace, plan: Plan, slim: Model, data: DataSet, providers: tuple[str, str]
+) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
     """Both comparisons of layers, on the batches of one shape."""
     traced, sizes, oracle = _oracle(traced, plan, slim, data.first.feeds)
     entire = tuple(compare_entire(traced, sizes, slim, data, *providers))

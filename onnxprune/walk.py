@@ -245,7 +245,9 @@ class Walk(Recorder):
 
     # Reshape ------------------------------------------------------------------------------
 
-    def regroup(self, axes: Sequence[Labels], shape: Shape, target: Shape, samples: Sequence[tuple[Shape, Shape]] = ()) -> list[Labels]:  # fmt: skip
+    def regroup(
+        self, axes: Sequence[Labels], shape: Shape, target: Shape, samples: Sequence[tuple[Shape, Shape]] = ()
+    ) -> list[Labels]:
         """Labels of ``target`` for the labels of ``shape`` read in the same order of elements.
 
         Both shapes are cut into their common refinement; each axis is a run of factors. A split
@@ -266,7 +268,10 @@ class Walk(Recorder):
             same = number < len(others) and block.cuts_like(others[number])
             if block.factors is None or not same:
                 for k in block.sources:
-                    self.pin(axes[k], f"{self.node} cuts {_dims(shape)} into {_dims(target)}, which mixes it with another axis")  # fmt: skip
+                    self.pin(
+                        axes[k],
+                        f"{self.node} cuts {_dims(shape)} into {_dims(target)}, which mixes it with another axis",
+                    )
                 continue
             sizes = block.factors_at(shape, target)
             factors: list[Labels] = [NONE] * len(sizes)

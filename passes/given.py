@@ -34,6 +34,8 @@ class Given:
             if found is None:
                 continue
             if found.shape != (layer.channels,):
-                raise UsageError(f"scores of '{name}': found shape {list(found.shape)}, expected [{layer.channels}]")  # fmt: skip
+                raise UsageError(
+                    f"scores of '{name}': found shape {list(found.shape)}, expected [{layer.channels}]"
+                )
             return found
         return np.full(layer.channels, np.nan)

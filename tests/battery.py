@@ -67,12 +67,16 @@ def prune_trace(traced: Trace, seed: int | None = None) -> Pruned:
     return Pruned(traced, plan, traced.sizes(removed), rewrite_trace(traced, removed))
 
 
-def outputs(model: Model | onnx.ModelProto, feeds: Arrays, reference: bool = False) -> dict[str, npt.NDArray[np.generic]]:  # fmt: skip
+def outputs(
+    model: Model | onnx.ModelProto, feeds: Arrays, reference: bool = False
+) -> dict[str, npt.NDArray[np.generic]]:
     """What onnxruntime computes, or the reference implementation."""
     return runner(model, reference)(feeds)
 
 
-def runner(model: Model | onnx.ModelProto, reference: bool = False) -> Callable[[Arrays], dict[str, npt.NDArray[np.generic]]]:  # fmt: skip
+def runner(
+    model: Model | onnx.ModelProto, reference: bool = False
+) -> Callable[[Arrays], dict[str, npt.NDArray[np.generic]]]:
     """Function from inputs to outputs, of onnxruntime or of the reference implementation.
 
     Elements of a sequence are outputs of their own.
@@ -95,9 +99,7 @@ def runner(model: Model | onnx.ModelProto, reference: bool = False) -> Callable[
         results: dict[str, Any] = {}
         for name, value in zip(names, found, strict=True):
             several = isinstance(value, list)
-            results |= (
-                {f"{name}[{k}]": v for k, v in enumerate(value)} if several else {name: value}
-            )
+            results |= {f"{name}[{k}]": v for k, v in enumerate(value)} if several else {name: value}
         return results
 
     return run

@@ -75,7 +75,16 @@ class Case:
         return f"{self.op}-{self.name}".replace(" ", "-")
 
 
-def net(text: str, *, inputs: str = "float[N,3,8,8] x", outputs: str = "y", opset: int = 17, ir_version: int = 8, listed: bool = False, **constants: Any) -> Builder:  # fmt: skip
+def net(
+    text: str,
+    *,
+    inputs: str = "float[N,3,8,8] x",
+    outputs: str = "y",
+    opset: int = 17,
+    ir_version: int = 8,
+    listed: bool = False,
+    **constants: Any,
+) -> Builder:
     """Function that builds a model from the text of its nodes.
 
     Parameters
@@ -89,12 +98,14 @@ def net(text: str, *, inputs: str = "float[N,3,8,8] x", outputs: str = "y", opse
     return partial(_build, text, opset, ir_version, listed, constants)
 
 
-def _build(text: str, opset: int, ir_version: int, listed: bool, constants: Mapping[str, Any]) -> onnx.ModelProto:  # fmt: skip
+def _build(
+    text: str, opset: int, ir_version: int, listed: bool, constants: Mapping[str, Any]
+) -> onnx.ModelProto:
     graph = onnx.parser.parse_graph(text)
     stored = [tensor(name, value) for name, value in constants.items()]
     graph.initializer.extend(stored)
     if listed:
-        graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in stored)  # fmt: skip
+        graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in stored)
     domains = {node.domain for node in graph.node} - {""}
     opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in sorted(domains))]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)

@@ -62,7 +62,9 @@ class Graph:
     def point(self, value: int = 0, dtype: npt.DTypeLike = np.uint8) -> str:
         return self.store(value, dtype)
 
-    def quantized(self, x: str, size: float = 0.05, zero: int = 100, dtype: npt.DTypeLike = np.uint8) -> tuple[str, str, str]:  # fmt: skip
+    def quantized(
+        self, x: str, size: float = 0.05, zero: int = 100, dtype: npt.DTypeLike = np.uint8
+    ) -> tuple[str, str, str]:
         """A tensor with its scale and zero point."""
         parameters = self.store(size), self.point(zero, dtype)
         return str(self.node("QuantizeLinear", x, *parameters)), *parameters
@@ -70,7 +72,16 @@ class Graph:
     def numbers(self, x: tuple[str, str, str]) -> str:
         return str(self.node("DequantizeLinear", *x))
 
-    def qconv(self, x: tuple[str, str, str], inputs: int, outputs: int, group: int = 1, channelwise: bool = True, dtype: npt.DTypeLike = np.uint8, **attributes: Any) -> tuple[str, str, str]:  # fmt: skip
+    def qconv(
+        self,
+        x: tuple[str, str, str],
+        inputs: int,
+        outputs: int,
+        group: int = 1,
+        channelwise: bool = True,
+        dtype: npt.DTypeLike = np.uint8,
+        **attributes: Any,
+    ) -> tuple[str, str, str]:
         """QLinearConv 3x3 with a bias."""
         weight = self.integers(outputs, inputs // group, 3, 3)
         shape = (outputs,) if channelwise else ()
@@ -107,7 +118,17 @@ class Graph:
         return model
 
 
-def enter(table: list[Case], op: str, name: str, groups: tuple[int, ...], /, *, floating: bool = False, reference: bool = False, **options: Any) -> Callable[[Callable[..., Graph]], Callable[..., Graph]]:  # fmt: skip
+def enter(
+    table: list[Case],
+    op: str,
+    name: str,
+    groups: tuple[int, ...],
+    /,
+    *,
+    floating: bool = False,
+    reference: bool = False,
+    **options: Any,
+) -> Callable[[Callable[..., Graph]], Callable[..., Graph]]:
     """Enter what a function builds into a table, once per use; the function stays what it is.
 
     Parameters

@@ -20,7 +20,9 @@ case = partial(enter, CASES)
 INDICES = object()
 
 
-def along(op: str, *inputs: Any, perm: Sequence[int] = (2, 0, 1), first: int = 0, opset: int = 22, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def along(
+    op: str, *inputs: Any, perm: Sequence[int] = (2, 0, 1), first: int = 0, opset: int = 22, **attributes: Any
+) -> onnx.ModelProto:
     """An operator on a computed [2, 5, 8] in another order of axes.
 
     ``inputs`` are its other inputs: arrays are stored, (INDICES, *shape) is an input of the model.
@@ -48,15 +50,42 @@ def blocked(op: str, name: str, why: str, *values: Any, **options: Any) -> None:
 FLAT = np.array([True] * 40 + [False] * 40)
 
 blocked("GatherND", "channels by data", "picks from it by data", (INDICES, 2, 1))
-blocked("ScatterND", "channels by data", "writes to it by data", (INDICES, 2, 1), np.zeros((2, 2, 5), "f4"))  # fmt: skip
+blocked("ScatterND", "channels by data", "writes to it by data", (INDICES, 2, 1), np.zeros((2, 2, 5), "f4"))
 blocked("GatherElements", "channels by data", "picks from it by data", (INDICES, 8, 2, 5), axis=0)
-blocked("ScatterElements", "channels by data", "writes to a part of it", (INDICES, 8, 2, 5), np.zeros((8, 2, 5), "f4"), axis=0)  # fmt: skip
+blocked(
+    "ScatterElements",
+    "channels by data",
+    "writes to a part of it",
+    (INDICES, 8, 2, 5),
+    np.zeros((8, 2, 5), "f4"),
+    axis=0,
+)
 blocked("Compress", "channels", "selects from it by a condition", FLAT[36:44], axis=0)
 blocked("Compress", "flattened", "selects entries from the flattened tensor", FLAT)
-blocked("ReverseSequence", "channels", "reverses a part of it", np.array([3, 8]), time_axis=0, batch_axis=1)  # fmt: skip
-blocked("TensorScatter", "channels", "writes along it", np.zeros((2, 9, 5), "f4"), np.array([0, 1]), perm=(0, 2, 1), first=1, axis=1, opset=24)  # fmt: skip
+blocked("ReverseSequence", "channels", "reverses a part of it", np.array([3, 8]), time_axis=0, batch_axis=1)
+blocked(
+    "TensorScatter",
+    "channels",
+    "writes along it",
+    np.zeros((2, 9, 5), "f4"),
+    np.array([0, 1]),
+    perm=(0, 2, 1),
+    first=1,
+    axis=1,
+    opset=24,
+)
 blocked("Trilu", "channels", "cuts a triangle out of it", perm=(0, 1, 2))
-blocked("Attention", "channels", "attends along it", np.ones((2, 4, 5), "f4"), np.ones((2, 4, 5), "f4"), perm=(0, 2, 1), q_num_heads=1, kv_num_heads=1, opset=23)  # fmt: skip
+blocked(
+    "Attention",
+    "channels",
+    "attends along it",
+    np.ones((2, 4, 5), "f4"),
+    np.ones((2, 4, 5), "f4"),
+    perm=(0, 2, 1),
+    q_num_heads=1,
+    kv_num_heads=1,
+    opset=23,
+)
 
 # A pair of indices that varies along both axes of the index tensor.
 DIAGONALS = np.stack(np.broadcast_arrays(np.add.outer([0, 1, 2], [0, 3]), 0), -1)
@@ -73,7 +102,7 @@ def regions() -> onnx.ModelProto:
     return net.done(net.conv("b", y, 8, 4, kernel=1))
 
 
-case("RoiAlign", "computed regions", regions, groups=(8,), blocked={"boxes.matmul": "reads regions from it"})  # fmt: skip
+case("RoiAlign", "computed regions", regions, groups=(8,), blocked={"boxes.matmul": "reads regions from it"})
 
 
 def recurrent_over_channels(steps: bool = False) -> onnx.ModelProto:
@@ -91,14 +120,23 @@ def recurrent_over_channels(steps: bool = False) -> onnx.ModelProto:
 
 
 case("LSTM", "channels are the batch", recurrent_over_channels, groups=(8, 6))
-case("LSTM", "channels are the steps", recurrent_over_channels, steps=True, groups=(6,), blocked={"a.matmul": "steps along it"})  # fmt: skip
+case(
+    "LSTM",
+    "channels are the steps",
+    recurrent_over_channels,
+    steps=True,
+    groups=(6,),
+    blocked={"a.matmul": "steps along it"},
+)
 
 
 def reversed_rows() -> onnx.ModelProto:
     """ReverseSequence for which channels are the batch."""
     net = Graph()
     x = net.node("Transpose", net.linear("a", net.input("x", 4, 5, 3), 3, 8), perm=[0, 2, 1])
-    y = net.node("ReverseSequence", x, net.constant("lengths", np.arange(8) % 4 + 1), time_axis=0, batch_axis=1)  # fmt: skip
+    y = net.node(
+        "ReverseSequence", x, net.constant("lengths", np.arange(8) % 4 + 1), time_axis=0, batch_axis=1
+    )
     y = net.node("Transpose", y, perm=[0, 2, 1])
     return net.done(net.linear("head", y, 8, 4))
 
@@ -110,7 +148,7 @@ def cached_rows() -> onnx.ModelProto:
     """TensorScatter for which channels are the batch."""
     net = Graph(24)
     x = net.node("Transpose", net.linear("a", net.input("x", 4, 5, 3), 3, 8), perm=[2, 0, 1])
-    y = net.node("TensorScatter", net.bias("past", 8, 6, 5), x, net.constant("at", np.arange(8) % 3), axis=1)  # fmt: skip
+    y = net.node("TensorScatter", net.bias("past", 8, 6, 5), x, net.constant("at", np.arange(8) % 3), axis=1)
     y = net.node("Transpose", y, perm=[1, 2, 0])
     return net.done(net.linear("head", y, 8, 4))
 
@@ -159,11 +197,22 @@ for _op, _why, _counts in (
     ("RotaryEmbedding", "counts positions along it", {"num_heads": 1}),
     ("Attention", "attends along it", {"num_heads": 4}),
     ("LinearAttention", "steps along it", {"q_num_heads": 1, "kv_num_heads": 1, "update_rule": "linear"}),
-):  # fmt: skip
-    case(f"com.microsoft::{_op}", "channels are steps", over_steps, _op, "com.microsoft", groups=(4,) if _op == "Attention" else (), blocked={"a.matmul": _why}, **_counts)  # fmt: skip
+):
+    case(
+        f"com.microsoft::{_op}",
+        "channels are steps",
+        over_steps,
+        _op,
+        "com.microsoft",
+        groups=(4,) if _op == "Attention" else (),
+        blocked={"a.matmul": _why},
+        **_counts,
+    )
 
 
-def given_query(op: str, domain: str = "", opset: int = 22, bias: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def given_query(
+    op: str, domain: str = "", opset: int = 22, bias: bool = False, **attributes: Any
+) -> onnx.ModelProto:
     """Attention of which the query is an input of the model."""
     net = Graph(opset)
     x = net.input("x", 2, 4, 3)
@@ -175,5 +224,25 @@ def given_query(op: str, domain: str = "", opset: int = 22, bias: bool = False, 
     return net.done(net.linear("head", y, 32 if op == "Attention" else 16, 4), rank=3)
 
 
-case("Attention", "query is an input", given_query, "Attention", opset=23, q_num_heads=4, kv_num_heads=2, groups=(8,), blocked={"k.matmul": "joins it with 'q'"})  # fmt: skip
-case("com.microsoft::MultiHeadAttention", "query is an input", given_query, "MultiHeadAttention", "com.microsoft", bias=True, num_heads=2, groups=(), blocked={"k.matmul": "adds its bias to channels that cannot go"})  # fmt: skip
+case(
+    "Attention",
+    "query is an input",
+    given_query,
+    "Attention",
+    opset=23,
+    q_num_heads=4,
+    kv_num_heads=2,
+    groups=(8,),
+    blocked={"k.matmul": "joins it with 'q'"},
+)
+case(
+    "com.microsoft::MultiHeadAttention",
+    "query is an input",
+    given_query,
+    "MultiHeadAttention",
+    "com.microsoft",
+    bias=True,
+    num_heads=2,
+    groups=(),
+    blocked={"k.matmul": "adds its bias to channels that cannot go"},
+)

@@ -33,16 +33,31 @@ def heads_first(net: Graph, name: str, heads: int, size: int) -> str:
     return net.node("Transpose", y, perm=[0, 2, 1, 3])
 
 
-def attention(q: int = 4, kv: int = 4, size: int = 6, value: int = 6, flat: bool = True, mask: Sequence[int] = (), opset: int = 23, past: bool = False, free: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def attention(
+    q: int = 4,
+    kv: int = 4,
+    size: int = 6,
+    value: int = 6,
+    flat: bool = True,
+    mask: Sequence[int] = (),
+    opset: int = 23,
+    past: bool = False,
+    free: bool = False,
+    **attributes: Any,
+) -> onnx.ModelProto:
     """Attention of ONNX between linear layers."""
     net = Graph(opset)
     if free:
         net.input("x", "batch", "steps", 3)
     if flat:
-        inputs = [tokens(net, "q", q * size), tokens(net, "k", kv * size), tokens(net, "v", kv * value)]  # fmt: skip
+        inputs = [tokens(net, "q", q * size), tokens(net, "k", kv * size), tokens(net, "v", kv * value)]
         attributes |= {"q_num_heads": q, "kv_num_heads": kv}
     else:
-        inputs = [heads_first(net, "q", q, size), heads_first(net, "k", kv, size), heads_first(net, "v", kv, value)]  # fmt: skip
+        inputs = [
+            heads_first(net, "q", q, size),
+            heads_first(net, "k", kv, size),
+            heads_first(net, "v", kv, value),
+        ]
     if mask or past:
         inputs.append(net.bias("mask", *mask) if mask else "")
     if past:
@@ -74,19 +89,26 @@ case("Einsum", "attention spelt out", spelt_out, op="Einsum", groups=(4,))
 WHOLE_HEADS = {f"{name}.matmul": "only whole blocks of a split go" for name in "kv"}
 
 case("Attention", "multi-head", attention, groups=(4,))
-case("Attention", "causal, masked per head", attention, mask=(1, 4, STEPS, STEPS), is_causal=1, groups=(4,))  # fmt: skip
+case("Attention", "causal, masked per head", attention, mask=(1, 4, STEPS, STEPS), is_causal=1, groups=(4,))
 case("Attention", "grouped query", attention, q=6, kv=2, groups=(2,))
 case("Attention", "multi-query", attention, q=6, kv=1, groups=(6,), blocked=WHOLE_HEADS)
 case("Attention", "values of another size", attention, value=4, groups=(4,))
 case("Attention", "four dimensions", attention, flat=False, groups=(4,))
-case("Attention", "four dimensions, grouped", attention, q=6, kv=2, flat=False, softcap=2.0, groups=(2,))  # fmt: skip
+case("Attention", "four dimensions, grouped", attention, q=6, kv=2, flat=False, softcap=2.0, groups=(2,))
 case("Attention", "free sizes", attention, q=6, kv=2, free=True, groups=(2,))
 case("Attention", "free sizes, four dimensions", attention, flat=False, free=True, groups=(4,))
 case("Attention", "single head", attention, q=1, kv=1, groups=(6, 6))
 case("Attention", "scale and cache", attention, past=True, scale=0.3, kv=2, groups=(2,))
 
 
-def linear_attention(q: int = 4, kv: int = 4, rule: str = "linear", wide_decay: bool = False, contrib: bool = False, past: bool = False) -> onnx.ModelProto:  # fmt: skip
+def linear_attention(
+    q: int = 4,
+    kv: int = 4,
+    rule: str = "linear",
+    wide_decay: bool = False,
+    contrib: bool = False,
+    past: bool = False,
+) -> onnx.ModelProto:
     """Linear attention with whatever its update rule needs."""
     net = Graph(22 if contrib else 27)
     inputs = [tokens(net, "q", q * 6), tokens(net, "k", kv * 6), tokens(net, "v", kv * 5)]
@@ -98,17 +120,45 @@ def linear_attention(q: int = 4, kv: int = 4, rule: str = "linear", wide_decay: 
         inputs += [""] * (4 - len(inputs) + 1)
         inputs.append(net.node("Sigmoid", tokens(net, "beta", kv)))
     add = net.ms if contrib else net.node
-    y = add("LinearAttention", *inputs, name="attention", outputs=["y", "state"], update_rule=rule, q_num_heads=q, kv_num_heads=kv)  # fmt: skip
+    y = add(
+        "LinearAttention",
+        *inputs,
+        name="attention",
+        outputs=["y", "state"],
+        update_rule=rule,
+        q_num_heads=q,
+        kv_num_heads=kv,
+    )
     return net.done(net.linear("head", y, q * 5, 4), rank=3)
 
 
-case("com.microsoft::LinearAttention", "state", linear_attention, contrib=True, past=True, rule="delta", groups=(4,))  # fmt: skip
+case(
+    "com.microsoft::LinearAttention",
+    "state",
+    linear_attention,
+    contrib=True,
+    past=True,
+    rule="delta",
+    groups=(4,),
+)
 reference("LinearAttention", "state", linear_attention, past=True, rule="delta", groups=(4,))
 case("com.microsoft::LinearAttention", "linear", linear_attention, contrib=True, groups=(4,))
-case("com.microsoft::LinearAttention", "gated delta, grouped", linear_attention, kv=2, rule="gated_delta", contrib=True, groups=(2,))  # fmt: skip
+case(
+    "com.microsoft::LinearAttention",
+    "gated delta, grouped",
+    linear_attention,
+    kv=2,
+    rule="gated_delta",
+    contrib=True,
+    groups=(2,),
+)
 reference("LinearAttention", "linear", linear_attention, groups=(4,))
-reference("LinearAttention", "gated per dimension", linear_attention, rule="gated", wide_decay=True, groups=(4,))  # fmt: skip
-reference("LinearAttention", "gated delta, grouped", linear_attention, q=4, kv=2, rule="gated_delta", groups=(2,))  # fmt: skip
+reference(
+    "LinearAttention", "gated per dimension", linear_attention, rule="gated", wide_decay=True, groups=(4,)
+)
+reference(
+    "LinearAttention", "gated delta, grouped", linear_attention, q=4, kv=2, rule="gated_delta", groups=(2,)
+)
 
 
 def causal_conv(contrib: bool = False, last: bool = False) -> onnx.ModelProto:
@@ -120,19 +170,27 @@ def causal_conv(contrib: bool = False, last: bool = False) -> onnx.ModelProto:
     add = net.ms if contrib else net.node
     extra: dict[str, Any] = {"channels_last": 1} if last else {}
     x = net.node("Transpose", x, perm=[0, 2, 1]) if last else x
-    y = add(
-        "CausalConvWithState", x, W, B, state, outputs=["y", "next"], activation="silu", **extra
-    )
+    y = add("CausalConvWithState", x, W, B, state, outputs=["y", "next"], activation="silu", **extra)
     y = net.node("Transpose", y, perm=[0, 2, 1]) if last else y
     return net.done(net.conv("b", y, 8, 4, rank=1), rank=3)
 
 
 case("com.microsoft::CausalConvWithState", "silu", causal_conv, contrib=True, groups=(8,))
-case("com.microsoft::CausalConvWithState", "channels last", causal_conv, contrib=True, last=True, groups=(), blocked={"a": "has another layout"})  # fmt: skip
+case(
+    "com.microsoft::CausalConvWithState",
+    "channels last",
+    causal_conv,
+    contrib=True,
+    last=True,
+    groups=(),
+    blocked={"a": "has another layout"},
+)
 reference("CausalConvWithState", "silu", causal_conv, groups=(8,))
 
 
-def rotary(flat: bool = True, contrib: bool = False, part: int = 0, named: bool = True, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def rotary(
+    flat: bool = True, contrib: bool = False, part: int = 0, named: bool = True, **attributes: Any
+) -> onnx.ModelProto:
     """Rotary embedding of a query, then its scores against a key, which contract the dimensions."""
     net = Graph(23)
     heads, size = 4, 8
@@ -151,9 +209,9 @@ def rotary(flat: bool = True, contrib: bool = False, part: int = 0, named: bool 
         y = net.node("RotaryEmbedding", x, cos, sin, positions, **attributes)
     if flat:
         return net.done(net.linear("head", y, heads * size, 4), rank=3)
-    y = net.node("MatMul", y, net.node("Transpose", heads_first(net, "k", heads, size), perm=[0, 1, 3, 2]))  # fmt: skip
+    y = net.node("MatMul", y, net.node("Transpose", heads_first(net, "k", heads, size), perm=[0, 1, 3, 2]))
     y = net.node("Transpose", y, perm=[0, 2, 1, 3])
-    return net.done(net.linear("head", net.reshape(y, 0, 0, heads * STEPS), heads * STEPS, 4), rank=3)  # fmt: skip
+    return net.done(net.linear("head", net.reshape(y, 0, 0, heads * STEPS), heads * STEPS, 4), rank=3)
 
 
 for _op in ("RotaryEmbedding", "com.microsoft::RotaryEmbedding"):
@@ -166,7 +224,15 @@ for _op in ("RotaryEmbedding", "com.microsoft::RotaryEmbedding"):
 case(_op, "head size from the cache", rotary, contrib=True, named=False, groups=(4,))
 
 
-def multi_head(size: int = 6, value: int = 6, packing: str = "", bias: bool = False, past: bool = False, scores: bool = False, free: bool = False) -> onnx.ModelProto:  # fmt: skip
+def multi_head(
+    size: int = 6,
+    value: int = 6,
+    packing: str = "",
+    bias: bool = False,
+    past: bool = False,
+    scores: bool = False,
+    free: bool = False,
+) -> onnx.ModelProto:
     """MultiHeadAttention of onnxruntime between linear layers."""
     net, heads = Graph(), 4
     if free:
@@ -177,9 +243,17 @@ def multi_head(size: int = 6, value: int = 6, packing: str = "", bias: bool = Fa
         kv = net.reshape(tokens(net, "kv", heads * 2 * size), 0, 0, heads, 2, size)
         inputs = [tokens(net, "q", heads * size), kv, ""]
     elif packing == "cross":
-        inputs = [tokens(net, "q", heads * size), heads_first(net, "k", heads, size), heads_first(net, "v", heads, size)]  # fmt: skip
+        inputs = [
+            tokens(net, "q", heads * size),
+            heads_first(net, "k", heads, size),
+            heads_first(net, "v", heads, size),
+        ]
     else:
-        inputs = [tokens(net, "q", heads * size), tokens(net, "k", heads * size), tokens(net, "v", heads * value)]  # fmt: skip
+        inputs = [
+            tokens(net, "q", heads * size),
+            tokens(net, "k", heads * size),
+            tokens(net, "v", heads * value),
+        ]
     inputs.append(net.bias("bias", heads * (2 * size + value)) if bias else "")
     inputs += ["", net.bias("scores", 1, heads, STEPS, STEPS) if scores else ""]
     if past:
@@ -192,31 +266,60 @@ def multi_head(size: int = 6, value: int = 6, packing: str = "", bias: bool = Fa
 
 
 case("com.microsoft::MultiHeadAttention", "separate", multi_head, groups=(4,))
-case("com.microsoft::MultiHeadAttention", "bias, values of another size", multi_head, bias=True, value=4, groups=(4,))  # fmt: skip
+case(
+    "com.microsoft::MultiHeadAttention",
+    "bias, values of another size",
+    multi_head,
+    bias=True,
+    value=4,
+    groups=(4,),
+)
 case("com.microsoft::MultiHeadAttention", "scores per head", multi_head, scores=True, groups=(4,))
-reference("com.microsoft::MultiHeadAttention", "packed query, key and value", multi_head, packing="qkv", groups=(4,))  # fmt: skip
-reference("com.microsoft::MultiHeadAttention", "packed key and value", multi_head, packing="kv", groups=(4,))  # fmt: skip
-case("com.microsoft::MultiHeadAttention", "cross attention", multi_head, packing="cross", groups=(4,))  # fmt: skip
+reference(
+    "com.microsoft::MultiHeadAttention", "packed query, key and value", multi_head, packing="qkv", groups=(4,)
+)
+reference("com.microsoft::MultiHeadAttention", "packed key and value", multi_head, packing="kv", groups=(4,))
+case("com.microsoft::MultiHeadAttention", "cross attention", multi_head, packing="cross", groups=(4,))
 case("com.microsoft::MultiHeadAttention", "free sizes", multi_head, free=True, groups=(4,))
 case("com.microsoft::MultiHeadAttention", "cache", multi_head, past=True, groups=(4,))
 
 
-def group_query(q: int = 4, kv: int = 2, size: int = 8, packing: bool = False, rotate: bool = False, sink: bool = False, past: int = 0, scores: bool = False) -> onnx.ModelProto:  # fmt: skip
+def group_query(
+    q: int = 4,
+    kv: int = 2,
+    size: int = 8,
+    packing: bool = False,
+    rotate: bool = False,
+    sink: bool = False,
+    past: int = 0,
+    scores: bool = False,
+) -> onnx.ModelProto:
     """GroupQueryAttention of onnxruntime."""
     net, batch = Graph(), 1 if past else BATCH
     net.input("x", batch, STEPS, 3)
     if packing:
         inputs = [tokens(net, "qkv", (q + 2 * kv) * size), "", ""]
     else:
-        inputs = [tokens(net, "q", q * size), tokens(net, "k", kv * size), tokens(net, "v", kv * size)]  # fmt: skip
+        inputs = [tokens(net, "q", q * size), tokens(net, "k", kv * size), tokens(net, "v", kv * size)]
     inputs += [net.bias(f"past_{x}", batch, kv, past, size) if past else "" for x in "kv"]
     total = past + STEPS
-    inputs += [net.constant("lengths", np.full(batch, total - 1, "i4")), net.constant("total", np.array(total, "i4"))]  # fmt: skip
+    inputs += [
+        net.constant("lengths", np.full(batch, total - 1, "i4")),
+        net.constant("total", np.array(total, "i4")),
+    ]
     angles = np.arange(STEPS)[:, None] / 10.0 ** np.arange(size // 2)
     inputs += [net.initializer(f.__name__, f(angles)) if rotate else "" for f in (np.cos, np.sin)]
     inputs += ["", net.bias("scores", 1, q, STEPS, total) if scores else ""]
     inputs.append(net.bias("sink", q) if sink else "")
-    y = net.ms("GroupQueryAttention", *inputs, name="gqa", outputs=["y", "pk", "pv"], num_heads=q, kv_num_heads=kv, do_rotary=int(rotate))  # fmt: skip
+    y = net.ms(
+        "GroupQueryAttention",
+        *inputs,
+        name="gqa",
+        outputs=["y", "pk", "pv"],
+        num_heads=q,
+        kv_num_heads=kv,
+        do_rotary=int(rotate),
+    )
     return net.done(net.linear("head", y, q * size, 4), rank=3)
 
 
@@ -225,11 +328,26 @@ case("com.microsoft::GroupQueryAttention", "scores per head", group_query, score
 case("com.microsoft::GroupQueryAttention", "separate", group_query, groups=(2,))
 case("com.microsoft::GroupQueryAttention", "packed", group_query, packing=True, groups=(2,))
 case("com.microsoft::GroupQueryAttention", "rotary", group_query, size=16, rotate=True, groups=(2,))
-case("com.microsoft::GroupQueryAttention", "packed, rotary, as many key heads", group_query, q=4, kv=4, size=16, packing=True, rotate=True, groups=(4,))  # fmt: skip
+case(
+    "com.microsoft::GroupQueryAttention",
+    "packed, rotary, as many key heads",
+    group_query,
+    q=4,
+    kv=4,
+    size=16,
+    packing=True,
+    rotate=True,
+    groups=(4,),
+)
 case("com.microsoft::GroupQueryAttention", "sink", group_query, sink=True, groups=(2,))
 
 
-def projected(sizes: tuple[int, int, int] = (24, 24, 24), declare: bool = False, past: bool = False, scores: bool = False) -> onnx.ModelProto:  # fmt: skip
+def projected(
+    sizes: tuple[int, int, int] = (24, 24, 24),
+    declare: bool = False,
+    past: bool = False,
+    scores: bool = False,
+) -> onnx.ModelProto:
     """Attention of onnxruntime, which holds the projection of query, key and value."""
     net = Graph()
     x = tokens(net, "a", 10)
@@ -243,6 +361,13 @@ def projected(sizes: tuple[int, int, int] = (24, 24, 24), declare: bool = False,
 
 
 case("com.microsoft::Attention", "equal sizes", projected, groups=(10, 4))
-case("com.microsoft::Attention", "values of another size", projected, sizes=(24, 24, 16), declare=True, groups=(10, 4))  # fmt: skip
+case(
+    "com.microsoft::Attention",
+    "values of another size",
+    projected,
+    sizes=(24, 24, 16),
+    declare=True,
+    groups=(10, 4),
+)
 case("com.microsoft::Attention", "cache", projected, past=True, groups=(10, 4))
 case("com.microsoft::Attention", "scores per head", projected, scores=True, groups=(10, 4))

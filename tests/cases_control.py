@@ -67,8 +67,12 @@ def branches_with_layers() -> onnx.ModelProto:
           f = Flatten(p)
           y = Gemm <transB=1> (f, V)
         }""",
-        W1=(16, 3, 3, 3), W2=(24, 16, 3, 3), B2=(24,), W3=(24, 16, 1, 1), V=(10, 24),
-    )  # fmt: skip
+        W1=(16, 3, 3, 3),
+        W2=(24, 16, 3, 3),
+        B2=(24,),
+        W3=(24, 16, 1, 1),
+        V=(10, 24),
+    )
     return move_inside(proto, "If", "W2")
 
 
@@ -88,8 +92,9 @@ def branch_is_constant() -> onnx.ModelProto:
           s = Add(h, z)
           y = Gemm <transB=1> (s, V)
         }""",
-        W=(8, 6), V=(10, 8),
-    )  # fmt: skip
+        W=(8, 6),
+        V=(10, 8),
+    )
 
 
 @case("If")
@@ -104,8 +109,10 @@ def branch_returns_initializer() -> onnx.ModelProto:
             else_branch = e () => (h2) { h2 = Tanh(h) }>
           y = Gemm <transB=1> (z, V)
         }""",
-        W=(8, 6), K=(2, 8), V=(10, 8),
-    )  # fmt: skip
+        W=(8, 6),
+        K=(2, 8),
+        V=(10, 8),
+    )
     return move_inside(proto, "If", "K")
 
 
@@ -121,8 +128,10 @@ def branch_computes_constant() -> onnx.ModelProto:
             else_branch = e () => (h2) { h2 = Tanh(h) }>
           y = Gemm <transB=1> (z, V)
         }""",
-        W=(8, 6), K=(2, 8), V=(10, 8),
-    )  # fmt: skip
+        W=(8, 6),
+        K=(2, 8),
+        V=(10, 8),
+    )
 
 
 @case("If")
@@ -143,8 +152,12 @@ def nested_branches() -> onnx.ModelProto:
             else_branch = e () => (e1) { e1 = MatMul(h, C) }>
           y = Gemm <transB=1> (z, V)
         }""",
-        W=(8, 6), A=(8, 12), B=(8, 12), C=(8, 12), V=(10, 12),
-    )  # fmt: skip
+        W=(8, 6),
+        A=(8, 12),
+        B=(8, 12),
+        C=(8, 12),
+        V=(10, 12),
+    )
 
 
 @case("If")
@@ -166,8 +179,9 @@ def squeeze_if_single() -> onnx.ModelProto:
           f = Squeeze(z, two)
           y = Gemm <transB=1> (f, V)
         }""",
-        W=(16, 3, 3, 3), V=(10, 16),
-    )  # fmt: skip
+        W=(16, 3, 3, 3),
+        V=(10, 16),
+    )
 
 
 @case("If")
@@ -185,8 +199,11 @@ def branch_by_batch() -> onnx.ModelProto:
             else_branch = e () => (e2) { e1 = MatMul(h, B) e2 = Relu(e1) }>
           y = Gemm <transB=1> (z, V)
         }""",
-        W=(8, 6), A=(8, 12), B=(8, 12), V=(10, 12),
-    )  # fmt: skip
+        W=(8, 6),
+        A=(8, 12),
+        B=(8, 12),
+        V=(10, 12),
+    )
 
 
 @case("If")
@@ -206,8 +223,10 @@ def branch_computes_from_shared() -> onnx.ModelProto:
           v = MatMul(m, M)
           y = Add(u, v)
         }""",
-        K=(8, 6), U=(10, 8), M=(6, 10),
-    )  # fmt: skip
+        K=(8, 6),
+        U=(10, 8),
+        M=(6, 10),
+    )
 
 
 @case("If")
@@ -225,8 +244,10 @@ def branches_of_different_size() -> onnx.ModelProto:
           v = Mul(m, u)
           y = Gemm <transB=1> (v, V)
         }""".replace("{\n          h", "{\n          one = Constant <value_ints=[1]> ()\n          h", 1),
-        W=(8, 6), U=(12, 6), V=(4, 12),
-    )  # fmt: skip
+        W=(8, 6),
+        U=(12, 6),
+        V=(4, 12),
+    )
 
 
 # Loop -------------------------------------------------------------------------------------
@@ -250,8 +271,12 @@ def recurrent_cell() -> onnx.ModelProto:
             }>
           y = Gemm <transB=1> (h, V)
         }""",
-        W=(16, 6), U=(16, 6), B=(16,), R=(16, 16), V=(10, 16),
-    )  # fmt: skip
+        W=(16, 6),
+        U=(16, 6),
+        B=(16,),
+        R=(16, 16),
+        V=(10, 16),
+    )
 
 
 @case("Loop")
@@ -278,8 +303,13 @@ def constant_initial_state() -> onnx.ModelProto:
           q = Add(p, s)
           y = Gemm <transB=1> (q, V)
         }""",
-        H0=(2, 16), R=(16, 16), U=(6, 16), S=(16, 12), P=(16, 12), V=(10, 12),
-    )  # fmt: skip
+        H0=(2, 16),
+        R=(16, 16),
+        U=(6, 16),
+        S=(16, 12),
+        P=(16, 12),
+        V=(10, 12),
+    )
     return move_inside(proto, "Loop", "R", "S")
 
 
@@ -307,8 +337,11 @@ def carries_its_weights() -> onnx.ModelProto:
             }>
           y = Gemm <transB=1> (h, V)
         }""",
-        U=(6, 16), R=(16, 16), B=(16,), V=(10, 16),
-    )  # fmt: skip
+        U=(6, 16),
+        R=(16, 16),
+        B=(16,),
+        V=(10, 16),
+    )
 
 
 @case("Loop")
@@ -339,8 +372,10 @@ def ends_by_a_counter() -> onnx.ModelProto:
           f = Reshape(t, s)
           y = Gemm <transB=1> (f, V)
         }""",
-        W=(8, 6), R=(8, 8), V=(10, 32),
-    )  # fmt: skip
+        W=(8, 6),
+        R=(8, 8),
+        V=(10, 32),
+    )
 
 
 @case("Loop")
@@ -363,8 +398,10 @@ def growing_state() -> onnx.ModelProto:
           z = ReduceSum <keepdims=1> (hs, zero)
           y = Gemm <transB=1> (z, V)
         }""",
-        W=(8, 6), R=(8, 8), V=(10, 8),
-    )  # fmt: skip
+        W=(8, 6),
+        R=(8, 8),
+        V=(10, 8),
+    )
 
 
 @case("Loop")
@@ -385,8 +422,10 @@ def growing_channels() -> onnx.ModelProto:
           one = Constant <value_ints=[1]> ()
           y = ReduceSum <keepdims=1> (h, one)
         }""",
-        W=(8, 6), U=(12, 6), P=(12, 4),
-    )  # fmt: skip
+        W=(8, 6),
+        U=(12, 6),
+        P=(12, 4),
+    )
 
 
 @case("Loop")
@@ -410,8 +449,12 @@ def passed_through() -> onnx.ModelProto:
           f = Gemm <transB=1> (s, F)
           y = Add(e, f)
         }""",
-        W=(8, 6), U=(8, 6), S=(12, 6), E=(10, 8), F=(10, 12),
-    )  # fmt: skip
+        W=(8, 6),
+        U=(8, 6),
+        S=(12, 6),
+        E=(10, 8),
+        F=(10, 12),
+    )
 
 
 @case("Loop", "SequenceEmpty", "ConcatFromSequence")
@@ -436,8 +479,11 @@ def list_in_loop() -> onnx.ModelProto:
           z = ReduceSum <keepdims=0> (t, one)
           y = Gemm <transB=1> (z, V)
         }""",
-        W=(8, 6), R=(8, 8), O=(8, 12), V=(10, 12),
-    )  # fmt: skip
+        W=(8, 6),
+        R=(8, 8),
+        O=(8, 12),
+        V=(10, 12),
+    )
 
 
 @case("Loop")
@@ -460,8 +506,12 @@ def branch_in_loop() -> onnx.ModelProto:
             }>
           y = Gemm <transB=1> (h, V)
         }""",
-        W=(16, 6), D=(16, 12), A=(12, 16), B=(12, 16), V=(10, 16),
-    )  # fmt: skip
+        W=(16, 6),
+        D=(16, 12),
+        A=(12, 16),
+        B=(12, 16),
+        V=(10, 16),
+    )
 
 
 @case("Loop")
@@ -502,8 +552,13 @@ def mended_inside() -> onnx.ModelProto:
             }>
           y = Gemm <transB=1> (h, V)
         }""",
-        W=(16, 6), Q=(16, 24), G=(24,), K=(12, 1, 1, 1), Z=(12, 16), V=(10, 16),
-    )  # fmt: skip
+        W=(16, 6),
+        Q=(16, 24),
+        G=(24,),
+        K=(12, 1, 1, 1),
+        Z=(12, 16),
+        V=(10, 16),
+    )
 
 
 # Scan -------------------------------------------------------------------------------------
@@ -532,8 +587,14 @@ def scan_over_time() -> onnx.ModelProto:
           z = Add(hv, hs)
           y = MatMul(z, V)
         }""",
-        W=(6, 16), U=(6, 12), H0=(2, 16), R=(16, 16), P=(16, 12), Q=(16, 12), V=(12, 10),
-    )  # fmt: skip
+        W=(6, 16),
+        U=(6, 12),
+        H0=(2, 16),
+        R=(16, 16),
+        P=(16, 12),
+        Q=(16, 12),
+        V=(12, 10),
+    )
 
 
 @case("Scan")
@@ -547,8 +608,10 @@ def scan_over_channels() -> onnx.ModelProto:
             body = b (float[2] ut) => (out) { r = MatMul(ut, R) out = Sigmoid(r) }>
           y = MatMul(hs, V)
         }""",
-        W=(8, 6), R=(2, 12), V=(12, 10),
-    )  # fmt: skip
+        W=(8, 6),
+        R=(2, 12),
+        V=(12, 10),
+    )
 
 
 # Sequences --------------------------------------------------------------------------------
@@ -582,8 +645,13 @@ def layer_per_element() -> onnx.ModelProto:
           zero = Constant <value_ints=[0]> ()
           y = ReduceSum <keepdims=0> (r3, zero)
         }""",
-        A=(8, 6), B=(8, 7), C=(12, 7), K=(2, 8), R=(8, 12), V=(12, 10),
-    )  # fmt: skip
+        A=(8, 6),
+        B=(8, 7),
+        C=(12, 7),
+        K=(2, 8),
+        R=(8, 12),
+        V=(12, 10),
+    )
 
 
 @case("SplitToSequence")
@@ -606,8 +674,11 @@ def split_by_size() -> onnx.ModelProto:
           f = Flatten(p)
           y = Gemm <transB=1> (f, V)
         }""",
-        W=(20, 3, 3, 3), L=(12, 8, 1, 1), R=(16, 4, 1, 1), V=(10, 28),
-    )  # fmt: skip
+        W=(20, 3, 3, 3),
+        L=(12, 8, 1, 1),
+        R=(16, 4, 1, 1),
+        V=(10, 28),
+    )
 
 
 @case("SplitToSequence")
@@ -623,8 +694,9 @@ def split_by_sizes() -> onnx.ModelProto:
           u = Relu(t)
           y = Gemm <transB=1> (u, V)
         }""",
-        W=(16, 6), V=(10, 16),
-    )  # fmt: skip
+        W=(16, 6),
+        V=(10, 16),
+    )
 
 
 @case("SplitToSequence")
@@ -643,8 +715,10 @@ def split_into_entries() -> onnx.ModelProto:
           m = Mul(f, h)
           y = Gemm <transB=1> (m, V)
         }""",
-        W=(4, 6), U=(16, 6), V=(10, 16),
-    )  # fmt: skip
+        W=(4, 6),
+        U=(16, 6),
+        V=(10, 16),
+    )
 
 
 @case("SequenceInsert", "SequenceErase", "SequenceLength")
@@ -670,8 +744,12 @@ def edited_list() -> onnx.ModelProto:
           v = Gemm <transB=1> (d, V)
           y = Add(e, v)
         }""".replace("a = Gemm", "one = Constant <value_int=1> ()\n          a = Gemm", 1),
-        A=(8, 6), B=(12, 6), C=(16, 6), V=(10, 28), E=(10, 12),
-    )  # fmt: skip
+        A=(8, 6),
+        B=(12, 6),
+        C=(16, 6),
+        V=(10, 28),
+        E=(10, 12),
+    )
 
 
 @case("SequenceAt")
@@ -689,8 +767,11 @@ def position_from_data() -> onnx.ModelProto:
           e = SequenceAt(s3, i)
           y = Gemm <transB=1> (e, V)
         }""",
-        A=(8, 6), B=(8, 6), C=(8, 6), V=(10, 8),
-    )  # fmt: skip
+        A=(8, 6),
+        B=(8, 6),
+        C=(8, 6),
+        V=(10, 8),
+    )
 
 
 @case("SequenceConstruct")
@@ -709,8 +790,10 @@ def list_of_branches() -> onnx.ModelProto:
           m = ReduceSum <keepdims=0> (z, zero)
           y = Gemm <transB=1> (m, V)
         }""",
-        A=(8, 6), B=(8, 6), V=(10, 8),
-    )  # fmt: skip
+        A=(8, 6),
+        B=(8, 6),
+        V=(10, 8),
+    )
 
 
 @case("Optional", "OptionalGetElement", "OptionalHasElement")
@@ -734,5 +817,7 @@ def optional_tensor() -> onnx.ModelProto:
           w = Mul(z, f)
           y = Gemm <transB=1> (w, V)
         }""",
-        A=(8, 6), B=(12, 6), V=(10, 20),
-    )  # fmt: skip
+        A=(8, 6),
+        B=(12, 6),
+        V=(10, 20),
+    )

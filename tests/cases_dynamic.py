@@ -61,8 +61,11 @@ def merged_heads() -> onnx.ModelProto:
           m = Reshape(ot, back)
           y = MatMul(m, P)
         }""",
-        Q=(16, 24), K=(16, 24), V=(16, 24), P=(24, 10),
-    )  # fmt: skip
+        Q=(16, 24),
+        K=(16, 24),
+        V=(16, 24),
+        P=(24, 10),
+    )
 
 
 @case("Reshape")
@@ -105,9 +108,15 @@ def windows() -> onnx.ModelProto:
           z = Add(u, c)
           f = MatMul(z, V)
           y = Transpose <perm=[0,3,1,2]> (f)
-        }""".replace("r = Reshape(o, cut2)", "cut2 = Concat <axis=0> (n, hw, ww, four, four, d)\n          r = Reshape(o, cut2)"),
-        C=(12, 3, 1, 1), Q=(12, 8), K=(12, 8), V=(12, 10),
-    )  # fmt: skip
+        }""".replace(
+            "r = Reshape(o, cut2)",
+            "cut2 = Concat <axis=0> (n, hw, ww, four, four, d)\n          r = Reshape(o, cut2)",
+        ),
+        C=(12, 3, 1, 1),
+        Q=(12, 8),
+        K=(12, 8),
+        V=(12, 10),
+    )
 
 
 @case("Expand")
@@ -136,8 +145,11 @@ def repeated_token() -> onnx.ModelProto:
           f = Squeeze(u, one)
           y = MatMul(f, V)
         }""",
-        W=(6, 16), C=(1, 1, 16), Q=(1, 1, 16), V=(16, 10),
-    )  # fmt: skip
+        W=(6, 16),
+        C=(1, 1, 16),
+        Q=(1, 1, 16),
+        V=(16, 10),
+    )
 
 
 @case("Slice")
@@ -162,8 +174,9 @@ def half_of_time() -> onnx.ModelProto:
           m = ReduceSum <keepdims=0> (e, one)
           y = MatMul(m, V)
         }""",
-        W=(6, 16), V=(16, 10),
-    )  # fmt: skip
+        W=(6, 16),
+        V=(16, 10),
+    )
 
 
 @case("Resize")
@@ -189,8 +202,10 @@ def resize_to_skip() -> onnx.ModelProto:
           z = Concat <axis=1> (u, a)
           y = Conv <pads=[1,1,1,1]> (z, C)
         }""",
-        A=(8, 3, 3, 3), B=(12, 8, 3, 3), C=(4, 20, 3, 3),
-    )  # fmt: skip
+        A=(8, 3, 3, 3),
+        B=(12, 8, 3, 3),
+        C=(4, 20, 3, 3),
+    )
 
 
 @case("Reshape")
@@ -211,7 +226,7 @@ def computed_width() -> onnx.ModelProto:
           y = ReduceSum <keepdims=1> (s, one)
         }""",
         A=(8, 3, 3, 3),
-    )  # fmt: skip
+    )
 
 
 @case("Flatten")
@@ -227,8 +242,9 @@ def computed_mean() -> onnx.ModelProto:
           e = Exp(d)
           y = ReduceMean <axes=[1], keepdims=1> (e)
         }""",
-        17, A=(8, 3, 3, 3),
-    )  # fmt: skip
+        17,
+        A=(8, 3, 3, 3),
+    )
 
 
 @case("Where")
@@ -271,8 +287,11 @@ def causal_mask() -> onnx.ModelProto:
           m = Reshape(ot, flat)
           y = MatMul(m, P)
         }""",
-        Q=(12, 24), K=(12, 24), V=(12, 24), P=(24, 10),
-    )  # fmt: skip
+        Q=(12, 24),
+        K=(12, 24),
+        V=(12, 24),
+        P=(24, 10),
+    )
 
 
 @case("Reshape")
@@ -305,8 +324,12 @@ def time_into_batch() -> onnx.ModelProto:
           z = Reshape(l, back)
           y = MatMul(z, V)
         }""",
-        W=(6, 16), G=(12, 16), B=(12,), S=(12,), V=(12, 10),
-    )  # fmt: skip
+        W=(6, 16),
+        G=(12, 16),
+        B=(12,),
+        S=(12,),
+        V=(12, 10),
+    )
 
 
 @case("ConstantOfShape")
@@ -337,5 +360,6 @@ def initial_state() -> onnx.ModelProto:
           m = Reshape(k6, flat)
           y = MatMul(m, V)
         }""",
-        K=(8, 20), V=(20, 10),
-    )  # fmt: skip
+        K=(8, 20),
+        V=(20, 10),
+    )

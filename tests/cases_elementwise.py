@@ -5,10 +5,30 @@ from __future__ import annotations
 from .building import Case, between, net, positive, tokens
 
 ZERO_KEEPING = (
-    "Abs", "Asinh", "Atan", "Ceil", "Celu", "Elu", "Erf", "Floor", "HardSwish", "Identity",
-    "LeakyRelu", "Neg", "Relu", "Round", "Selu", "Shrink", "Sign", "Sin", "Sinh",
-    "Softsign", "Tan", "Tanh", "ThresholdedRelu",
-)  # fmt: skip
+    "Abs",
+    "Asinh",
+    "Atan",
+    "Ceil",
+    "Celu",
+    "Elu",
+    "Erf",
+    "Floor",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "Neg",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softsign",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
+)
 """f(0) = 0: masking weights is enough."""
 
 MOVING = ("Cos", "Cosh", "Exp", "HardSigmoid", "Sigmoid", "Softplus")

@@ -23,9 +23,7 @@ def bias_op(op: str, *extra: str, width: int = 8, **attributes: Any) -> onnx.Mod
     net = Graph()
     x = tokens(net, "a", 8)
     more = {"bias": lambda: net.bias("bias", 8), "skip": lambda: tokens(net, "skip", 8)}
-    y = net.known(
-        net.ms(op, x, *(more[name]() for name in extra), **attributes), BATCH, STEPS, width
-    )
+    y = net.known(net.ms(op, x, *(more[name]() for name in extra), **attributes), BATCH, STEPS, width)
     return net.done(net.linear("head", y, width, 4))
 
 
@@ -36,10 +34,12 @@ case("com.microsoft::FastGelu", "bias", bias_op, "FastGelu", "bias", groups=(8,)
 case("com.microsoft::FastGelu", "no bias", bias_op, "FastGelu", groups=(8,))
 reference("com.microsoft::BiasAdd", "skip", bias_op, "BiasAdd", "bias", "skip", groups=(8,))
 reference("com.microsoft::BiasDropout", "skip", bias_op, "BiasDropout", "bias", "skip", groups=(8,))
-reference("com.microsoft::BiasSplitGelu", "halves", bias_op, "BiasSplitGelu", "bias", width=4, groups=(4,))  # fmt: skip
+reference("com.microsoft::BiasSplitGelu", "halves", bias_op, "BiasSplitGelu", "bias", width=4, groups=(4,))
 
 
-def norm(op: str, skip: bool = True, bias: bool = True, total: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def norm(
+    op: str, skip: bool = True, bias: bool = True, total: bool = False, **attributes: Any
+) -> onnx.ModelProto:
     """A normalization of onnxruntime with a residual, and its sum as a second output."""
     net = Graph(attributes.pop("opset", 22))
     x = tokens(net, "a", 8)
@@ -60,8 +60,16 @@ def norm(op: str, skip: bool = True, bias: bool = True, total: bool = False, **a
 for _op in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"):
     case(f"com.microsoft::{_op}", "bias and sum", norm, _op, total=True, groups=(8,))
     case(f"com.microsoft::{_op}", "no bias", norm, _op, bias=False, groups=(8,))
-case("SimplifiedLayerNormalization", "last axis", norm, "SimplifiedLayerNormalization", skip=False, axis=-1, groups=(8,))  # fmt: skip
-case("RMSNormalization", "last axis", norm, "RMSNormalization", skip=False, axis=-1, opset=23, groups=(8,))  # fmt: skip
+case(
+    "SimplifiedLayerNormalization",
+    "last axis",
+    norm,
+    "SimplifiedLayerNormalization",
+    skip=False,
+    axis=-1,
+    groups=(8,),
+)
+case("RMSNormalization", "last axis", norm, "RMSNormalization", skip=False, axis=-1, opset=23, groups=(8,))
 
 
 def embedding() -> onnx.ModelProto:
@@ -69,8 +77,16 @@ def embedding() -> onnx.ModelProto:
     net = Graph()
     ids = net.feed("ids", onnx.TensorProto.INT32, BATCH, STEPS)
     segments = net.feed("segments", onnx.TensorProto.INT32, BATCH, STEPS)
-    tables = [net.weight(name, rows, 8) for name, rows in (("word", 20), ("position", 6), ("segment", 2))]  # fmt: skip
-    y = net.ms("EmbedLayerNormalization", ids, segments, *tables, net.gain("gamma", 8), net.bias("beta", 8), outputs=["y", "mask"])  # fmt: skip
+    tables = [net.weight(name, rows, 8) for name, rows in (("word", 20), ("position", 6), ("segment", 2))]
+    y = net.ms(
+        "EmbedLayerNormalization",
+        ids,
+        segments,
+        *tables,
+        net.gain("gamma", 8),
+        net.bias("beta", 8),
+        outputs=["y", "mask"],
+    )
     return net.done(net.linear("head", y, 8, 4), rank=3)
 
 
@@ -88,7 +104,7 @@ def table() -> onnx.ModelProto:
 reference("com.microsoft::TorchEmbedding", "table", table, groups=(8,))
 
 
-def fused_matmul(op: str = "FusedMatMul", stored: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def fused_matmul(op: str = "FusedMatMul", stored: bool = False, **attributes: Any) -> onnx.ModelProto:
     """A product of two computed tensors, or of one with a stored weight."""
     net = Graph()
     a = tokens(net, "a", 6)
@@ -109,11 +125,19 @@ def fused_matmul(op: str = "FusedMatMul", stored: bool = False, **attributes: An
 
 case("com.microsoft::FusedMatMul", "scores", fused_matmul, transB=1, groups=(6,))
 case("com.microsoft::FusedMatMul", "stored", fused_matmul, stored=True, groups=(6, 8))
-case("com.microsoft::FusedMatMul", "stored, transposed", fused_matmul, stored=True, transB=1, groups=(6, 8))  # fmt: skip
+case("com.microsoft::FusedMatMul", "stored, transposed", fused_matmul, stored=True, transB=1, groups=(6, 8))
 case("com.microsoft::FusedMatMul", "both transposed", fused_matmul, transA=1, transB=1, groups=(6,))
-case("com.microsoft::FusedMatMul", "batch transposed", fused_matmul, transBatchA=1, transB=1, groups=(6,))  # fmt: skip
-case("com.microsoft::FusedMatMul", "batch and rows transposed", fused_matmul, transBatchA=1, transA=1, transB=1, groups=(6,))  # fmt: skip
-case("com.microsoft::TransposeMatMul", "scores", fused_matmul, op="TransposeMatMul", transB=1, groups=(6,))  # fmt: skip
+case("com.microsoft::FusedMatMul", "batch transposed", fused_matmul, transBatchA=1, transB=1, groups=(6,))
+case(
+    "com.microsoft::FusedMatMul",
+    "batch and rows transposed",
+    fused_matmul,
+    transBatchA=1,
+    transA=1,
+    transB=1,
+    groups=(6,),
+)
+case("com.microsoft::TransposeMatMul", "scores", fused_matmul, op="TransposeMatMul", transB=1, groups=(6,))
 
 
 def fused_gemm() -> onnx.ModelProto:
@@ -146,7 +170,9 @@ def fused_conv(group: int = 1, residual: bool = True) -> onnx.ModelProto:
     inputs = [x, net.weight("W", 12, 8 // group, 3, 3), net.bias("B", 12)]
     if residual:
         inputs.append(net.conv("r", "x", 3, 12))
-    y = net.ms("FusedConv", *inputs, name="fused", group=group, pads=[1] * 4, kernel_shape=[3, 3], activation="Relu")  # fmt: skip
+    y = net.ms(
+        "FusedConv", *inputs, name="fused", group=group, pads=[1] * 4, kernel_shape=[3, 3], activation="Relu"
+    )
     return net.done(net.conv("b", y, 12, 4), rank=4)
 
 
@@ -180,7 +206,16 @@ def group_norm(skip: bool = False) -> onnx.ModelProto:
         y = net.ms("GroupNorm", x, *vectors, groups=4, activation=0)
     else:
         step = net.linear("skip", net.input("t", 2, 3), 3, 12)
-        y = net.ms("SkipGroupNorm", x, *vectors, step, net.bias("bias", 12), outputs=["y", "s"], groups=4, activation=0)  # fmt: skip
+        y = net.ms(
+            "SkipGroupNorm",
+            x,
+            *vectors,
+            step,
+            net.bias("bias", 12),
+            outputs=["y", "s"],
+            groups=4,
+            activation=0,
+        )
         y = net.node("Add", net.known("y", 2, 4, 4, 12), net.known("s", 2, 4, 4, 12))
     return net.done(net.linear("head", net.known(y, 2, 4, 4, 12), 12, 4))
 
@@ -193,9 +228,7 @@ def relative_position_bias() -> onnx.ModelProto:
     """A bias of heads on scores."""
     net = Graph()
     length = net.constant("length", np.array(STEPS))
-    bias = net.ms(
-        "RelativePositionBias", net.weight("buckets", 8, 4), length, length, max_distance=8
-    )
+    bias = net.ms("RelativePositionBias", net.weight("buckets", 8, 4), length, length, max_distance=8)
     net.known(bias, 1, 4, STEPS, STEPS)
     q, k, v = (heads_first(net, name, 4, 6) for name in "qkv")
     scores = net.node("MatMul", q, net.node("Transpose", k, perm=[0, 1, 3, 2]))
@@ -238,9 +271,7 @@ def expanded(op: str) -> onnx.ModelProto:
     net = Graph()
     x = tokens(net, "a", 8)
     if op == "ExpandDims":
-        y = net.node(
-            "Squeeze", net.ms(op, x, net.constant("axis", np.array(1, "i4"))), net.integers(1)
-        )
+        y = net.node("Squeeze", net.ms(op, x, net.constant("axis", np.array(1, "i4"))), net.integers(1))
     elif op == "GatedAdd":
         y = net.ms(op, x, tokens(net, "b", 8), net.node("Sigmoid", tokens(net, "gate", 1)))
     elif op == "Pad":

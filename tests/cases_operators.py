@@ -20,10 +20,21 @@ CASES: list[Case] = []
 Build = Callable[..., onnx.ModelProto]
 
 
-def enter(table: list[Case], op: str, name: str, build: Build, /, *values: Any, reference: bool = False, blocked: dict[str, str] | None = None, groups: tuple[int, ...] | None = None, **options: Any) -> None:  # fmt: skip
+def enter(
+    table: list[Case],
+    op: str,
+    name: str,
+    build: Build,
+    /,
+    *values: Any,
+    reference: bool = False,
+    blocked: dict[str, str] | None = None,
+    groups: tuple[int, ...] | None = None,
+    **options: Any,
+) -> None:
     """Enter a graph, built from the given values and options, into a table."""
     build = partial(build, *values, **options)
-    table.append(Case(op, name, build, groups, blocked=blocked or {}, zero=False, reference=reference))  # fmt: skip
+    table.append(Case(op, name, build, groups, blocked=blocked or {}, zero=False, reference=reference))
 
 
 case = partial(enter, CASES)
@@ -85,7 +96,17 @@ class Graph(Net):
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
-def recurrent(op: str, dirs: int = 1, layout: int = 0, state: str = "", peephole: bool = False, lengths: bool = False, hidden: int = 6, free: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def recurrent(
+    op: str,
+    dirs: int = 1,
+    layout: int = 0,
+    state: str = "",
+    peephole: bool = False,
+    lengths: bool = False,
+    hidden: int = 6,
+    free: bool = False,
+    **attributes: Any,
+) -> onnx.ModelProto:
     """Linear, recurrent layer, linear on what the layer returns."""
     g, net = GATES[op], Graph()
     x = net.input("x", *(("steps", "batch") if free else (5, 2)), 3)
@@ -104,7 +125,16 @@ def recurrent(op: str, dirs: int = 1, layout: int = 0, state: str = "", peephole
     names = ["Y", "Y_h", "Y_c"][: 3 if op == "LSTM" else 2]
     direction = "bidirectional" if dirs == 2 else attributes.pop("direction", "forward")
     extra = {"layout": layout} if layout else {}
-    net.node(op, *inputs, name="cell", outputs=names, hidden_size=hidden, direction=direction, **extra, **attributes)  # fmt: skip
+    net.node(
+        op,
+        *inputs,
+        name="cell",
+        outputs=names,
+        hidden_size=hidden,
+        direction=direction,
+        **extra,
+        **attributes,
+    )
     y = net.linear("from_y", "Y", hidden, 4)
     h = net.linear("from_h", "Y_h", hidden, 4)
     return net.done(y, h)
@@ -112,14 +142,14 @@ def recurrent(op: str, dirs: int = 1, layout: int = 0, state: str = "", peephole
 
 for _op in GATES:
     case(_op, "plain", recurrent, op=_op, groups=(8, 6))
-    case(_op, "two directions, initial state", recurrent, op=_op, dirs=2, state="random", groups=(8, 6))  # fmt: skip
+    case(_op, "two directions, initial state", recurrent, op=_op, dirs=2, state="random", groups=(8, 6))
     case(_op, "zero state, lengths", recurrent, op=_op, state="zero", lengths=True, groups=(8, 6))
     case(_op, "free sizes", recurrent, op=_op, dirs=2, free=True, groups=(8, 6))
     case(_op, "reverse", recurrent, op=_op, direction="reverse", groups=(8, 6))
     case(_op, "single hidden channel", recurrent, op=_op, hidden=1, groups=(8,))
-case("LSTM", "peepholes", recurrent, op="LSTM", dirs=2, state="random", peephole=True, groups=(8, 6))  # fmt: skip
+case("LSTM", "peepholes", recurrent, op="LSTM", dirs=2, state="random", peephole=True, groups=(8, 6))
 case("LSTM", "coupled gates", recurrent, op="LSTM", input_forget=1, groups=(8, 6))
-case("GRU", "linear before reset", recurrent, op="GRU", dirs=2, linear_before_reset=1, groups=(8, 6))  # fmt: skip
+case("GRU", "linear before reset", recurrent, op="GRU", dirs=2, linear_before_reset=1, groups=(8, 6))
 case("RNN", "sigmoid", recurrent, op="RNN", activations=["Sigmoid"], groups=(8, 6))
 for _op in GATES:
     reference(_op, "batch first", recurrent, op=_op, layout=1, state="random", groups=(8, 6))
@@ -128,7 +158,9 @@ for _op in GATES:
 # Einsum.
 
 
-def einsum(equation: str, x: tuple[int | str, ...], w: tuple[int, ...] = (), prepare: str = "") -> onnx.ModelProto:  # fmt: skip
+def einsum(
+    equation: str, x: tuple[int | str, ...], w: tuple[int, ...] = (), prepare: str = ""
+) -> onnx.ModelProto:
     """A product of a computed tensor [*x, 8] with a stored or another computed one."""
     net = Graph()
     a = net.linear("a", net.input("x", *x, 3), 3, 8)
@@ -155,14 +187,16 @@ def diagonal() -> onnx.ModelProto:
 
 
 case("Einsum", "linear", einsum, equation="bti,io->bto", x=(2, 5), w=(8, 6), groups=(8, 6))
-case("Einsum", "free sizes", einsum, equation="bti,ihd->bthd", x=("batch", "steps"), w=(8, 3, 6), groups=(8, 6))  # fmt: skip
+case(
+    "Einsum", "free sizes", einsum, equation="bti,ihd->bthd", x=("batch", "steps"), w=(8, 3, 6), groups=(8, 6)
+)
 case("Einsum", "heads", einsum, equation="bti,ihd->bthd", x=(2, 5), w=(8, 3, 6), groups=(8, 6))
 case("Einsum", "ellipsis", einsum, equation="...i, oi -> ...o", x=(2, 5), w=(6, 8), groups=(8, 6))
 case("Einsum", "implicit output", einsum, equation="bi,io", x=(5,), w=(8, 6), groups=(8, 6))
-case("Einsum", "batch letter", einsum, equation="bhi,hio->bho", x=(2, 5), w=(5, 8, 6), groups=(8, 6))  # fmt: skip
+case("Einsum", "batch letter", einsum, equation="bhi,hio->bho", x=(2, 5), w=(5, 8, 6), groups=(8, 6))
 case("Einsum", "scores", einsum, equation="bqc,bkc->bqk", x=(2, 5), prepare="second", groups=(8,))
-case("Einsum", "elementwise", einsum, equation="btc,btc->btc", x=(2, 5), prepare="second", groups=(8,))  # fmt: skip
-case("Einsum", "outer product", einsum, equation="bi,bj->bij", x=(5,), prepare="second", groups=(8,))  # fmt: skip
+case("Einsum", "elementwise", einsum, equation="btc,btc->btc", x=(2, 5), prepare="second", groups=(8,))
+case("Einsum", "outer product", einsum, equation="bi,bj->bij", x=(5,), prepare="second", groups=(8,))
 case("Einsum", "diagonal", diagonal, groups=(8,))
 case("Einsum", "sum to a scalar per row", einsum, equation="btc->bt", x=(2, 5), groups=(8,))
 
@@ -170,7 +204,16 @@ case("Einsum", "sum to a scalar per row", einsum, equation="btc->bt", x=(2, 5), 
 # Reading and writing by index.
 
 
-def indexed(op: str, index: npt.ArrayLike, updates: tuple[int, ...] = (), rank: int = 3, channels_last: bool = True, batch: int = 2, feed: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def indexed(
+    op: str,
+    index: npt.ArrayLike,
+    updates: tuple[int, ...] = (),
+    rank: int = 3,
+    channels_last: bool = True,
+    batch: int = 2,
+    feed: bool = False,
+    **attributes: Any,
+) -> onnx.ModelProto:
     """Read from, or write to, a computed [batch, 5, 8] by constant or given indices."""
     net = Graph()
     x = net.linear("a", net.input("x", batch, 5, 3), 3, 8)
@@ -205,22 +248,137 @@ ROWS = np.array([[0], [3], [1]])
 ELEMENTS = np.broadcast_to(np.array([0, 3, 1]).reshape(1, 3, 1), (2, 3, 8))
 
 case("GatherND", "rows of a batch", indexed, op="GatherND", index=[[0, 3], [1, 1]], groups=(8,))
-case("GatherND", "rows by data", indexed, op="GatherND", index=[[0, 3], [1, 1]], feed=True, groups=(8,))  # fmt: skip
-case("ScatterND", "rows by data", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8), feed=True, groups=(8,))  # fmt: skip
-case("GatherElements", "by data", indexed, op="GatherElements", index=ELEMENTS, axis=1, feed=True, blocked={"a.matmul": "carries no channels"}, groups=())  # fmt: skip
-case("GatherND", "batch dimension", indexed, op="GatherND", index=[[[0], [3]], [[1], [1]]], batch_dims=1, groups=(8,))  # fmt: skip
-case("GatherND", "constant channels", indexed, op="GatherND", index=grid([0, 1], [0, 3], [1, 2, 5, 7]), groups=(4, 4))  # fmt: skip
-case("ScatterND", "whole rows", indexed, op="ScatterND", index=[[0], [1]], updates=(2, 5, 8), groups=(8,))  # fmt: skip
-case("ScatterND", "rows of a batch", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8), groups=(8,))  # fmt: skip
-case("ScatterND", "added", indexed, op="ScatterND", index=[[0, 3], [1, 1]], updates=(2, 8), reduction="add", groups=(8,))  # fmt: skip
-case("ScatterND", "slice of channels", indexed, op="ScatterND", index=grid([0, 1], [0, 1, 2, 3, 4], [1, -6, 3]), updates=(2, 5, 3), groups=(5, 3))  # fmt: skip
-case("ScatterND", "one channel", indexed, op="ScatterND", index=grid([0, 1], [0, 3], [5])[..., 0, :], updates=(2, 2, 8)[:2], groups=(7,), blocked={"a.matmul#2": "addresses this entry alone", "u.matmul": "carries no channels"})  # fmt: skip
+case("GatherND", "rows by data", indexed, op="GatherND", index=[[0, 3], [1, 1]], feed=True, groups=(8,))
+case(
+    "ScatterND",
+    "rows by data",
+    indexed,
+    op="ScatterND",
+    index=[[0, 3], [1, 1]],
+    updates=(2, 8),
+    feed=True,
+    groups=(8,),
+)
+case(
+    "GatherElements",
+    "by data",
+    indexed,
+    op="GatherElements",
+    index=ELEMENTS,
+    axis=1,
+    feed=True,
+    blocked={"a.matmul": "carries no channels"},
+    groups=(),
+)
+case(
+    "GatherND",
+    "batch dimension",
+    indexed,
+    op="GatherND",
+    index=[[[0], [3]], [[1], [1]]],
+    batch_dims=1,
+    groups=(8,),
+)
+case(
+    "GatherND",
+    "constant channels",
+    indexed,
+    op="GatherND",
+    index=grid([0, 1], [0, 3], [1, 2, 5, 7]),
+    groups=(4, 4),
+)
+case("ScatterND", "whole rows", indexed, op="ScatterND", index=[[0], [1]], updates=(2, 5, 8), groups=(8,))
+case(
+    "ScatterND",
+    "rows of a batch",
+    indexed,
+    op="ScatterND",
+    index=[[0, 3], [1, 1]],
+    updates=(2, 8),
+    groups=(8,),
+)
+case(
+    "ScatterND",
+    "added",
+    indexed,
+    op="ScatterND",
+    index=[[0, 3], [1, 1]],
+    updates=(2, 8),
+    reduction="add",
+    groups=(8,),
+)
+case(
+    "ScatterND",
+    "slice of channels",
+    indexed,
+    op="ScatterND",
+    index=grid([0, 1], [0, 1, 2, 3, 4], [1, -6, 3]),
+    updates=(2, 5, 3),
+    groups=(5, 3),
+)
+case(
+    "ScatterND",
+    "one channel",
+    indexed,
+    op="ScatterND",
+    index=grid([0, 1], [0, 3], [5])[..., 0, :],
+    updates=(2, 2, 8)[:2],
+    groups=(7,),
+    blocked={"a.matmul#2": "addresses this entry alone", "u.matmul": "carries no channels"},
+)
 case("GatherElements", "tokens", indexed, op="GatherElements", index=ELEMENTS, axis=1, groups=(8,))
-case("GatherElements", "channels first", indexed, op="GatherElements", index=ELEMENTS.transpose(0, 2, 1), channels_last=False, axis=-1, groups=(8,))  # fmt: skip
-case("GatherElements", "part of the channels", indexed, op="GatherElements", index=ELEMENTS[..., :4], axis=1, blocked={"a.matmul": "reads a part of it"}, groups=())  # fmt: skip
-case("ScatterElements", "tokens", indexed, op="ScatterElements", index=ELEMENTS, updates=(2, 3, 8), axis=1, groups=(8,))  # fmt: skip
-case("ScatterElements", "added", indexed, op="ScatterElements", index=ELEMENTS, updates=(2, 3, 8), axis=1, reduction="add", groups=(8,))  # fmt: skip
-case("ScatterElements", "part of the channels", indexed, op="ScatterElements", index=ELEMENTS[..., :4], updates=(2, 3, 4), axis=1, blocked={f"{x}.matmul": "writes to a part of it" for x in "au"}, groups=())  # fmt: skip
+case(
+    "GatherElements",
+    "channels first",
+    indexed,
+    op="GatherElements",
+    index=ELEMENTS.transpose(0, 2, 1),
+    channels_last=False,
+    axis=-1,
+    groups=(8,),
+)
+case(
+    "GatherElements",
+    "part of the channels",
+    indexed,
+    op="GatherElements",
+    index=ELEMENTS[..., :4],
+    axis=1,
+    blocked={"a.matmul": "reads a part of it"},
+    groups=(),
+)
+case(
+    "ScatterElements",
+    "tokens",
+    indexed,
+    op="ScatterElements",
+    index=ELEMENTS,
+    updates=(2, 3, 8),
+    axis=1,
+    groups=(8,),
+)
+case(
+    "ScatterElements",
+    "added",
+    indexed,
+    op="ScatterElements",
+    index=ELEMENTS,
+    updates=(2, 3, 8),
+    axis=1,
+    reduction="add",
+    groups=(8,),
+)
+case(
+    "ScatterElements",
+    "part of the channels",
+    indexed,
+    op="ScatterElements",
+    index=ELEMENTS[..., :4],
+    updates=(2, 3, 4),
+    axis=1,
+    blocked={f"{x}.matmul": "writes to a part of it" for x in "au"},
+    groups=(),
+)
 
 
 def steps(op: str, *more: str, **attributes: Any) -> onnx.ModelProto:
@@ -238,7 +396,7 @@ def steps(op: str, *more: str, **attributes: Any) -> onnx.ModelProto:
     return net.done(net.linear("head", net.node(op, *inputs, **attributes), 8, 4))
 
 
-case("ReverseSequence", "steps", steps, "ReverseSequence", "lengths", time_axis=0, batch_axis=1, groups=(8,))  # fmt: skip
+case("ReverseSequence", "steps", steps, "ReverseSequence", "lengths", time_axis=0, batch_axis=1, groups=(8,))
 case("Compress", "along an axis", steps, "Compress", "keep", axis=0, groups=(8,))
 case("TensorScatter", "cache", steps, "TensorScatter", "past", "at", axis=1, opset=24, groups=(8,))
 
@@ -246,7 +404,14 @@ case("TensorScatter", "cache", steps, "TensorScatter", "past", "at", axis=1, ops
 # Images.
 
 
-def image(op: str, *constants: npt.ArrayLike, head: str = "conv", opset: int = 22, channels: int = 8, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def image(
+    op: str,
+    *constants: npt.ArrayLike,
+    head: str = "conv",
+    opset: int = 22,
+    channels: int = 8,
+    **attributes: Any,
+) -> onnx.ModelProto:
     """An operator between two convolutions, with constants as its other inputs."""
     net = Graph(opset)
     x = net.conv("a", net.input("x", 2, 3, 6, 6), 3, channels)
@@ -260,17 +425,53 @@ def image(op: str, *constants: npt.ArrayLike, head: str = "conv", opset: int = 2
 RANDOM = np.random.default_rng(3)
 BOXES = np.array([[0, 0, 3, 4], [1, 1, 5, 5], [2, 0, 5, 3]], "f4")
 
-case("GridSample", "constant grid", image, "GridSample", RANDOM.uniform(-1, 1, (2, 4, 5, 2)).astype("f4"), groups=(8,))  # fmt: skip
-case("RoiAlign", "regions", image, "RoiAlign", BOXES, np.array([0, 1, 1]), output_height=2, output_width=2, opset=16, groups=(8,))  # fmt: skip
-case("MaxRoiPool", "regions", image, "MaxRoiPool", np.concatenate([[[0], [1], [1]], BOXES], 1).astype("f4"), pooled_shape=[2, 2], opset=16, groups=(8,))  # fmt: skip
+case(
+    "GridSample",
+    "constant grid",
+    image,
+    "GridSample",
+    RANDOM.uniform(-1, 1, (2, 4, 5, 2)).astype("f4"),
+    groups=(8,),
+)
+case(
+    "RoiAlign",
+    "regions",
+    image,
+    "RoiAlign",
+    BOXES,
+    np.array([0, 1, 1]),
+    output_height=2,
+    output_width=2,
+    opset=16,
+    groups=(8,),
+)
+case(
+    "MaxRoiPool",
+    "regions",
+    image,
+    "MaxRoiPool",
+    np.concatenate([[[0], [1], [1]], BOXES], 1).astype("f4"),
+    pooled_shape=[2, 2],
+    opset=16,
+    groups=(8,),
+)
 case("CenterCropPad", "axes", image, "CenterCropPad", np.array([4, 9]), axes=[2, 3], groups=(8,))
 case("CenterCropPad", "all axes", image, "CenterCropPad", np.array([2, 8, 4, 9]), groups=(8,))
 case("LpPool", "channels", image, "LpPool", kernel_shape=[2, 2], p=2, groups=(8,))
 case("GlobalLpPool", "channels", image, "GlobalLpPool", opset=16, groups=(8,))
-case("ImageScaler", "bias per channel", image, "ImageScaler", scale=0.5, bias=[0.1 * k for k in range(8)], opset=9, groups=(8,))  # fmt: skip
+case(
+    "ImageScaler",
+    "bias per channel",
+    image,
+    "ImageScaler",
+    scale=0.5,
+    bias=[0.1 * k for k in range(8)],
+    opset=9,
+    groups=(8,),
+)
 case("Crop", "borders", image, "Crop", border=[1, 0, 2, 1], opset=9, groups=(8,))
 case("Affine", "entries", image, "Affine", alpha=2.0, beta=0.5, opset=9, groups=(8,))
-case("ParametricSoftplus", "entries", image, "ParametricSoftplus", alpha=2.0, beta=0.5, opset=9, groups=(8,))  # fmt: skip
+case("ParametricSoftplus", "entries", image, "ParametricSoftplus", alpha=2.0, beta=0.5, opset=9, groups=(8,))
 case("ScaledTanh", "entries", image, "ScaledTanh", alpha=2.0, beta=0.5, opset=9, groups=(8,))
 case("ThresholdedRelu", "entries", image, "ThresholdedRelu", alpha=0.1, groups=(8,))
 
@@ -291,7 +492,9 @@ def deformed(group: int = 1, offsets: int = 1) -> onnx.ModelProto:
     offset = net.conv("offset", image, 3, offsets * 18)
     mask = net.node("Sigmoid", net.conv("mask", image, 3, offsets * 9))
     W, B = net.weight("W", 12, 8 // group, 3, 3), net.bias("B", 12)
-    y = net.node("DeformConv", x, W, offset, B, mask, name="deform", pads=[1] * 4, group=group, offset_group=offsets)  # fmt: skip
+    y = net.node(
+        "DeformConv", x, W, offset, B, mask, name="deform", pads=[1] * 4, group=group, offset_group=offsets
+    )
     return net.done(net.conv("b", y, 12, 4, kernel=1))
 
 
@@ -350,7 +553,7 @@ def spectrogram(**attributes: Any) -> onnx.ModelProto:
     """A given signal in frames with a window, then a mel filter bank; layers read its bins."""
     net = Graph()
     window = net.node("HannWindow", net.constant("size", np.array(8)))
-    y = net.node("STFT", net.input("x", 2, 32, 1), net.constant("step", np.array(4)), window, **attributes)  # fmt: skip
+    y = net.node("STFT", net.input("x", 2, 32, 1), net.constant("step", np.array(4)), window, **attributes)
     y = net.node("Gather", y, net.constant("real", np.array(0)), axis=3)
     sizes = [net.constant(f"m{k}", np.array(v)) for k, v in enumerate((6, 8, 1000))]
     edges = [net.constant(f"e{k}", np.array(v, "f4")) for k, v in enumerate((0.0, 400.0))]

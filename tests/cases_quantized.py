@@ -21,13 +21,17 @@ case = partial(enter, CASES)
 @case("DequantizeLinear", "weights and activations per tensor", (16, 12), channelwise=False)
 @case("DequantizeLinear", "weights per channel", (16, 12))
 @case("QuantizeLinear", "int8 activations", (16, 12), dtype=np.int8, zero=-20)
-def fake_quantized(channelwise: bool = True, dtype: npt.DTypeLike = np.uint8, zero: int = 100) -> Graph:  # fmt: skip
+def fake_quantized(channelwise: bool = True, dtype: npt.DTypeLike = np.uint8, zero: int = 100) -> Graph:
     """Conv, Relu, Conv with QuantizeLinear and DequantizeLinear around every operator."""
     g = Graph()
     x = g.numbers(g.quantized(g.input("N", 3, 8, 8), zero=zero, dtype=dtype))
     for inputs, outputs in ((3, 16), (16, 12), (12, 5)):
         scale, shape = 0.02, (outputs,) if channelwise else ()
-        weight = (g.integers(outputs, inputs, 3, 3), g.scale(*shape, size=scale), g.store(np.zeros(shape), np.int8))  # fmt: skip
+        weight = (
+            g.integers(outputs, inputs, 3, 3),
+            g.scale(*shape, size=scale),
+            g.store(np.zeros(shape), np.int8),
+        )
         parameters = weight[1], g.store(np.zeros(shape), np.int32)
         bias = g.store(g.random.integers(-20, 20, outputs), np.int32), *parameters
         numbers = [g.node("DequantizeLinear", *w, axis=0) for w in (weight, bias)]
@@ -42,7 +46,7 @@ def partly_quantized() -> Graph:
     x = g.node("MatMul", g.numbers(g.quantized(g.input("N", 6))), g.floats(6, 24))
     a, b = g.node("Split", x, g.store([12, 12], np.int64), axis=1, outputs=2)
     a = g.numbers(g.quantized(g.node("Relu", a)))
-    return g.done(g.node("Add", g.node("MatMul", a, g.floats(12, 4)), g.node("MatMul", b, g.floats(12, 4))))  # fmt: skip
+    return g.done(g.node("Add", g.node("MatMul", a, g.floats(12, 4)), g.node("MatMul", b, g.floats(12, 4))))
 
 
 @case("QuantizeLinear", "one scale per channel of an activation", (16,), floating=True)
@@ -88,7 +92,7 @@ def weights_stored_as_floats() -> Graph:
     high=16,
     floating=True,
 )
-def blocked_weights(axis: int, dtype: npt.DTypeLike = np.int8, low: int = -60, high: int = 60) -> Graph:  # fmt: skip
+def blocked_weights(axis: int, dtype: npt.DTypeLike = np.int8, low: int = -60, high: int = 60) -> Graph:
     """Three products whose weights have a scale for every 8 entries of an axis."""
     g = Graph()
     x = g.input("N", 16)
@@ -145,9 +149,7 @@ def dynamic_product_of_activations() -> Graph:
     g = Graph()
     x, parts = g.input("N", 5, 12), []
     for perm in ([0, 2, 1, 3], [0, 2, 3, 1]):
-        y = g.node(
-            "Reshape", g.node("MatMul", x, g.floats(12, 24)), g.store([0, 0, 4, 6], np.int64)
-        )
+        y = g.node("Reshape", g.node("MatMul", x, g.floats(12, 24)), g.store([0, 0, 4, 6], np.int64))
         y = g.node("Transpose", y, perm=perm)
         parts.append(g.node("DynamicQuantizeLinear", y, outputs=3))
     (a, _, a_zero), (b, _, b_zero) = parts
@@ -173,7 +175,7 @@ def dynamic_product() -> Graph:
 @case("QLinearConv", "depthwise", (16,), middle=16)
 @case("QLinearConv", "grouped", (2, 2), middle=8)
 @case("QLinearConv", "int8", (16, 16), dtype=np.int8)
-def convolutions(channelwise: bool = True, middle: int = 1, dtype: npt.DTypeLike = np.uint8) -> Graph:  # fmt: skip
+def convolutions(channelwise: bool = True, middle: int = 1, dtype: npt.DTypeLike = np.uint8) -> Graph:
     g = Graph()
     x = g.quantized(g.input("N", 3, 8, 8), zero=70, dtype=dtype)
     x = g.qconv(x, 3, 16, channelwise=channelwise, dtype=dtype)

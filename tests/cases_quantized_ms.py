@@ -23,7 +23,9 @@ def sixteen_bits() -> Graph:
     x = g.input("N", 6)
     for inputs, outputs in ((6, 16), (16, 4)):
         w = g.store(g.random.integers(-9000, 9000, (inputs, outputs)), np.int16)
-        w = g.ms("DequantizeLinear", w, g.scale(outputs, size=1e-4), g.store(np.zeros(outputs), np.int16), axis=1)  # fmt: skip
+        w = g.ms(
+            "DequantizeLinear", w, g.scale(outputs, size=1e-4), g.store(np.zeros(outputs), np.int16), axis=1
+        )
         x = g.node("MatMul", x, w)
         parameters = g.store(1e-3), g.store(40000, np.uint16)
         x = g.ms("DequantizeLinear", g.ms("QuantizeLinear", x, *parameters), *parameters)
@@ -90,8 +92,21 @@ def two_branches(op: str) -> Graph:
     op="QLinearLeakyRelu",
     alpha=0.1,
 )
-@case("com.microsoft::QLinearAveragePool", "between convolutions", (16,), op="QLinearAveragePool", kernel_shape=[2, 2], pads=[1, 0, 0, 1])  # fmt: skip
-@case("com.microsoft::QLinearGlobalAveragePool", "between convolutions", (16,), op="QLinearGlobalAveragePool", channels_last=0)  # fmt: skip
+@case(
+    "com.microsoft::QLinearAveragePool",
+    "between convolutions",
+    (16,),
+    op="QLinearAveragePool",
+    kernel_shape=[2, 2],
+    pads=[1, 0, 0, 1],
+)
+@case(
+    "com.microsoft::QLinearGlobalAveragePool",
+    "between convolutions",
+    (16,),
+    op="QLinearGlobalAveragePool",
+    channels_last=0,
+)
 def one_branch(op: str, **attributes: Any) -> Graph:
     g = Graph()
     x = g.qconv(g.quantized(g.input("N", 3, 8, 8)), 3, 16)
@@ -112,7 +127,7 @@ def channels_last() -> Graph:
     g = Graph()
     x = g.qconv(g.quantized(g.input(1, 8, 8, 3)), 3, 16, domain=MS, channels_last=1)
     x = g.qconv(x, 16, 8, domain=MS, channels_last=1)
-    for op, window in (("QLinearAveragePool", {"kernel_shape": [2, 2]}), ("QLinearGlobalAveragePool", {})):  # fmt: skip
+    for op, window in (("QLinearAveragePool", {"kernel_shape": [2, 2]}), ("QLinearGlobalAveragePool", {})):
         result = g.store(0.05), g.point(60)
         x = (g.ms(op, *x, *result, channels_last=1, **window), *result)
     return g.done(g.node("MatMul", g.numbers(x), g.floats(8, 4)))
@@ -188,7 +203,7 @@ def packed(bits: int = 4, zeros: str = "", bias: bool = False, flat: bool = Fals
     return g.done(x)
 
 
-def nbits(g: Graph, x: str, sizes: tuple[int, int], bits: int, zeros: str, bias: bool, flat: bool) -> str:  # fmt: skip
+def nbits(g: Graph, x: str, sizes: tuple[int, int], bits: int, zeros: str, bias: bool, flat: bool) -> str:
     """MatMulNBits with blocks of 16 rows."""
     K, N = sizes
     count, each = K // 16, 8 // bits
@@ -199,7 +214,7 @@ def nbits(g: Graph, x: str, sizes: tuple[int, int], bits: int, zeros: str, bias:
         inputs[3] = g.store(g.random.uniform(7, 9, shape))
     elif zeros:
         width = -(-count // each)
-        inputs[3] = g.store(g.random.integers(0, 256, (N * width,) if flat else (N, width)), np.uint8)  # fmt: skip
+        inputs[3] = g.store(g.random.integers(0, 256, (N * width,) if flat else (N, width)), np.uint8)
     if bias:
         inputs[5] = g.floats(N)
     while not inputs[-1]:

@@ -18,7 +18,9 @@ case = partial(enter, CASES)
 reference = partial(enter, CASES, reference=True)
 
 
-def weighted(op: str, *scalars: Any, steps: int = 8, contrib: bool = False, **attributes: Any) -> onnx.ModelProto:  # fmt: skip
+def weighted(
+    op: str, *scalars: Any, steps: int = 8, contrib: bool = False, **attributes: Any
+) -> onnx.ModelProto:
     """A made vector weighs the steps of a computed [batch, channels, steps]."""
     net = Graph()
     x = net.conv("a", net.input("x", 2, 3, steps), 3, 6, rank=1)
@@ -33,7 +35,18 @@ for _op in ("BlackmanWindow", "HammingWindow", "HannWindow"):
     case(_op, "weighs steps", weighted, _op, 8, groups=(6,))
 case("Range", "weighs steps", weighted, "Range", 0, 8, 1, groups=(6,))
 case("com.microsoft::Range", "weighs steps", weighted, "Range", 0, 8, 1, contrib=True, groups=(6,))
-case("MelWeightMatrix", "weighs steps", weighted, "MelWeightMatrix", 1, 14, 8000, np.float32(0), np.float32(3000), groups=(6,))  # fmt: skip
+case(
+    "MelWeightMatrix",
+    "weighs steps",
+    weighted,
+    "MelWeightMatrix",
+    1,
+    14,
+    8000,
+    np.float32(0),
+    np.float32(3000),
+    groups=(6,),
+)
 
 
 def noise(op: str, seed: float | None = None) -> onnx.ModelProto:
@@ -48,7 +61,7 @@ def noise(op: str, seed: float | None = None) -> onnx.ModelProto:
 
 for _op in ("Bernoulli", "RandomNormalLike", "RandomUniformLike"):
     case(_op, "any numbers", noise, _op, groups=(6,))
-    case(_op, "from a seed", noise, _op, seed=1.0, blocked={"a": "draws numbers from a seed"}, groups=())  # fmt: skip
+    case(_op, "from a seed", noise, _op, seed=1.0, blocked={"a": "draws numbers from a seed"}, groups=())
 
 
 def drawn() -> onnx.ModelProto:
@@ -73,7 +86,7 @@ def diagonal() -> onnx.ModelProto:
     return net.done(net.linear("head", net.relu(net.linear("a", y, 6, 8)), 8, 4))
 
 
-case("EyeLike", "diagonal", diagonal, blocked={"shape.matmul": "makes a diagonal of its size"}, groups=(8,))  # fmt: skip
+case("EyeLike", "diagonal", diagonal, blocked={"shape.matmul": "makes a diagonal of its size"}, groups=(8,))
 
 
 def transformed() -> onnx.ModelProto:
@@ -87,7 +100,7 @@ def transformed() -> onnx.ModelProto:
     return net.done(net.conv("b", y, 8, 4, kernel=1))
 
 
-case("AffineGrid", "computed matrices", transformed, blocked={"theta.matmul": "makes a grid"}, groups=(8,))  # fmt: skip
+case("AffineGrid", "computed matrices", transformed, blocked={"theta.matmul": "makes a grid"}, groups=(8,))
 
 
 def classes() -> onnx.ModelProto:
@@ -95,7 +108,7 @@ def classes() -> onnx.ModelProto:
     net = Graph()
     x = net.conv("a", net.input("x", 2, 3, 5), 3, 8, rank=1)
     y = net.node("ArgMax", x, axis=2, keepdims=0)
-    y = net.node("OneHot", y, net.constant("depth", np.array(5)), net.initializer("values", [0.0, 1.0]))  # fmt: skip
+    y = net.node("OneHot", y, net.constant("depth", np.array(5)), net.initializer("values", [0.0, 1.0]))
     return net.done(net.conv("b", y, 8, 4, rank=1))
 
 
@@ -118,7 +131,7 @@ case("Scatter", "steps", scattered, groups=(8,))
 def held() -> onnx.ModelProto:
     """Weights in Constant nodes."""
     net = Graph()
-    x = net.node("MatMul", net.input("x", 2, 3), net.node("Constant", value=net.loose("W", 3, 8)), name="a")  # fmt: skip
+    x = net.node("MatMul", net.input("x", 2, 3), net.node("Constant", value=net.loose("W", 3, 8)), name="a")
     x = net.node("MatMul", net.relu(x), net.node("Constant", value=net.loose("V", 8, 4)), name="b")
     return net.done(x)
 

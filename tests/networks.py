@@ -47,12 +47,17 @@ class Grower:
         self.count += 1
         return f"{kind}_{self.count}"
 
-    def conv(self, outputs: int, kernel: int = 1, x: str = "", inputs: int = 0, group: int = 1) -> str:  # fmt: skip
+    def conv(self, outputs: int, kernel: int = 1, x: str = "", inputs: int = 0, group: int = 1) -> str:
         """A convolution that keeps the size, of the last tensor unless told otherwise."""
         return self.net.conv(
-            self.name("conv"), x or self.x, inputs or self.width, outputs, kernel, group=group,
+            self.name("conv"),
+            x or self.x,
+            inputs or self.width,
+            outputs,
+            kernel,
+            group=group,
             bias=self.draw(st.booleans()),
-        )  # fmt: skip
+        )
 
 
 # Blocks of images -----------------------------------------------------------------------------
@@ -91,7 +96,9 @@ def batch_norm(g: Grower) -> None:
 def group_norm(g: Grower) -> None:
     groups = g.pick(*(k for k in (1, 2, 3, 4) if g.width % k == 0))
     y = g.net.reshape(g.x, 0, groups, -1)
-    ones, zeros = (g.net.initializer(f"{n}{groups}", np.full(groups, v)) for n, v in (("ones", 1), ("zeros", 0)))  # fmt: skip
+    ones, zeros = (
+        g.net.initializer(f"{n}{groups}", np.full(groups, v)) for n, v in (("ones", 1), ("zeros", 0))
+    )
     y = g.net.node("InstanceNormalization", y, ones, zeros)
     y = g.net.reshape(y, 0, g.width, g.size, g.size)
     g.x = g.net.node("Mul", y, g.net.gain(g.name("gain"), g.width, 1, 1))
@@ -157,7 +164,7 @@ def enlarge(g: Grower) -> None:
 
 
 def pad(g: Grower) -> None:
-    y = g.net.node("Pad", g.x, g.net.integers(0, 0, 1, 1, 0, 0, 1, 1), mode=g.pick("constant", "reflect"))  # fmt: skip
+    y = g.net.node("Pad", g.x, g.net.integers(0, 0, 1, 1, 0, 0, 1, 1), mode=g.pick("constant", "reflect"))
     g.x = g.net.conv(g.name("conv"), y, g.width, g.width, 3, pads=[0] * 4)
 
 
@@ -233,15 +240,42 @@ def spatial_gate(g: Grower) -> None:
 
 def repeated(g: Grower) -> None:
     if g.width <= 8:
-        g.x = g.net.node("Tile", g.x, g.net.integers(1, 2, 1, 1)) if g.draw(st.booleans()) else g.net.node("Concat", g.x, g.x, axis=1)  # fmt: skip
+        g.x = (
+            g.net.node("Tile", g.x, g.net.integers(1, 2, 1, 1))
+            if g.draw(st.booleans())
+            else g.net.node("Concat", g.x, g.x, axis=1)
+        )
         g.width *= 2
 
 
 IMAGE_BLOCKS = (
-    convolution, strided, grouped, depthwise, activation, batch_norm, group_norm, residual, concat,
-    split, gate, shuffle, squeeze_excite, pool, enlarge, pad, pad_channels, slice_channels, permute,
-    pixel_shuffle, channels_last, same_weight_twice, skip, prelu, spatial_gate, repeated,
-)  # fmt: skip
+    convolution,
+    strided,
+    grouped,
+    depthwise,
+    activation,
+    batch_norm,
+    group_norm,
+    residual,
+    concat,
+    split,
+    gate,
+    shuffle,
+    squeeze_excite,
+    pool,
+    enlarge,
+    pad,
+    pad_channels,
+    slice_channels,
+    permute,
+    pixel_shuffle,
+    channels_last,
+    same_weight_twice,
+    skip,
+    prelu,
+    spatial_gate,
+    repeated,
+)
 
 
 # Blocks of tokens -----------------------------------------------------------------------------
@@ -271,7 +305,11 @@ def attention(g: Grower) -> None:
         y = g.net.linear(g.name("project"), g.x, g.width, count * dim)
         return g.net.node("Transpose", g.net.reshape(y, 0, g.size, count, dim), perm=perm)
 
-    query, key, value = project(heads, [0, 2, 1, 3]), project(shared, [0, 2, 3, 1]), project(shared, [0, 2, 1, 3])  # fmt: skip
+    query, key, value = (
+        project(heads, [0, 2, 1, 3]),
+        project(shared, [0, 2, 3, 1]),
+        project(shared, [0, 2, 1, 3]),
+    )
     scores = g.net.node("Softmax", g.net.node("MatMul", query, key), axis=-1)
     y = g.net.node("Transpose", g.net.node("MatMul", scores, value), perm=[0, 2, 1, 3])
     y = g.net.reshape(y, 0, g.size, heads * dim)
@@ -303,14 +341,21 @@ def mix_tokens(g: Grower) -> None:
 
 
 def class_token(g: Grower) -> None:
-    shape = g.net.node("Concat", g.net.node("Shape", g.x, end=1), g.net.integers(1, g.width), axis=0)  # fmt: skip
+    shape = g.net.node("Concat", g.net.node("Shape", g.x, end=1), g.net.integers(1, g.width), axis=0)
     token = g.net.node("Expand", g.net.bias(g.name("class"), 1, 1, g.width), shape)
     g.x, g.size = g.net.node("Concat", token, g.x, axis=1), g.size + 1
 
 
 TOKEN_BLOCKS = (
-    layer_norm, mlp, gated_mlp, attention, fused_attention, mix_tokens, class_token, activation,
-)  # fmt: skip
+    layer_norm,
+    mlp,
+    gated_mlp,
+    attention,
+    fused_attention,
+    mix_tokens,
+    class_token,
+    activation,
+)
 
 
 # Ends -----------------------------------------------------------------------------------------

@@ -25,7 +25,9 @@ ROUNDING = 3e-6
 """Relative L2 difference of two float32 models that differ in the order of their sums alone."""
 
 
-def graph(text: str, *, inputs: str = "float[2,3,8,8] x", outputs: str = "y", **constants: Any) -> onnx.ModelProto:  # fmt: skip
+def graph(
+    text: str, *, inputs: str = "float[2,3,8,8] x", outputs: str = "y", **constants: Any
+) -> onnx.ModelProto:
     """Model from the text of its nodes; a constant is an array, a list or a number."""
     stored: dict[str, Any] = {name: _stored(value) for name, value in constants.items()}
     return net(text, inputs=inputs, outputs=outputs, **stored)()
@@ -123,9 +125,7 @@ def plant(traced: Trace, seed: int) -> tuple[onnx.ModelProto, dict[str, set[int]
     variances = {n.inputs[4] for n in traced.graph.nodes if n.op == "BatchNormalization"}
     stored = {t.name: t for t in model.graph.initializer}
     stored |= {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant"}
-    for member in {
-        m for group in traced for m in group.members if m.tensor in traced.graph.constants
-    }:
+    for member in {m for group in traced for m in group.members if m.tensor in traced.graph.constants}:
         labels = traced.walk.axis(member.tensor, member.axis)
         shape = traced.walk.shape(member.tensor)
         vector = sum(size > 1 for size in shape) == 1 and member.tensor not in variances

@@ -47,7 +47,7 @@ class BiasSplitGelu(Contributed):
 
 
 class BiasSoftmax(Contributed):
-    def _run(self, x: Array, bias: Array, axis: int = -1, is_inner_broadcast: int = 0) -> tuple[Array]:  # fmt: skip
+    def _run(self, x: Array, bias: Array, axis: int = -1, is_inner_broadcast: int = 0) -> tuple[Array]:
         return (softmax(x + bias),)
 
 
@@ -73,12 +73,22 @@ class NhwcConv(Contributed):
 
 
 class NhwcFusedConv(Contributed):
-    def _run(self, x: Array, W: Array, B: Array, Z: Array, group: int = 1, activation: str = "") -> tuple[Array]:  # fmt: skip
+    def _run(
+        self, x: Array, W: Array, B: Array, Z: Array, group: int = 1, activation: str = ""
+    ) -> tuple[Array]:
         return (np.maximum(pointwise_conv(x, W, group or 1) + B + Z, 0),)
 
 
 class GroupNorm(Contributed):
-    def _run(self, x: Array, gamma: Array, beta: Array, groups: int = 1, activation: int = 0, channels_last: int = 1) -> tuple[Array]:  # fmt: skip
+    def _run(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        groups: int = 1,
+        activation: int = 0,
+        channels_last: int = 1,
+    ) -> tuple[Array]:
         blocks = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
         mean = blocks.mean(axis=(1, 3), keepdims=True)
         spread = np.sqrt(blocks.var(axis=(1, 3), keepdims=True) + 1e-5)
@@ -86,7 +96,17 @@ class GroupNorm(Contributed):
 
 
 class SkipGroupNorm(Contributed):
-    def _run(self, x: Array, gamma: Array, beta: Array, skip: Array, bias: Array, groups: int = 1, activation: int = 0, channels_last: int = 1) -> tuple[Array, Array]:  # fmt: skip
+    def _run(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        skip: Array,
+        bias: Array,
+        groups: int = 1,
+        activation: int = 0,
+        channels_last: int = 1,
+    ) -> tuple[Array, Array]:
         total = x + skip.reshape(len(x), 1, 1, -1) + bias
         return (*GroupNorm._run(None, total, gamma, beta, groups), total)  # type: ignore[arg-type]
 
@@ -94,7 +114,15 @@ class SkipGroupNorm(Contributed):
 class MultiHeadAttention(Contributed):
     """Packed layouts [batch, steps, heads, 2 or 3, size] only."""
 
-    def _run(self, q: Array, k: Array | None = None, v: Array | None = None, *_: Any, num_heads: int = 1, scale: float = 0.0) -> tuple[Array]:  # fmt: skip
+    def _run(
+        self,
+        q: Array,
+        k: Array | None = None,
+        v: Array | None = None,
+        *_: Any,
+        num_heads: int = 1,
+        scale: float = 0.0,
+    ) -> tuple[Array]:
         if k is None:
             q, k, v = (q[:, :, :, i] for i in range(3))
         else:
@@ -122,7 +150,9 @@ class NhwcMaxPool(Contributed):
 
 
 class QLinearReduceMean(Contributed):
-    def _run(self, x: Any, scale: Array, zero: Any, y_scale: Array, y_zero: Any, axes: Any = (), keepdims: int = 1) -> tuple[Any]:  # fmt: skip
+    def _run(
+        self, x: Any, scale: Array, zero: Any, y_scale: Array, y_zero: Any, axes: Any = (), keepdims: int = 1
+    ) -> tuple[Any]:
         numbers = (x.astype(np.float32) - zero) * scale
         mean = numbers.mean(axis=tuple(axes), keepdims=bool(keepdims))
         return (np.clip(np.rint(mean / y_scale) + y_zero, 0, 255).astype(np.uint8),)

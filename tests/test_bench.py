@@ -61,7 +61,7 @@ def test_bench_in_the_command_line(run: Run) -> None:
     outcome = run("bench", DIGITS, DIGITS, "--runs", 3, "--provider", "cpu")
     assert (outcome.code, outcome.err) == (0, "")
     names = [line[:20].strip() for line in outcome.out.splitlines()]
-    assert names[1:6] == ["latency (ms)", "parameters", "MACs", "file size (bytes)", "activations (bytes)"]  # fmt: skip
+    assert names[1:6] == ["latency (ms)", "parameters", "MACs", "file size (bytes)", "activations (bytes)"]
     assert outcome.out.splitlines()[2].split() == ["parameters", "136,302", "136,302", "100.0%"]
     assert outcome.out.endswith("cpu, batch 2, median of 3 runs\n")
     document = run("bench", DIGITS, DIGITS, "--runs", 3, "--provider", "cpu", "--json").document
@@ -76,12 +76,10 @@ def test_sensitivity_is_that_of_one_group_pruned_alone() -> None:
     traced = onnxprune.trace(DIGITS)
     data = {name: array[:32] for name, array in np.load(IMAGES).items()}
     found = list(sensitivity(DIGITS, ratios=[0.25, 0.75], data=data, provider="cpu"))
-    assert [(s.group, s.ratio) for s in found] == [
-        (g.name, r) for g in traced for r in (0.25, 0.75)
-    ]
+    assert [(s.group, s.ratio) for s in found] == [(g.name, r) for g in traced for r in (0.25, 0.75)]
     for s in found[::5]:
-        plan = onnxprune.select(traced, onnxprune.score(traced), ratio={s.group: s.ratio}, granularity=1)  # fmt: skip
-        report = onnxprune.verify(DIGITS, onnxprune.rewrite(traced.model, plan), data=data, provider="cpu")  # fmt: skip
+        plan = onnxprune.select(traced, onnxprune.score(traced), ratio={s.group: s.ratio}, granularity=1)
+        report = onnxprune.verify(DIGITS, onnxprune.rewrite(traced.model, plan), data=data, provider="cpu")
         (change,), (score,) = report.change, report.scores
         assert (s.cosine, s.relative) == (change.cosine, change.relative)
         assert (s.agreement, s.accuracy, s.drop) == (change.top1, score.after, score.drop)
@@ -96,7 +94,7 @@ def test_sensitivity_in_the_command_line(run: Run) -> None:
     assert lines[-1] == "accuracy when one group alone loses that share of its channels"
     shown = run("sensitivity", DIGITS, *flags, "--measure", "relative").out.splitlines()
     document = run("sensitivity", DIGITS, *flags, "--json").document
-    assert [f"{s['relative']:.3g}" for s in document["groups"]] == [line.split()[-1] for line in shown[1:8]]  # fmt: skip
+    assert [f"{s['relative']:.3g}" for s in document["groups"]] == [line.split()[-1] for line in shown[1:8]]
 
 
 @pytest.mark.parametrize(
@@ -104,9 +102,12 @@ def test_sensitivity_in_the_command_line(run: Run) -> None:
     [
         (["--ratios", "a"], "error: ratios: found 'a', expected numbers with commas between\n"),
         (["--ratios", "0,1"], "error: ratios: found 0, expected 0 < ratio < 1\n"),
-        (["--measure", "accuracy", "--ratios", "0.5"], "error: there is no accuracy to show\nhint: Accuracy takes labels, agreement an output of class scores.\n"),
+        (
+            ["--measure", "accuracy", "--ratios", "0.5"],
+            "error: there is no accuracy to show\nhint: Accuracy takes labels, agreement an output of class scores.\n",
+        ),
     ],
-)  # fmt: skip
+)
 def test_sensitivity_refuses(run: Run, flags: list[str], text: str) -> None:
     outcome = run("sensitivity", DIGITS, "--provider", "cpu", *flags)
     assert (outcome.code, outcome.err) == (2, text)

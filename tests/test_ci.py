@@ -23,14 +23,12 @@ from .conftest import DIGITS, ROOT
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the workflow is for a POSIX shell")
 
-WORKFLOW = (ROOT / "README.md").read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]  # fmt: skip
+WORKFLOW = (ROOT / "README.md").read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
 
 
 def steps() -> list[str]:
     """Scripts of the steps that run one, as YAML reads them."""
-    found = re.findall(
-        r"^      - run: (?:\|\n((?:          .*\n)+)|(.*)\n)", WORKFLOW, re.MULTILINE
-    )
+    found = re.findall(r"^      - run: (?:\|\n((?:          .*\n)+)|(.*)\n)", WORKFLOW, re.MULTILINE)
     return [textwrap.dedent(block) or line for block, line in found]
 
 
@@ -54,7 +52,14 @@ def build(folder: Path) -> tuple[int, str]:
         "PYTHONPATH": str(ROOT), "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
     }  # fmt: skip
     for script in steps()[1:]:
-        done = subprocess.run(["bash", "-e", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False)  # fmt: skip
+        done = subprocess.run(
+            ["bash", "-e", "-c", script],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             break
     return done.returncode, done.stdout + done.stderr
@@ -62,7 +67,11 @@ def build(folder: Path) -> tuple[int, str]:
 
 def test_the_steps_are_those_of_the_workflow() -> None:
     scripts = steps()
-    assert [script.split()[:2] for script in scripts] == [["pip", "install"], ["onnxprune", "prune"], ["onnxprune", "verify"]]  # fmt: skip
+    assert [script.split()[:2] for script in scripts] == [
+        ["pip", "install"],
+        ["onnxprune", "prune"],
+        ["onnxprune", "verify"],
+    ]
     assert WORKFLOW.count("run:") == len(scripts)
     assert "\t" not in WORKFLOW
 
@@ -93,7 +102,10 @@ def test_a_retrained_network_may_drift_a_little(folder: Path) -> None:
 
 def test_drift_fails_the_build(folder: Path) -> None:
     """The same network with its channels in another order: the plan removes important ones."""
-    makers, readers = ("stage2.second", "stage2.skip", "inverted.project"), ("inverted.expand.conv", "branches.point", "branches.window")  # fmt: skip
+    makers, readers = (
+        ("stage2.second", "stage2.skip", "inverted.project"),
+        ("inverted.expand.conv", "branches.point", "branches.window"),
+    )
     parts = ("conv.weight", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var")
     reversed_ = {f"{layer}.{part}": np.flipud for layer in makers for part in parts}
     edit(folder, reversed_ | {f"{layer}.weight": np.fliplr for layer in readers})

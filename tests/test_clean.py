@@ -76,7 +76,10 @@ def test_constant_stays_and_says_why(name: str) -> None:
 
 def test_constant_is_needed_elsewhere() -> None:
     """One layer could take the constant, the other one pads."""
-    model = constant("p = Conv(m, V)\nq = Conv<pads=[1,1,1,1]>(m, U)\nr = ReduceMean<axes=[2,3]>(q)\ny = Add(p, r)", U=normal(4, 8, 3, 3, seed=1))  # fmt: skip
+    model = constant(
+        "p = Conv(m, V)\nq = Conv<pads=[1,1,1,1]>(m, U)\nr = ReduceMean<axes=[2,3]>(q)\ny = Add(p, r)",
+        U=normal(4, 8, 3, 3, seed=1),
+    )
     assert kept(cleaned(model, duplicates=False)) == {"h": (0, 2, 3, 4, 5, 6, 7)}
 
 
@@ -89,8 +92,10 @@ def test_chain_without_weights() -> None:
     V[[0, 1, 2, 4, 5, 6, 7], 5] = 0  # only filter 3 reads channel 5
     model = graph(
         "h = Conv(x, W)\ni = Relu(h)\nj = Conv(i, V)\nk = Relu(j)\ny = Conv(k, U)",
-        W=normal(8, 3, 3, 3), V=V, U=normal(4, 8, 1, 1, dead=(3,), axis=1),
-    )  # fmt: skip
+        W=normal(8, 3, 3, 3),
+        V=V,
+        U=normal(4, 8, 1, 1, dead=(3,), axis=1),
+    )
     result = cleaned(model)
     assert kept(result) == {"h": (0, 1, 2, 3, 4, 6, 7), "j": (0, 1, 2, 4, 5, 6, 7)}
     assert dict(log(result).removed) == {"unused": 2}
@@ -99,8 +104,11 @@ def test_chain_without_weights() -> None:
 def test_dead_branch_keeps_one_channel_of_each_layer() -> None:
     model = graph(
         "a = Conv(x, A)\nb = Relu(a)\nc = Conv(b, B)\nd = Conv(c, Z)\ne = Conv(x, E)\ny = Add(d, e)",
-        A=normal(8, 3, 1, 1), B=normal(8, 8, 1, 1), Z=np.zeros((4, 8, 1, 1)), E=normal(4, 3, 1, 1),
-    )  # fmt: skip
+        A=normal(8, 3, 1, 1),
+        B=normal(8, 8, 1, 1),
+        Z=np.zeros((4, 8, 1, 1)),
+        E=normal(4, 3, 1, 1),
+    )
     result = cleaned(model)
     assert kept(result) == {"a": (0,), "c": (0,)}
 
@@ -120,8 +128,12 @@ def test_the_channel_that_is_kept_of_a_dead_layer_keeps_its_inputs() -> None:
         l = Conv(k, U)
         m = Conv(x, D)
         y = Add(l, m)""",
-        W=normal(8, 3, 1, 1), V=V, s=shift, U=normal(4, 4, 1, 1), D=normal(4, 3, 1, 1),
-    )  # fmt: skip
+        W=normal(8, 3, 1, 1),
+        V=V,
+        s=shift,
+        U=normal(4, 4, 1, 1),
+        D=normal(4, 3, 1, 1),
+    )
     result = cleaned(model)
     assert kept(result) == {"h": (0, 1), "j": (0,)}
 
@@ -139,8 +151,11 @@ def test_dead_cycle_through_a_residual_stream() -> None:
         l = Conv(k, U)
         s = Add(h, l)
         y = Conv(s, T)""",
-        W=normal(8, 3, 1, 1), V=V, U=U, T=normal(4, 8, 1, 1, dead=(2,), axis=1),
-    )  # fmt: skip
+        W=normal(8, 3, 1, 1),
+        V=V,
+        U=U,
+        T=normal(4, 8, 1, 1, dead=(2,), axis=1),
+    )
     result = cleaned(model)
     assert kept(result) == {"h": (0, 1, 3, 4, 5, 6, 7), "j": (0, 1, 3, 4, 5, 6, 7)}
 
@@ -166,8 +181,13 @@ def test_head_of_attention() -> None:
         r = Reshape(t, u)
         y = MatMul(r, O)""",
         inputs="float[2,5,8] x",
-        Q=normal(8, 8), K=normal(8, 8, seed=1), V=normal(8, 8, seed=2), O=O, s=[2, 5, 2, 4], u=[2, 5, 8],
-    )  # fmt: skip
+        Q=normal(8, 8),
+        K=normal(8, 8, seed=1),
+        V=normal(8, 8, seed=2),
+        O=O,
+        s=[2, 5, 2, 4],
+        u=[2, 5, 8],
+    )
     result = cleaned(model)
     assert shape_of(result, "Q") == (8, 4)
     assert shape_of(result, "O") == (4, 8)
@@ -176,7 +196,9 @@ def test_head_of_attention() -> None:
 # Equal channels ---------------------------------------------------------------------------------
 
 
-def twin(text: str = "m = Relu(h)\ny = Conv(m, V)", *, vectors: str = "b", **constants: Any) -> onnx.ModelProto:  # fmt: skip
+def twin(
+    text: str = "m = Relu(h)\ny = Conv(m, V)", *, vectors: str = "b", **constants: Any
+) -> onnx.ModelProto:
     """Filters 2 and 5 are equal; so are the entries 2 and 5 of the vectors named."""
     W = normal(8, 3, 3, 3)
     W[5] = W[2]
@@ -233,11 +255,13 @@ def test_noise_tells_channels_apart() -> None:
 
 def test_twin_of_a_constant_counts_once() -> None:
     """Three equal constants: one layer could take them in its bias, the other one pads."""
-    text = "m = Sigmoid(h)\np = Conv(m, V)\nq = Conv<pads=[1,1,1,1]>(m, U)\nr = ReduceMean<axes=[2,3]>(q)\ny = Add(p, r)"  # fmt: skip
+    text = "m = Sigmoid(h)\np = Conv(m, V)\nq = Conv<pads=[1,1,1,1]>(m, U)\nr = ReduceMean<axes=[2,3]>(q)\ny = Add(p, r)"
     model = graph(
         f"h = Conv(x, W)\n{text}",
-        W=normal(8, 3, 3, 3, dead=(0, 1, 2)), V=normal(4, 8, 3, 3), U=normal(4, 8, 3, 3, seed=1),
-    )  # fmt: skip
+        W=normal(8, 3, 3, 3, dead=(0, 1, 2)),
+        V=normal(4, 8, 3, 3),
+        U=normal(4, 8, 3, 3, seed=1),
+    )
     result = cleaned(model)
     assert dict(log(result).removed) == {"duplicate": 2}
 
@@ -252,7 +276,9 @@ def ranged() -> onnx.ModelProto:
     W[1] = 0
     b = np.full(8, 0.1, np.float32)
     b[[1, 3]] = -0.1
-    return graph("h = Conv(x, W, b)\nm = Relu(h)\ny = Conv<pads=[1,1,1,1]>(m, V)", W=W, b=b, V=normal(4, 8, 3, 3))  # fmt: skip
+    return graph(
+        "h = Conv(x, W, b)\nm = Relu(h)\ny = Conv<pads=[1,1,1,1]>(m, V)", W=W, b=b, V=normal(4, 8, 3, 3)
+    )
 
 
 @pytest.mark.parametrize("given", [(0, 1), {"x": (0.0, 1.0)}])
@@ -287,8 +313,11 @@ def test_bounds_need_no_assumption() -> None:
     V[6] = -np.abs(V[6])
     model = graph(
         "h = Conv(x, W)\ni = Relu(h)\nj = Conv(i, V, b)\nk = Relu(j)\ny = Conv(k, U)",
-        W=normal(8, 3, 1, 1), V=V, b=np.where(np.arange(8) == 6, -0.5, normal(8)), U=normal(4, 8, 1, 1),
-    )  # fmt: skip
+        W=normal(8, 3, 1, 1),
+        V=V,
+        b=np.where(np.arange(8) == 6, -0.5, normal(8)),
+        U=normal(4, 8, 1, 1),
+    )
     assert kept(cleaned(model)) == {"j": (0, 1, 2, 3, 4, 5, 7)}
 
 
@@ -300,17 +329,20 @@ def test_infinity_times_zero_is_not_zero() -> None:
     shift = np.zeros((8, 1, 1), np.float32)
     shift[2] = np.inf
     text = "h = Conv(x, W)\ni = Add(h, s)\ny = Conv(i, V)"
-    constants: dict[str, Any] = {"W": normal(8, 3, 1, 1), "V": normal(4, 8, 1, 1, dead=(2,), axis=1)}  # fmt: skip
+    constants: dict[str, Any] = {"W": normal(8, 3, 1, 1), "V": normal(4, 8, 1, 1, dead=(2,), axis=1)}
     assert not kept(clean(graph(text, s=shift, **constants)))
-    assert kept(clean(graph(text, s=np.zeros((8, 1, 1)), **constants))) == {"h": (0, 1, 3, 4, 5, 6, 7)}  # fmt: skip
+    assert kept(clean(graph(text, s=np.zeros((8, 1, 1)), **constants))) == {"h": (0, 1, 3, 4, 5, 6, 7)}
 
 
 def test_unknown_operator_keeps_what_is_not_zero() -> None:
     """CumSum has no value rule: zeros add nothing to it, and nothing is known of what it gives."""
     model = graph(
         "h = Conv(x, W, b)\ni = CumSum(h, one)\ny = Conv(i, V)",
-        W=normal(8, 3, 1, 1, dead=(1, 2)), b=np.where(np.arange(8) == 1, 0, BIAS), V=normal(4, 8, 1, 1, dead=(1, 5), axis=1), one=1,
-    )  # fmt: skip
+        W=normal(8, 3, 1, 1, dead=(1, 2)),
+        b=np.where(np.arange(8) == 1, 0, BIAS),
+        V=normal(4, 8, 1, 1, dead=(1, 5), axis=1),
+        one=1,
+    )
     assert kept(cleaned(model)) == {"h": (0, 2, 3, 4, 5, 6, 7)}
 
 
@@ -325,8 +357,11 @@ def test_branch_sees_the_channels() -> None:
             else_branch = b () => (float[2,4,8,8] e) { e = Conv(h, V) }>
         k = Conv(h, V)
         y = Add(k, j)""",
-        W=normal(8, 3, 1, 1), U=normal(4, 8, 1, 1, seed=1), V=normal(4, 8, 1, 1, dead=(2,), axis=1), zero=0.0,
-    )  # fmt: skip
+        W=normal(8, 3, 1, 1),
+        U=normal(4, 8, 1, 1, seed=1),
+        V=normal(4, 8, 1, 1, dead=(2,), axis=1),
+        zero=0.0,
+    )
     assert not kept(cleaned(model))
 
 
@@ -336,28 +371,26 @@ def test_branch_sees_the_channels() -> None:
 def test_log_counts_every_byte() -> None:
     model = constant("y = Conv(m, V, c)", c=normal(4))
     result = cleaned(model)
-    sizes = [{t.name: len(t.raw_data) for t in m.graph.initializer} for m in (model, result.model.proto)]  # fmt: skip
+    sizes = [{t.name: len(t.raw_data) for t in m.graph.initializer} for m in (model, result.model.proto)]
     expected = {n: (sizes[0][n], sizes[1][n]) for n in sizes[0] if sizes[0][n] != sizes[1][n]}
     expected["c"] = (16, 16)  # its numbers change, not its size
     assert {row.tensor: (row.before, row.after) for row in log(result).rows} == expected
     text = str(log(result))
     assert "removed 3 of 8 channels: 1 zero, 2 constant" in text
     assert "parameters: 516 -> 324 (-37.2%)" in text
-    assert f"bytes: {result.before.bytes:,} -> {len(result.model.proto.SerializeToString()):,}" in text  # fmt: skip
+    assert f"bytes: {result.before.bytes:,} -> {len(result.model.proto.SerializeToString()):,}" in text
     assert f"macs: {result.before.macs:,} -> {result.before.macs * 5 // 8:,} (-37.5%)" in text
 
 
 def test_log_of_nothing() -> None:
-    result = cleaned(graph("h = Conv(x, W)\ny = Conv(h, V)", W=normal(8, 3, 1, 1), V=normal(4, 8, 1, 1)))  # fmt: skip
+    result = cleaned(graph("h = Conv(x, W)\ny = Conv(h, V)", W=normal(8, 3, 1, 1), V=normal(4, 8, 1, 1)))
     assert str(log(result)) == (
         "nothing to remove: none of 8 channels is zero, constant, unused or a duplicate"
     )
     assert result.model.proto.SerializeToString() == result.trace.model.proto.SerializeToString()
 
 
-@pytest.mark.parametrize(
-    "model", [FOLDED["bias"], FOLDED["product"], EQUAL["batch norm"], ranged()]
-)
+@pytest.mark.parametrize("model", [FOLDED["bias"], FOLDED["product"], EQUAL["batch norm"], ranged()])
 def test_plan_can_be_replayed(model: onnx.ModelProto) -> None:
     result = clean(model, assume_range=(0, 1))
     again = rewrite(model, Plan.from_dict(result.plan.to_dict()))
@@ -394,7 +427,9 @@ def test_channels_that_an_interpolation_moves_are_not_followed() -> None:
     A[0], B[:, 1] = 1, 1  # nothing but the first channel, and nothing but the second
     scales = np.array([1, 1.00001, 2, 2])
     arrays = {"A": A, "B": B, "C": np.arange(1, 7).reshape(2, 3, 1, 1), "scales": scales}
-    dense.graph.initializer.extend(onnx.numpy_helper.from_array(v.astype(np.float32), n) for n, v in arrays.items())  # fmt: skip
+    dense.graph.initializer.extend(
+        onnx.numpy_helper.from_array(v.astype(np.float32), n) for n, v in arrays.items()
+    )
     image = np.random.default_rng(0).uniform(0, 1, (2, 3, 4, 4)).astype(np.float32)
     result = clean(dense, duplicates=False, verify=True, data={"x": image}, provider="cpu")
     assert result.report is not None

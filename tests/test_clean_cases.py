@@ -27,7 +27,7 @@ def gap(model: onnx.ModelProto, result: Result, reference: bool) -> float:
     worst = 0.0
     for name, array in before.items():
         found = difference(name, array, after[name])
-        norm = np.linalg.norm(np.nan_to_num(array.astype(np.float64))) if array.dtype.kind == "f" else 1  # fmt: skip
+        norm = np.linalg.norm(np.nan_to_num(array.astype(np.float64))) if array.dtype.kind == "f" else 1
         worst = max(worst, found.relative * min(1.0, float(norm) / np.sqrt(max(array.size, 1))))
     return worst
 

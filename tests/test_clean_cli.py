@@ -27,8 +27,12 @@ def model(tmp_path: Path) -> Path:
     bias[2] = 0.5
     built = graph(
         "[first] h = Conv(x, W, b)\n[act] r = Relu(h)\n[second] s = Conv(r, V, c)\n[last] y = Conv(s, U)",
-        W=W, b=bias, V=V, c=normal(8), U=normal(4, 8, 1, 1),
-    )  # fmt: skip
+        W=W,
+        b=bias,
+        V=V,
+        c=normal(8),
+        U=normal(4, 8, 1, 1),
+    )
     path = tmp_path / "model.onnx"
     onnx.save(built, path)
     return path
@@ -41,7 +45,7 @@ def gap(before: Path | onnx.ModelProto, after: Path) -> float:
     return worst(outputs_of(models[0], feeds), outputs_of(models[1], feeds))
 
 
-def test_clean_writes_a_smaller_model_and_says_what_went(run: Run, model: Path, tmp_path: Path) -> None:  # fmt: skip
+def test_clean_writes_a_smaller_model_and_says_what_went(run: Run, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "clean.onnx"
     found = run("clean", model, "-o", out, "--provider", "cpu")
     assert found.code == 0
@@ -62,7 +66,7 @@ def test_clean_writes_a_smaller_model_and_says_what_went(run: Run, model: Path, 
 
 
 def test_json(run: Run, model: Path, tmp_path: Path) -> None:
-    document = run("clean", model, "-o", tmp_path / "c.onnx", "--json", "--provider", "cpu").document  # fmt: skip
+    document = run("clean", model, "-o", tmp_path / "c.onnx", "--json", "--provider", "cpu").document
     assert document["command"] == "clean"
     assert document["removed"] == {"zero": 1, "constant": 1, "unused": 1, "duplicate": 1}
     assert document["looked_at"] == 24
@@ -75,7 +79,9 @@ def test_nothing_dead_is_copied(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "clean.onnx"
     found = run("clean", DIGITS, "-o", out, "--provider", "cpu")
     assert found.code == 0
-    assert found.out.startswith("nothing to remove: none of 416 channels is zero, constant, unused or a duplicate\n")  # fmt: skip
+    assert found.out.startswith(
+        "nothing to remove: none of 416 channels is zero, constant, unused or a duplicate\n"
+    )
     assert f"nothing was removed: '{out}' is a copy of '{DIGITS}'" in found.out
     assert digest(out) == digest(DIGITS)
 
@@ -96,9 +102,9 @@ def test_assumed_range(run: Run, tmp_path: Path, text: str) -> None:
     W[3] *= -1
     path = tmp_path / "model.onnx"
     onnx.save(graph("h = Conv(x, W)\nr = Relu(h)\ny = Conv(r, V)", W=W, V=normal(4, 8, 1, 1)), path)
-    found = run("clean", path, "-o", tmp_path / "c.onnx", "--assume-range", text, "--provider", "cpu")  # fmt: skip
+    found = run("clean", path, "-o", tmp_path / "c.onnx", "--assume-range", text, "--provider", "cpu")
     assert found.code == 0
-    assert found.out.splitlines()[:2] == ["removed 1 of 8 channels: 1 assumed", "assumed: 'x' lies in [0, 1]"]  # fmt: skip
+    assert found.out.splitlines()[:2] == ["removed 1 of 8 channels: 1 assumed", "assumed: 'x' lies in [0, 1]"]
 
 
 @pytest.mark.parametrize(
@@ -136,9 +142,11 @@ def test_plan_of_a_cleaning_is_replayed(run: Run, model: Path, tmp_path: Path) -
 
 def test_prune_cleans_first(run: Run, model: Path, tmp_path: Path) -> None:
     out, plan = tmp_path / "slim.onnx", tmp_path / "plan.json"
-    found = run("prune", model, "-o", out, "--granularity", 1, "--plan-out", plan, "--provider", "cpu")  # fmt: skip
+    found = run("prune", model, "-o", out, "--granularity", 1, "--plan-out", plan, "--provider", "cpu")
     assert found.code == 0
-    assert found.out.startswith("cleaned first: removed 4 of 24 channels: 1 zero, 1 constant, 1 unused, 1 duplicate\n")  # fmt: skip
+    assert found.out.startswith(
+        "cleaned first: removed 4 of 24 channels: 1 zero, 1 constant, 1 unused, 1 duplicate\n"
+    )
     assert ["first", "16", "->", "6"] in [line.split() for line in found.out.splitlines()]
     assert "surgery exact" in found.out
     document = json.loads(plan.read_text())
@@ -156,7 +164,18 @@ def test_prune_cleans_first(run: Run, model: Path, tmp_path: Path) -> None:
 
 
 def test_prune_without_cleaning(run: Run, model: Path, tmp_path: Path) -> None:
-    found = run("prune", model, "-o", tmp_path / "s.onnx", "--granularity", 1, "--no-clean", "--json", "--provider", "cpu")  # fmt: skip
+    found = run(
+        "prune",
+        model,
+        "-o",
+        tmp_path / "s.onnx",
+        "--granularity",
+        1,
+        "--no-clean",
+        "--json",
+        "--provider",
+        "cpu",
+    )
     assert found.document["cleaned"] is None
     kept = {g["name"]: g["kept"] for g in found.document["groups"]}
     assert kept["first"] == 8
@@ -206,8 +225,10 @@ def test_a_group_that_shrinks_to_one_channel(tmp_path: Path) -> None:
     W[5] = 1
     built = graph(
         "[first] h = Conv(x, W)\n[second] s = Conv(h, V)\n[last] y = Conv(s, U)",
-        W=W, V=normal(8, 8, 1, 1), U=normal(4, 8, 1, 1),
-    )  # fmt: skip
+        W=W,
+        V=normal(8, 8, 1, 1),
+        U=normal(4, 8, 1, 1),
+    )
     cleaned(built)
     result = onnxprune.prune(built, granularity=1, verify=True, provider="cpu")
     assert result.report is not None

@@ -29,7 +29,7 @@ def demo() -> dict[str, Any]:
         for name, shape in shapes.items():
             raw = bits.randint(0, 2**32, np.prod(shape), np.uint32) & 0xFFFFFF
             uniform = raw.astype(np.float32) * np.float32(2**-24)
-            constants[f"{name}{number}"] = (uniform * 2 * bound - bound).astype(np.float32).reshape(shape)  # fmt: skip
+            constants[f"{name}{number}"] = (uniform * 2 * bound - bound).astype(np.float32).reshape(shape)
         weight = constants[f"W{number}"]
         norms = np.linalg.norm(weight.reshape(64, -1), axis=1)
         weight[np.argsort(norms, kind="stable")[:32]] = 0
@@ -63,7 +63,7 @@ def test_rknn_demo() -> None:
     assert change.max_abs < 1e-5
 
 
-def between(middle: str, *, padded: bool = True, bias: float | None = None, **constants: Any) -> Any:  # fmt: skip
+def between(middle: str, *, padded: bool = True, bias: float | None = None, **constants: Any) -> Any:
     """Conv of eight filters, three of them zero, then something, then a Conv that reads them."""
     b = "" if bias is None else ", b"
     pads = "<pads=[1,1,1,1]>" if padded else ""
@@ -199,8 +199,10 @@ def test_residual_intersection() -> None:
         b = Conv(x, B)
         s = Add(a, b)
         y = Conv(s, V)""",
-        A=normal(8, 3, 3, 3, dead=DEAD), B=normal(8, 3, 3, 3, seed=1, dead=(2, 3, 4)), V=normal(4, 8, 3, 3),
-    )  # fmt: skip
+        A=normal(8, 3, 3, 3, dead=DEAD),
+        B=normal(8, 3, 3, 3, seed=1, dead=(2, 3, 4)),
+        V=normal(4, 8, 3, 3),
+    )
     result = cleaned(model)
     assert kept(result) == {"a": (0, 1, 4, 5, 6, 7)}
 
@@ -211,8 +213,10 @@ def test_concat_of_two_branches() -> None:
         b = Conv(x, B)
         s = Concat<axis=1>(a, b)
         y = Conv(s, V)""",
-        A=normal(8, 3, 3, 3, dead=DEAD), B=normal(6, 3, 3, 3, dead=(5,)), V=normal(4, 14, 3, 3),
-    )  # fmt: skip
+        A=normal(8, 3, 3, 3, dead=DEAD),
+        B=normal(6, 3, 3, 3, dead=(5,)),
+        V=normal(4, 14, 3, 3),
+    )
     result = cleaned(model)
     assert kept(result) == {"a": ALIVE, "b": (0, 1, 2, 3, 4)}
 
@@ -226,8 +230,11 @@ def test_shuffled_channels() -> None:
         t = Transpose<perm=[0,2,1,3,4]>(r)
         m = Reshape(t, s2)
         y = Conv(m, V)""",
-        W=normal(8, 3, 3, 3, dead=dead), V=normal(4, 8, 3, 3), s1=[2, 2, 4, 6, 6], s2=[2, 8, 6, 6],
-    )  # fmt: skip
+        W=normal(8, 3, 3, 3, dead=dead),
+        V=normal(4, 8, 3, 3),
+        s1=[2, 2, 4, 6, 6],
+        s2=[2, 8, 6, 6],
+    )
     result = cleaned(model)
     assert kept(result) == {"h": (0, 2, 3)}
     assert shape_of(result, "V") == (4, 6, 3, 3)

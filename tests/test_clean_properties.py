@@ -47,8 +47,10 @@ LAYERS = st.builds(
     norm=st.booleans(),
     bias=st.booleans(),
     activation=st.sampled_from(sorted(ACTIVATIONS)),
-    roles=st.lists(st.sampled_from([ZERO, CONSTANT, TWIN, UNUSED, LIVE]), min_size=3, max_size=7).map(lambda r: (LIVE, *r, LIVE)),
-)  # fmt: skip
+    roles=st.lists(st.sampled_from([ZERO, CONSTANT, TWIN, UNUSED, LIVE]), min_size=3, max_size=7).map(
+        lambda r: (LIVE, *r, LIVE)
+    ),
+)
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Net:
         weight[:, list(self.unused)] = 0
         vectors = {"bias": self.random(count) * 0.5}
         if layer.norm:
-            vectors |= {n: self.random(count) * (k + 1) for k, n in enumerate(["scale", "shift", "mean"])}  # fmt: skip
+            vectors |= {n: self.random(count) * (k + 1) for k, n in enumerate(["scale", "shift", "mean"])}
             vectors["variance"] = self.random(count) ** 2 + 0.5
         plant(layer, weight, vectors)
         W = self.store("W", weight)
@@ -132,7 +134,9 @@ class Net:
             y = self.add(f"Concat<axis=1>({second}, {first})")
             self.unused = tuple((k - half) % count for k in self.unused)
         elif layer.kind == "pool":
-            y = self.add(f"{'MaxPool' if layer.bias else 'AveragePool'}<kernel_shape=[3,3], pads=[1,1,1,1]>({y})")  # fmt: skip
+            y = self.add(
+                f"{'MaxPool' if layer.bias else 'AveragePool'}<kernel_shape=[3,3], pads=[1,1,1,1]>({y})"
+            )
         elif layer.kind == "gate":
             pooled = self.add(f"GlobalAveragePool({y})")
             y = self.add(f"Mul({y}, {self.add(f'Sigmoid({pooled})')})")
@@ -181,7 +185,7 @@ def check(layers: list[Layer], head: str, seed: int) -> Result:
     return result
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     layers=st.lists(LAYERS, min_size=1, max_size=4),
     head=st.sampled_from(["gemm", "valid", "padded"]),

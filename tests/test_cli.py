@@ -49,7 +49,9 @@ def test_every_module_is_a_verb_with_help_or_a_helper(run: Run) -> None:
 
 def test_help_lists_the_verbs_in_the_order_of_use(run: Run) -> None:
     outcome = run("--help")
-    listed = [line.split()[0] for line in outcome.out.partition("Commands:\n")[2].splitlines() if line[2:3].strip()]  # fmt: skip
+    listed = [
+        line.split()[0] for line in outcome.out.partition("Commands:\n")[2].splitlines() if line[2:3].strip()
+    ]
     assert outcome.code == 0
     assert listed == list(verbs())
     assert listed[0] == "prune"
@@ -158,17 +160,12 @@ def test_selection_flags(prune: Run, flags: list[object], kept: int) -> None:
 
 def test_kept_groups_say_why(prune: Run) -> None:
     text = prune("--exclude", "stem/conv").out
-    assert (
-        "kept             channels  why\n/stem/conv/Conv        32  excluded by 'stem/conv'\n"
-        in text
-    )
+    assert "kept             channels  why\n/stem/conv/Conv        32  excluded by 'stem/conv'\n" in text
 
 
 def test_scoring_flags_reach_the_plan(prune: Run) -> None:
     flags = ("--criterion", "l1", "--normalizer", "none", "--policy", "sum", "--norm", "pin")
-    options = prune("--json", "--no-verify", "--reshape-channel-axis", -1, *flags).document[
-        "options"
-    ]
+    options = prune("--json", "--no-verify", "--reshape-channel-axis", -1, *flags).document["options"]
     wanted = {
         "criterion": "l1", "normalizer": "none", "policy": "sum", "norm": "pin",
         "reshape_channel_axis": -1,
@@ -379,9 +376,7 @@ def test_weights_that_are_held_on_purpose_are_named(run: Run, tmp_path: Path) ->
     model.graph.initializer.append(numpy_helper.from_array(array, "W"))
     source = tmp_path / "nchwc.onnx"
     source.write_bytes(model.SerializeToString())
-    why = (
-        "its channels are in blocks for one processor; prune before onnxruntime rewrites the model"
-    )
+    why = "its channels are in blocks for one processor; prune before onnxruntime rewrites the model"
     outcome = run("inspect", source)
     assert f"\ncom.microsoft.nchwc::Conv 1 keeps its weights: {why}\n" in outcome.out
     (obstacle,) = run("inspect", source, "--json").document["obstacles"]
@@ -393,7 +388,9 @@ def test_names_are_printed_as_they_are(run: Run, tmp_path: Path) -> None:
     model = onnx.load_from_string(unprunable())
     model.graph.node[0].name = "[bold]head[/red]:dog:"
     onnx.save(model, tmp_path / "odd.onnx")
-    assert "\n[bold]head[/red]:dog:         3  graph output 'y'\n" in run("inspect", tmp_path / "odd.onnx").out  # fmt: skip
+    assert (
+        "\n[bold]head[/red]:dog:         3  graph output 'y'\n" in run("inspect", tmp_path / "odd.onnx").out
+    )
 
 
 def test_long_names_are_folded_not_cut(run: Run, tmp_path: Path) -> None:

@@ -33,14 +33,16 @@ def wrong_surgery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "check_surgery", wrong)
 
 
-def test_wrong_surgery_writes_nothing(prune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_wrong_surgery_writes_nothing(prune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong_surgery(monkeypatch)
     (tmp_path / "slim.onnx").write_text("old")
     outcome = prune("--plan-out", tmp_path / "plan.json")
     assert (outcome.code, outcome.out) == (1, "")
     message, hint = outcome.err.splitlines()
-    assert message.startswith("error: the slim model is wrong: cpu: surgery WRONG (2.5e-01, accepted 1e-05); ")  # fmt: skip
-    assert hint == "hint: Nothing was written. This is a bug in onnxprune; please report it with the model."  # fmt: skip
+    assert message.startswith(
+        "error: the slim model is wrong: cpu: surgery WRONG (2.5e-01, accepted 1e-05); "
+    )
+    assert hint == "hint: Nothing was written. This is a bug in onnxprune; please report it with the model."
     assert [p.name for p in tmp_path.iterdir()] == ["slim.onnx"]
     assert (tmp_path / "slim.onnx").read_text() == "old"
 
@@ -53,7 +55,9 @@ def test_wrong_surgery_in_json(prune: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert outcome.document["verification"]["exact"] is False
 
 
-def test_a_failed_write_leaves_the_target(prune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_failed_write_leaves_the_target(
+    prune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -81,8 +85,7 @@ def test_the_input_is_never_overwritten(run: Run, tmp_path: Path, alias: str, fl
     outcome = run("prune", source, flag, target, *rest)
     assert outcome.code == 2
     assert outcome.err == (
-        f"error: refusing to overwrite the input '{source}'\n"
-        "hint: Choose another name for the output.\n"
+        f"error: refusing to overwrite the input '{source}'\nhint: Choose another name for the output.\n"
     )
     assert source.read_bytes() == DIGITS.read_bytes()
     assert not (tmp_path / "out.onnx").exists()
@@ -95,7 +98,7 @@ def test_external_data_of_the_input_is_not_overwritten(run: Run, tmp_path: Path,
         tmp_path / "model.onnx",
         tmp_path / (name if "." in name else "weights.onnx.data"),
     )
-    onnx.save(onnx.load(DIGITS), source, save_as_external_data=True, location=data.name, size_threshold=0)  # fmt: skip
+    onnx.save(onnx.load(DIGITS), source, save_as_external_data=True, location=data.name, size_threshold=0)
     before = digest(data)
     target = tmp_path / (name if "." in name else "weights.onnx")
     outcome = run("prune", source, "-o", target)
@@ -123,9 +126,12 @@ def test_results_do_not_share_a_file(prune: Run, tmp_path: Path) -> None:
 
 def test_module_and_exit_code() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "onnxprune", "inspect", "nowhere.onnx"], cwd=ROOT,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "onnxprune", "inspect", "nowhere.onnx"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
     assert done.stderr == "error: cannot read 'nowhere.onnx': no such file or directory\n"
 
@@ -136,7 +142,9 @@ def test_a_closed_pipe_ends_quietly() -> None:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=writer, stderr=subprocess.PIPE, check=False)  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=writer, stderr=subprocess.PIPE, check=False
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
@@ -145,12 +153,22 @@ def test_a_closed_pipe_ends_quietly() -> None:
     ("raised", "code", "message"),
     [
         (KeyboardInterrupt(), 130, "\nerror: interrupted\n"),
-        (MemoryError(), 2, "error: out of memory\nhint: The model or the data is too large for this machine.\n"),
+        (
+            MemoryError(),
+            2,
+            "error: out of memory\nhint: The model or the data is too large for this machine.\n",
+        ),
         (PermissionError(13, "Permission denied", "x.onnx"), 2, "error: permission denied: 'x.onnx'\n"),
-        (ImportError("No module named 'onnx'"), 2, "error: a package cannot be imported: No module named 'onnx'\nhint: Install onnxprune again with pip.\n"),
+        (
+            ImportError("No module named 'onnx'"),
+            2,
+            "error: a package cannot be imported: No module named 'onnx'\nhint: Install onnxprune again with pip.\n",
+        ),
     ],
-)  # fmt: skip
-def test_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, message: str) -> None:  # fmt: skip
+)
+def test_no_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, message: str
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise raised
 

@@ -147,8 +147,11 @@ def test_names_may_repeat_in_branches() -> None:
             else_branch = e () => (o) { a = MatMul(h, B) o = Tanh(a) }>
           y = Gemm <transB=1> (z, V)
         }""",
-        W=(8, 6), A=(8, 12), B=(8, 12), V=(10, 12),
-    )  # fmt: skip
+        W=(8, 6),
+        A=(8, 12),
+        B=(8, 12),
+        V=(10, 12),
+    )
     assert trace(dense).units == 20
     assert prune_half(dense).exact
 
@@ -162,8 +165,10 @@ def test_sequence_output_is_pinned() -> None:
           s = SequenceConstruct(a, a)
           y = Gemm <transB=1> (b, V)
         }""",
-        A=(8, 6), B=(12, 6), V=(10, 12),
-    )  # fmt: skip
+        A=(8, 6),
+        B=(12, 6),
+        V=(10, 12),
+    )
     traced = trace(dense)
     assert {g.name: g.reason for g in traced.blocked} == {
         "a": "graph output 's'",
@@ -183,8 +188,10 @@ def test_sequence_input_is_unknown() -> None:
           m = Mul(a, b)
           y = Gemm <transB=1> (m, V)
         }""",
-        A=(8, 6), B=(8, 6), V=(10, 8),
-    )  # fmt: skip
+        A=(8, 6),
+        B=(8, 6),
+        V=(10, 8),
+    )
     traced = trace(dense)
     assert next(iter(traced.walk.facts.blocked.values())) == (
         "SequenceAt 'e': the elements of 's' are not known"
@@ -206,13 +213,11 @@ def test_loop_that_changes_the_rank_is_pinned() -> None:
           y = ReduceSum <keepdims=0> (z)
         }""",
         W=(8, 6),
-    )  # fmt: skip
+    )
     traced = trace(dense)
     assert not traced.units
     (group,) = traced.blocked
-    assert (
-        group.reason == "Loop 'z' changes the number of its axes, or does what cannot be followed"
-    )
+    assert group.reason == "Loop 'z' changes the number of its axes, or does what cannot be followed"
 
 
 def test_old_scan_is_pinned() -> None:
@@ -222,8 +227,10 @@ def test_old_scan_is_pinned() -> None:
           u = MatMul(x, W)
           y = Scan (, u) <num_scan_inputs=1, body = b (float[8] t) => (o) { o = MatMul(t, R) }>
         }""",
-        8, W=(6, 8), R=(8, 12),
-    )  # fmt: skip
+        8,
+        W=(6, 8),
+        R=(8, 12),
+    )
     traced = trace(dense)
     assert not traced.units
     assert traced.obstacles() == {"Scan": 1}
@@ -239,8 +246,11 @@ def test_custom_node_with_a_body_pins_what_it_captures() -> None:
           s = Add(z, u)
           y = Gemm <transB=1> (s, V)
         }""",
-        W=(8, 6), U=(12, 6), A=(8, 12), V=(10, 12),
-    )  # fmt: skip
+        W=(8, 6),
+        U=(12, 6),
+        A=(8, 12),
+        V=(10, 12),
+    )
     dense.opset_import.append(onnx.helper.make_opsetid("ai.example", 1))
     traced = trace(dense)
     assert not traced.units
@@ -259,8 +269,11 @@ def test_unknown_sequence_pins_what_else_the_branches_return() -> None:
             else_branch = e () => (s2, o2) { s2 = Identity(s) o2 = MatMul(h, B) }>
           y = Gemm <transB=1> (z, V)
         }""",
-        W=(8, 6), A=(8, 12), B=(8, 12), V=(10, 12),
-    )  # fmt: skip
+        W=(8, 6),
+        A=(8, 12),
+        B=(8, 12),
+        V=(10, 12),
+    )
     traced = trace(dense)
     assert not traced.units, str(traced)
 
@@ -282,8 +295,10 @@ def test_unknown_result_pins_nothing_else() -> None:
           s = ReduceSum <keepdims=0> (b, zero)
           y = Gemm <transB=1> (s, V)
         }""",
-        W=(8, 6), Q=(8, 12), V=(10, 12),
-    )  # fmt: skip
+        W=(8, 6),
+        Q=(8, 12),
+        V=(10, 12),
+    )
     dense.opset_import.append(onnx.helper.make_opsetid("ai.example", 1))
     traced = trace(dense)
     assert [(g.name, len(g)) for g in traced] == [("h", 8), ("q", 12)]
@@ -327,8 +342,9 @@ def test_recorded_types_of_sequences_do_not_contradict() -> None:
           f = Flatten (p)
           y = Gemm <transB=1> (f, V)
         }""",
-        W=(16, 3, 3, 3), V=(10, 16),
-    )  # fmt: skip
+        W=(16, 3, 3, 3),
+        V=(10, 16),
+    )
     tensor = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [2, 8, 8, 8])
     kind = onnx.helper.make_sequence_type_proto(tensor)
     dense.graph.value_info.append(onnx.helper.make_value_info("s", kind))
@@ -357,8 +373,10 @@ def test_a_branch_that_is_not_taken_may_contradict_the_sizes_of_a_run() -> None:
             else_branch = e () => (e1) { e1 = Relu (a) }>
           y = MatMul (z, V)
         }""",
-        U=(6, 12), W=(12, 16), V=(16, 10),
-    )  # fmt: skip
+        U=(6, 12),
+        W=(12, 16),
+        V=(16, 10),
+    )
     result = onnxprune.prune(dense, granularity=1)
     report = verify(dense, result.model, plan=result.plan, layers=True, provider="cpu")
     assert report.exact

@@ -80,12 +80,18 @@ def another_size(model: onnx.ModelProto, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        another_input, another_attribute, no_attributes, fewer_inputs, no_node, another_operator,
-        another_weight, another_size,
+        another_input,
+        another_attribute,
+        no_attributes,
+        fewer_inputs,
+        no_node,
+        another_operator,
+        another_weight,
+        another_size,
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("builder", BUILT)
-def test_result_or_sentence(run: Run, tmp_path: Path, builder: str, damage: Damage, seed: int) -> None:  # fmt: skip
+def test_result_or_sentence(run: Run, tmp_path: Path, builder: str, damage: Damage, seed: int) -> None:
     model = BUILDERS[builder]()
     damage(model, np.random.default_rng(seed))
     onnx.save(model, tmp_path / "damaged.onnx")

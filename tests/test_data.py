@@ -29,7 +29,7 @@ def dataset(inputs: str, source: Any, **settings: Any) -> DataSet:
     names = [part.split()[-1] for part in inputs.replace("],", "]|").split("|")]
     text = "\n".join(f"y{k} = Identity({name})" for k, name in enumerate(names))
     outputs = ", ".join(f"y{k}" for k in range(len(names)))
-    return open_data(onnxprune.trace(net(text, inputs=inputs, outputs=outputs)()), source, **settings)  # fmt: skip
+    return open_data(onnxprune.trace(net(text, inputs=inputs, outputs=outputs)()), source, **settings)
 
 
 def shapes(data: DataSet, name: str = "x") -> list[tuple[int, ...]]:
@@ -42,7 +42,7 @@ def values(data: DataSet, name: str = "x") -> list[float]:
 
 
 def ramp(*shape: int) -> np.ndarray:
-    return np.broadcast_to(np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)), shape).astype(np.float32)  # fmt: skip
+    return np.broadcast_to(np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)), shape).astype(np.float32)
 
 
 # Arrays -------------------------------------------------------------------------------------
@@ -126,7 +126,9 @@ def test_made_up_inputs_depend_on_the_seed() -> None:
 # Folders ------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_arrays_is_read_in_order_and_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_folder_of_arrays_is_read_in_order_and_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for k, row in enumerate(ramp(20, 2)):
         np.save(tmp_path / f"{19 - k:02}.npy", row if k % 2 else row[None])
     (tmp_path / "notes.txt").touch()
@@ -177,7 +179,7 @@ def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "b.png").touch()
     with pytest.raises(onnxprune.UsageError, match=r"found both \.npy files and images"):
         dataset("float[N,2] x", tmp_path)
-    with pytest.raises(onnxprune.UsageError, match="no such file or directory\nModels with several inputs"):  # fmt: skip
+    with pytest.raises(onnxprune.UsageError, match="no such file or directory\nModels with several inputs"):
         dataset("float[N,2] x, float[N,2] state", tmp_path)
 
 
@@ -235,7 +237,7 @@ def test_labels_that_do_not_fit(source: Any, names: list[str], text: str) -> Non
 def picture(path: Path, width: int, height: int) -> np.ndarray:
     """A smooth picture in three colours."""
     y, x = np.mgrid[0:height, 0:width]
-    pixels = np.stack([x * 255 / width, y * 255 / height, np.full_like(x, 40.0)], -1).astype(np.uint8)  # fmt: skip
+    pixels = np.stack([x * 255 / width, y * 255 / height, np.full_like(x, 40.0)], -1).astype(np.uint8)
     Image.fromarray(pixels).save(path)
     return pixels
 
@@ -261,7 +263,7 @@ def test_presets(tmp_path: Path, preset: str, shape: list[Any]) -> None:
     assert found.shape == (1, *(8 if isinstance(s, int) and s == 8 else s for s in shape[1:]))
     if shape[1] == 3:
         found = found.transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(found, np.broadcast_to(expected[preset], found.shape), rtol=1e-5, atol=1e-5)  # fmt: skip
+    np.testing.assert_allclose(found, np.broadcast_to(expected[preset], found.shape), rtol=1e-5, atol=1e-5)
 
 
 def test_the_crop_is_in_the_middle(tmp_path: Path) -> None:
@@ -275,7 +277,9 @@ def test_the_crop_is_in_the_middle(tmp_path: Path) -> None:
 def test_channels_types_and_sizes(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 8, 8)
     profile = {"preset": "none", "channels": "BGR", "size": [4, 6], "layout": "NHWC"}
-    found = image_reader(value(["N", "H", "W", 3], onnx.TensorProto.UINT8), json.dumps(profile))(tmp_path / "a.png")  # fmt: skip
+    found = image_reader(value(["N", "H", "W", 3], onnx.TensorProto.UINT8), json.dumps(profile))(
+        tmp_path / "a.png"
+    )
     assert found.dtype == np.uint8
     assert found.shape == (1, 4, 6, 3)
     assert set(found[..., 0].reshape(-1).tolist()) == {40}, "blue comes first"
@@ -305,7 +309,7 @@ def test_profile_from_a_file(tmp_path: Path) -> None:
         ("none", ["N", 4, 8, 8], "input 'x': found 4 channels, expected 1 or 3"),
         ("none", ["N", 8], "input 'x': found 2 axes, expected the 4 of images"),
     ],
-)  # fmt: skip
+)
 def test_profiles_that_make_no_sense(profile: Any, shape: list[Any], text: str) -> None:
     with pytest.raises(onnxprune.UsageError, match=text):
         image_reader(value(shape), profile)
@@ -313,7 +317,9 @@ def test_profiles_that_make_no_sense(profile: Any, shape: list[Any], text: str) 
 
 def test_images_without_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
-    with pytest.raises(onnxprune.UsageError, match=r"images need Pillow, .*\nInstall it: pip install 'onnxprune\[images\]'"):  # fmt: skip
+    with pytest.raises(
+        onnxprune.UsageError, match=r"images need Pillow, .*\nInstall it: pip install 'onnxprune\[images\]'"
+    ):
         image_reader(value(["N", 3, 8, 8]), "none")
 
 
@@ -328,9 +334,11 @@ def test_a_folder_of_digits_gives_the_accuracy_of_the_archive(run: Run, tmp_path
     for k in range(20):
         pixels = np.rint(archive["image"][k, 0] * 16).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{k:02}.png")
-    (tmp_path / "labels.csv").write_text("".join(f"{k:02}.png,{c}\n" for k, c in enumerate(archive["labels"][:20])))  # fmt: skip
+    (tmp_path / "labels.csv").write_text(
+        "".join(f"{k:02}.png,{c}\n" for k, c in enumerate(archive["labels"][:20]))
+    )
     flags = "--labels", tmp_path / "labels.csv", "--profile", '{"scale": 0.0625}', "--json"
-    document = run("verify", DIGITS, DIGITS, "--data", tmp_path, *flags, "--provider", "cpu").document  # fmt: skip
+    document = run("verify", DIGITS, DIGITS, "--data", tmp_path, *flags, "--provider", "cpu").document
     assert document["samples"] == 20
     assert document["scores"] == [{"name": "accuracy", "before": 1.0, "after": 1.0, "drop": 0.0}]
 

@@ -111,9 +111,7 @@ def test_plan_does_not_depend_on_the_sizes(name: str) -> None:
     for number in range(len(UNSEEN)):
         feeds = synthetic_inputs(traced.graph, sizes=unseen(model, number))
         other = retrace(traced, {k: v.shape for k, v in feeds.items()})
-        assert [(g.name, len(g), g.members) for g in other] == [
-            (g.name, len(g), g.members) for g in traced
-        ]
+        assert [(g.name, len(g), g.members) for g in other] == [(g.name, len(g), g.members) for g in traced]
         again = prune(other, seed=2)
         assert again.groups == plan.groups
         assert again.constants == plan.constants
@@ -132,8 +130,9 @@ def test_number_of_results_may_depend_on_data() -> None:
           flat = Squeeze(found, one)
           y = Compress <axis=0> (s, flat)
         }""",
-        W=(32, 6), V=(1, 32),
-    )  # fmt: skip
+        W=(32, 6),
+        V=(1, 32),
+    )
     traced = trace(dense)
     assert traced.units == 32
     plan = prune(traced, seed=1)
@@ -164,8 +163,11 @@ def test_a_branch_that_makes_no_sense_at_the_sizes_given() -> None:
               e3 = Squeeze(e2, two) e4 = Gemm <transB=1> (e3, V2)
             }>
         }""",
-        W1=(8, 1, 64), V1=(4, 8), W2=(8, 1, 49), V2=(4, 8),
-    )  # fmt: skip
+        W1=(8, 1, 64),
+        V1=(4, 8),
+        W2=(8, 1, 49),
+        V2=(4, 8),
+    )
     traced = trace(dense)
     assert (len(traced), traced.units) == (2, 16)
     plan = prune(traced, seed=1)
@@ -189,8 +191,9 @@ def test_made_up_inputs_are_as_long_as_the_model_needs() -> None:
           r = Relu(a)
           y = Conv(r, V)
         }""",
-        W=(8, 1, 32), V=(4, 8, 1),
-    )  # fmt: skip
+        W=(8, 1, 32),
+        V=(4, 8, 1),
+    )
     traced = trace(dense)
     assert set(traced.shapes.first.sizes.values()) == {2, 16}
     plan = prune(traced, seed=1)
@@ -201,7 +204,9 @@ def test_made_up_inputs_are_as_long_as_the_model_needs() -> None:
 
 
 def test_a_state_has_its_batch_in_the_middle() -> None:
-    dense = text_model("g (float[T,N,3] x, float[2,M,5] h, float[1,S,5] z) => (float[2,M,5] y) { y = Relu(h) }")  # fmt: skip
+    dense = text_model(
+        "g (float[T,N,3] x, float[2,M,5] h, float[1,S,5] z) => (float[2,M,5] y) { y = Relu(h) }"
+    )
     first, second = samples(dense)
     assert [first["h", 1], second["h", 1]] == [2, 3]
     assert [first["z", 1], second["z", 1]] == [16, 24]
@@ -237,7 +242,7 @@ def test_made_up_inputs_leave_some_memory() -> None:
           y = MatMul(q, k)
         }""",
         W=(3, 8),
-    )  # fmt: skip
+    )
     traced = trace(dense)
     steps = [samples.first.feeds["x"].shape[1] for samples in _other_sizes(traced, {})]
     assert steps == [64, 512, 4096, 16]

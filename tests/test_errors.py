@@ -25,7 +25,7 @@ Fails = Callable[..., str]
 
 
 @pytest.fixture
-def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Fails:  # fmt: skip
+def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Fails:
     """Run a command that must fail in an empty folder; its text without the leading ``error:``."""
     monkeypatch.chdir(tmp_path)
 
@@ -49,13 +49,15 @@ def small(opset: int = 17, **changes: Any) -> onnx.ModelProto:
     graph = helper.make_graph(
         [
             helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
-            helper.make_node(changes.get("op", "Relu"), ["c"], ["y"], "last", domain=changes.get("domain", "")),
+            helper.make_node(
+                changes.get("op", "Relu"), ["c"], ["y"], "last", domain=changes.get("domain", "")
+            ),
         ],
         "small",
         [value("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
         [value("y", TensorProto.FLOAT, ["n", 16, 8, 8])],
         [numpy_helper.from_array(np.ones((16, 3, 3, 3), np.float32), "w")],
-    )  # fmt: skip
+    )
     opsets = [helper.make_opsetid("", opset)]
     if changes.get("domain"):
         opsets.append(helper.make_opsetid(changes["domain"], 1))
@@ -75,7 +77,9 @@ def test_a_folder(fails: Fails, tmp_path: Path) -> None:
     assert fails("inspect", "folder") == "cannot read 'folder': is a directory"
 
 
-@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")  # fmt: skip
+@pytest.mark.skipif(
+    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
+)
 def test_an_unreadable_file(fails: Fails, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").touch(mode=0o000)
     assert fails("inspect", "model.onnx") == "cannot read 'model.onnx': permission denied"
@@ -138,9 +142,7 @@ def test_the_checker_refuses_what_nothing_runs(fails: Fails, tmp_path: Path) -> 
     """Unlike a deprecated operator that has a definition by others: GroupNormalization."""
     onnx.save(small(op="Upsample"), tmp_path / "bad.onnx")
     text = fails("inspect", "bad.onnx")
-    assert text.startswith(
-        "the ONNX checker refuses the model: Op registered for Upsample is deprecated"
-    )
+    assert text.startswith("the ONNX checker refuses the model: Op registered for Upsample is deprecated")
 
 
 def external(folder: Path) -> Path:
@@ -153,15 +155,14 @@ def test_missing_external_data(fails: Fails, tmp_path: Path) -> None:
     external(tmp_path)
     (tmp_path / "w.bin").unlink()
     assert fails("prune", "model.onnx", "-o", "out.onnx") == (
-        "tensor 'w': external data 'w.bin' not found beside the model\n"
-        f"hint: Put it into {tmp_path}."
+        f"tensor 'w': external data 'w.bin' not found beside the model\nhint: Put it into {tmp_path}."
     )
 
 
 def test_external_data_cut_short(fails: Fails, tmp_path: Path) -> None:
     external(tmp_path)
     (tmp_path / "w.bin").write_bytes(b"\0" * 100)
-    assert fails("prune", "model.onnx", "-o", "out.onnx") == "tensor 'w': external data 'w.bin' is cut short"  # fmt: skip
+    assert fails("prune", "model.onnx", "-o", "out.onnx") == "tensor 'w': external data 'w.bin' is cut short"
 
 
 def test_external_data_outside_the_folder(fails: Fails, tmp_path: Path) -> None:
@@ -182,15 +183,21 @@ def test_onnxruntime_cannot_load_the_original(fails: Fails, tmp_path: Path) -> N
     assert "my.ops:Own(-1) is not a registered function/op" in text
 
 
-@pytest.mark.skipif(not (MODELS / "refused").is_dir(), reason=f"no models in {MODELS} (set ONNXPRUNE_MODELS)")  # fmt: skip
+@pytest.mark.skipif(not (MODELS / "refused").is_dir(), reason=f"no models in {MODELS} (set ONNXPRUNE_MODELS)")
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("deeploy_resnet8", "the ONNX checker refuses the model: No Op registered for RequantShift with domain_version of 10"),
+        (
+            "deeploy_resnet8",
+            "the ONNX checker refuses the model: No Op registered for RequantShift with domain_version of 10",
+        ),
         ("pcb_aoi", "opset 1 is older than 7, the oldest that is supported"),
-        ("superres_espcn", "onnxruntime cannot load the original: Fatal error: ai.onnx.contrib:SuperResolutionPreProcess(-1) is not a registered function/op"),
+        (
+            "superres_espcn",
+            "onnxruntime cannot load the original: Fatal error: ai.onnx.contrib:SuperResolutionPreProcess(-1) is not a registered function/op",
+        ),
     ],
-)  # fmt: skip
+)
 def test_refused_models(fails: Fails, name: str, text: str) -> None:
     source = MODELS / "refused" / f"{name}.onnx"
     assert fails("prune", source, "-o", "out.onnx", "--provider", "cpu").splitlines()[0] == text
@@ -205,18 +212,24 @@ def test_refused_models(fails: Fails, name: str, text: str) -> None:
         ("nowhere/out.onnx", "there is no folder 'nowhere'"),
         ("folder", "it is a folder"),
         ("file/out.onnx", "there is no folder 'file'"),
-        pytest.param(os.devnull, "it is no regular file", marks=pytest.mark.skipif(os.name == "nt", reason="POSIX devices")),
+        pytest.param(
+            os.devnull,
+            "it is no regular file",
+            marks=pytest.mark.skipif(os.name == "nt", reason="POSIX devices"),
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("flag", ["-o", "--plan-out"])
-def test_outputs_that_cannot_be_written(fails: Fails, tmp_path: Path, flag: str, target: str, problem: str) -> None:  # fmt: skip
+def test_outputs_that_cannot_be_written(
+    fails: Fails, tmp_path: Path, flag: str, target: str, problem: str
+) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     rest = [] if flag == "-o" else ["-o", "out.onnx"]
     assert fails("prune", DIGITS, flag, target, *rest) == f"cannot write '{target}': {problem}"
 
 
-def test_a_folder_that_is_not_writable(fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_folder_that_is_not_writable(fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     text = fails("prune", DIGITS, "-o", "out.onnx")
     assert text == "cannot write 'out.onnx': the folder '.' is not writable"
@@ -231,21 +244,54 @@ def test_a_folder_that_is_not_writable(fails: Fails, tmp_path: Path, monkeypatch
         (["prun"], "unknown command 'prun'\nhint: Did you mean 'prune'?"),
         (["prune"], "missing argument 'MODEL'\nhint: Try 'onnxprune prune --help'."),
         (["prune", "a"], "missing option '-o' / '--output'\nhint: Try 'onnxprune prune --help'."),
-        (["prune", "a", "b", "-o", "c"], "got unexpected extra argument (b)\nhint: Try 'onnxprune prune --help'."),
+        (
+            ["prune", "a", "b", "-o", "c"],
+            "got unexpected extra argument (b)\nhint: Try 'onnxprune prune --help'.",
+        ),
         (["--jsn"], "no such option '--jsn'\nhint: Try 'onnxprune --help'."),
         (["prune", "--ratoi", "1"], "no such option '--ratoi'\nhint: Did you mean '--ratio'?"),
-        (["prune", "a", "-o", "b", "--ratio"], "option '--ratio' requires an argument\nhint: Try 'onnxprune --help'."),
-        (["prune", "a", "-o", "b", "--ratio", "half"], "invalid value for '--ratio': 'half' is not a valid float\nhint: Try 'onnxprune prune --help'."),
-        (["prune", "a", "-o", "b", "--granularity", "8.5"], "invalid value for '--granularity': '8.5' is not a valid integer\nhint: Try 'onnxprune prune --help'."),
-        (["prune", "a", "-o", "b", "--criterion", "l3"], "unknown value of --criterion 'l3'\nhint: Did you mean 'l2'?"),
-        (["prune", "a", "-o", "b", "--normalizer", "maxx"], "unknown value of --normalizer 'maxx'\nhint: Did you mean 'max'?"),
-        (["prune", "a", "-o", "b", "--policy", "averge"], "unknown value of --policy 'averge'\nhint: Did you mean 'average'?"),
-        (["prune", "a", "-o", "b", "--rounding", "upp"], "unknown value of --rounding 'upp'\nhint: Did you mean 'up'?"),
-        (["prune", "a", "-o", "b", "--norm", "prun"], "unknown value of --norm 'prun'\nhint: Did you mean 'prune'?"),
-        (["prune", "a", "-o", "b", "--provider", "gpu"], "unknown value of --provider 'gpu'\nhint: Did you mean 'cpu'?"),
-        (["prune", "a", "-o", "b", "--reshape-channel-axis", "7"], "unknown value of --reshape-channel-axis '7'\nhint: Known: -1, -2, 0, 1, both."),
+        (
+            ["prune", "a", "-o", "b", "--ratio"],
+            "option '--ratio' requires an argument\nhint: Try 'onnxprune --help'.",
+        ),
+        (
+            ["prune", "a", "-o", "b", "--ratio", "half"],
+            "invalid value for '--ratio': 'half' is not a valid float\nhint: Try 'onnxprune prune --help'.",
+        ),
+        (
+            ["prune", "a", "-o", "b", "--granularity", "8.5"],
+            "invalid value for '--granularity': '8.5' is not a valid integer\nhint: Try 'onnxprune prune --help'.",
+        ),
+        (
+            ["prune", "a", "-o", "b", "--criterion", "l3"],
+            "unknown value of --criterion 'l3'\nhint: Did you mean 'l2'?",
+        ),
+        (
+            ["prune", "a", "-o", "b", "--normalizer", "maxx"],
+            "unknown value of --normalizer 'maxx'\nhint: Did you mean 'max'?",
+        ),
+        (
+            ["prune", "a", "-o", "b", "--policy", "averge"],
+            "unknown value of --policy 'averge'\nhint: Did you mean 'average'?",
+        ),
+        (
+            ["prune", "a", "-o", "b", "--rounding", "upp"],
+            "unknown value of --rounding 'upp'\nhint: Did you mean 'up'?",
+        ),
+        (
+            ["prune", "a", "-o", "b", "--norm", "prun"],
+            "unknown value of --norm 'prun'\nhint: Did you mean 'prune'?",
+        ),
+        (
+            ["prune", "a", "-o", "b", "--provider", "gpu"],
+            "unknown value of --provider 'gpu'\nhint: Did you mean 'cpu'?",
+        ),
+        (
+            ["prune", "a", "-o", "b", "--reshape-channel-axis", "7"],
+            "unknown value of --reshape-channel-axis '7'\nhint: Known: -1, -2, 0, 1, both.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_arguments(fails: Fails, arguments: list[str], text: str) -> None:
     assert fails(*arguments) == text
 
@@ -253,15 +299,30 @@ def test_arguments(fails: Fails, arguments: list[str], text: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        (["--ratio", 1], "ratio: found 1, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed."),
-        (["--ratio", -0.5], "ratio: found -0.5, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed."),
-        (["--ratio", "nan"], "ratio: found nan, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed."),
+        (
+            ["--ratio", 1],
+            "ratio: found 1, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed.",
+        ),
+        (
+            ["--ratio", -0.5],
+            "ratio: found -0.5, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed.",
+        ),
+        (
+            ["--ratio", "nan"],
+            "ratio: found nan, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed.",
+        ),
         (["--granularity", 0], "granularity: found 0, expected at least 1"),
         (["--min-channels", 0], "min-channels: found 0, expected at least 1"),
-        (["--exclude", "/stem/conv/Cnv"], "unknown layer '/stem/conv/Cnv'\nhint: Did you mean '/stem/conv/Conv'?"),
-        (["--exclude", ""], "unknown layer ''\nhint: Known: /branches/point/Conv, /branches/window/Conv, /head/Gemm, /inverted/expand/conv/Conv, /stage1/first/conv/Conv, /stage2/first/conv/Conv, /stage2/second/conv/Conv, /stem/conv/Conv."),
+        (
+            ["--exclude", "/stem/conv/Cnv"],
+            "unknown layer '/stem/conv/Cnv'\nhint: Did you mean '/stem/conv/Conv'?",
+        ),
+        (
+            ["--exclude", ""],
+            "unknown layer ''\nhint: Known: /branches/point/Conv, /branches/window/Conv, /head/Gemm, /inverted/expand/conv/Conv, /stage1/first/conv/Conv, /stage2/first/conv/Conv, /stage2/second/conv/Conv, /stem/conv/Conv.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_values(fails: Fails, flags: list[object], text: str) -> None:
     assert fails("prune", DIGITS, "-o", "out.onnx", *flags) == text
 
@@ -292,15 +353,29 @@ NPZ = "hint: Expected an .npz file with one array per input."
 @pytest.mark.parametrize(
     ("arrays", "text"),
     [
-        ({"picture": np.zeros((2, 1, 8, 8), np.float32)}, "the data has no input 'image': found 'picture', expected float32 [batch, 1, 8, 8]"),
+        (
+            {"picture": np.zeros((2, 1, 8, 8), np.float32)},
+            "the data has no input 'image': found 'picture', expected float32 [batch, 1, 8, 8]",
+        ),
         ({}, "the data has no input 'image': found none, expected float32 [batch, 1, 8, 8]"),
-        ({"image": np.zeros((2, 1, 8, 8))}, "input 'image': found float64 [2, 1, 8, 8], expected float32 [batch, 1, 8, 8]"),
-        ({"image": np.zeros((2, 3, 8, 8), np.float32)}, "input 'image': found float32 [2, 3, 8, 8], expected float32 [batch, 1, 8, 8]"),
-        ({"image": np.zeros((1, 8, 8), np.float32)}, "input 'image': found float32 [1, 8, 8], expected float32 [batch, 1, 8, 8]"),
+        (
+            {"image": np.zeros((2, 1, 8, 8))},
+            "input 'image': found float64 [2, 1, 8, 8], expected float32 [batch, 1, 8, 8]",
+        ),
+        (
+            {"image": np.zeros((2, 3, 8, 8), np.float32)},
+            "input 'image': found float32 [2, 3, 8, 8], expected float32 [batch, 1, 8, 8]",
+        ),
+        (
+            {"image": np.zeros((1, 8, 8), np.float32)},
+            "input 'image': found float32 [1, 8, 8], expected float32 [batch, 1, 8, 8]",
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("verb", ["prune", "verify"])
-def test_data_that_does_not_fit(fails: Fails, tmp_path: Path, verb: str, arrays: dict[str, np.ndarray], text: str) -> None:  # fmt: skip
+def test_data_that_does_not_fit(
+    fails: Fails, tmp_path: Path, verb: str, arrays: dict[str, np.ndarray], text: str
+) -> None:
     np.savez(tmp_path / "data.npz", **arrays)  # type: ignore[arg-type]
     rest = ["-o", "out.onnx"] if verb == "prune" else [DIGITS]
     assert fails(verb, DIGITS, *rest, "--data", "data.npz") == text
@@ -343,9 +418,7 @@ def test_data_on_which_the_original_fails(fails: Fails, tmp_path: Path) -> None:
     model = onnx.load(DIGITS)
     shape = numpy_helper.from_array(np.array([7, 10]), "seven")
     model.graph.initializer.append(shape)
-    model.graph.node.append(
-        helper.make_node("Reshape", ["logits", "seven"], ["seven_rows"], "rows")
-    )
+    model.graph.node.append(helper.make_node("Reshape", ["logits", "seven"], ["seven_rows"], "rows"))
     model.graph.output[0].name = "seven_rows"
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 7
     onnx.save(model, tmp_path / "seven.onnx")
@@ -369,21 +442,42 @@ def edited(change: Callable[[Any], object]) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "plan 'plan.json' is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (
+            "{",
+            "plan 'plan.json' is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+        ),
         ("[]", "not a plan: found no format 'onnxprune.plan'"),
         ('{"format": "onnxprune.plan", "version": 2}', "plan version 2: expected 1"),
         ('{"format": "onnxprune.plan", "version": 1}', "malformed plan: it has no 'groups'"),
         (lambda p: p["groups"][0].pop("keep"), "malformed plan: it has no 'keep'"),
-        (lambda p: p["groups"][0].update(keep=["a"]), "malformed plan: invalid literal for int() with base 10: 'a'"),
+        (
+            lambda p: p["groups"][0].update(keep=["a"]),
+            "malformed plan: invalid literal for int() with base 10: 'a'",
+        ),
         (lambda p: p["groups"][0].update(keep=None), "malformed plan: 'NoneType' object is not iterable"),
-        (lambda p: p["groups"][0].update(name="other"), "group 'other': found no such group, expected 32 channels\nhint: The plan was made for another model."),
-        (lambda p: p["groups"][0].update(channels=64), "group '/stem/conv/Conv': found 32 channels, expected 64 channels\nhint: The plan was made for another model."),
-        (lambda p: p["groups"][0].update(keep=[0, 32]), "group '/stem/conv/Conv': its kept channels are no subset of 0..31"),
-        (lambda p: p["groups"][0].update(keep=[]), "group '/stem/conv/Conv': its kept channels are no subset of 0..31"),
-        (lambda p: p["groups"][0].update(keep=[1, 1]), "group '/stem/conv/Conv': its kept channels are no subset of 0..31"),
+        (
+            lambda p: p["groups"][0].update(name="other"),
+            "group 'other': found no such group, expected 32 channels\nhint: The plan was made for another model.",
+        ),
+        (
+            lambda p: p["groups"][0].update(channels=64),
+            "group '/stem/conv/Conv': found 32 channels, expected 64 channels\nhint: The plan was made for another model.",
+        ),
+        (
+            lambda p: p["groups"][0].update(keep=[0, 32]),
+            "group '/stem/conv/Conv': its kept channels are no subset of 0..31",
+        ),
+        (
+            lambda p: p["groups"][0].update(keep=[]),
+            "group '/stem/conv/Conv': its kept channels are no subset of 0..31",
+        ),
+        (
+            lambda p: p["groups"][0].update(keep=[1, 1]),
+            "group '/stem/conv/Conv': its kept channels are no subset of 0..31",
+        ),
         (lambda p: p["options"].update(norm="pinn"), "unknown norm 'pinn'\nhint: Did you mean 'pin'?"),
     ],
-)  # fmt: skip
+)
 def test_plans(fails: Fails, tmp_path: Path, text: Any, message: str) -> None:
     (tmp_path / "plan.json").write_text(text if isinstance(text, str) else edited(text))
     assert fails("prune", DIGITS, "-o", "out.onnx", "--plan", "plan.json") == message
@@ -409,7 +503,7 @@ def test_flags_that_a_plan_overrides(fails: Fails, tmp_path: Path) -> None:
         ("verify", "the original has no input 'z': found 'x'\nhint: The slim model was not made from it."),
         ("bench", "nothing is given for inputs of the slim model: 'z'"),
     ],
-)  # fmt: skip
+)
 def test_another_input_name(fails: Fails, tmp_path: Path, verb: str, text: str) -> None:
     onnx.save(small(), tmp_path / "a.onnx")
     other = small()
@@ -431,9 +525,7 @@ def test_another_output_name(fails: Fails, tmp_path: Path) -> None:
 def test_another_output_shape(fails: Fails, tmp_path: Path) -> None:
     onnx.save(small(), tmp_path / "a.onnx")
     other = small()
-    other.graph.initializer[0].CopyFrom(
-        numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), "w")
-    )
+    other.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), "w"))
     other.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
     onnx.save(other, tmp_path / "b.onnx")
     assert fails("verify", "a.onnx", "b.onnx", "--provider", "cpu", code=1) == (

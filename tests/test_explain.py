@@ -48,7 +48,9 @@ def test_the_numbers_of_a_threshold() -> None:
         f"threshold 0.7: {above} should stay",
         f"at least 16, in steps of 8: {kept} stay",
     )
-    assert [c.kept for c in sorted(found.channels, key=lambda c: c.rank)] == [True] * kept + [False] * (32 - kept)  # fmt: skip
+    assert [c.kept for c in sorted(found.channels, key=lambda c: c.rank)] == [True] * kept + [False] * (
+        32 - kept
+    )
 
 
 def test_it_agrees_with_what_prune_does() -> None:
@@ -69,9 +71,7 @@ def test_it_agrees_with_what_prune_does() -> None:
                 part = next(p for p in parts if p.group == entry.name)
                 assert tuple(c.index for c in part.channels if c.kept) == entry.keep
                 assert part.status == entry.status
-                np.testing.assert_allclose(
-                    [c.merged for c in part.channels], entry.scores, rtol=1e-8
-                )
+                np.testing.assert_allclose([c.merged for c in part.channels], entry.scores, rtol=1e-8)
 
 
 def test_a_plan_explains_itself() -> None:
@@ -97,9 +97,7 @@ def test_why_says_what_overruled_the_target() -> None:
     rounded = only(onnxprune.explain(mobile(), "stem", ratio=0.3, granularity=8, rounding="up"))
     assert [c.why for c in rounded.channels if c.rank == 24] == ["by rounding to steps of 8"]
     down = only(onnxprune.explain(mobile(), "stem", ratio=0.3, granularity=8, rounding="down"))
-    assert [(c.kept, c.why) for c in down.channels if c.rank == 20] == [
-        (False, "by rounding to steps of 8")
-    ]
+    assert [(c.kept, c.why) for c in down.channels if c.rank == 20] == [(False, "by rounding to steps of 8")]
 
 
 def test_blocks_are_shown() -> None:
@@ -125,10 +123,12 @@ def test_groups_that_are_left_whole() -> None:
 def blocked() -> onnx.ModelProto:
     """A convolution that reaches the output through two operators and a residual connection."""
     net = Net("blocked", 1)
-    x = net.node("Relu", net.node("Conv", net.input("x", 1, 3, 4, 4), net.weight("w", 6, 3, 1, 1), name="first"), name="relu")  # fmt: skip
-    y = net.node(
-        "Add", x, net.node("Conv", x, net.weight("v", 6, 6, 1, 1), name="second"), name="add"
+    x = net.node(
+        "Relu",
+        net.node("Conv", net.input("x", 1, 3, 4, 4), net.weight("w", 6, 3, 1, 1), name="first"),
+        name="relu",
     )
+    y = net.node("Add", x, net.node("Conv", x, net.weight("v", 6, 6, 1, 1), name="second"), name="add")
     return net.build(net.node("Identity", net.node("Sigmoid", y, name="gate"), name="last"))
 
 
@@ -136,9 +136,13 @@ def test_the_way_to_an_output() -> None:
     found = only(onnxprune.explain(blocked(), "first"))
     assert found.status == "blocked"
     assert found.chain == (
-        "Conv 'first'", "Relu 'relu'", "Add 'add'", "Sigmoid 'gate'", "Identity 'last'",
+        "Conv 'first'",
+        "Relu 'relu'",
+        "Add 'add'",
+        "Sigmoid 'gate'",
+        "Identity 'last'",
         "graph output 'last.out'",
-    )  # fmt: skip
+    )
     second = only(onnxprune.explain(blocked(), "second"))
     assert second.chain[:2] == ("Conv 'second'", "Add 'add'")
 
@@ -204,9 +208,7 @@ def test_what_is_dead_goes_first(policy: str) -> None:
         kept = [c.index for c in part.channels if c.kept]
         alive = np.delete(np.arange(32), [8 * b + k for b in range(4) for k in (0, 5)])
         if policy == "none":
-            assert (
-                sorted(result.plan.constants["first.weight"]["keep"]["0"]) == alive[kept].tolist()
-            )
+            assert sorted(result.plan.constants["first.weight"]["keep"]["0"]) == alive[kept].tolist()
         assert len(kept) == (12 if policy == "none" else 3)
     assert not onnxprune.explain(model, "first", clean=False, **settings).note
 
@@ -216,9 +218,7 @@ def test_plans_that_no_score_made() -> None:
     with pytest.raises(onnxprune.UsageError, match="it is a clean-up"):
         onnxprune.explain(with_dead_channels(), "first", plan=plan)
     own = onnxprune.prune(DIGITS, criterion=lambda layer: layer.weight.max(axis=1)).plan
-    with pytest.raises(
-        onnxprune.UsageError, match="its criterion '<lambda>' has no registered name"
-    ):
+    with pytest.raises(onnxprune.UsageError, match="its criterion '<lambda>' has no registered name"):
         onnxprune.explain(DIGITS, "stem", plan=own)
 
 
@@ -286,9 +286,7 @@ def test_the_command_replays_and_draws(run: Run, prune: Run, tmp_path: Path) -> 
     assert outcome.code == 0
     assert picture.is_file()
     entry = json.loads(plan.read_text())["groups"][0]
-    assert [c["index"] for c in outcome.document["groups"][0]["channels"] if c["kept"]] == entry[
-        "keep"
-    ]
+    assert [c["index"] for c in outcome.document["groups"][0]["channels"] if c["kept"]] == entry["keep"]
     refused = run("explain", DIGITS, "stem", "--plan", plan, "--ratio", 0.5)
     assert (refused.code, refused.err.splitlines()[0]) == (
         2,
@@ -303,7 +301,13 @@ def test_settings_from_a_file_and_the_command_line(run: Run, prune: Run, tmp_pat
         'preset = "tao"\ngranularity = 4\nno-verify = true\nexclude = ["stem"]\n[ratio]\n"*" = 0.25\n'
     )
     document = prune("--config", path, "--json", "--min-channels", 6).document
-    wanted = {"granularity": 4, "ratio": {"*": 0.25}, "min_channels": 6, "policy": "union", "exclude": ["stem"]}  # fmt: skip
+    wanted = {
+        "granularity": 4,
+        "ratio": {"*": 0.25},
+        "min_channels": 6,
+        "policy": "union",
+        "exclude": ["stem"],
+    }
     assert wanted.items() <= document["options"].items()
     document = prune("--config", path, "--json", "--keep-macs", 0.5).document
     assert document["options"]["keep_macs"] == 0.5
@@ -312,8 +316,7 @@ def test_settings_from_a_file_and_the_command_line(run: Run, prune: Run, tmp_pat
     refused = prune("--config", path)
     assert refused.code == 2
     assert (
-        refused.err
-        == f"error: unknown setting of '{path}' 'granularty'\nhint: Did you mean 'granularity'?\n"
+        refused.err == f"error: unknown setting of '{path}' 'granularty'\nhint: Did you mean 'granularity'?\n"
     )
     path.write_text('exclude = "stem"')
     assert prune("--config", path).err == "error: exclude: found 'stem', expected a list\n"
@@ -343,6 +346,4 @@ def test_notes_are_told(run: Run, tmp_path: Path) -> None:
     flags = ("--group-policy", "none", "--reshape-channel-axis", "-1", "--provider", "cpu")
     outcome = run("prune", tmp_path / "m.onnx", "-o", tmp_path / "s.onnx", *flags)
     assert outcome.code == 0
-    assert (
-        "every block keeps the same inner channels, because all blocks share 'scale'" in outcome.err
-    )
+    assert "every block keeps the same inner channels, because all blocks share 'scale'" in outcome.err

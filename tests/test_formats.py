@@ -36,9 +36,12 @@ def perceptron(width: int = 32, dtype: int = TensorProto.FLOAT) -> onnx.ModelPro
     ]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes, "perceptron", [value("x", dtype, ["n", width])], [value("y", dtype, ["n", 4])],
+        nodes,
+        "perceptron",
+        [value("x", dtype, ["n", width])],
+        [value("y", dtype, ["n", 4])],
         [weight("w0", width, width), weight("w1", width, 4)],
-    )  # fmt: skip
+    )
     opsets = [helper.make_opsetid("", 22)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
@@ -49,9 +52,13 @@ def slim_shapes(model: onnxprune.Model) -> dict[str, tuple[int, ...]]:
 
 def store_outside(model: onnx.ModelProto, path: Path, one_file: bool) -> None:
     onnx.save(
-        model, path, save_as_external_data=True, all_tensors_to_one_file=one_file,
-        size_threshold=0, location="weights.bin" if one_file else None,
-    )  # fmt: skip
+        model,
+        path,
+        save_as_external_data=True,
+        all_tensors_to_one_file=one_file,
+        size_threshold=0,
+        location="weights.bin" if one_file else None,
+    )
 
 
 @pytest.mark.parametrize("one_file", [True, False])
@@ -161,7 +168,7 @@ def test_group_normalization_that_is_deprecated() -> None:
     node = next(n for n in model.graph.node if n.op_type == "GroupNormalization")
     opsets = [helper.make_opsetid("", 18)]
     inner = helper.make_node("GroupNormalization", ["a", "b", "c"], ["d"], num_groups=2)
-    model.functions.append(helper.make_function("own", "Norm", ["a", "b", "c"], ["d"], [inner], opsets))  # fmt: skip
+    model.functions.append(helper.make_function("own", "Norm", ["a", "b", "c"], ["d"], [inner], opsets))
     model.opset_import.append(helper.make_opsetid("own", 1))
     node.op_type, node.domain = "Norm", "own"
     del node.attribute[:]
@@ -180,9 +187,12 @@ def test_group_normalization_that_is_deprecated_in_a_branch() -> None:
     }  # fmt: skip
     stored = [numpy_helper.from_array(np.ones(2, np.float32), name) for name in ("s", "b")]
     graph = helper.make_graph(
-        [helper.make_node("If", ["c"], ["y"], **branches)], "branches",
-        [value("x", 1, [1, 4, 2]), value("c", TensorProto.BOOL, [])], [value("y", 1, [1, 4, 2])], stored,
-    )  # fmt: skip
+        [helper.make_node("If", ["c"], ["y"], **branches)],
+        "branches",
+        [value("x", 1, [1, 4, 2]), value("c", TensorProto.BOOL, [])],
+        [value("y", 1, [1, 4, 2])],
+        stored,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     assert onnxprune.load(model).proto == model
 
@@ -223,9 +233,7 @@ def test_graphsurgeon_in_and_out() -> None:
         i.name: np.ones([d if isinstance(d, int) else 1 for d in i.shape], np.float32)
         for i in session.get_inputs()
     }
-    direct = ort.InferenceSession(
-        result.model.proto.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    direct = ort.InferenceSession(result.model.proto.SerializeToString(), providers=["CPUExecutionProvider"])
     for a, b in zip(session.run(None, feeds), direct.run(None, feeds), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -263,9 +271,12 @@ def write_large(path: Path, width: int, layers: int) -> int:
             x = f"r{k}"
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes, "large", [value("x", TensorProto.FLOAT, ["n", width])],
-        [value(x, TensorProto.FLOAT, ["n", width])], stored,
-    )  # fmt: skip
+        nodes,
+        "large",
+        [value("x", TensorProto.FLOAT, ["n", width])],
+        [value(x, TensorProto.FLOAT, ["n", width])],
+        stored,
+    )
     opsets = [helper.make_opsetid("", 17)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     path.write_bytes(model.SerializeToString())
@@ -341,9 +352,7 @@ def test_output_without_a_shape() -> None:
         result = onnxprune.prune(source, granularity=1, verify=True, provider="cpu")
         assert result.report is not None
         assert result.report.exact
-        assert [g.reason for g in result.plan.groups] == [
-            f"graph output '{name}'" for name in ("r", "y")
-        ]
+        assert [g.reason for g in result.plan.groups] == [f"graph output '{name}'" for name in ("r", "y")]
 
 
 def test_recorded_sizes_of_minus_one_are_open() -> None:

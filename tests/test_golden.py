@@ -188,7 +188,7 @@ def joined(left: Sequence[float], right: Sequence[float]) -> onnx.ModelProto:
     return net.build(net.node("Conv", x, net.weight("r", 3, n, 1, 1), name="reader"))
 
 
-def residual(f: Sequence[float] = F, biases: Mapping[str, Sequence[float]] | None = None) -> onnx.ModelProto:  # fmt: skip
+def residual(f: Sequence[float] = F, biases: Mapping[str, Sequence[float]] | None = None) -> onnx.ModelProto:
     """NetsPresso's figure: x + F(G(x)), where x is the output of a convolution."""
     net = Net("residual", 0)
     image = net.input("image", 1, 5, 1, 1)
@@ -257,9 +257,14 @@ def test_layer_wise(policy: str) -> None:
 def test_global(policy: str, gone: Mapping[str, set[int]]) -> None:
     """NetsPresso: 50 % of 10 units, the coupled ones of the Add counted once."""
     result = onnxprune.prune(
-        figure(policy), policy=policy, ratio=0.5, scope="global", verify=True, provider="cpu",
+        figure(policy),
+        policy=policy,
+        ratio=0.5,
+        scope="global",
+        verify=True,
+        provider="cpu",
         **NETSPRESSO,
-    )  # fmt: skip
+    )
     assert removed(result) == gone
     assert result.report is not None
     assert result.report.exact
@@ -273,7 +278,7 @@ def test_backward_on_calibration_data() -> None:
     names = ["F.weight", "G.weight"]
     for tensor in model.graph.initializer:
         if tensor.name in names:
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros((5, 5, 1, 1), np.float32), tensor.name))  # fmt: skip
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros((5, 5, 1, 1), np.float32), tensor.name))
     traced = onnxprune.trace(model)
     scores = onnxprune.score(traced, criterion="l2", normalizer="tss", policy="backward", data=data)
     (layer,) = scores["x"].layers
@@ -344,10 +349,7 @@ def test_global_ratio_of_the_documented_network() -> None:
     traced = onnxprune.trace(stack([32, 64, 128, 160]))
     scores = onnxprune.score(traced, normalizer="lamp")
     plan = onnxprune.select(traced, scores, ratio=0.5, scope="global", granularity=1)
-    assert (
-        sum(len(g.keep) for g in plan.groups if g.status != "blocked")
-        == sum([32, 64, 128, 160]) / 2
-    )
+    assert sum(len(g.keep) for g in plan.groups if g.status != "blocked") == sum([32, 64, 128, 160]) / 2
 
 
 def stack(widths: Sequence[int]) -> onnx.ModelProto:
@@ -355,9 +357,7 @@ def stack(widths: Sequence[int]) -> onnx.ModelProto:
     net = Net("stack", 3)
     x, previous = net.input("x", 1, 3, 4, 4), 3
     for number, width in enumerate([*widths, 10]):
-        x = net.node(
-            "Conv", x, net.weight(f"w{number}", width, previous, 1, 1), name=f"conv{number}"
-        )
+        x = net.node("Conv", x, net.weight(f"w{number}", width, previous, 1, 1), name=f"conv{number}")
         previous = width
     return net.build(x)
 

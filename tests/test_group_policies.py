@@ -24,7 +24,7 @@ def split_channels(blocks: int = 12, inner: int = 64) -> onnx.ModelProto:
     net = Net("split_channels", 5)
     n = blocks * inner
     x = net.input("x", 1, 4, 2, 2)
-    x = net.node("Conv", x, net.weight("wide.weight", n, 4, 1, 1), net.bias("wide.bias", n), name="wide")  # fmt: skip
+    x = net.node("Conv", x, net.weight("wide.weight", n, 4, 1, 1), net.bias("wide.bias", n), name="wide")
     x = net.node("Sigmoid", net.reshape(x, 1, blocks, inner, 4))
     x = net.reshape(x, 1, n, 2, 2)
     return net.build(net.node("Conv", x, net.weight("head.weight", 3, n, 1, 1), name="head"))
@@ -34,18 +34,27 @@ def grouped(groups: int = 4, inner: int = 8, outer: int = 6) -> onnx.ModelProto:
     """A grouped Conv between two plain ones."""
     net = Net("grouped", 6)
     x = net.input("x", 1, 3, 5, 5)
-    x = net.node("Relu", net.node("Conv", x, net.weight("first.weight", groups * inner, 3, 1, 1), net.bias("first.bias", groups * inner), name="first"))  # fmt: skip
+    x = net.node(
+        "Relu",
+        net.node(
+            "Conv",
+            x,
+            net.weight("first.weight", groups * inner, 3, 1, 1),
+            net.bias("first.bias", groups * inner),
+            name="first",
+        ),
+    )
     w = net.weight("grouped.weight", groups * outer, inner, 3, 3)
-    x = net.node("Relu", net.node("Conv", x, w, net.bias("grouped.bias", groups * outer), name="grouped", group=groups))  # fmt: skip
-    return net.build(net.node("Conv", x, net.weight("head.weight", 3, groups * outer, 1, 1), name="head"))  # fmt: skip
+    x = net.node(
+        "Relu", net.node("Conv", x, w, net.bias("grouped.bias", groups * outer), name="grouped", group=groups)
+    )
+    return net.build(net.node("Conv", x, net.weight("head.weight", 3, groups * outer, 1, 1), name="head"))
 
 
 def norms(model: onnx.ModelProto, weight: str, blocks: int) -> np.ndarray:
     """Filter norms, shape (blocks, inner)."""
     array = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == weight)
-    return np.sqrt((array.astype(np.float64) ** 2).reshape(len(array), -1).sum(1)).reshape(
-        blocks, -1
-    )
+    return np.sqrt((array.astype(np.float64) ** 2).reshape(len(array), -1).sum(1)).reshape(blocks, -1)
 
 
 def expected(scores: np.ndarray, policy: str, ratio: float, whole_blocks: bool) -> set[int]:
@@ -57,9 +66,7 @@ def expected(scores: np.ndarray, policy: str, ratio: float, whole_blocks: bool) 
         return set(channel[np.argsort(-scores.mean(1), kind="stable")[:count]].reshape(-1).tolist())
     if policy in ("sum", "average"):
         count = inner - round(ratio * inner)
-        return set(
-            channel[:, np.argsort(-scores.sum(0), kind="stable")[:count]].reshape(-1).tolist()
-        )
+        return set(channel[:, np.argsort(-scores.sum(0), kind="stable")[:count]].reshape(-1).tolist())
     gone = round(ratio * inner)
     if policy == "count":
         lowest = np.argsort(scores.reshape(-1), kind="stable")[: round(ratio * scores.size)]
@@ -76,9 +83,15 @@ def kept_filters(result: onnxprune.Result, weight: str) -> set[int]:
 
 def halved(model: onnx.ModelProto, policy: str, axis: int | None) -> onnxprune.Result:
     return onnxprune.prune(
-        model, ratio=0.5, group_policy=policy, reshape_channel_axis=axis, granularity=1,
-        normalizer="none", verify=True, provider="cpu",
-    )  # fmt: skip
+        model,
+        ratio=0.5,
+        group_policy=policy,
+        reshape_channel_axis=axis,
+        granularity=1,
+        normalizer="none",
+        verify=True,
+        provider="cpu",
+    )
 
 
 def exact(result: onnxprune.Result) -> bool:
@@ -151,10 +164,15 @@ def test_every_builder_stays_exact(name: str, policy: str) -> None:
     traced = onnxprune.trace(model, group_policy=policy, reshape_channel_axis=-1)
     random = np.random.default_rng(7)
     result = onnxprune.prune(
-        model, criterion="random", group_policy=policy, reshape_channel_axis=-1, granularity=1,
+        model,
+        criterion="random",
+        group_policy=policy,
+        reshape_channel_axis=-1,
+        granularity=1,
         ratio={g.name: float(random.uniform(0.05, 0.95)) for g in traced},
-        verify=True, provider="cpu",
-    )  # fmt: skip
+        verify=True,
+        provider="cpu",
+    )
     assert result.report is not None
     assert bool(result.report), str(result.report)
 
@@ -165,9 +183,7 @@ def blocks_of(traced: Trace) -> dict[str, int]:
 
 def test_heads_keep_their_own_dimensions() -> None:
     """Query, key and value of a head shrink together, every head by itself."""
-    traced = onnxprune.trace(
-        BUILDERS["transformer"](), group_policy="none", reshape_channel_axis=-1
-    )
+    traced = onnxprune.trace(BUILDERS["transformer"](), group_policy="none", reshape_channel_axis=-1)
     assert list(blocks_of(traced).values()) == [4]
 
 
@@ -192,9 +208,14 @@ def test_channels_behind_two_splits_are_one_channel() -> None:
     both = [norms(model, f"{name}.weight", 3).reshape(-1) for name in ("query", "key")]
     np.testing.assert_allclose(scores["query"].merged, np.maximum(*both))
     result = onnxprune.prune(
-        model, ratio=0.5, reshape_channel_axis=-1, group_policy="none", granularity=1,
-        verify=True, provider="cpu",
-    )  # fmt: skip
+        model,
+        ratio=0.5,
+        reshape_channel_axis=-1,
+        group_policy="none",
+        granularity=1,
+        verify=True,
+        provider="cpu",
+    )
     assert kept_filters(result, "query.weight") == kept_filters(result, "key.weight")
     assert exact(result)
 
@@ -240,11 +261,11 @@ def test_fallback_is_said() -> None:
     traced = onnxprune.trace(shared_scale(2), group_policy="none", reshape_channel_axis=-1)
     assert blocks_of(traced) == {}
     (note,) = traced.notes
-    assert note.endswith(
-        "every block keeps the same inner channels, because all blocks share 'scale'"
-    )
+    assert note.endswith("every block keeps the same inner channels, because all blocks share 'scale'")
     plain = onnxprune.prune(shared_scale(2), ratio=0.5, reshape_channel_axis=-1, granularity=1)
-    fallen = onnxprune.prune(shared_scale(2), ratio=0.5, reshape_channel_axis=-1, granularity=1, group_policy="none")  # fmt: skip
+    fallen = onnxprune.prune(
+        shared_scale(2), ratio=0.5, reshape_channel_axis=-1, granularity=1, group_policy="none"
+    )
     assert fallen.plan.constants == plain.plan.constants
 
 
@@ -252,9 +273,14 @@ def test_a_scale_along_the_blocks_is_no_obstacle() -> None:
     traced = onnxprune.trace(shared_scale(1), group_policy="none", reshape_channel_axis=-1)
     assert blocks_of(traced) == {"wide": 4}
     result = onnxprune.prune(
-        shared_scale(1), ratio=0.4, reshape_channel_axis=-1, group_policy="none", granularity=1,
-        verify=True, provider="cpu",
-    )  # fmt: skip
+        shared_scale(1),
+        ratio=0.4,
+        reshape_channel_axis=-1,
+        group_policy="none",
+        granularity=1,
+        verify=True,
+        provider="cpu",
+    )
     assert exact(result)
 
 
@@ -283,9 +309,14 @@ def test_operators_across_blocks_need_the_same_channels(op: str) -> None:
     assert blocks_of(traced) == {}
     assert traced.notes
     result = onnxprune.prune(
-        model, ratio=0.5, group_policy="none", reshape_channel_axis=-1, granularity=1,
-        verify=True, provider="cpu",
-    )  # fmt: skip
+        model,
+        ratio=0.5,
+        group_policy="none",
+        reshape_channel_axis=-1,
+        granularity=1,
+        verify=True,
+        provider="cpu",
+    )
     assert exact(result)
 
 
@@ -299,13 +330,16 @@ def test_an_axis_that_lives_with_the_blocks_is_not_the_axis_of_blocks() -> None:
     b = net.node("Softmax", net.reshape(b, 1, 2, 3), axis=2)
     b = net.node("Mul", b, net.node("ReduceSum", a, net.integers(2), keepdims=1))
     y = net.node("Mul", net.reshape(b, 1, 6, 1, 1), net.reshape(a, 1, 1, 2, 8))
-    model = net.build(
-        net.node("MatMul", net.reshape(y, 1, 6, 16), net.weight("w", 16, 3), name="last")
-    )
+    model = net.build(net.node("MatMul", net.reshape(y, 1, 6, 16), net.weight("w", 16, 3), name="last"))
     result = onnxprune.prune(
-        model, ratio=0.5, group_policy="none", reshape_channel_axis=-1, granularity=1,
-        verify=True, provider="cpu",
-    )  # fmt: skip
+        model,
+        ratio=0.5,
+        group_policy="none",
+        reshape_channel_axis=-1,
+        granularity=1,
+        verify=True,
+        provider="cpu",
+    )
     assert blocks_of(result.trace) == {"a": 2}
     kept = kept_filters(result, "a.weight")
     assert {k % 8 for k in kept if k < 8} != {k % 8 for k in kept if k >= 8}

@@ -101,7 +101,7 @@ def test_a_single_head_that_is_left_loses_dimensions() -> None:
     assert exact(result)
 
 
-@pytest.mark.parametrize("builder", ["grouped_chain", "channel_shuffle", "transformer", "separate_attention"])  # fmt: skip
+@pytest.mark.parametrize("builder", ["grouped_chain", "channel_shuffle", "transformer", "separate_attention"])
 def test_a_group_of_either_factor_does_what_it_does_alone(builder: str) -> None:
     model = BUILDERS[builder]()
     both, outer, inner = (trace(model, reshape_channel_axis=axis) for axis in ("both", 0, 1))
@@ -142,7 +142,7 @@ def test_a_plan_replays_to_the_same_bytes(run: Run, tmp_path: Path) -> None:
     flags = ("--provider", "cpu", "--json")
     wanted = ("--reshape-channel-axis", "both", "--granularity", 1, "--plan-out", plan)
     first = run("prune", dense, "-o", tmp_path / "a.onnx", *flags, *wanted)
-    second = run("prune", dense, "-o", tmp_path / "b.onnx", *flags, "--plan", plan, "--plan-out", again)  # fmt: skip
+    second = run("prune", dense, "-o", tmp_path / "b.onnx", *flags, "--plan", plan, "--plan-out", again)
     assert (first.code, second.code) == (0, 0)
     assert first.document["verification"]["exact"] is True
     assert digest(tmp_path / "a.onnx") == digest(tmp_path / "b.onnx")
@@ -160,7 +160,9 @@ def test_other_verbs_show_both(run: Run, tmp_path: Path) -> None:
     inspected = run("inspect", dense, "--reshape-channel-axis", "both", "--json").document
     sizes = {g["name"]: g["channels"] for g in inspected["groups"]}
     assert (sizes["attention.qkv.matmul"], sizes["attention.qkv.matmul#2"]) == (4, 8)
-    told = run("explain", dense, "attention.qkv.matmul#2", "--reshape-channel-axis", "both", "--granularity", 1)  # fmt: skip
+    told = run(
+        "explain", dense, "attention.qkv.matmul#2", "--reshape-channel-axis", "both", "--granularity", 1
+    )
     assert told.code == 0
     assert told.out.startswith("attention.qkv.matmul#2: 8 channels; 4 stay\n")
 
@@ -197,7 +199,10 @@ def test_channel_counts_are_multiples_whatever_is_left(granularity: int) -> None
     for ratio in (0.2, 0.5, 0.7):
         result = prune_both(BUILDERS["transformer"](), ratio=ratio, granularity=granularity)
         width = shapes(result)["attention.qkv.weight"][1] // 3
-        heads, inside = (counts(result).get(f"attention.qkv.matmul{n}", (full, full))[1] for n, full in (("", 4), ("#2", 8)))  # fmt: skip
+        heads, inside = (
+            counts(result).get(f"attention.qkv.matmul{n}", (full, full))[1]
+            for n, full in (("", 4), ("#2", 8))
+        )
         assert width == heads * inside
         assert inside == 8 or inside % granularity == 0
 

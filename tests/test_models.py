@@ -48,9 +48,12 @@ def test_digits_are_read_as_measured(digits: dict[str, npt.NDArray[np.generic]])
 
 def test_digits_at_half(digits: dict[str, npt.NDArray[np.generic]]) -> None:
     result = onnxprune.prune(
-        ROOT / "models" / "digits.onnx", ratio=0.5, verify=True, provider="cpu",
+        ROOT / "models" / "digits.onnx",
+        ratio=0.5,
+        verify=True,
+        provider="cpu",
         data={"image": digits["image"]},
-    )  # fmt: skip
+    )
     assert result.report is not None
     assert result.report.exact is True
     assert max(d.relative for d in result.report.surgery) < TOLERANCE
@@ -166,9 +169,13 @@ def test_real_networks_are_at_hand() -> None:
 def test_real_network(name: str, seed: int | None) -> None:
     pruned = battery.prune_trace(real(name), seed)
     report = verify(
-        pruned.trace.model, pruned.slim, plan=pruned.plan, traced=pruned.trace,
-        data=FEEDS.get(name), provider="cpu",
-    )  # fmt: skip
+        pruned.trace.model,
+        pruned.slim,
+        plan=pruned.plan,
+        traced=pruned.trace,
+        data=FEEDS.get(name),
+        provider="cpu",
+    )
     assert not report.problem
     assert report.exact is not False, str(report)
     if name not in ILL_CONDITIONED and name not in FEEDS:

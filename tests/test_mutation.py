@@ -204,7 +204,11 @@ def parts_from(first: int, c: Walk, n: Node) -> None:
     labels, start = c.labels(X), first
     for name in n.outputs:
         width = c.shape(name)[axis]
-        part = labels[axis] if labels[axis] is NONE else labels[axis].take(range(start, start + width), mode="wrap")  # fmt: skip
+        part = (
+            labels[axis]
+            if labels[axis] is NONE
+            else labels[axis].take(range(start, start + width), mode="wrap")
+        )
         c.out(name, [part if k == axis else v for k, v in enumerate(labels)])
         start += width
     c.fix(lambda e: e.split_sizes([e.size(name, axis) for name in n.outputs]))
@@ -439,9 +443,7 @@ GUARDED = {"ignores_the_transposition", "resizes_channels", "sorts_freely"}
 """Mutants whose labels contradict sizes: the walk blocks the node before anything is computed."""
 
 
-@pytest.mark.parametrize(
-    ("op", "name", "function"), MUTANTS, ids=[f"{o}-{n}" for o, n, _ in MUTANTS]
-)
+@pytest.mark.parametrize(("op", "name", "function"), MUTANTS, ids=[f"{o}-{n}" for o, n, _ in MUTANTS])
 def test_wrong_rule_computes_wrongly(op: str, name: str, function: Function) -> None:
     betrayed = has_other_facts if name in GUARDED else computes_wrongly
     with mutated(op, function):

@@ -31,9 +31,7 @@ EXPECTED: Mapping[str, int] = {
     "Attention four dimensions": 3 * 8 * 3 * 24 + 8 * 24 * 4 + 8 * 24 * 4 + 8 * 24 * 4,
     "Attention values of another size": 8 * 3 * (24 + 24 + 16) + 8 * 16 * 4 + 8 * (24 + 16) * 4,
     "com.microsoft::MultiHeadAttention separate": 3 * 8 * 3 * 24 + 8 * 24 * 4 + 2 * 8 * 24 * 4,
-    "com.microsoft::GroupQueryAttention separate": 8 * 3 * (32 + 16 + 16)
-    + 8 * 32 * 4
-    + 2 * 8 * 32 * 4,
+    "com.microsoft::GroupQueryAttention separate": 8 * 3 * (32 + 16 + 16) + 8 * 32 * 4 + 2 * 8 * 32 * 4,
     "com.microsoft::Attention equal sizes": 8 * 3 * 10 + 8 * 24 * 4 + 8 * 10 * 72 + 2 * 8 * 24 * 4,
     "LinearAttention linear": 8 * 3 * (24 + 24 + 20) + 8 * 20 * 4 + 8 * 24 * 5 + 8 * 20 * 6,
     "CausalConvWithState silu": 14 * 3 * 3 * 8 + 14 * 8 * 3 * 4 + 14 * 8 * 3,

@@ -46,7 +46,7 @@ def pinned_graph(rule: Rule) -> Graph:
         helper.make_node("MatMul", ["x", "W"], ["h"], "layer"),
         helper.make_node(rule.op, ["h", "other"], ["y"], "pinned", domain=rule.domain),
     ]
-    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [2, 3]), ("y", None))]  # fmt: skip
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [2, 3]), ("y", None))]
     graph = helper.make_graph(nodes, "pinned", values[:1], values[1:], stored)
     domains = {"": 17, rule.domain: 1} if rule.domain else {"": 17}
     opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]

@@ -100,8 +100,11 @@ def test_layer_normalization_before_it_was_in_onnx(opset: int) -> None:
           n = LayerNormalization <axis=-1> (a, S, H)
           y = MatMul (n, B)
         }""",
-        A=(6, 8), S=(8,), H=(8,), B=(8, 10),
-    )  # fmt: skip
+        A=(6, 8),
+        S=(8,),
+        H=(8,),
+        B=(8, 10),
+    )
     dense.opset_import[0].version = opset
     result = onnxprune.prune(dense, granularity=1, verify=True, provider="cpu")
     assert result.report is not None

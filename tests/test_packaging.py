@@ -85,7 +85,7 @@ def test_passes_are_found_once() -> None:
     """``passes`` must not be importable under two names, or everything registers twice."""
     import onnxprune.passes
 
-    assert Path(onnxprune.passes.__file__ or "").parent in (ROOT / "passes", ROOT / "onnxprune" / "passes")  # fmt: skip
+    assert Path(onnxprune.passes.__file__ or "").parent in (ROOT / "passes", ROOT / "onnxprune" / "passes")
     assert "passes" not in sys.modules
 
 
@@ -103,12 +103,16 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
     """Asserted as imports, not as time: help answers at once however loaded the machine is."""
     show = f"import sys; print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{show}"], cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", f"{code}\n{show}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_help_imports_no_verb() -> None:
-    code = "import sys; from onnxprune.cli import main, verbs; main(['--help']); print([v for v in verbs() if f'onnxprune.cli.{v}' in sys.modules])"  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)  # fmt: skip
+    code = "import sys; from onnxprune.cli import main, verbs; main(['--help']); print([v for v in verbs() if f'onnxprune.cli.{v}' in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -99,7 +99,7 @@ def test_zero_filters_go_first(name: str) -> None:
 
 def layer_of(weight: np.ndarray) -> Layer:
     net = Net("one", 0)
-    x = net.node("Conv", net.input("x", 1, weight.shape[1], 4, 4), net.initializer("w", weight), name="layer")  # fmt: skip
+    x = net.node("Conv", net.input("x", 1, weight.shape[1], 4, 4), net.initializer("w", weight), name="layer")
     traced = trace(net.build(net.node("Conv", x, net.weight("r", 2, len(weight), 1, 1))))
     return Layer(traced, traced[0].kernels[0])
 
@@ -108,7 +108,7 @@ def test_weights_are_measured_as_defined() -> None:
     weight = np.random.default_rng(3).normal(size=(5, 2, 3, 3)).astype(np.float32)
     layer, rows = layer_of(weight), weight.reshape(5, -1).astype(np.float64)
     np.testing.assert_allclose(lookup("criterion", "l1")(layer), np.abs(rows).sum(1), rtol=1e-6)
-    np.testing.assert_allclose(lookup("criterion", "l2")(layer), np.linalg.norm(rows, axis=1), rtol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(lookup("criterion", "l2")(layer), np.linalg.norm(rows, axis=1), rtol=1e-6)
     distances = np.linalg.norm(rows[:, None] - rows[None, :], axis=2)
     np.testing.assert_allclose(lookup("criterion", "fpgm")(layer), distances.sum(1), rtol=1e-6)
 
@@ -149,17 +149,11 @@ def test_the_batch_norm_behind_a_layer() -> None:
 
 def test_folding_multiplies_by_scale_over_deviation() -> None:
     model = with_batch_norm()
-    stored = {
-        t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer
-    }
+    stored = {t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer}
     factor = np.abs(stored["scale"]) / np.sqrt(stored["variance"] + 1e-3)
     traced = trace(model)
-    table = {
-        c: onnxprune.score(traced, criterion=c, normalizer="none") for c in ("l2", "l2_folded")
-    }
-    np.testing.assert_allclose(
-        table["l2_folded"]["layer"].merged, table["l2"]["layer"].merged * factor
-    )
+    table = {c: onnxprune.score(traced, criterion=c, normalizer="none") for c in ("l2", "l2_folded")}
+    np.testing.assert_allclose(table["l2_folded"]["layer"].merged, table["l2"]["layer"].merged * factor)
     np.testing.assert_array_equal(table["l2_folded"]["bare"].merged, table["l2"]["bare"].merged)
 
 
@@ -201,7 +195,12 @@ def test_given_scores(tmp_path: Path) -> None:
     traced = trace(with_batch_norm())
     wanted = [5.0, 1, 4, 2, 3, 0]
     np.savez(tmp_path / "scores.npz", w=wanted)
-    for given_scores in ({"w": wanted}, {"layer": wanted}, tmp_path / "scores.npz", str(tmp_path / "scores.npz")):  # fmt: skip
+    for given_scores in (
+        {"w": wanted},
+        {"layer": wanted},
+        tmp_path / "scores.npz",
+        str(tmp_path / "scores.npz"),
+    ):
         scores = onnxprune.score(traced, criterion=given_scores, normalizer="none")
         assert scores["layer"].merged.tolist() == wanted
         assert np.isnan(scores["bare"].merged).all()
@@ -249,7 +248,9 @@ def test_normalizers_keep_the_order(name: str, scores: np.ndarray) -> None:
     assert (steps >= -1e-12 * np.abs(found).max()).all()
 
 
-@pytest.mark.parametrize("scores", [np.zeros(4), np.ones(4), np.array([7.0]), np.full(3, 1e-300), np.array([-3.0, -1, -2])])  # fmt: skip
+@pytest.mark.parametrize(
+    "scores", [np.zeros(4), np.ones(4), np.array([7.0]), np.full(3, 1e-300), np.array([-3.0, -1, -2])]
+)
 @pytest.mark.parametrize("name", NORMALIZERS)
 def test_degenerate_scores(name: str, scores: np.ndarray) -> None:
     found = lookup("normalizer", name)(scores)
@@ -265,9 +266,7 @@ def test_policies(name: str) -> None:
     assert found.shape == (4,)
     assert np.isfinite(found).all()
     assert found[1:3].tolist() == pytest.approx([4, 3]), "one layer alone gives its own score"
-    np.testing.assert_allclose(
-        merge(table[::-1]), found, err_msg="the order of layers is no matter"
-    )
+    np.testing.assert_allclose(merge(table[::-1]), found, err_msg="the order of layers is no matter")
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -283,7 +282,11 @@ def test_every_combination(digits: Trace, normalizer: str, policy: str) -> None:
 
 
 def test_duplicates_are_refused() -> None:
-    for kind, register in (("criterion", onnxprune.criterion), ("normalizer", onnxprune.normalizer), ("policy", onnxprune.policy)):  # fmt: skip
+    for kind, register in (
+        ("criterion", onnxprune.criterion),
+        ("normalizer", onnxprune.normalizer),
+        ("policy", onnxprune.policy),
+    ):
         name = names(kind)[0]
         decorate: Callable[[object], object] = register(name)  # type: ignore[assignment]
         with pytest.raises(ValueError, match="is registered already"):

@@ -22,9 +22,12 @@ LIMIT = 1e-5
 def examples(count: int) -> settings:
     """So many networks, the same ones in every run."""
     return settings(
-        max_examples=count, derandomize=True, deadline=None, database=None,
+        max_examples=count,
+        derandomize=True,
+        deadline=None,
+        database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )  # fmt: skip
+    )
 
 
 @examples(100)

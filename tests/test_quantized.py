@@ -170,7 +170,7 @@ def packed(g: Graph, x: str, w: npt.NDArray[Any]) -> str:
 
 
 @pytest.mark.parametrize("write", [dequantized, qlinear, dynamic, packed])
-def test_scores_see_dequantized_weights(write: Callable[[Graph, str, npt.NDArray[Any]], str]) -> None:  # fmt: skip
+def test_scores_see_dequantized_weights(write: Callable[[Graph, str, npt.NDArray[Any]], str]) -> None:
     equal_integers(write)
 
 
@@ -190,7 +190,9 @@ def test_scores_of_a_quantized_embedding() -> None:
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, ml_dtypes.int4, ml_dtypes.uint4])
 @pytest.mark.parametrize(("shape", "axis", "block"), [((), 1, 0), ((6,), 1, 0), ((2, 6), 0, 2)])
-def test_numbers_are_those_of_the_specification(dtype: npt.DTypeLike, shape: tuple[int, ...], axis: int, block: int) -> None:  # fmt: skip
+def test_numbers_are_those_of_the_specification(
+    dtype: npt.DTypeLike, shape: tuple[int, ...], axis: int, block: int
+) -> None:
     rng = np.random.default_rng(0)
     low = 0 if np.dtype(dtype) in (np.uint8, ml_dtypes.uint4) else -7
     x, zero = (rng.integers(low, 8, s).astype(dtype) for s in ((4, 6), shape))
@@ -199,7 +201,10 @@ def test_numbers_are_those_of_the_specification(dtype: npt.DTypeLike, shape: tup
     scale = rng.uniform(0.5, 1.5, shape).astype(np.float32)
     attributes: dict[str, Any] = {"axis": axis, "block_size": block} if shape else {}
     node = helper.make_node("DequantizeLinear", ["x", "s", "z"], ["y"], **attributes)
-    values = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in (("x", x), ("s", scale), ("z", zero))]  # fmt: skip
+    values = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+        for n, v in (("x", x), ("s", scale), ("z", zero))
+    ]
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, x.shape)
     model = helper.make_model(helper.make_graph([node], "one", values, [output]))
     (expected,) = ReferenceEvaluator(model).run(None, {"x": x, "s": scale, "z": zero})
@@ -237,7 +242,7 @@ SHORT = [ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.float8_e4m3fn, ml_dtypes.flo
 
 @pytest.mark.parametrize("dtype", SHORT, ids=lambda d: np.dtype(d).name)
 @pytest.mark.parametrize("external", [False, True], ids=["inside", "outside"])
-def test_short_types_are_sliced_and_stored(tmp_path: Path, dtype: npt.DTypeLike, external: bool) -> None:  # fmt: skip
+def test_short_types_are_sliced_and_stored(tmp_path: Path, dtype: npt.DTypeLike, external: bool) -> None:
     g = Graph()
     x = g.input("N", 7)
     for inputs, outputs in ((7, 15), (15, 9), (9, 3)):
@@ -350,11 +355,21 @@ def test_network_quantized_by_onnxruntime(tmp_path: Path, name: str, form: str) 
     onnx.save(model, tmp_path / "float.onnx")
     paths = tmp_path / "float.onnx", tmp_path / "quantized.onnx"
     if form == "dynamic":
-        q.quantize_dynamic(*paths, weight_type=q.QuantType.QInt8, per_channel=True, reduce_range=True)  # fmt: skip
+        q.quantize_dynamic(*paths, weight_type=q.QuantType.QInt8, per_channel=True, reduce_range=True)
     else:
         kind, _, int8 = form.partition(" of ")
-        types = {"activation_type": q.QuantType.QInt8 if int8 else q.QuantType.QUInt8, "weight_type": q.QuantType.QInt8}  # fmt: skip
-        q.quantize_static(*paths, Feeds(model), quant_format=q.QuantFormat[kind], per_channel=True, reduce_range=True, **types)  # fmt: skip
+        types = {
+            "activation_type": q.QuantType.QInt8 if int8 else q.QuantType.QUInt8,
+            "weight_type": q.QuantType.QInt8,
+        }
+        q.quantize_static(
+            *paths,
+            Feeds(model),
+            quant_format=q.QuantFormat[kind],
+            per_channel=True,
+            reduce_range=True,
+            **types,
+        )
     traced, floating = trace(paths[1]), trace(model)
     assert not traced.walk.facts.blocked
     assert sorted(map(len, traced)) == sorted(map(len, floating))

@@ -72,7 +72,7 @@ def run(block: Block, folder: Path) -> str:
         command = ["sh", "-eu", "-c", runnable(block.code)]
     else:
         command = [sys.executable, "-W", "error", "-c", block.code]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -127,13 +127,13 @@ def documented_keys() -> dict[str, set[str]]:
     """Keys of the JSON document of every command, as the table lists them."""
     table = README.partition("| command | further keys |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)
-    return {
-        verb: set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", keys))) for verb, keys in rows
-    }
+    return {verb: set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", keys))) for verb, keys in rows}
 
 
 @pytest.mark.parametrize("verb", ["prune", "clean", "inspect", "verify", "ops", "doctor"])
-def test_the_json_documents_have_the_documented_keys(verb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_the_json_documents_have_the_documented_keys(
+    verb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     arguments: dict[str, list[object]] = {
         "prune": [DIGITS, "-o", tmp_path / "slim.onnx", "--provider", "cpu"],
         "clean": [DIGITS, "-o", tmp_path / "clean.onnx", "--provider", "cpu"],
@@ -155,7 +155,10 @@ def test_every_command_has_its_place_in_the_readme() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
-    headings = {re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", README, re.MULTILINE)}  # fmt: skip
+    headings = {
+        re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-")
+        for h in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    }
     assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
 
 

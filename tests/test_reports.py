@@ -30,11 +30,15 @@ BAD = difference("y|<b>\x07", np.ones(3), np.zeros(3), 1e-5)
 
 def report(**changes: object) -> Report:
     whole = Report(
-        (GOOD,), (replace(GOOD, tolerance=None, top1=0.5, top5=0.75, samples=4),), "cpu", "", "end to end",
+        (GOOD,),
+        (replace(GOOD, tolerance=None, top1=0.5, top5=0.75, samples=4),),
+        "cpu",
+        "",
+        "end to end",
         scores=(Score("accuracy", 0.9, 0.75),),
         gates=(Gate("min_cosine", "y", 1.0, 0.9), Gate("max_accuracy_drop", "accuracy", 0.15, 0.1)),
         data="test.npz",
-    )  # fmt: skip
+    )
     return replace(whole, **changes)  # type: ignore[arg-type]
 
 
@@ -50,12 +54,12 @@ def test_junit() -> None:
     surgery, accuracy = cases["surgery"], cases["max-accuracy-drop"]
     assert surgery is not None
     assert accuracy is not None
-    assert surgery.attrib["message"] == "'y|<b>?' differs by 1 from the masked original, accepted 1e-05"  # fmt: skip
+    assert surgery.attrib["message"] == "'y|<b>?' differs by 1 from the masked original, accepted 1e-05"
     assert accuracy.attrib["message"] == (
         "max-accuracy-drop of 'accuracy': found 0.15, expected at most 0.1 (off by 0.05)"
     )
     numbers = {p.attrib["name"]: p.attrib["value"] for p in suite.iter("property")}
-    assert (numbers["cosine of y"], numbers["top1 of y"], numbers["accuracy after"]) == ("1", "0.5", "0.75")  # fmt: skip
+    assert (numbers["cosine of y"], numbers["top1 of y"], numbers["accuracy after"]) == ("1", "0.5", "0.75")
 
 
 def test_junit_of_what_could_not_run() -> None:
@@ -93,7 +97,7 @@ def test_headlines() -> None:
     assert reports.headline(report(gates=())) == "passed on cpu, 4 samples from 'test.npz'"
     made_up = Report((), (GOOD,), "cpu", slim_provider="cuda")
     assert reports.headline(made_up) == "passed on cpu and cuda, 1 sample made up"
-    assert reports.headline(Report((), (), "cpu", "why")) == "not verified on cpu, 0 samples made up"  # fmt: skip
+    assert reports.headline(Report((), (), "cpu", "why")) == "not verified on cpu, 0 samples made up"
 
 
 def test_files_of_the_command_line(run: Run, tmp_path: Path) -> None:
@@ -105,9 +109,21 @@ def test_files_of_the_command_line(run: Run, tmp_path: Path) -> None:
     files["plot"] = tmp_path / "layers.svg"
     flags = [value for kind, path in files.items() for value in (f"--{kind}", path)]
     outcome = run(
-        "verify", DIGITS, tmp_path / "slim.onnx", "--plan", tmp_path / "plan.json", "--data", IMAGES,
-        "--samples", 4, "--min-agreement", 1.5, "--provider", "cpu", *flags,
-    )  # fmt: skip
+        "verify",
+        DIGITS,
+        tmp_path / "slim.onnx",
+        "--plan",
+        tmp_path / "plan.json",
+        "--data",
+        IMAGES,
+        "--samples",
+        4,
+        "--min-agreement",
+        1.5,
+        "--provider",
+        "cpu",
+        *flags,
+    )
     assert outcome.code == 1
     assert ElementTree.parse(files["junit"]).getroot().attrib["failures"] == "2"
     assert "surgery bug: layer '/head/Gemm'" in files["markdown"].read_text()
@@ -124,9 +140,7 @@ def test_files_that_cannot_be_written(run: Run, flag: str) -> None:
     outcome = run("verify", DIGITS, DIGITS, flag, "nowhere/file.svg", "--provider", "cpu")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == "error: cannot write 'nowhere/file.svg': there is no folder 'nowhere'\n"
-    assert run("verify", DIGITS, DIGITS, flag, DIGITS).err.startswith(
-        "error: refusing to overwrite"
-    )
+    assert run("verify", DIGITS, DIGITS, flag, DIGITS).err.startswith("error: refusing to overwrite")
 
 
 # onnxprune.testing --------------------------------------------------------------------------
@@ -135,9 +149,13 @@ def test_files_that_cannot_be_written(run: Run, flag: str) -> None:
 def test_assert_parity(tmp_path: Path) -> None:
     result = onnxprune.prune(DIGITS, ratio=0.06, granularity=1)
     result.plan.save(tmp_path / "plan.json")
-    found = assert_parity(DIGITS, result.model, plan=tmp_path / "plan.json", data=IMAGES, max_accuracy_drop=0.9, provider="cpu")  # fmt: skip
+    found = assert_parity(
+        DIGITS, result.model, plan=tmp_path / "plan.json", data=IMAGES, max_accuracy_drop=0.9, provider="cpu"
+    )
     assert found.exact
-    with pytest.raises(AssertionError, match=r"FAILED: min-cosine of 'logits': found 0\.\d+, expected at least 1"):  # fmt: skip
+    with pytest.raises(
+        AssertionError, match=r"FAILED: min-cosine of 'logits': found 0\.\d+, expected at least 1"
+    ):
         assert_parity(DIGITS, result.model, provider="cpu", min_cosine=1.0)
     wrong = damaged(result, changed("head.bias", drop))
     with pytest.raises(AssertionError, match="surgery bug: layer '/head/Gemm'"):
@@ -157,13 +175,23 @@ def test_the_fixture_records_what_it_measured(tmp_path: Path) -> None:
     for name, limit in (("good", "-1"), ("bad", "2")):
         text = SUITE.replace("MODEL", repr(str(DIGITS))).replace("MIN", limit)
         (tmp_path / f"test_{name}.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=out.xml", "--rootdir=.", "."]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--junitxml=out.xml",
+        "--rootdir=.",
+        ".",
+    ]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
     assert "gate" not in done.stderr
     root = ElementTree.parse(tmp_path / "out.xml").getroot()
     good = next(case for case in root.iter("testcase") if case.attrib["classname"] == "test_good")
-    (value,) = [p.attrib["value"] for p in good.iter("property") if p.attrib["name"] == "cosine of logits"]  # fmt: skip
+    (value,) = [p.attrib["value"] for p in good.iter("property") if p.attrib["name"] == "cosine of logits"]
     assert -1 <= float(value) <= 1

@@ -35,7 +35,11 @@ def pruned(case: Case, seed: int | None = None) -> battery.Pruned:
 
 
 def test_every_rule_has_a_case() -> None:
-    kinds = {rule.op if not rule.domain else f"{rule.domain}::{rule.op}" for rule in RULES.values() if not rule.pinned}  # fmt: skip
+    kinds = {
+        rule.op if not rule.domain else f"{rule.domain}::{rule.op}"
+        for rule in RULES.values()
+        if not rule.pinned
+    }
     assert kinds <= {case.op for case in CASES}, kinds - {case.op for case in CASES}
 
 

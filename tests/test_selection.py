@@ -25,8 +25,12 @@ from .conftest import DIGITS, ROOT
 
 MODELS = Path(os.environ.get("ONNXPRUNE_MODELS", ROOT.parent / "shared" / "models"))
 REAL = (
-    "derived_mobilenet_v2_fp32", "mlperf_resnet8", "yolox_nano", "cifar10_vit_ibp_3_3_8", "kws_dscnn_l",
-)  # fmt: skip
+    "derived_mobilenet_v2_fp32",
+    "mlperf_resnet8",
+    "yolox_nano",
+    "cifar10_vit_ibp_3_3_8",
+    "kws_dscnn_l",
+)
 TARGETS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
 
@@ -45,9 +49,7 @@ def mobile(stem: int = 32) -> onnx.ModelProto:
     def conv(name: str, source: str, out: int, size: int, kernel: int = 1, group: int = 1) -> str:
         w = net.weight(f"{name}.weight", out, size // group, kernel, kernel)
         pads = [kernel // 2] * 4
-        return net.node(
-            "Conv", source, w, net.bias(f"{name}.bias", out), name=name, group=group, pads=pads
-        )
+        return net.node("Conv", source, w, net.bias(f"{name}.bias", out), name=name, group=group, pads=pads)
 
     x = net.node("Clip", conv("stem", x, stem, 3, 3), net.scalar(0), net.scalar(6))
     x = net.node("Clip", conv("depthwise", x, stem, stem, 3, stem), net.scalar(0), net.scalar(6))
@@ -73,17 +75,26 @@ def test_tao_keeps_the_best_of_the_merged_statistic(threshold: float, policy: st
     model = mobile()
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     merge_of: Any = {
-        "union": np.max, "intersection": np.min, "arithmetic_mean": np.mean,
+        "union": np.max,
+        "intersection": np.min,
+        "arithmetic_mean": np.mean,
         "geometric_mean": lambda s, axis: np.exp(np.log(s).mean(axis)),
-    }[policy]  # fmt: skip
+    }[policy]
     result = onnxprune.prune(
         model, preset="tao", threshold=threshold, policy=policy, verify=True, provider="cpu"
     )
     found = {g.name: list(g.keep) for g in result.plan.groups}
     for group, members in {
-        "stem": ["stem", "depthwise"], "point": ["point", "project"], "expand": ["expand", "deep"],
-    }.items():  # fmt: skip
-        norms = [np.sqrt((stored[f"{m}.weight"].astype(np.float64) ** 2).reshape(len(stored[f"{m}.weight"]), -1).sum(1)) for m in members]  # fmt: skip
+        "stem": ["stem", "depthwise"],
+        "point": ["point", "project"],
+        "expand": ["expand", "deep"],
+    }.items():
+        norms = [
+            np.sqrt(
+                (stored[f"{m}.weight"].astype(np.float64) ** 2).reshape(len(stored[f"{m}.weight"]), -1).sum(1)
+            )
+            for m in members
+        ]
         stats = np.stack([n / n.max() for n in norms])
         assert found[group] == tao_keep(np.asarray(merge_of(stats, axis=0)), threshold, 8, 16)
     assert result.report is not None
@@ -93,9 +104,7 @@ def test_tao_keeps_the_best_of_the_merged_statistic(threshold: float, policy: st
 def test_the_stem_alone_would_decide_otherwise() -> None:
     """Or the test above would show nothing."""
     traced = trace(mobile())
-    (scores,) = [
-        s for s in onnxprune.score(traced, policy="union").values() if s.group.name == "stem"
-    ]
+    (scores,) = [s for s in onnxprune.score(traced, policy="union").values() if s.group.name == "stem"]
     alone = tao_keep(scores.layers[0].normalized, 0.9, 8, 16)
     assert alone != tao_keep(scores.merged, 0.9, 8, 16)
 
@@ -149,9 +158,7 @@ def closer(traced: Trace, plan: onnxprune.Plan, name: str, target: float, **flag
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
 @pytest.mark.parametrize("name", ["keep_macs", "keep_params", "keep_size"])
-@pytest.mark.parametrize(
-    "builder", ["inverted_residual", "inception", "transformer", "grouped", "unet"]
-)
+@pytest.mark.parametrize("builder", ["inverted_residual", "inception", "transformer", "grouped", "unet"])
 def test_budgets_of_small_networks(builder: str, name: str, scope: str) -> None:
     traced = trace(BUILDERS[builder]())
     for target in (0.8, 0.5, 0.3):
@@ -207,9 +214,7 @@ def test_a_global_ratio_prunes_where_scores_are_low() -> None:
     scores = onnxprune.score(traced)
     plan = onnxprune.select(traced, scores, ratio=0.5, scope="global", granularity=1)
     pooled = np.concatenate([s.merged for s in scores.values()])
-    gone = np.concatenate(
-        [np.delete(g.scores, g.keep) for g in plan.groups if g.status == "pruned"]
-    )
+    gone = np.concatenate([np.delete(g.scores, g.keep) for g in plan.groups if g.status == "pruned"])
     assert len(gone) == traced.units // 2
     np.testing.assert_allclose(np.sort(gone), np.sort(pooled)[: len(gone)], rtol=1e-6)
 
@@ -235,9 +240,7 @@ def test_ratios_by_layer() -> None:
 
 
 def test_the_name_of_a_group_comes_before_a_pattern() -> None:
-    exact = onnxprune.prune(
-        DIGITS, ratio={"*": 0.5, "/stage1/first/conv/Conv": 0.25}, granularity=1
-    )
+    exact = onnxprune.prune(DIGITS, ratio={"*": 0.5, "/stage1/first/conv/Conv": 0.25}, granularity=1)
     assert kept(exact)["/stage1/first/conv/Conv"] == 24
     assert kept(exact)["/stem/conv/Conv"] == 16
 
@@ -246,10 +249,19 @@ def test_the_name_of_a_group_comes_before_a_pattern() -> None:
     ("settings", "text"),
     [
         ({"ratio": 1}, "ratio: found 1, expected 0 <= ratio < 1\nIt is the fraction of channels removed."),
-        ({"ratio": {"stem": 1.5}}, "ratio: found {'stem': 1.5}, expected 0 <= ratio < 1\nIt is the fraction of channels removed."),
+        (
+            {"ratio": {"stem": 1.5}},
+            "ratio: found {'stem': 1.5}, expected 0 <= ratio < 1\nIt is the fraction of channels removed.",
+        ),
         ({"ratio": {"stm": 0.5}}, "unknown layer 'stm'"),
-        ({"ratio": {"*": 0.5, "stem": 0.25}}, "ratio: found 0.5 by '*' and 0.25 by 'stem' for group '/stem/conv/Conv', expected one value for coupled layers"),
-        ({"ratio": 0.5, "threshold": 0.1}, "found both ratio and threshold, expected one of them\nEach says how much goes."),
+        (
+            {"ratio": {"*": 0.5, "stem": 0.25}},
+            "ratio: found 0.5 by '*' and 0.25 by 'stem' for group '/stem/conv/Conv', expected one value for coupled layers",
+        ),
+        (
+            {"ratio": 0.5, "threshold": 0.1},
+            "found both ratio and threshold, expected one of them\nEach says how much goes.",
+        ),
         ({"keep_macs": 0}, "keep-macs: found 0, expected a share above 0, at most 1"),
         ({"keep_size": 1.5}, "keep-size: found 1.5, expected a share above 0, at most 1"),
         ({"granularity": 2.5}, "granularity: found 2.5, expected an integer"),
@@ -266,12 +278,21 @@ def test_the_name_of_a_group_comes_before_a_pattern() -> None:
         ({"granulariy": 2}, "unknown setting 'granulariy'\nDid you mean 'granularity'?"),
         ({"exclude": "stem"}, "exclude: found stem, expected a list of patterns"),
         ({"remove": {"stem": [40]}}, "remove 'stem': found index 40, expected 0 to 31"),
-        ({"remove": {"stem": range(32)}}, "remove: found all 32 channels of group '/stem/conv/Conv', expected at most 31"),
+        (
+            {"remove": {"stem": range(32)}},
+            "remove: found all 32 channels of group '/stem/conv/Conv', expected at most 31",
+        ),
         ({"remove": {"head": [1]}}, "remove 'head': channel 1 cannot go: graph output 'logits'"),
-        ({"remove": {"stem": [1]}, "exclude": ["stem"]}, "remove: group '/stem/conv/Conv' is excluded by 'stem'"),
-        ({"remove": {"stem": "1"}}, "remove: found {'stem': '1'}, expected lists of channel indices by layer"),
+        (
+            {"remove": {"stem": [1]}, "exclude": ["stem"]},
+            "remove: group '/stem/conv/Conv' is excluded by 'stem'",
+        ),
+        (
+            {"remove": {"stem": "1"}},
+            "remove: found {'stem': '1'}, expected lists of channel indices by layer",
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors(settings: dict[str, object], text: str) -> None:
     with pytest.raises(UsageError) as caught:
         onnxprune.prune(DIGITS, **settings)  # type: ignore[arg-type]
@@ -283,9 +304,7 @@ def test_channels_of_one_unit_go_together() -> None:
     traced = trace(BUILDERS["transformer"]())
     group = next(g for g in traced if g.width > 1)
     layer = group.kernels[0].node.name
-    with pytest.raises(
-        UsageError, match=r"remove '.*': channel \d+ is coupled with one that is named"
-    ):
+    with pytest.raises(UsageError, match=r"remove '.*': channel \d+ is coupled with one that is named"):
         onnxprune.select(traced, onnxprune.score(traced), remove={layer: [0]})
 
 
@@ -337,7 +356,13 @@ def test_a_configuration_file(tmp_path: Path) -> None:
         'preset = "tao"\ngranularity = 4\nmin-channels = 6\nexclude = ["stage2"]\n\n[ratio]\n"*" = 0.5\n'
     )
     result = onnxprune.prune(DIGITS, config=path, min_channels=10)
-    wanted = {"policy": "union", "granularity": 4, "min_channels": 10, "exclude": ["stage2"], "ratio": {"*": 0.5}}  # fmt: skip
+    wanted = {
+        "policy": "union",
+        "granularity": 4,
+        "min_channels": 10,
+        "exclude": ["stage2"],
+        "ratio": {"*": 0.5},
+    }
     assert wanted.items() <= result.plan.options.items()
     assert kept(result)["/stage2/first/conv/Conv"] == 64
 
@@ -370,9 +395,13 @@ def test_a_missing_configuration_file(tmp_path: Path) -> None:
 
 def test_plans_record_every_setting_and_replay(tmp_path: Path) -> None:
     result = onnxprune.prune(
-        BUILDERS["grouped"](), group_policy="none", threshold=0.6, policy="union", granularity=4,
+        BUILDERS["grouped"](),
+        group_policy="none",
+        threshold=0.6,
+        policy="union",
+        granularity=4,
         scope="layer",
-    )  # fmt: skip
+    )
     result.plan.save(tmp_path / "plan.json")
     again = onnxprune.prune(BUILDERS["grouped"](), plan=onnxprune.Plan.load(tmp_path / "plan.json"))
     assert again.model.proto == result.model.proto

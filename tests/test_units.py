@@ -20,7 +20,9 @@ class Reference:
     torchvision's documentation.
     """
 
-    def __init__(self, units: int, groups: int, parameters: int, macs: float, kept: tuple[float, float]) -> None:  # fmt: skip
+    def __init__(
+        self, units: int, groups: int, parameters: int, macs: float, kept: tuple[float, float]
+    ) -> None:
         self.units, self.groups, self.parameters, self.macs = units, groups, parameters, macs
         self.kept = kept
 

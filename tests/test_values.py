@@ -23,10 +23,12 @@ from .planting import graph, normal
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
-def analysed(model: onnx.ModelProto, low: float = -1.0, high: float = 1.0) -> tuple[Values, dict[str, np.ndarray]]:  # fmt: skip
+def analysed(
+    model: onnx.ModelProto, low: float = -1.0, high: float = 1.0
+) -> tuple[Values, dict[str, np.ndarray]]:
     """Bounds of a model for inputs in a range, and all its tensors for one such input."""
     traced = trace(model, norm="pin")
-    names = [v.name for v in graph_inputs(traced.model.proto) if v.type.tensor_type.elem_type in FLOATS]  # fmt: skip
+    names = [v.name for v in graph_inputs(traced.model.proto) if v.type.tensor_type.elem_type in FLOATS]
     found = analyse_values(traced.walk, dict.fromkeys(names, (low, high)))
     feeds = dict(synthetic_inputs(traced.graph))
     rng = np.random.default_rng(0)
@@ -39,7 +41,7 @@ def analysed(model: onnx.ModelProto, low: float = -1.0, high: float = 1.0) -> tu
     for node in traced.graph.main.nodes:
         for name in node.outputs:
             if name and name not in listed and dtypes.get(name) in FLOATS:
-                exposed.graph.output.append(onnx.helper.make_tensor_value_info(name, dtypes[name], None))  # fmt: skip
+                exposed.graph.output.append(onnx.helper.make_tensor_value_info(name, dtypes[name], None))
     with open_session(exposed, "cpu") as session:
         return found, dict(run(session, feeds))
 
@@ -154,9 +156,20 @@ UNINFERRED = ("Einsum", "MaxRoiPool", "GridSample", "Shape(")
 
 def operator_model(text: str) -> onnx.ModelProto:
     """One operator after a Conv whose channels are zero, constant, anything and anything."""
-    used = {name: value for name, value in STORED.items() if name in text.replace("(", " ").replace(")", " ").replace(",", " ").split()}  # fmt: skip
+    used = {
+        name: value
+        for name, value in STORED.items()
+        if name in text.replace("(", " ").replace(")", " ").replace(",", " ").split()
+    }
     outputs = "float[A,B,C,D] y" if any(op in text for op in UNINFERRED) else "y"
-    return graph("h = Conv(x, W, w)\n" + text, inputs="float[2,3,6,6] x", outputs=outputs, W=STORED["W"], w=STORED["w"], **used)  # fmt: skip
+    return graph(
+        "h = Conv(x, W, w)\n" + text,
+        inputs="float[2,3,6,6] x",
+        outputs=outputs,
+        W=STORED["W"],
+        w=STORED["w"],
+        **used,
+    )
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -174,9 +187,10 @@ def test_padding_by_sizes_that_are_free() -> None:
         u = Slice(s, two_i, four_i)
         t = Concat<axis=0>(zeros2, u, zeros4)
         y = Pad(h, t, two)""",
-        inputs="float[2,3,H,W] x", outputs="float[A,B,C,D] y",
+        inputs="float[2,3,H,W] x",
+        outputs="float[A,B,C,D] y",
         **{name: STORED[name] for name in ("W", "w", "two_i", "four_i", "zeros2", "zeros4", "two")},
-    )  # fmt: skip
+    )
     found, tensors = analysed(model)
     assert not breaches(found, tensors)
     assert (tensors["y"] == 2).any()
@@ -184,13 +198,23 @@ def test_padding_by_sizes_that_are_free() -> None:
 
 def test_every_value_rule_is_tried() -> None:
     """Every operator with a rule of its own occurs above; families are tried by members."""
-    tried = {node.op_type for text in OPERATORS.values() for node in operator_model(text).graph.node}  # fmt: skip
+    tried = {node.op_type for text in OPERATORS.values() for node in operator_model(text).graph.node}
     families: dict[Any, set[str]] = {}
     for (_, op), rule in VALUE_RULES.items():
         families.setdefault(rule, set()).add(op)
     large = [ops for ops in families.values() if len(ops) > 12]
     untried = {op for ops in families.values() if ops not in large for op in ops} - tried
-    assert untried <= {"Upsample", "Hardmax", "GroupNormalization", "ReduceMin", "ReduceL1", "ReduceSumSquare", "ReduceLogSum", "Shape", "Size"}  # fmt: skip
+    assert untried <= {
+        "Upsample",
+        "Hardmax",
+        "GroupNormalization",
+        "ReduceMin",
+        "ReduceL1",
+        "ReduceSumSquare",
+        "ReduceLogSum",
+        "Shape",
+        "Size",
+    }
     assert all(ops & tried for ops in large)
 
 
@@ -220,7 +244,7 @@ def test_constants_are_followed(name: str) -> None:
     found, tensors = analysed(operator_model(text))
     assert not breaches(found, tensors)
     value = b.constants(found.axis("y", axis))[:2]
-    assert value == pytest.approx([np.nan if v is None else v for v in expected], rel=1e-6, nan_ok=True)  # fmt: skip
+    assert value == pytest.approx([np.nan if v is None else v for v in expected], rel=1e-6, nan_ok=True)
 
 
 def test_breaches_are_seen() -> None:

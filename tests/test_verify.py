@@ -98,7 +98,7 @@ def test_planted_damage_is_found_at_its_layer(pruned: Result, damage: Damage, la
     for settings in ({}, sampled):
         report = onnxprune.verify(
             DIGITS, slim, plan=pruned.plan, traced=pruned.trace, provider="cpu", **settings
-        )  # fmt: skip
+        )
         assert not report
         assert report.exact is False
         assert report.wrong is not None
@@ -109,7 +109,9 @@ def test_planted_damage_is_found_at_its_layer(pruned: Result, damage: Damage, la
 
 
 @pytest.mark.parametrize(("damage", "layer"), DAMAGES[:2])
-def test_the_command_line_names_the_layer(run: Run, pruned: Result, tmp_path: Path, damage: Damage, layer: str) -> None:  # fmt: skip
+def test_the_command_line_names_the_layer(
+    run: Run, pruned: Result, tmp_path: Path, damage: Damage, layer: str
+) -> None:
     onnx.save(damaged(pruned, damage), tmp_path / "slim.onnx")
     pruned.plan.save(tmp_path / "plan.json")
     files = DIGITS, tmp_path / "slim.onnx", "--plan", tmp_path / "plan.json", "--provider", "cpu"
@@ -124,7 +126,9 @@ def test_the_command_line_names_the_layer(run: Run, pruned: Result, tmp_path: Pa
 
 
 def test_pruning_loss_is_no_surgery_bug(pruned: Result) -> None:
-    report = onnxprune.verify(DIGITS, pruned.model, plan=pruned.plan, layers=True, provider="cpu", min_cosine=0.9999)  # fmt: skip
+    report = onnxprune.verify(
+        DIGITS, pruned.model, plan=pruned.plan, layers=True, provider="cpu", min_cosine=0.9999
+    )
     assert report.exact
     assert report.wrong is None
     assert report.diverged is not None
@@ -159,7 +163,7 @@ def test_layers_take_a_plan(pruned: Result) -> None:
 
 
 def test_unknown_settings(pruned: Result) -> None:
-    with pytest.raises(onnxprune.UsageError, match="unknown setting 'min_cosin'\nDid you mean 'min_cosine'"):  # fmt: skip
+    with pytest.raises(onnxprune.UsageError, match="unknown setting 'min_cosin'\nDid you mean 'min_cosine'"):
         onnxprune.verify(DIGITS, pruned.model, min_cosin=1)  # type: ignore[call-arg]
 
 
@@ -194,11 +198,18 @@ def test_portions_and_batches_do_not_change_the_numbers(monkeypatch: pytest.Monk
     assert len(opened) == 2 * len(whole), "sessions serve all batches"
     for a, b in zip(whole, parts, strict=True):
         assert (a.output, a.samples, b.samples) == (b.output, 8, 8)
-        np.testing.assert_allclose([b.cosine, b.worst, b.relative, b.max_abs], [a.cosine, a.worst, a.relative, a.max_abs], rtol=1e-4, atol=1e-6)  # fmt: skip
+        np.testing.assert_allclose(
+            [b.cosine, b.worst, b.relative, b.max_abs],
+            [a.cosine, a.worst, a.relative, a.max_abs],
+            rtol=1e-4,
+            atol=1e-6,
+        )
 
 
 def test_batches_of_another_size_are_left_out_of_the_layers(pruned: Result) -> None:
-    report = onnxprune.verify(DIGITS, pruned.model, plan=pruned.plan, data=IMAGES, samples=20, layers=True, provider="cpu")  # fmt: skip
+    report = onnxprune.verify(
+        DIGITS, pruned.model, plan=pruned.plan, data=IMAGES, samples=20, layers=True, provider="cpu"
+    )
     assert report.samples == 20
     assert {d.samples for d in report.entire} == {16}
 
@@ -225,8 +236,10 @@ NAN, INF = np.nan, np.inf
         ([1, 0], [0, 1], 0, 2**0.5, 1, ""),
         ([], [], 1, 0, 0, ""),
     ],
-)  # fmt: skip
-def test_zero_and_nan_are_defined(before: list[float], after: list[float], cosine: float, relative: float, max_abs: float, remark: str) -> None:  # fmt: skip
+)
+def test_zero_and_nan_are_defined(
+    before: list[float], after: list[float], cosine: float, relative: float, max_abs: float, remark: str
+) -> None:
     found = difference("y", np.array(before, np.float32), np.array(after, np.float32), 0.5)
     assert found.cosine == found.worst == pytest.approx(cosine)
     assert found.relative == pytest.approx(relative)
@@ -268,18 +281,32 @@ def test_agreement() -> None:
 @pytest.mark.parametrize(
     ("value", "remark"),
     [(np.nan, "not finite: 0 values before, 200 after"), (0, "zero: 0 of 20 samples before, 20 after")],
-)  # fmt: skip
-def test_zero_and_nan_outputs_are_shown(run: Run, pruned: Result, tmp_path: Path, value: float, remark: str) -> None:  # fmt: skip
+)
+def test_zero_and_nan_outputs_are_shown(
+    run: Run, pruned: Result, tmp_path: Path, value: float, remark: str
+) -> None:
     def fill(array: np.ndarray) -> None:
         array[:] = value
 
     model = damaged(pruned, changed("head.weight", fill))
     changed("head.bias", fill)(model)
     onnx.save(model, tmp_path / "slim.onnx")
-    outcome = run("verify", DIGITS, tmp_path / "slim.onnx", "--data", IMAGES, "--samples", 20, "--min-cosine", 0.1, "--provider", "cpu")  # fmt: skip
+    outcome = run(
+        "verify",
+        DIGITS,
+        tmp_path / "slim.onnx",
+        "--data",
+        IMAGES,
+        "--samples",
+        20,
+        "--min-cosine",
+        0.1,
+        "--provider",
+        "cpu",
+    )
     assert outcome.code == 1
     assert remark in outcome.out
-    assert "gate failed: min-cosine of 'logits': found 0, expected at least 0.1 (off by 0.1)" in outcome.err  # fmt: skip
+    assert "gate failed: min-cosine of 'logits': found 0, expected at least 0.1 (off by 0.1)" in outcome.err
     assert "samples" in outcome.out.splitlines()[3]
 
 
@@ -311,11 +338,11 @@ def test_numbers_on_the_digits(whole: Report, outputs: tuple[np.ndarray, np.ndar
     labels = np.load(IMAGES)["labels"]
     report = whole
     (change,), (score,) = report.change, report.scores
-    cosines = (before * after).sum(1) / np.linalg.norm(before, axis=1) / np.linalg.norm(after, axis=1)  # fmt: skip
+    cosines = (before * after).sum(1) / np.linalg.norm(before, axis=1) / np.linalg.norm(after, axis=1)
     assert (report.samples, change.samples, score.name) == (450, 450, "accuracy")
     assert change.top1 == (before.argmax(1) == after.argmax(1)).mean() < 1
-    best = [{*row} for row in np.argsort(-before)[:, :5]], [{*row} for row in np.argsort(-after)[:, :5]]  # fmt: skip
-    assert change.top5 == pytest.approx(np.mean([len(a & b) / 5 for a, b in zip(*best, strict=True)]))  # fmt: skip
+    best = [{*row} for row in np.argsort(-before)[:, :5]], [{*row} for row in np.argsort(-after)[:, :5]]
+    assert change.top5 == pytest.approx(np.mean([len(a & b) / 5 for a, b in zip(*best, strict=True)]))
     assert (score.before, score.after) == (1, (after.argmax(1) == labels).mean())
     assert change.cosine == pytest.approx(cosines.mean(), abs=1e-6)
     assert change.worst == pytest.approx(cosines.min(), abs=1e-6)
@@ -351,7 +378,9 @@ def test_latency_gate(pruned: Result) -> None:
 
 
 def test_gates_that_cannot_be_checked(pruned: Result) -> None:
-    with pytest.raises(onnxprune.UsageError, match="gate max-accuracy-drop cannot be checked: the data have no labels"):  # fmt: skip
+    with pytest.raises(
+        onnxprune.UsageError, match="gate max-accuracy-drop cannot be checked: the data have no labels"
+    ):
         onnxprune.verify(DIGITS, pruned.model, max_accuracy_drop=0.1, provider="cpu")
     with pytest.raises(onnxprune.UsageError, match="min-agreement cannot be checked: no output"):
         check_gates({"min_agreement": 0.5}, [difference("y", np.ones(3), np.ones(3))], [], None)
@@ -367,7 +396,7 @@ def test_failed_gates_in_the_command_line(run: Run, pruned: Result, tmp_path: Pa
     outcome = run("verify", *files, "--min-cosine", 2, "--max-abs", 1e9, "--min-agreement", 2)
     assert outcome.code == 1
     assert "\nmax-abs        logits" in outcome.out
-    assert outcome.err.splitlines()[-1].startswith("error: 2 gates failed: min-cosine of 'logits': found 0.")  # fmt: skip
+    assert outcome.err.splitlines()[-1].startswith("error: 2 gates failed: min-cosine of 'logits': found 0.")
     assert run("verify", *files, "--min-cosine", -1, "--max-accuracy-drop", 1).code == 0
 
 
@@ -385,7 +414,9 @@ def word(outputs, labels):
 """
 
 
-def test_metric(pruned: Result, outputs: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_metric(
+    pruned: Result, outputs: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "own_metric.py").write_text(METRIC)
     monkeypatch.chdir(tmp_path)
     labels = np.load(IMAGES)["labels"]
@@ -407,7 +438,7 @@ def test_metric(pruned: Result, outputs: tuple[np.ndarray, np.ndarray], tmp_path
 def test_accuracy_takes_class_scores() -> None:
     model = net("y = Relu(x)", inputs="float[N,3,8,8] x")()
     data = {"x": np.ones((2, 3, 8, 8), np.float32), "labels": np.array([0, 1])}
-    with pytest.raises(onnxprune.UsageError, match=r"found 'y' \[2, 3, 8, 8\], expected \[2, classes\]"):  # fmt: skip
+    with pytest.raises(onnxprune.UsageError, match=r"found 'y' \[2, 3, 8, 8\], expected \[2, classes\]"):
         onnxprune.verify(model, model, data=data, provider="cpu")
 
 
@@ -439,7 +470,9 @@ def test_tensorrt_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: available)
     monkeypatch.setattr(runtime, "_runs_on", lambda provider: False)
     monkeypatch.setattr(runtime, "missing_library", lambda provider: "libnvinfer.so.99")
-    with pytest.raises(onnxprune.UsageError, match=r"cannot run on TensorRT: missing libraries: libnvinfer\.so\.99"):  # fmt: skip
+    with pytest.raises(
+        onnxprune.UsageError, match=r"cannot run on TensorRT: missing libraries: libnvinfer\.so\.99"
+    ):
         runtime.choose_provider("tensorrt")
     runtime.tensorrt_problem.cache_clear()
     with pytest.raises(onnxprune.UsageError, match="unknown provider 'cudda'\nDid you mean 'cuda'"):
@@ -530,11 +563,14 @@ def test_rounding_inside_a_branch_is_measured() -> None:
           >
           y = MatMul (r, B)
         }""",
-        A=(6, 8), W=(1, 24, 8), R=(1, 24, 8), B=(8, 4),
-    )  # fmt: skip
+        A=(6, 8),
+        W=(1, 24, 8),
+        R=(1, 24, 8),
+        B=(8, 4),
+    )
     result = onnxprune.prune(dense, granularity=1)
     data = {"x": np.ones((5, 2, 6), np.float32), "yes": np.array(True)}
-    report = onnxprune.verify(dense, result.model, plan=result.plan, data=data, layers=True, provider="cpu")  # fmt: skip
+    report = onnxprune.verify(dense, result.model, plan=result.plan, data=data, layers=True, provider="cpu")
     found = {d.layer: d for d in report.single}
     assert (found["r"].tolerance or 0) > 1e-5
     assert found["h"].tolerance == 1e-5
@@ -548,8 +584,9 @@ def test_rounding_in_a_fused_activation_is_measured() -> None:
           h = Conv (x, A)
           y = com.microsoft.FusedConv <activation="Sigmoid"> (h, B, C)
         }""",
-        A=(8, 3, 1, 1), B=(4, 8, 1, 1),
-    )  # fmt: skip
+        A=(8, 3, 1, 1),
+        B=(4, 8, 1, 1),
+    )
     dense.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     dense.graph.initializer.append(numpy_helper.from_array(np.full(4, -17, np.float32), "C"))
     result = onnxprune.prune(dense, granularity=1)
@@ -572,7 +609,7 @@ def test_what_single_nodes_are_given() -> None:
           r = Resize <mode="linear"> (h, , , t)
         }""",
         A=(8, 3, 1, 1),
-    )  # fmt: skip
+    )
     given = {"h": np.zeros((2, 8, 6, 6), np.float32), "t": np.array([2, 8, 12, 12])}
     with layers._alone(dense, ["r"], given, "cpu") as session:
         shapes = {value.name: value.shape for value in session.get_inputs()}
@@ -581,7 +618,7 @@ def test_what_single_nodes_are_given() -> None:
 
 @pytest.mark.parametrize(
     ("noise", "accepted"), [(0.0, 1e-5), (1e-4, 1e-3), (0.02, 0.1), (0.09, 0.1), (0.2, 0.4), (3.0, 0.5)]
-)  # fmt: skip
+)
 def test_what_is_accepted_of_what_rounding_does(noise: float, accepted: float) -> None:
     sums = Comparison("y", exact=True)
     sums.allow(noise)

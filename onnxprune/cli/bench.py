@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("dense")
 @click.argument("slim")
-@click.option("--runs", type=click.IntRange(min=1), default=30, show_default=True, metavar="N", help="Measured runs of each model.")  # fmt: skip
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    metavar="N",
+    help="Measured runs of each model.",
+)
 @options.data_options
 @options.sample_options
 @options.pair_options
@@ -51,6 +58,4 @@ def _show(found: Bench) -> None:
     rows += [(title, f"{a:,}", f"{b:,}", output.share(b, a)) for title, a, b in pairs]
     output.print_table(["", ">dense", ">slim", ">left"], rows)
     where = found.providers[0] if len(set(found.providers)) == 1 else " and ".join(found.providers)
-    click.echo(
-        f"{where}, batch {found.batch}, median of {output.plural(len(found.latency.before), 'run')}"
-    )
+    click.echo(f"{where}, batch {found.batch}, median of {output.plural(len(found.latency.before), 'run')}")

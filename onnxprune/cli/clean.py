@@ -16,15 +16,27 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
-@click.option("-o", "--output", "out", required=True, metavar="OUT", help="Where to write the clean model.")  # fmt: skip
-@click.option("--assume-range", multiple=True, metavar="[INPUT=]LOW,HIGH", help="Values that an input, or every input, is assumed to have: channels go, too, that are zero for all of them. Repeatable.")  # fmt: skip
-@click.option("--duplicates/--no-duplicates", default=True, show_default=True, help="Of equal channels keep one, which takes over the weights of the others.")  # fmt: skip
+@click.option("-o", "--output", "out", required=True, metavar="OUT", help="Where to write the clean model.")
+@click.option(
+    "--assume-range",
+    multiple=True,
+    metavar="[INPUT=]LOW,HIGH",
+    help="Values that an input, or every input, is assumed to have: channels go, too, that are zero for all of them. Repeatable.",
+)
+@click.option(
+    "--duplicates/--no-duplicates",
+    default=True,
+    show_default=True,
+    help="Of equal channels keep one, which takes over the weights of the others.",
+)
 @click.option("--plan-out", metavar="FILE", help="Write the plan: what is kept in every layer.")
 @options.data_options
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written.")  # fmt: skip
+@click.option(
+    "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
+)
 @options.json_option
 @options.quiet_option
-def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bool, **flags: Any) -> None:  # fmt: skip
+def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bool, **flags: Any) -> None:
     """Remove every channel of MODEL that provably contributes nothing, and write the rest to OUT.
 
     A channel goes if it is zero, if no layer weights it, if it is constant and the next layers can
@@ -43,7 +55,7 @@ def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bo
             stage("write")
             output.write_result(result, out, plan_out)
     if as_json:
-        output.print_json("clean", {**_document(result, model, out, plan_out), "written": right})  # fmt: skip
+        output.print_json("clean", {**_document(result, model, out, plan_out), "written": right})
     output.judge(result.report, "clean", quiet)
     if not (as_json or quiet):
         _show(result, model, out)
@@ -57,7 +69,7 @@ def _ranges(given: tuple[str, ...]) -> dict[str, tuple[float, float]] | None:
         try:
             low, high = map(float, limits.split(","))
         except ValueError:
-            raise UsageError(f"--assume-range: found '{text}', expected LOW,HIGH or INPUT=LOW,HIGH") from None  # fmt: skip
+            raise UsageError(f"--assume-range: found '{text}', expected LOW,HIGH or INPUT=LOW,HIGH") from None
         ranges[name or "*"] = low, high
     return ranges or None
 
@@ -83,7 +95,7 @@ def _show(result: Result, path: str, out: str) -> None:
         click.echo(line)
     click.echo()
     if log.rows:
-        rows = [(r.tensor, f"{r.before:,}", f"{r.after:,}", f"{r.after - r.before:+,}") for r in log.rows]  # fmt: skip
+        rows = [(r.tensor, f"{r.before:,}", f"{r.after:,}", f"{r.after - r.before:+,}") for r in log.rows]
         titles = ["constant", ">bytes before", ">after", ">difference"]
         output.print_table(titles, rows, limit=output.LIMIT, rest="--json lists all")
         output.print_costs(log.before, log.after, result.trace)

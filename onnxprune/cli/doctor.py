@@ -11,9 +11,17 @@ from .. import __version__
 from . import options, output
 
 PACKAGES = (
-    "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "scipy", "onnx-graphsurgeon", "rich",
-    "click", "pillow", "matplotlib",
-)  # fmt: skip
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "numpy",
+    "scipy",
+    "onnx-graphsurgeon",
+    "rich",
+    "click",
+    "pillow",
+    "matplotlib",
+)
 
 TITLES = {"cuda": "CUDA", "tensorrt": "TensorRT"}
 
@@ -29,7 +37,7 @@ def command(as_json: bool) -> None:
         runs = {name: {"runs": not text, "problem": text} for name, text in problems.items()}
         output.print_json("doctor", {"versions": versions, "providers": providers, **runs})
         return
-    rows = [*versions.items(), ("platform", platform.platform()), ("providers", ", ".join(providers))]  # fmt: skip
+    rows = [*versions.items(), ("platform", platform.platform()), ("providers", ", ".join(providers))]
     for name, text in problems.items():
         rows.append((TITLES[name], f"does not run: {text}" if text else "runs"))
     output.print_table(("", ""), rows)

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 @options.trace_options
 @options.data_options
 @click.option("--plan", metavar="FILE", help="Explain a plan, by the settings that it records.")
-@click.option("--clean/--no-clean", default=True, show_default=True, help="Remove first what contributes nothing, as 'prune' does.")  # fmt: skip
+@click.option(
+    "--clean/--no-clean",
+    default=True,
+    show_default=True,
+    help="Remove first what contributes nothing, as 'prune' does.",
+)
 @click.option("--plot", metavar="FILE.png|svg", help="Draw the sorted scores and the cut.")
 @options.json_option
 @click.pass_context
@@ -38,9 +43,7 @@ def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> 
 
     ignored = options.given(context, ["preset", *Settings.__annotations__]) if flags["plan"] else []
     if ignored:
-        raise UsageError(
-            f"{ignored[0]} has no effect with --plan", "The plan records its settings."
-        )
+        raise UsageError(f"{ignored[0]} has no effect with --plan", "The plan records its settings.")
     if flags["plot"]:
         output.check_target(flags["plot"], [])
     plan = Plan.load(flags["plan"]) if flags["plan"] else None

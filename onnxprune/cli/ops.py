@@ -20,6 +20,6 @@ def command(as_json: bool) -> None:
     if as_json:
         output.print_json("ops", {"rules": rows})
         return
-    named = [{**row, "operator": "::".join(filter(None, (row["domain"], row["operator"])))} for row in rows]  # fmt: skip
+    named = [{**row, "operator": "::".join(filter(None, (row["domain"], row["operator"])))} for row in rows]
     columns = ("operator", "status", "rule")
     output.print_table(columns, ([row[c] for c in columns] for row in named))

@@ -59,15 +59,20 @@ def print_table(
     from rich.table import Table
 
     table = Table(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
         show_header=any(columns),
-    )  # fmt: skip
+    )
     for title in columns:
         right = title.startswith(">")
         table.add_column(
-            title.removeprefix(">"), justify="right" if right else "left",
-            no_wrap=right, overflow="fold",
-        )  # fmt: skip
+            title.removeprefix(">"),
+            justify="right" if right else "left",
+            no_wrap=right,
+            overflow="fold",
+        )
     everything = list(rows)
     for row in everything[: limit or None]:
         table.add_row(*row)
@@ -177,9 +182,7 @@ def verdict(report: Report | None) -> str:
         return f"not verified: {report.problem}"
     parts = []
     if report.surgery:
-        worst = max(
-            (*report.surgery, *report.single), key=lambda d: d.relative - (d.tolerance or 0)
-        )
+        worst = max((*report.surgery, *report.single), key=lambda d: d.relative - (d.tolerance or 0))
         name = "exact" if report.exact else "WRONG"
         how = "" if report.method == "end to end" else f" {report.method}"
         parts.append(f"surgery {name}{how} ({worst.relative:.1e}, accepted {worst.tolerance:.0e})")
@@ -227,10 +230,14 @@ def check_target(path: str, read: Iterable[Path]) -> None:
         raise UsageError(f"cannot write '{path}': {problem}")
     for source in read:
         if target.exists() and source.exists() and target.samefile(source):
-            raise UsageError(f"refusing to overwrite the input '{source}'", "Choose another name for the output.")  # fmt: skip
+            raise UsageError(
+                f"refusing to overwrite the input '{source}'", "Choose another name for the output."
+            )
 
 
-def open_model(path: str, targets: Sequence[str | None], stage: Callable[[str], None], *read: str | None) -> Model:  # fmt: skip
+def open_model(
+    path: str, targets: Sequence[str | None], stage: Callable[[str], None], *read: str | None
+) -> Model:
     """Load a model after a look at the places where results go.
 
     Raises

@@ -20,15 +20,22 @@ VERIFIED_WITH = ("data", "profile", "seed")
 
 @click.command()
 @click.argument("model")
-@click.option("-o", "--output", "out", required=True, metavar="OUT", help="Where to write the slim model.")  # fmt: skip
+@click.option("-o", "--output", "out", required=True, metavar="OUT", help="Where to write the slim model.")
 @options.selection_options
 @options.score_options
 @options.trace_options
 @click.option("--plan", metavar="FILE", help="Replay a plan: nothing is scored or selected.")
 @click.option("--plan-out", metavar="FILE", help="Write the plan: what is kept in every layer.")
-@click.option("--clean/--no-clean", default=True, show_default=True, help="Remove first what contributes nothing; see 'onnxprune clean'.")  # fmt: skip
+@click.option(
+    "--clean/--no-clean",
+    default=True,
+    show_default=True,
+    help="Remove first what contributes nothing; see 'onnxprune clean'.",
+)
 @options.data_options
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written.")  # fmt: skip
+@click.option(
+    "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
+)
 @options.json_option
 @options.quiet_option
 @click.pass_context
@@ -68,7 +75,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         _show(document, result, model)
 
 
-def _run(path: str, targets: list[str | None], plan: str | None, flags: Mapping[str, Any]) -> Result:  # fmt: skip
+def _run(path: str, targets: list[str | None], plan: str | None, flags: Mapping[str, Any]) -> Result:
     """Check where the results go, then prune."""
     from .. import Plan, prune
 

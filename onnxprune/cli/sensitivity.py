@@ -22,10 +22,27 @@ MEASURES = {
 
 @click.command()
 @click.argument("model")
-@click.option("--ratios", default="0.25,0.5,0.75", show_default=True, metavar="R,R,...", help="Fractions of the channels of a group that are removed.")  # fmt: skip
-@click.option("--measure", type=options.OneOf(*MEASURES), help="What the table shows.  [default: accuracy with labels, else cosine]")  # fmt: skip
+@click.option(
+    "--ratios",
+    default="0.25,0.5,0.75",
+    show_default=True,
+    metavar="R,R,...",
+    help="Fractions of the channels of a group that are removed.",
+)
+@click.option(
+    "--measure",
+    type=options.OneOf(*MEASURES),
+    help="What the table shows.  [default: accuracy with labels, else cosine]",
+)
 @click.option("--criterion", cls=options.Pass, default="l2", help="What chooses the channels.")
-@click.option("--granularity", type=int, default=1, show_default=True, metavar="N", help="Kept channel counts are multiples of N.")  # fmt: skip
+@click.option(
+    "--granularity",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Kept channel counts are multiples of N.",
+)
 @options.data_options
 @options.sample_options
 @options.json_option
@@ -61,11 +78,13 @@ def _show(found: list[Sensitivity], measure: str | None) -> None:
     labelled = all(s.accuracy is not None for s in found)
     measure = measure or ("accuracy" if labelled else "cosine")
     if getattr(found[0], measure) is None:
-        raise UsageError(f"there is no {measure} to show", "Accuracy takes labels, agreement an output of class scores.")  # fmt: skip
+        raise UsageError(
+            f"there is no {measure} to show", "Accuracy takes labels, agreement an output of class scores."
+        )
     ratios = list(dict.fromkeys(s.ratio for s in found))
     rows: dict[str, list[str]] = {}
     for s in found:
-        rows.setdefault(s.group, [f"{s.channels:,}"]).append(MEASURES[measure].format(getattr(s, measure)))  # fmt: skip
+        rows.setdefault(s.group, [f"{s.channels:,}"]).append(MEASURES[measure].format(getattr(s, measure)))
     titles = ["group", ">channels", *(f">-{ratio:.0%}" for ratio in ratios)]
     output.print_table(titles, [(name, *cells) for name, cells in rows.items()])
     click.echo(f"{measure} when one group alone loses that share of its channels")

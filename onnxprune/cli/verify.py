@@ -22,9 +22,17 @@ if TYPE_CHECKING:
 @options.gate_options
 @options.data_options
 @options.sample_options
-@click.option("--metric", metavar="MODULE:FUNCTION", help="A measure of your own: function(outputs, labels) -> float, where outputs yields a batch of outputs by name; higher is better.")  # fmt: skip
-@click.option("--layers", is_flag=True, help="Compare layer by layer: entire models, and every node alone. Takes the plan.")  # fmt: skip
-@click.option("--plot", metavar="FILE", help="Draw the layers to a .png or .svg file; means --layers.")  # fmt: skip
+@click.option(
+    "--metric",
+    metavar="MODULE:FUNCTION",
+    help="A measure of your own: function(outputs, labels) -> float, where outputs yields a batch of outputs by name; higher is better.",
+)
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Compare layer by layer: entire models, and every node alone. Takes the plan.",
+)
+@click.option("--plot", metavar="FILE", help="Draw the layers to a .png or .svg file; means --layers.")
 @options.pair_options
 @click.option("--junit", metavar="FILE", help="Write JUnit XML.")
 @click.option("--markdown", metavar="FILE", help="Write Markdown for a pull request.")

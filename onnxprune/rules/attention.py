@@ -19,7 +19,7 @@ def attention(c: Walk, n: Node) -> None:
     flat = c.rank(Q) == 3
     if flat:
         counts = n.attr("q_num_heads"), n.attr("kv_num_heads")
-        q, k, v = (hidden(c, x, h) for x, h in zip((Q, K, V), (counts[0], *counts[1:] * 2), strict=True))  # fmt: skip
+        q, k, v = (hidden(c, x, h) for x, h in zip((Q, K, V), (counts[0], *counts[1:] * 2), strict=True))
     else:
         q, k, v = (unpacked(c, x, 1, 3) for x in (Q, K, V))
     for x in (Q, K, V):

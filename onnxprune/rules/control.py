@@ -60,7 +60,9 @@ def follow_branch(c: Walk, n: Node, name: str, taken: str, other: str) -> None:
         c.freeze([taken, other], f"{n}: the shape of '{name}' is not known")
         return
     wide = [[k for k, s in enumerate(c.shapes.get(x) or ()) if s != 1] for x in (taken, other)]
-    sizes = [[c.shape(x)[k] for k in axes] for x, axes in zip((taken, other), wide, strict=True) if c.shapes.get(x)]  # fmt: skip
+    sizes = [
+        [c.shape(x)[k] for k in axes] for x, axes in zip((taken, other), wide, strict=True) if c.shapes.get(x)
+    ]
     if len(sizes) == 2 and sizes[0] == sizes[1]:
         for i, j in zip(*wide, strict=True):
             c.meet(other, j, c.axis(taken, i))
@@ -124,9 +126,7 @@ def enter(c: Walk, n: Node, inner: Iterable[str], outer: Iterable[str]) -> None:
             continue
         shape = c.shapes.get(name)
         if shape is None:
-            c.freeze(
-                [source], f"{n} changes the number of its axes, or does what cannot be followed"
-            )
+            c.freeze([source], f"{n} changes the number of its axes, or does what cannot be followed")
             continue
         changing = [k for k, size in enumerate(c.shape(source)) if size != shape[k]]
         c.pin_axes(source, changing, f"{n} changes its size from one iteration to the next")
@@ -139,7 +139,7 @@ def leave(c: Walk, n: Node, inner: Sequence[str], results: Iterable[str]) -> Non
         if name in c.sequences:
             settle(c, n, output or name, [c.sequences[name], elements(c, result)])
         elif c.shapes.get(name) is None or c.shapes.get(result) is None:
-            c.freeze([name, result], f"{n} changes the number of its axes, or does what cannot be followed")  # fmt: skip
+            c.freeze([name, result], f"{n} changes the number of its axes, or does what cannot be followed")
         else:
             axes = c.labels(name)
             for k, size in enumerate(c.shape(name)):

@@ -29,7 +29,7 @@ def einsum(c: Walk, n: Node) -> None:
     for letter, axes in places.items():
         if product:
             shared = len({name for name, _ in axes}) > 1
-            c.role(labels[letter], "free" if not shared else "batch" if letter in result else "contraction")  # fmt: skip
+            c.role(labels[letter], "free" if not shared else "batch" if letter in result else "contraction")
     for name, term in zip(n.inputs, terms, strict=True):
         for axis, letter in enumerate(term):
             alone = all(other == name for other, _ in places.get(letter, ()))

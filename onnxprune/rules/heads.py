@@ -98,7 +98,7 @@ def keep_scale(c: Walk, n: Node, q: Heads) -> None:
         c.fix(lambda e: None if e.mask(q.inside).all() else e.set("scale", 1 / sqrt(q.size)))
 
 
-def rotate(c: Walk, n: Node, x: Heads, caches: tuple[str, str], width: int, interleaved: bool) -> None:  # fmt: skip
+def rotate(c: Walk, n: Node, x: Heads, caches: tuple[str, str], width: int, interleaved: bool) -> None:
     """Couple the dimensions that are rotated together, and the caches of their angles.
 
     Parameters

@@ -124,7 +124,7 @@ def _line(positions: Index, axes: Sequence[int]) -> Index:
     return moved.reshape(len(moved), -1)[:, 0]
 
 
-def remap(e: Editor, slot: int, index: Index, labels: Sequence[Labels], along: Mapping[int, Labels]) -> None:  # fmt: skip
+def remap(e: Editor, slot: int, index: Index, labels: Sequence[Labels], along: Mapping[int, Labels]) -> None:
     """Drop the indices of removed entries, and count positions among the kept ones."""
     if all(v is NONE or e.mask(v).all() for v in labels):
         return

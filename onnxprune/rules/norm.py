@@ -58,7 +58,9 @@ def group_norm(c: Walk, n: Node) -> None:
     c.same(n)
 
 
-def block_statistics(c: Walk, n: Node, channels: Labels, attribute: str, vectors: tuple[str, ...], others: Sequence[Labels]) -> None:  # fmt: skip
+def block_statistics(
+    c: Walk, n: Node, channels: Labels, attribute: str, vectors: tuple[str, ...], others: Sequence[Labels]
+) -> None:
     """Channels in as many blocks as an attribute says, with vectors per channel or per block."""
     if channels is NONE:
         return

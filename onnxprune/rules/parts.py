@@ -18,7 +18,7 @@ def concat(c: Walk, n: Node) -> None:
     rank = c.rank(n.output)
     axis = n.attr("axis") % rank
     names = [x for x in n.inputs if c.shape(x)[axis]]
-    result: list[Labels] = [c.broadcast_axis(names, k - rank) if k != axis else NONE for k in range(rank)]  # fmt: skip
+    result: list[Labels] = [c.broadcast_axis(names, k - rank) if k != axis else NONE for k in range(rank)]
     moving = [x for x in names if not c.graph.is_constant(x)]
     if any(c.axis(x, axis) is not NONE for x in moving or names):
         result[axis] = np.concatenate([c.real(x, axis) for x in names])

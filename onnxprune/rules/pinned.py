@@ -11,34 +11,65 @@ pinned("Unique", why="it compares entries with each other")
 pinned("Unique", domain="com.microsoft", why="it compares entries with each other")
 pinned("ImageDecoder", why="it reads an encoded file")
 pinned(
-    "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss",
+    "NegativeLogLikelihoodLoss",
+    "SoftmaxCrossEntropyLoss",
     why="a loss compares every class with a label; export the model for inference",
-)  # fmt: skip
+)
 pinned(
-    "RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer",
+    "RegexFullMatch",
+    "StringConcat",
+    "StringNormalizer",
+    "StringSplit",
+    "TfIdfVectorizer",
     why="text has no channels",
-)  # fmt: skip
+)
 pinned(
-    "ArrayFeatureExtractor", "Binarizer", "CastMap", "CategoryMapper", "DictVectorizer",
-    "FeatureVectorizer", "Imputer", "LabelEncoder", "LinearClassifier", "LinearRegressor",
-    "Normalizer", "OneHotEncoder", "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsemble",
-    "TreeEnsembleClassifier", "TreeEnsembleRegressor", "ZipMap",
-    domain="ai.onnx.ml", why="a classical model numbers its features in its attributes",
-)  # fmt: skip
+    "ArrayFeatureExtractor",
+    "Binarizer",
+    "CastMap",
+    "CategoryMapper",
+    "DictVectorizer",
+    "FeatureVectorizer",
+    "Imputer",
+    "LabelEncoder",
+    "LinearClassifier",
+    "LinearRegressor",
+    "Normalizer",
+    "OneHotEncoder",
+    "SVMClassifier",
+    "SVMRegressor",
+    "Scaler",
+    "TreeEnsemble",
+    "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor",
+    "ZipMap",
+    domain="ai.onnx.ml",
+    why="a classical model numbers its features in its attributes",
+)
 pinned(
-    "Adagrad", "Adam", "Gradient", "Momentum",
-    domain="ai.onnx.preview.training", why="a training step; export the model for inference",
-)  # fmt: skip
+    "Adagrad",
+    "Adam",
+    "Gradient",
+    "Momentum",
+    domain="ai.onnx.preview.training",
+    why="a training step; export the model for inference",
+)
 pinned(
     "FlexAttention",
-    domain="ai.onnx.preview", why="the functions that change its scores may depend on the head",
-)  # fmt: skip
+    domain="ai.onnx.preview",
+    why="the functions that change its scores may depend on the head",
+)
 pinned(
-    "DisentangledAttention_TRT", "EfficientNMS_TRT", "MultilevelCropAndResize_TRT",
+    "DisentangledAttention_TRT",
+    "EfficientNMS_TRT",
+    "MultilevelCropAndResize_TRT",
     "PyramidROIAlign_TRT",
     why="a TensorRT plug-in",
-)  # fmt: skip
+)
 pinned(
-    "DynamicSlice", "GRUUnit", "GivenTensorFill", "Scale",
+    "DynamicSlice",
+    "GRUUnit",
+    "GivenTensorFill",
+    "Scale",
     why="ONNX dropped it before version 1.5; export the model again",
-)  # fmt: skip
+)

@@ -98,10 +98,18 @@ def dynamic_quantize(c: Walk, n: Node) -> None:
 
 
 @rule(
-    "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool",
-    "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean", "QLinearSigmoid", "QLinearSoftmax",
-    "QLinearWhere", domain=MICROSOFT,
-)  # fmt: skip
+    "QLinearAdd",
+    "QLinearAveragePool",
+    "QLinearConcat",
+    "QLinearGlobalAveragePool",
+    "QLinearLeakyRelu",
+    "QLinearMul",
+    "QLinearReduceMean",
+    "QLinearSigmoid",
+    "QLinearSoftmax",
+    "QLinearWhere",
+    domain=MICROSOFT,
+)
 def acting(c: Walk, n: Node) -> None:
     """Acts as the operator that it quantises."""
     plain = PLAIN[n.domain, n.op]
@@ -121,7 +129,7 @@ def read_as(c: Walk, n: Node) -> None:
             c.zero(x, zero_point)
 
 
-CHANNELS_LAST = {"AveragePool": "NhwcMaxPool", "Conv": "NhwcConv", "GlobalAveragePool": "NhwcMaxPool"}  # fmt: skip
+CHANNELS_LAST = {"AveragePool": "NhwcMaxPool", "Conv": "NhwcConv", "GlobalAveragePool": "NhwcMaxPool"}
 
 
 def act_as(c: Walk, n: Node, kind: tuple[str, str], inputs: list[str]) -> None:
@@ -206,7 +214,7 @@ def scale_behind(c: Walk, n: Node, size: int) -> str:
             source = c.graph.producers.get(factors[0]) if factors else None
             if source is not None and source.op == "Mul":  # scale of A times scale of B
                 factors = source.inputs
-            return next((x for x in factors if c.graph.is_constant(x) and c.shape(x) == (size,)), "")  # fmt: skip
+            return next((x for x in factors if c.graph.is_constant(x) and c.shape(x) == (size,)), "")
         name = steps[0].output
     return ""
 
@@ -284,11 +292,27 @@ def unpacked(graph: Graph, n: Node) -> np.ndarray:
 
 
 pinned(
-    "DequantizeBFP", "DequantizeWithOrder", "DynamicQuantizeLSTM", "GatherBlockQuantized",
-    "MatMulBlockQuantizedFp4Weight", "MatMulBlockQuantizedFp8Weight", "MatMulBnb4", "MatMulFpQ4",
-    "MatMulInteger16", "MatMulNBitsQkv", "MulInteger", "QEmbedLayerNormalization", "QMoE",
-    "QOrderedAttention", "QOrderedGelu", "QOrderedLayerNormalization", "QOrderedLongformerAttention",
-    "QOrderedMatMul", "QuantizeBFP", "QuantizeWithOrder", "ReduceSumInteger",
+    "DequantizeBFP",
+    "DequantizeWithOrder",
+    "DynamicQuantizeLSTM",
+    "GatherBlockQuantized",
+    "MatMulBlockQuantizedFp4Weight",
+    "MatMulBlockQuantizedFp8Weight",
+    "MatMulBnb4",
+    "MatMulFpQ4",
+    "MatMulInteger16",
+    "MatMulNBitsQkv",
+    "MulInteger",
+    "QEmbedLayerNormalization",
+    "QMoE",
+    "QOrderedAttention",
+    "QOrderedGelu",
+    "QOrderedLayerNormalization",
+    "QOrderedLongformerAttention",
+    "QOrderedMatMul",
+    "QuantizeBFP",
+    "QuantizeWithOrder",
+    "ReduceSumInteger",
     why="only onnxruntime knows how it is packed; prune the model before it is quantised",
     domain=MICROSOFT,
-)  # fmt: skip
+)

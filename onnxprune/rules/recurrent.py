@@ -12,7 +12,7 @@ from .registry import rule
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
-SAME_VALUES = {"Expand", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}  # fmt: skip
+SAME_VALUES = {"Expand", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 
 
 @rule("GRU", "LSTM", "RNN")
@@ -25,9 +25,14 @@ def recurrent(c: Walk, n: Node) -> None:
         h = c.fresh(c.shape(R)[2])
     C, batch, rows = c.axis(X, 2), c.axis(X, 1 - layout), c.tiled(h, gates)
     for name, axis, labels in (
-        (W, 1, rows), (W, 2, C), (R, 1, rows), (R, 2, h), (B, 1, c.tiled(h, 2 * gates)),
-        (P, 1, c.tiled(h, 3)), (sequence_lens, 0, batch),
-    ):  # fmt: skip
+        (W, 1, rows),
+        (W, 2, C),
+        (R, 1, rows),
+        (R, 2, h),
+        (B, 1, c.tiled(h, 2 * gates)),
+        (P, 1, c.tiled(h, 3)),
+        (sequence_lens, 0, batch),
+    ):
         c.meet(name, axis, labels)
     c.pin_axes(X, [layout], f"{n} steps along it")
     for labels in (C, h):

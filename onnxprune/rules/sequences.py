@@ -26,7 +26,7 @@ def elements(c: Walk, name: str) -> list[Element]:
 def counted(c: Walk, name: str) -> bool:
     """Whether the places of all elements are known, whatever the sizes of the inputs."""
     found = [s.sequences.get(name) for s in (c.shapes.first, c.shapes.second)]
-    return all(e is not None and e.counted for e in found) and len({len(e.shapes) for e in found if e}) == 1  # fmt: skip
+    return all(e is not None and e.counted for e in found) and len({len(e.shapes) for e in found if e}) == 1
 
 
 def common(c: Walk, n: Node, found: Sequence[Element]) -> list[Element]:
@@ -119,9 +119,9 @@ def split_to_sequence(c: Walk, n: Node) -> None:
     X = n.inputs[0]
     labels = c.labels(X)
     axis = n.attr("axis", 0) % len(labels)
-    parts = [shape[axis] for shape in c.shapes.first.sequences[n.output].shapes] if n.inputs[1:] else []  # fmt: skip
+    parts = [shape[axis] for shape in c.shapes.first.sequences[n.output].shapes] if n.inputs[1:] else []
     if labels[axis] is NONE or not parts or not counted(c, n.output):
-        c.pin_axes(X, [axis], f"{n} cuts it into entries, or into parts that are known only when it runs")  # fmt: skip
+        c.pin_axes(X, [axis], f"{n} cuts it into entries, or into parts that are known only when it runs")
         labels[axis] = NONE
         if not parts and not n.attr("keepdims", 1):
             del labels[axis]
@@ -164,7 +164,10 @@ def joined(c: Walk, n: Node, known: Sequence[Element], axis: int) -> Element:
         whole = np.concatenate(ends)
     else:
         for labels in ends:
-            c.pin(labels, f"{n} joins it with what has no channels, or a number of times that is known only when it runs")  # fmt: skip
+            c.pin(
+                labels,
+                f"{n} joins it with what has no channels, or a number of times that is known only when it runs",
+            )
     axes.insert(axis, whole)
     return axes
 

@@ -122,8 +122,7 @@ def random(c: Walk, n: Node) -> None:
 def _free(c: Walk, n: Node) -> list[Labels]:
     """Labels of a tensor that is made from nothing but its shape."""
     return [
-        c.fresh(size) if c.shapes.static(n.output, k) else NONE
-        for k, size in enumerate(c.shape(n.output))
+        c.fresh(size) if c.shapes.static(n.output, k) else NONE for k, size in enumerate(c.shape(n.output))
     ]
 
 
@@ -157,7 +156,7 @@ def depth_to_space(c: Walk, n: Node) -> None:
         if kept is NONE:
             c.pin(channels, f"{n} makes a single channel of them")
         else:
-            order = np.tile(kept, b * b) if n.attr("mode", "DCR") == "DCR" else np.repeat(kept, b * b)  # fmt: skip
+            order = np.tile(kept, b * b) if n.attr("mode", "DCR") == "DCR" else np.repeat(kept, b * b)
             c.unify(channels, order)
     c.out(n.output, [batch, kept, NONE, NONE])
 

@@ -85,13 +85,22 @@ def matmul(v: Values, n: Node) -> None:
     rows = v.known(A, -2) if ranks[0] > 1 else None
     columns = v.known(B, -1) if ranks[1] > 1 else None
     right, left = v.array(B), v.array(A)
-    axes = [*_batch(v, A, B), *([rows] if ranks[0] > 1 else []), *([columns] if ranks[1] > 1 else [])]  # fmt: skip
+    axes = [*_batch(v, A, B), *([rows] if ranks[0] > 1 else []), *([columns] if ranks[1] > 1 else [])]
     if right is not None and ranks[1] == 2:
         made = product(v, n, (A, -1), right.T[None, :, :, None], (n.output, -1), False, (B, 0), "")
         kept = [None if a is None else b.zero_or_anything(a) for a in axes[:-1]]
         return v.out(n.output, [*kept, made])
     if left is not None and ranks == (2, 2):
-        made = product(v, n, (B, -2), left[None, :, :, None], (n.output, -2), False, (A, 1), f"{n} has its weight on the left")  # fmt: skip
+        made = product(
+            v,
+            n,
+            (B, -2),
+            left[None, :, :, None],
+            (n.output, -2),
+            False,
+            (A, 1),
+            f"{n} has its weight on the left",
+        )
         return v.out(n.output, [made, None if columns is None else b.zero_or_anything(columns)])
     return _free(v, n, (A, -1), (B, j), axes, "")
 
@@ -127,7 +136,10 @@ def einsum(v: Values, n: Node) -> None:
     for letter, name, axis in places:
         if letter not in result:
             v.mix(n, name, axis, values=bounds[letter])
-    axes = [b.zero_or_anything(bounds[k]) if k in bounds and v.c.shapes.static(n.output, j) else None for j, k in enumerate(result)]  # fmt: skip
+    axes = [
+        b.zero_or_anything(bounds[k]) if k in bounds and v.c.shapes.static(n.output, j) else None
+        for j, k in enumerate(result)
+    ]
     v.out(n.output, [a if a is not None and a.shape[1] > 1 else None for a in axes])
 
 
@@ -148,7 +160,9 @@ def recurrent(v: Values, n: Node) -> None:
         v.out(name)
 
 
-def _free(v: Values, n: Node, left: tuple[str, int], right: tuple[str, int], axes: list[Bounds | None], C: str) -> None:  # fmt: skip
+def _free(
+    v: Values, n: Node, left: tuple[str, int], right: tuple[str, int], axes: list[Bounds | None], C: str
+) -> None:
     """Product of two tensors of which none is a plain stored matrix."""
     both = b.times(v.axis(*left), v.axis(*right))
     for name, axis in (left, right):
@@ -192,7 +206,7 @@ def product(
     labels = v.c.peek(*_positive(v, target))
     targets: Labels | None = None if labels is NONE else labels
     own = stored if stored is not None and stored[0] in v.c.graph.constants else None
-    v.mix(n, X, axis, targets=targets, weights=weights, kernel=kernel, stored=own, obstacle=obstacle)  # fmt: skip
+    v.mix(n, X, axis, targets=targets, weights=weights, kernel=kernel, stored=own, obstacle=obstacle)
     return sums.reshape(2, groups * outputs)
 
 

@@ -55,7 +55,9 @@ def function(v: Values, n: Node, x: Bounds) -> Bounds:
     return exact if rising else np.where(b.fixed(x), exact, b.ANYTHING)
 
 
-def _values_at(v: Values, n: Node, points: np.ndarray, fixed: Sequence[np.ndarray | None]) -> np.ndarray | None:  # fmt: skip
+def _values_at(
+    v: Values, n: Node, points: np.ndarray, fixed: Sequence[np.ndarray | None]
+) -> np.ndarray | None:
     """Values of f at some points, as the model's type computes it; None where it cannot be evaluated."""
     dtype = v.c.shapes.first.dtypes.get(n.inputs[0])
     if dtype is None or not len(points):

@@ -66,9 +66,7 @@ class Mix:
         if self.kernel is None:
             return True
         groups, outputs, inputs = self.kernel.shape[:3]
-        return groups * inputs == count and (
-            self.targets is None or len(self.targets) == groups * outputs
-        )
+        return groups * inputs == count and (self.targets is None or len(self.targets) == groups * outputs)
 
     @property
     def silent(self) -> Bools:
@@ -169,7 +167,7 @@ class Values:
 
     # Recording ----------------------------------------------------------------------------
 
-    def out(self, name: str, axes: Sequence[Bounds | None] = (), whole: Bounds = b.ANYTHING) -> None:  # fmt: skip
+    def out(self, name: str, axes: Sequence[Bounds | None] = (), whole: Bounds = b.ANYTHING) -> None:
         """Set what is known of an output."""
         if not name:
             return

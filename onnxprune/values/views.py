@@ -37,7 +37,9 @@ def _refolded(v: Values, X: str, shape: tuple[int, ...], output: str) -> list[Bo
     return result
 
 
-def _cut(block: Block, known: dict[int, Bounds | None], shape: tuple[int, ...], target: tuple[int, ...]) -> dict[int, Bounds]:  # fmt: skip
+def _cut(
+    block: Block, known: dict[int, Bounds | None], shape: tuple[int, ...], target: tuple[int, ...]
+) -> dict[int, Bounds]:
     """Bounds along the target axes of one block, from those along its source axes."""
     sizes = [shape[k] for k in block.sources]
     grid = np.broadcast_to(b.ANYTHING.reshape(2, *[1] * len(sizes)), (2, *sizes))
@@ -102,7 +104,7 @@ def slice_(v: Values, n: Node) -> None:
     if any(value is None and name for value, name in zip(given, n.inputs[1:], strict=True)):
         axes = given[2] if len(given) > 2 else None
         chosen = range(rank) if axes is None else [int(k) % rank for k in np.atleast_1d(axes)]
-        return v.out(n.output, [None if k in chosen else v.known(X, k) for k in range(rank)], v.whole(X))  # fmt: skip
+        return v.out(n.output, [None if k in chosen else v.known(X, k) for k in range(rank)], v.whole(X))
     taken = {}
     for start, end, axis, step in zip(*slice_bounds(n, rank, given), strict=True):
         size = v.c.shape(X)[axis]

@@ -49,23 +49,31 @@ def pad(v: Values, n: Node) -> None:
     before, after = pad_amounts(v.c, n, v.c.rank(X))
     padded = {k for k, (i, j) in enumerate(zip(before, after, strict=True)) if i or j}
     if n.attr("mode", "constant") != "constant":
-        return v.out(n.output, [None if k in padded else v.known(X, k) for k in range(v.c.rank(X))], v.whole(X))  # fmt: skip
+        return v.out(
+            n.output, [None if k in padded else v.known(X, k) for k in range(v.c.rank(X))], v.whole(X)
+        )
     added = _pad_value(v, n)
     if n.attr("pads") is None and v.c.value(n.inputs[1]) is None:  # some axes, by some amounts
         known = [v.known(X, k) for k in range(v.c.rank(X))]
-        return v.out(n.output, [
-            b.hull(part, added) if part is not None and v.c.shape(n.output)[k] == part.shape[1] else None
-            for k, part in enumerate(known)
-        ], b.hull(v.whole(X), added))  # fmt: skip
+        return v.out(
+            n.output,
+            [
+                b.hull(part, added) if part is not None and v.c.shape(n.output)[k] == part.shape[1] else None
+                for k, part in enumerate(known)
+            ],
+            b.hull(v.whole(X), added),
+        )
     axes: list[Bounds | None] = []
     for k in range(v.c.rank(X)):
         part = v.axis(X, k) if k in padded else v.known(X, k)
         if part is not None and any(before[j] > 0 or after[j] > 0 for j in padded - {k}):
             part = b.hull(part, added)
         if k in padded and part is not None:
-            part = None if min(before[k], after[k]) < 0 else np.concatenate(
-                [b.wide(added, before[k]), part, b.wide(added, after[k])], axis=1
-            )  # fmt: skip
+            part = (
+                None
+                if min(before[k], after[k]) < 0
+                else np.concatenate([b.wide(added, before[k]), part, b.wide(added, after[k])], axis=1)
+            )
         axes.append(part if v.c.shapes.static(n.output, k) else None)
     return v.out(n.output, axes, b.hull(v.whole(X), added) if padded else v.whole(X))
 
@@ -93,7 +101,18 @@ def resize(v: Values, n: Node) -> None:
     v.out(n.output, axes)
 
 
-@values("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp", "ReduceProd")  # fmt: skip
+@values(
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceSum",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceSumSquare",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceProd",
+)
 def reduce(v: Values, n: Node) -> None:
     """The other axes keep their slices; the reduced ones are mixed."""
     X = n.inputs[0]
@@ -139,5 +158,7 @@ def constant_of_shape(v: Values, n: Node) -> None:
     """One value everywhere."""
     value = n.attr("value")
     fill = b.exactly(0 if value is None else numpy_helper.to_array(value))
-    axes = [b.wide(fill, s) if v.c.shapes.static(n.output, k) else None for k, s in enumerate(v.c.shape(n.output))]  # fmt: skip
+    axes = [
+        b.wide(fill, s) if v.c.shapes.static(n.output, k) else None for k, s in enumerate(v.c.shape(n.output))
+    ]
     v.out(n.output, axes, fill)

@@ -77,10 +77,16 @@ class Row:
         """As printed."""
         per_thing = 1000 * self.trace / (self.nodes + self.channels)
         return (
-            self.name, str(self.nodes), str(self.channels), f"{self.trace:.1f}", f"{per_thing:.2f}",
-            f"{self.copy:.1f}", f"{self.prune:.1f}", f"{self.prune / self.copy:.2f}",
+            self.name,
+            str(self.nodes),
+            str(self.channels),
+            f"{self.trace:.1f}",
+            f"{per_thing:.2f}",
+            f"{self.copy:.1f}",
+            f"{self.prune:.1f}",
+            f"{self.prune / self.copy:.2f}",
             f"{self.whole / self.copy:.2f}",
-        )  # fmt: skip
+        )
 
 
 def measure(rounds: int) -> list[Row]:
@@ -120,7 +126,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of which the median counts")
     rows = measure(parser.parse_args().rounds)
     table = Table(title="process time, ms")
-    for head in ("model", "nodes", "labels", "trace", "µs per node + label", "load + save", "prune", "ratio", "with clean"):  # fmt: skip
+    for head in (
+        "model",
+        "nodes",
+        "labels",
+        "trace",
+        "µs per node + label",
+        "load + save",
+        "prune",
+        "ratio",
+        "with clean",
+    ):
         table.add_column(head, justify="left" if head == "model" else "right")
     for row in rows:
         table.add_row(*row.cells)
