@@ -111,14 +111,8 @@ def _read_config(context: click.Context, param: click.Parameter, value: str | No
     }
     found = {named[name]: setting for name, setting in read_config(value, named).items()}
     for option in context.command.params:
-        if (
-            isinstance(option, click.Option)
-            and option.multiple
-            and isinstance(found.get(str(option.name)), str)
-        ):
-            raise UsageError(
-                f"{option.opts[-1].lstrip('-')}: found '{found[str(option.name)]}', expected a list"
-            )
+        if isinstance(option, click.Option) and option.multiple and isinstance(found.get(str(option.name)), str):  # fmt: skip
+            raise UsageError(f"{option.opts[-1].lstrip('-')}: found '{found[str(option.name)]}', expected a list")  # fmt: skip
     context.default_map = found
 
 
@@ -130,7 +124,7 @@ def settings(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]
     from ..settings import TARGETS, Settings
 
     source = click.core.ParameterSource
-    told = {name: context.get_parameter_source(name) for name in Settings.__annotations__ if name in flags}
+    told = {name: context.get_parameter_source(name) for name in Settings.__annotations__ if name in flags}  # fmt: skip
     decided = any(told.get(name) is source.COMMANDLINE for name in TARGETS)
     return {
         name: flags[name]
@@ -141,187 +135,122 @@ def settings(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]
 
 def trace_options(function: F) -> F:
     """``--norm``, ``--reshape-channel-axis``, ``--group-policy``: what counts as prunable."""
-    return _together(
-        [
-            click.option(
-                "--norm",
-                type=OneOf("prune", "pin"),
-                default="prune",
-                show_default=True,
-                help="Channels whose removal changes the statistics of a normalization: prune them, "
-                "with the statistics of those that are kept, or pin them.",
-            ),
-            click.option(
-                "--reshape-channel-axis",
-                type=OneOf(0, 1, -1, -2, "both"),
-                help="Factor of a split channel axis that is pruned: 0 or -2 for the outer one (whole "
-                "heads), 1 or -1 for the inner one, both for either, as groups of their own.  "
-                "[default: by use]",
-            ),
-            click.option(
-                "--group-policy",
-                type=OneOf("average", "sum", "count", "none"),
-                default="average",
-                show_default=True,
-                help="Blocks of a split channel axis keep the same inner channels, "
-                "by their average or sum; or, with count and none, as many of their own.",
-            ),
-        ]
-    )(function)
+    return _together([
+        click.option(
+            "--norm", type=OneOf("prune", "pin"), default="prune", show_default=True,
+            help="Channels whose removal changes the statistics of a normalization: prune them, "
+            "with the statistics of those that are kept, or pin them.",
+        ),
+        click.option(
+            "--reshape-channel-axis", type=OneOf(0, 1, -1, -2, "both"),
+            help="Factor of a split channel axis that is pruned: 0 or -2 for the outer one (whole "
+            "heads), 1 or -1 for the inner one, both for either, as groups of their own.  "
+            "[default: by use]",
+        ),
+        click.option(
+            "--group-policy", type=OneOf("average", "sum", "count", "none"), default="average",
+            show_default=True, help="Blocks of a split channel axis keep the same inner channels, "
+            "by their average or sum; or, with count and none, as many of their own.",
+        ),
+    ])(function)  # fmt: skip
 
 
 def score_options(function: F) -> F:
     """``--criterion``, ``--normalizer``, ``--policy``, ``--samples``: how channels are scored."""
-    return _together(
-        [
-            click.option(
-                "--criterion",
-                cls=Criterion,
-                default="l2",
-                help="Score of a channel in one layer, or an .npz file of scores by weight or node.",
-            ),
-            click.option(
-                "--normalizer",
-                cls=Pass,
-                default="max",
-                help="Makes the scores of layers comparable.",
-            ),
-            click.option(
-                "--policy",
-                cls=Pass,
-                default="average",
-                help="One score from those of the layers that share a channel.",
-            ),
-            click.option(
-                "--samples",
-                type=int,
-                metavar="N",
-                help="Use so many samples of --data for scores that look at activations.",
-            ),
-        ]
-    )(function)
+    return _together([
+        click.option(
+            "--criterion", cls=Criterion, default="l2",
+            help="Score of a channel in one layer, or an .npz file of scores by weight or node.",
+        ),
+        click.option(
+            "--normalizer", cls=Pass, default="max",
+            help="Makes the scores of layers comparable.",
+        ),
+        click.option(
+            "--policy", cls=Pass, default="average",
+            help="One score from those of the layers that share a channel.",
+        ),
+        click.option(
+            "--samples", type=int, metavar="N",
+            help="Use so many samples of --data for scores that look at activations.",
+        ),
+    ])(function)  # fmt: skip
 
 
 def target_options(function: F) -> F:
     """``--ratio`` and whatever may stand in its place: how much goes."""
-    return _together(
-        [
-            click.option(
-                "--ratio",
-                type=click.UNPROCESSED,
-                callback=_ratio,
-                default=0.5,
-                show_default=True,
-                metavar="R|FILE.toml",
-                help="Fraction of channels removed from every group, or such fractions by layer.",
-            ),
-            click.option(
-                "--threshold",
-                type=float,
-                metavar="T",
-                help="Keep the channels whose score is above T, and round their number up.",
-            ),
-            click.option(
-                "--keep-macs",
-                type=float,
-                metavar="F",
-                help="Share of the MACs that may remain.",
-            ),
-            click.option(
-                "--keep-params",
-                type=float,
-                metavar="F",
-                help="Share of the parameters that may remain.",
-            ),
-            click.option(
-                "--keep-size",
-                type=float,
-                metavar="F",
-                help="Share of the bytes of the file that may remain.",
-            ),
-            click.option(
-                "--remove",
-                type=click.UNPROCESSED,
-                callback=_table,
-                metavar="FILE.toml",
-                help="Indices of the channels that go, by layer.",
-            ),
-            click.option(
-                "--scope",
-                type=OneOf("layer", "global"),
-                default="layer",
-                show_default=True,
-                help="Prune every group alike, or rank the channels of all groups together.",
-            ),
-        ]
-    )(function)
+    return _together([
+        click.option(
+            "--ratio", type=click.UNPROCESSED, callback=_ratio, default=0.5, show_default=True, metavar="R|FILE.toml",
+            help="Fraction of channels removed from every group, or such fractions by layer.",
+        ),
+        click.option(
+            "--threshold", type=float, metavar="T",
+            help="Keep the channels whose score is above T, and round their number up.",
+        ),
+        click.option(
+            "--keep-macs", type=float, metavar="F", help="Share of the MACs that may remain.",
+        ),
+        click.option(
+            "--keep-params", type=float, metavar="F",
+            help="Share of the parameters that may remain.",
+        ),
+        click.option(
+            "--keep-size", type=float, metavar="F",
+            help="Share of the bytes of the file that may remain.",
+        ),
+        click.option(
+            "--remove", type=click.UNPROCESSED, callback=_table, metavar="FILE.toml",
+            help="Indices of the channels that go, by layer.",
+        ),
+        click.option(
+            "--scope", type=OneOf("layer", "global"), default="layer", show_default=True,
+            help="Prune every group alike, or rank the channels of all groups together.",
+        ),
+    ])(function)  # fmt: skip
 
 
 def selection_options(function: F) -> F:
     """How many channels go, and where."""
-    return _together(
-        [
-            target_options,
-            click.option(
-                "--granularity",
-                type=int,
-                default=8,
-                show_default=True,
-                metavar="N",
-                help="Kept channel counts are multiples of N.",
-            ),
-            click.option(
-                "--rounding",
-                type=OneOf("nearest", "up", "down", "none"),
-                default="nearest",
-                show_default=True,
-                help="Of the kept count, in steps of the granularity; up with --threshold.",
-            ),
-            click.option(
-                "--min-channels",
-                type=int,
-                default=1,
-                show_default=True,
-                metavar="N",
-                help="Fewest channels kept in a group.",
-            ),
-            click.option(
-                "--min-share",
-                type=float,
-                default=0.1,
-                show_default=True,
-                metavar="F",
-                help="Smallest share of a group that rounding leaves; 0 with --threshold.",
-            ),
-            click.option(
-                "--exclude",
-                multiple=True,
-                metavar="PATTERN",
-                help="Leave groups whole whose name, node or weight matches; repeatable. A glob, or "
-                "whole components of a path: 'layer1/conv1' matches '/layer1/conv1/Conv'.",
-            ),
-            click.option(
-                "--include",
-                multiple=True,
-                metavar="PATTERN",
-                help="Prune no other groups than those that match; repeatable.",
-            ),
-            click.option(
-                "--preset",
-                type=OneOf("tao", "netspresso", "rknn"),
-                help="Defaults of another tool: NVIDIA TAO prune, NetsPresso model compressor, RKNN "
-                "model_pruning (the clean-up alone).",
-            ),
-            click.option(
-                "--config",
-                metavar="FILE.toml",
-                is_eager=True,
-                expose_value=False,
-                callback=_read_config,
-                help="Settings by the names of these flags; those on the command line come first.",
-            ),
-        ]
-    )(function)
+    return _together([
+        target_options,
+        click.option(
+            "--granularity", type=int, default=8, show_default=True, metavar="N",
+            help="Kept channel counts are multiples of N.",
+        ),
+        click.option(
+            "--rounding", type=OneOf("nearest", "up", "down", "none"), default="nearest",
+            show_default=True,
+            help="Of the kept count, in steps of the granularity; up with --threshold.",
+        ),
+        click.option(
+            "--min-channels", type=int, default=1, show_default=True, metavar="N",
+            help="Fewest channels kept in a group.",
+        ),
+        click.option(
+            "--min-share", type=float, default=0.1, show_default=True, metavar="F",
+            help="Smallest share of a group that rounding leaves; 0 with --threshold.",
+        ),
+        click.option(
+            "--exclude", multiple=True, metavar="PATTERN",
+            help="Leave groups whole whose name, node or weight matches; repeatable. A glob, or "
+            "whole components of a path: 'layer1/conv1' matches '/layer1/conv1/Conv'.",
+        ),
+        click.option(
+            "--include", multiple=True, metavar="PATTERN",
+            help="Prune no other groups than those that match; repeatable.",
+        ),
+        click.option(
+            "--preset", type=OneOf("tao", "netspresso", "rknn"),
+            help="Defaults of another tool: NVIDIA TAO prune, NetsPresso model compressor, RKNN "
+            "model_pruning (the clean-up alone).",
+        ),
+        click.option(
+            "--config", metavar="FILE.toml", is_eager=True, expose_value=False,
+            callback=_read_config,
+            help="Settings by the names of these flags; those on the command line come first.",
+        ),
+    ])(function)  # fmt: skip
 
 
 PROVIDERS = ("auto", "cuda", "tensorrt", "cpu")
@@ -329,104 +258,75 @@ PROVIDERS = ("auto", "cuda", "tensorrt", "cpu")
 
 def data_options(function: F) -> F:
     """``--data``, ``--profile``, ``--seed``, ``--provider``: what models run on."""
-    return _together(
-        [
-            click.option(
-                "--data",
-                metavar="PATH",
-                help="Samples: an .npz file with an array per input, or a folder of .npy files or "
-                "images; synthetic ones are made up otherwise.",
-            ),
-            click.option(
-                "--profile",
-                metavar="NAME|FILE|JSON",
-                help="How images become inputs: imagenet, caffe, tf, unit, none, or JSON with size, "
-                "resize, crop, layout, channels, scale, mean, std on top of a preset.",
-            ),
-            click.option(
-                "--seed",
-                type=int,
-                default=0,
-                show_default=True,
-                metavar="N",
-                help="Of synthetic inputs, and of criteria that draw random numbers.",
-            ),
-            click.option(
-                "--provider",
-                type=OneOf(*PROVIDERS),
-                default="auto",
-                show_default=True,
-                help="Where onnxruntime runs; auto takes CUDA where it works.",
-            ),
-        ]
-    )(function)
+    return _together([
+        click.option(
+            "--data", metavar="PATH",
+            help="Samples: an .npz file with an array per input, or a folder of .npy files or "
+            "images; synthetic ones are made up otherwise.",
+        ),
+        click.option(
+            "--profile", metavar="NAME|FILE|JSON",
+            help="How images become inputs: imagenet, caffe, tf, unit, none, or JSON with size, "
+            "resize, crop, layout, channels, scale, mean, std on top of a preset.",
+        ),
+        click.option(
+            "--seed", type=int, default=0, show_default=True, metavar="N",
+            help="Of synthetic inputs, and of criteria that draw random numbers.",
+        ),
+        click.option(
+            "--provider", type=OneOf(*PROVIDERS), default="auto", show_default=True,
+            help="Where onnxruntime runs; auto takes CUDA where it works.",
+        ),
+    ])(function)  # fmt: skip
 
 
 def sample_options(function: F) -> F:
     """``--samples``, ``--labels``: how many data, and what they show."""
-    return _together(
-        [
-            click.option(
-                "--samples",
-                type=int,
-                metavar="N",
-                help="Use the first N samples only.",
-            ),
-            click.option(
-                "--labels",
-                metavar="FILE|names",
-                help="Class of every sample: a .json, .csv or .npy file, or 'names' for the number "
-                "that a file name starts with.  [default: the array 'labels' of an .npz file]",
-            ),
-        ]
-    )(function)
+    return _together([
+        click.option(
+            "--samples", type=int, metavar="N",
+            help="Use the first N samples only.",
+        ),
+        click.option(
+            "--labels", metavar="FILE|names",
+            help="Class of every sample: a .json, .csv or .npy file, or 'names' for the number "
+            "that a file name starts with.  [default: the array 'labels' of an .npz file]",
+        ),
+    ])(function)  # fmt: skip
 
 
 def pair_options(function: F) -> F:
     """``--slim-provider``, ``--tf32``: how two models run beside each other."""
-    return _together(
-        [
-            click.option(
-                "--slim-provider",
-                type=OneOf(*PROVIDERS),
-                metavar="PROVIDER",
-                help="Where the slim model runs, if elsewhere.",
-            ),
-            click.option(
-                "--tf32",
-                is_flag=True,
-                help="Let GPUs round the factors of float32 products to 10 bits.",
-            ),
-        ]
-    )(function)
+    return _together([
+        click.option(
+            "--slim-provider", type=OneOf(*PROVIDERS), metavar="PROVIDER",
+            help="Where the slim model runs, if elsewhere.",
+        ),
+        click.option(
+            "--tf32", is_flag=True,
+            help="Let GPUs round the factors of float32 products to 10 bits.",
+        ),
+    ])(function)  # fmt: skip
 
 
 def gate_options(function: F) -> F:
     """Limits beyond which the exit code is 1."""
-    return _together(
-        [
-            click.option("--min-cosine", type=float, metavar="C", help="Gate: cosine of the worst sample."),
-            click.option("--max-abs", type=float, metavar="D", help="Gate: largest absolute difference."),
-            click.option(
-                "--min-agreement",
-                type=float,
-                metavar="F",
-                help="Gate: share of samples with the same best class.",
-            ),
-            click.option(
-                "--max-accuracy-drop",
-                type=float,
-                metavar="F",
-                help="Gate: accuracy (or metric) of DENSE less that of SLIM.",
-            ),
-            click.option(
-                "--max-latency-ratio",
-                type=float,
-                metavar="F",
-                help="Gate: latency of SLIM over that of DENSE.",
-            ),
-        ]
-    )(function)
+    return _together([
+        click.option("--min-cosine", type=float, metavar="C", help="Gate: cosine of the worst sample."),
+        click.option("--max-abs", type=float, metavar="D", help="Gate: largest absolute difference."),
+        click.option(
+            "--min-agreement", type=float, metavar="F",
+            help="Gate: share of samples with the same best class.",
+        ),
+        click.option(
+            "--max-accuracy-drop", type=float, metavar="F",
+            help="Gate: accuracy (or metric) of DENSE less that of SLIM.",
+        ),
+        click.option(
+            "--max-latency-ratio", type=float, metavar="F",
+            help="Gate: latency of SLIM over that of DENSE.",
+        ),
+    ])(function)  # fmt: skip
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
