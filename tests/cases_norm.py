@@ -13,6 +13,13 @@ CASES = [
         groups=(8,), slim={"s": (4,), "b": (4,), "m": (4,), "v": (4,)}),
     Case("BatchNormalization", "opset 15", between("""
         r = BatchNormalization <epsilon=0.001> (h, s, b, m, v)""", opset=15, **BN), groups=(8,)),
+    Case("BatchNormalization", "in training", between("""
+        r, n, d = BatchNormalization <training_mode=1> (h, s, b, m, v)""", opset=15, **BN), groups=(8,),
+        slim={"s": (4,), "m": (4,), "v": (4,)}, reference=True),
+    Case("BatchNormalization", "in training, statistics used", between("""
+        a, n, d = BatchNormalization <training_mode=1> (h, s, b, m, v)
+        e = Unsqueeze (n, i)
+        r = Add (a, e)""", opset=15, i=[1, 2], **BN), groups=(8,), slim={"m": (4,)}, reference=True),
     Case("BatchNormalization", "after concat", between("""
         a = Conv <pads=[1,1,1,1]> (x, W3)
         c = Concat <axis=1> (h, a)

@@ -12,12 +12,14 @@ from .registry import rule
 
 @rule("BatchNormalization")
 def batch_norm(c: Walk, n: Node) -> None:
-    """One scale, bias, mean and variance per channel."""
+    """One scale, bias, mean and variance per channel; in training it returns such vectors, too."""
     X = n.inputs[0]
     channels = c.axis(X, 1) if c.rank(X) > 1 else NONE
     for vector in n.inputs[1:5]:
         c.meet(vector, 0, channels)
     c.same(n, n.output)
+    for statistic in n.outputs[1:]:
+        c.out(statistic, [channels])
 
 
 @rule("InstanceNormalization")
