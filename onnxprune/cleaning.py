@@ -131,6 +131,7 @@ def clean(
     assume_range: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
     duplicates: bool = True,
     verify: bool = False,
+    on_failure: str = "raise",
     data: str | os.PathLike[str] | Arrays | None = None,
     profile: Any = None,
     provider: str = "auto",
@@ -149,6 +150,8 @@ def clean(
     verify : bool
         Compare with the original, to rounding, on ``data`` or synthetic inputs (inside the assumed
         range).
+    on_failure : {"raise", "return"}
+        Raise :class:`SurgeryError` where the result differs, or return it with a report that says so.
     data, profile, provider, seed
         See :func:`onnxprune.verify`.
 
@@ -157,8 +160,10 @@ def clean(
     Numbers inside the network are taken to be finite: a weight of zero hides a channel, also where
     the channel would overflow to infinity.
     """
+    from .verify import check_on_failure, require
     from .verify import verify as compare
 
+    check_on_failure(on_failure)
     model = load(source)
     traced = trace(model, norm="pin")
     ranges = find_ranges(traced, assume_range)
@@ -178,6 +183,7 @@ def clean(
         seed=seed,
         traced=traced,
     )
+    require(report, "clean", on_failure)
     return replace(result, report=report)
 
 

@@ -20,7 +20,7 @@ from .select import select
 from .settings import ScoreSettings, SelectSettings, Settings, TraceSettings, merge, part
 from .staged import prepared, staged
 from .trace import Trace, trace
-from .verify import Report
+from .verify import Report, check_on_failure, require
 from .verify import verify as compare
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def prune(
     plan: Plan | None = None,
     clean: bool = True,
     verify: bool = False,
+    on_failure: str = "raise",
     provider: str = "auto",
     progress: Callable[[str], None] = lambda stage: None,
     **settings: Unpack[Settings],
@@ -97,7 +98,11 @@ def prune(
         selection are about the channels that are left.
     verify : bool
         Run the checks of :func:`onnxprune.verify` on the first batch of ``data``, or on synthetic
-        inputs.
+        inputs. Where the original does not run on those, nothing can be checked: then the report
+        is false, and its ``problem`` says why.
+    on_failure : {"raise", "return"}
+        Raise :class:`SurgeryError` where the slim model fails the checks, or return it with a
+        report that says so.
     progress : callable
         Called with the name of each stage when it begins.
     **settings
@@ -110,6 +115,7 @@ def prune(
     """
     from .cleaning import replay
 
+    check_on_failure(on_failure)
     with collector_paused():
         progress("load")
         model = load(source)
@@ -132,6 +138,7 @@ def prune(
     if verify:
         progress("verify")
         report = compare(model, slim, plan=plan, provider=provider, traced=traced, **_data(traced, chosen))
+        require(report, "slim", on_failure)
     if first is not None:
         plan = staged(first.plan, plan)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import onnx
 
 from .bare import NOT_INFERRED, bare_model
-from .errors import SurgeryError
+from .errors import ModelError, SurgeryError
 from .model import Model
 from .protos import graphs
 from .sizes import Sizes
@@ -16,31 +16,81 @@ if TYPE_CHECKING:
     from .trace import Trace
 
 
+class Contradiction(NamedTuple):
+    """Where the sizes that ONNX infers differ from those of the analysis.
+
+    Without a name of a tensor, inference itself fails, as ``error`` says.
+    """
+
+    name: str = ""
+    axis: int = 0
+    found: int = 0
+    expected: int = 0
+    error: str = ""
+
+
 def self_check(slim: Model, traced: Trace, sizes: Sizes) -> None:
     """Compare the shapes that ONNX infers for the slim model with the size view.
 
     Raises
     ------
+    ModelError
+        If the original contradicts itself in the same way.
     SurgeryError
         At the first tensor that differs, naming the node that makes it.
     """
-    bare = bare_model(slim, traced.shapes.first.sizes, declared=False)
+    found = contradiction(slim, traced, sizes)
+    if found is None:
+        return
+    before = contradiction(traced.model, traced, traced.sizes())
+    if before is not None:
+        refuse_original(before, traced)
+    if found.error:
+        raise SurgeryError(f"the slim model contradicts itself: {found.error}")
+    raise SurgeryError(
+        f"{traced.graph.producers.get(found.name)}: found size {found.found} along axis {found.axis} of "
+        f"'{found.name}', expected {found.expected}",
+        "This is a bug in the rule of an operator on the way; please report it.",
+    )
+
+
+def contradiction(model: Model, traced: Trace, sizes: Sizes) -> Contradiction | None:
+    """The first tensor whose inferred sizes are not those of the view; None if all are."""
+    bare = bare_model(model, traced.shapes.first.sizes, declared=False)
     try:
         inferred = onnx.shape_inference.infer_shapes(bare, strict_mode=False, data_prop=True)
     except NOT_INFERRED as error:
-        raise SurgeryError(f"the slim model contradicts itself: {error}") from None
+        return Contradiction(error=str(error))
     for graph in graphs(inferred.graph):
         for value in (*graph.value_info, *graph.output):
-            tensor = value.type.tensor_type
+            dims = value.type.tensor_type.shape.dim
             expected = sizes.shape(value.name)
-            dims = tensor.shape.dim
             if not dims or not expected or expected == tuple([dim.dim_value for dim in dims]):
                 continue
             for axis, (dim, size) in enumerate(zip(dims, expected, strict=False)):
                 if dim.dim_value != size and dim.HasField("dim_value"):
-                    node = traced.graph.producers.get(value.name)
-                    raise SurgeryError(
-                        f"{node}: found size {dim.dim_value} along axis {axis} of '{value.name}', "
-                        f"expected {size}",
-                        "This is a bug in the rule of an operator on the way; please report it.",
+                    return Contradiction(value.name, axis, dim.dim_value, size)
+    return None
+
+
+def refuse_original(found: Contradiction, traced: Trace) -> None:
+    """Say what is wrong with the original, as far as the file and not the analysis is at fault.
+
+    Raises
+    ------
+    ModelError
+        If inference fails, or the file declares a size that its nodes do not give.
+    """
+    if found.error:
+        raise ModelError(f"the model contradicts itself: {found.error}")
+    for graph in graphs(traced.model.proto.graph):
+        for value in (*graph.value_info, *graph.output):
+            dims = value.type.tensor_type.shape.dim
+            if value.name == found.name and found.axis < len(dims):
+                declared = dims[found.axis].dim_value
+                if declared == found.expected:
+                    raise ModelError(
+                        f"{traced.graph.producers.get(found.name)}: the model declares size {declared} along "
+                        f"axis {found.axis} of '{found.name}', but its nodes give {found.found}",
+                        "Take the declared shape out of the file (its value_info), or export it again.",
                     )

@@ -34,6 +34,9 @@ from .trace import Trace, retrace, trace
 if TYPE_CHECKING:
     from .model import ModelLike
 
+ON_FAILURE = ("raise", "return")
+"""What happens to a result that fails its checks."""
+
 DIVERGED = 0.99
 """Cosine below which a layer counts as diverged, where no gate says otherwise."""
 
@@ -44,7 +47,7 @@ class Settings(DataSettings, Limits, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Result of verification; true if no check failed.
+    """Result of verification; true if all that was asked for was done, and nothing failed.
 
     Attributes
     ----------
@@ -85,12 +88,43 @@ class Report:
     data: str = ""
 
     def __bool__(self) -> bool:
-        return all(self.surgery) and all(self.single) and all(self.change) and all(self.gates)
+        return not self.failed and not self.problem
+
+    @property
+    def failed(self) -> bool:
+        """Whether a check that was made, or a gate, was not passed."""
+        return not all((*self.surgery, *self.single, *self.change, *self.gates))
 
     @property
     def exact(self) -> bool | None:
         """Whether the surgery check passed; None where it was not made."""
         return all((*self.surgery, *self.single)) if self.surgery else None
+
+    @property
+    def verdict(self) -> str:
+        """Whether the surgery is right, in a word or two; empty where that was not checked."""
+        return {None: "", True: "exact", False: "WRONG"}[self.exact]
+
+    @property
+    def headline(self) -> str:
+        """Surgery and change in one line."""
+        if self.problem:
+            return f"not verified: {self.problem}"
+        parts = []
+        if self.surgery:
+            worst = self._worst
+            how = "" if self.method == "end to end" else f" {self.method}"
+            parts.append(
+                f"surgery {self.verdict}{how} ({worst.relative:.1e}, accepted {worst.tolerance:.0e})"
+            )
+        change = summary(self.change)
+        parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
+        return f"{self.provider}: {'; '.join(parts)}"
+
+    @property
+    def _worst(self) -> Difference:
+        """What is furthest from what is accepted, or closest to it."""
+        return max((*self.surgery, *self.single), key=lambda d: d.relative - (d.tolerance or 0))
 
     @property
     def samples(self) -> int:
@@ -137,10 +171,9 @@ class Report:
     def __str__(self) -> str:
         lines = []
         if self.surgery:
-            worst = max((*self.surgery, *self.single), key=lambda d: d.relative - (d.tolerance or 0))
-            verdict = "exact" if self.exact else "WRONG"
+            worst = self._worst
             lines.append(
-                f"surgery {verdict}, {self.method}: '{worst.output}' differs by {worst.relative:.1e} "
+                f"surgery {self.verdict}, {self.method}: '{worst.output}' differs by {worst.relative:.1e} "
                 f"from the masked original (accepted {worst.tolerance:.1e})"
             )
         if self.wrong is not None and self.wrong.layer:
@@ -155,6 +188,33 @@ class Report:
         if self.problem:
             lines.append(f"not verified: {self.problem}")
         return "\n".join(lines)
+
+
+def require(report: Report, kind: str, on_failure: str) -> None:
+    """Raise where a result of ours did not pass, unless the caller wants it all the same.
+
+    Parameters
+    ----------
+    kind : str
+        What the result is called.
+    on_failure : {"raise", "return"}
+
+    Raises
+    ------
+    SurgeryError
+        If a check failed. One that could not be made is told by the report alone.
+    """
+    if report.failed and on_failure == "raise":
+        raise SurgeryError(
+            f"the {kind} model is wrong: {report.headline}",
+            "This is a bug in onnxprune; please report it with the model. on_failure='return' hands the result back.",
+        )
+
+
+def check_on_failure(value: str) -> None:
+    """Refuse an unknown value of the setting."""
+    if value not in ON_FAILURE:
+        raise unknown_name("value of on_failure", value, ON_FAILURE)
 
 
 def verify(

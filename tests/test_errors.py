@@ -533,6 +533,23 @@ def test_another_output_shape(fails: Fails, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("flags", [(), ("--no-verify",)])
+def test_a_declared_shape_that_contradicts_the_graph(
+    fails: Fails, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    model = small()
+    head = numpy_helper.from_array(np.ones((4, 16, 1, 1), np.float32), "v")
+    model.graph.initializer.append(head)
+    model.graph.node.append(helper.make_node("Conv", ["y", "v"], ["z"], "head"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", 4, 8, 8]))
+    model.graph.value_info.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 16, 9, 9]))
+    onnx.save(model, tmp_path / "a.onnx")
+    assert fails("prune", "a.onnx", "-o", "b.onnx", "--provider", "cpu", *flags) == (
+        "Relu 'last': the model declares size 9 along axis 2 of 'y', but its nodes give 8\n"
+        "hint: Take the declared shape out of the file (its value_info), or export it again."
+    )
+
+
 def test_a_slim_model_that_does_not_run(fails: Fails, tmp_path: Path) -> None:
     onnx.save(small(), tmp_path / "a.onnx")
     onnx.save(small(op="Own", domain="my.ops"), tmp_path / "b.onnx")

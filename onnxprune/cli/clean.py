@@ -49,8 +49,8 @@ def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bo
     with stages(quiet) as stage:
         source = output.open_model(model, [out, plan_out], stage, flags["data"])
         stage("clean")
-        result = clean(source, **flags)
-        right = result.report is None or bool(result.report)
+        result = clean(source, on_failure="return", **flags)
+        right = result.report is None or not result.report.failed
         if right:
             stage("write")
             output.write_result(result, out, plan_out)

@@ -174,26 +174,12 @@ def by_reason(groups: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]
 
 def verdict(report: Report | None) -> str:
     """Both checks in one line."""
-    from ..verify import summary
-
-    if report is None:
-        return "not verified (--no-verify)"
-    if report.problem:
-        return f"not verified: {report.problem}"
-    parts = []
-    if report.surgery:
-        worst = max((*report.surgery, *report.single), key=lambda d: d.relative - (d.tolerance or 0))
-        name = "exact" if report.exact else "WRONG"
-        how = "" if report.method == "end to end" else f" {report.method}"
-        parts.append(f"surgery {name}{how} ({worst.relative:.1e}, accepted {worst.tolerance:.0e})")
-    change = summary(report.change)
-    parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
-    return f"{report.provider}: {'; '.join(parts)}"
+    return "not verified (--no-verify)" if report is None else report.headline
 
 
 def judge(report: Report | None, kind: str, quiet: bool) -> None:
     """Fail where a result was found to be wrong; tell where that could not be found out."""
-    if report is not None and not report:
+    if report is not None and report.failed:
         raise SurgeryError(
             f"the {kind} model is wrong: {verdict(report)}",
             "Nothing was written. This is a bug in onnxprune; please report it with the model.",

@@ -62,7 +62,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
             "model": {"path": model, **result.plan.model},
             **_document(result, out, plan_out),
         }
-        right = result.report is None or bool(result.report)
+        right = result.report is None or not result.report.failed
         if right:
             stage("write")
             output.write_result(result, out, plan_out)
@@ -81,7 +81,7 @@ def _run(path: str, targets: list[str | None], plan: str | None, flags: Mapping[
 
     model = output.open_model(path, targets, flags["progress"], plan, flags.get("data"))
     replayed = Plan.load(plan) if plan else None
-    return prune(model, plan=replayed, **flags)
+    return prune(model, plan=replayed, on_failure="return", **flags)
 
 
 def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
