@@ -32,6 +32,7 @@ class Net:
         self.inputs: list[onnx.ValueInfoProto] = []
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self._stored: set[str] = set()
 
     def input(self, name: str, *shape: int | str) -> str:
         """Declare a float32 input; a text as dimension is the name of a free size."""
@@ -40,7 +41,8 @@ class Net:
 
     def initializer(self, name: str, values: npt.ArrayLike, dtype: npt.DTypeLike = "f4") -> str:
         """Store `values`, unless a tensor of that name is there already (a shared weight)."""
-        if all(name != tensor.name for tensor in self.initializers):
+        if name not in self._stored:
+            self._stored.add(name)
             self.initializers.append(numpy_helper.from_array(np.asarray(values, dtype), name))
         return name
 

@@ -87,13 +87,18 @@ def _run(node: Node, inputs: Values) -> list[np.ndarray]:
     return [np.asarray(v) for v in session.run(None, feeds)]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _session(model: bytes) -> Any:
-    """Session of a model; networks repeat the same few activations many times."""
+    """Session of a model; networks repeat the same few activations many times.
+
+    It runs on the caller's thread and keeps no memory between runs: many of them wait at a time.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

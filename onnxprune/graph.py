@@ -11,8 +11,8 @@ of them. Three liberties are taken with names, all undone by the rewriter:
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -265,19 +265,42 @@ class Graph:
         ModelError
             If it depends on an input of the model, or its operator cannot be evaluated.
         """
+        found: dict[str, np.ndarray] = {}
+        needed = self._needed(name)
+        readers = Counter(i for node in needed for i in dict.fromkeys(node.inputs))
+        for node in needed:
+            inputs = [self._at_hand(i, found) if i else None for i in node.inputs]
+            results = evaluate(node, inputs)
+            if results is None:
+                raise ModelError(f"the value of '{node.output}' cannot be computed from constants")
+            for output, value in zip(node.outputs, results, strict=False):
+                (self._values if output in self.folded else found)[output] = value
+            for source in dict.fromkeys(node.inputs):
+                readers[source] -= 1
+                if not readers[source] and source != name:
+                    found.pop(source, None)  # moved weights are not held
+        return self._at_hand(name, found)
+
+    def _at_hand(self, name: str, found: Mapping[str, np.ndarray]) -> np.ndarray:
         if name in self.constants:
             return self._payload(self.constants[name])
-        if name not in self._values:
-            node = self.producers.get(name)
-            inputs = [self.value(i) if i else None for i in node.inputs] if node else []
-            results = evaluate(node, inputs) if node and inputs else None
-            if results is None:
-                raise ModelError(f"the value of '{name}' cannot be computed from constants")
-            value = results[node.outputs.index(name)]  # type: ignore[union-attr]
-            if name not in self.folded:
-                return value
-            self._values[name] = value
-        return self._values[name]
+        return self._values[name] if name in self._values else found[name]
+
+    def _needed(self, name: str) -> list[Node]:
+        """Nodes that have to be evaluated for a value, in their order."""
+        needed: dict[int, Node] = {}
+        pending = [name]
+        while pending:
+            current = pending.pop()
+            if current in self.constants or current in self._values:
+                continue
+            node = self.producers.get(current)
+            if node is None or not any(node.inputs):
+                raise ModelError(f"the value of '{current}' cannot be computed from constants")
+            if node.index not in needed:
+                needed[node.index] = node
+                pending += filter(None, node.inputs)
+        return [needed[index] for index in sorted(needed)]
 
     def _payload(self, constant: Constant) -> np.ndarray:
         if constant.array is not None:
