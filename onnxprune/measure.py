@@ -10,21 +10,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import UsageError
 from .groups import Group
 from .labels import NONE, Kernel, Labels
 from .layer import Layer
-from .registry import DATA, RAW, TRAITS, Criterion, Policy, Scores
+from .registry import DATA, RAW, Criterion, Policy, Scores, label_of, trait_of
 from .trace import Trace
 
 Key = tuple[str, int]
 Batches = Callable[[Sequence[str]], Iterator[dict[str, np.ndarray]]]
 
 JOINS = ("Add", "Mean", "Sub", "Sum")
-
-LARGEST = float(np.finfo(np.float32).max)
 
 
 def measured(traced: Trace, criterion: Criterion, policy: Policy, data: bool) -> dict[str, list[Kernel]]:
@@ -35,15 +32,15 @@ def measured(traced: Trace, criterion: Criterion, policy: Policy, data: bool) ->
     UsageError
         If the criterion needs data and there is none.
     """
-    if TRAITS.get(criterion) == DATA and not data:
+    if trait_of(criterion) == DATA and not data:
         raise UsageError(
             "this criterion looks at activations: found no data, expected calibration inputs",
             "Give them with --data FILE.npz.",
         )
     found: dict[str, list[Kernel | None]]
-    if data and TRAITS.get(policy) == RAW:
+    if data and trait_of(policy) == RAW:
         found = {group.name: [join(traced, group)] for group in traced}
-    elif TRAITS.get(criterion) == DATA:
+    elif trait_of(criterion) == DATA:
         found = {g.name: [output_of(traced, g, kernel) for kernel in g.kernels] for g in traced}
     else:
         found = {group.name: list(group.kernels) for group in traced}
@@ -95,21 +92,44 @@ def measure(
 ) -> dict[Key, Scores]:
     """Raw scores of every layer; those of computed tensors are averaged over the batches."""
     stored = {key for key, kernel in wanted.items() if traced.walk.stored(kernel.tensor)}
-    raw = {key: _finite(criterion(Layer(traced, wanted[key], seed))) for key in wanted if key in stored}
+    raw = {key: _scores(criterion, Layer(traced, wanted[key], seed)) for key in wanted if key in stored}
     computed = [key for key in wanted if key not in stored]
     if computed and batches is not None:
         sums: dict[Key, list[Scores]] = defaultdict(list)
         for batch in batches([name for name, _ in computed]):
             for key in computed:
                 layer = Layer(traced, wanted[key], seed, np.moveaxis(batch[key[0]], key[1], 0))
-                sums[key].append(_finite(criterion(layer)))
-        raw |= {key: np.asarray(np.mean(found, axis=0)) for key, found in sums.items()}
+                sums[key].append(_scores(criterion, layer))
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            means = {key: np.asarray(np.mean(found, axis=0)) for key, found in sums.items()}
+        raw |= {key: mean if np.isnan(mean).all() else lowest(mean) for key, mean in means.items()}
     return raw
 
 
-def _finite(scores: npt.ArrayLike) -> Scores:
-    """Scores as float64. A layer is measured or it is not: single NaNs count as nothing at all."""
-    array = np.array(scores, np.float64)
-    if np.isfinite(array).all() or np.isnan(array).all():
-        return array
-    return np.asarray(np.nan_to_num(array, nan=0.0, posinf=LARGEST, neginf=0.0))
+def lowest(merged: Scores) -> Scores:
+    """Scores in which NaN, the sum of infinities of both signs, is the lowest of all."""
+    return np.where(np.isnan(merged), -np.inf, merged)
+
+
+def _scores(criterion: Criterion, layer: Layer) -> Scores:
+    """What a criterion says of a layer, as float64. It measures a layer, or it does not.
+
+    Raises
+    ------
+    UsageError
+        If there is not one score per channel, or if single ones are NaN: that is neither good nor bad.
+    """
+    array = np.array(criterion(layer), np.float64)
+    where = f"criterion '{label_of(criterion)}' of {layer.kernel.node} ('{layer.kernel.tensor}')"
+    if array.shape != (layer.channels,):
+        raise UsageError(f"{where}: found shape {list(array.shape)}, expected [{layer.channels}]")
+    unknown = np.flatnonzero(np.isnan(array))
+    if 0 < len(unknown) < len(array):
+        broken = np.isnan(layer.weight[unknown[0]]).any()
+        raise UsageError(
+            f"{where}: found NaN for channel {unknown[0]}, expected a number",
+            "The values that it looks at hold NaN themselves."
+            if broken
+            else "NaN for all channels says that a layer is not measured; -inf lets a channel go first.",
+        )
+    return array

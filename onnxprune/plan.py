@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,7 +89,7 @@ class PlanGroup:
             "name": self.name,
             "channels": self.channels,
             "keep": list(self.keep),
-            "scores": list(self.scores),
+            "scores": [min(max(s, -sys.float_info.max), sys.float_info.max) for s in self.scores],
             "members": [{"tensor": t, "axis": a} for t, a in self.members],
             "status": self.status,
             "reason": self.reason,

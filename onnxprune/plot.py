@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,8 +72,9 @@ def plot_scores(parts: Sequence[Explanation], path: str | os.PathLike[str]) -> N
     for axis, part in zip(axes, drawn, strict=True):
         channels = sorted(part.channels, key=lambda c: c.rank)
         colours = [KEPT if c.kept else REMOVED for c in channels]
-        axis.bar(range(1, len(channels) + 1), [c.merged for c in channels], width=1.0, color=colours)
-        if part.cut is not None:
+        heights = [c.merged if math.isfinite(c.merged) else 0.0 for c in channels]
+        axis.bar(range(1, len(channels) + 1), heights, width=1.0, color=colours)
+        if part.cut is not None and math.isfinite(part.cut):
             axis.axhline(part.cut, color="black", linewidth=0.8, linestyle="--", label=f"cut {part.cut:.4g}")
             axis.legend(loc="upper right")
         kept = sum(c.kept for c in channels)

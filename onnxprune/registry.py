@@ -29,8 +29,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PASSES: dict[str, dict[str, Any]] = {"criterion": {}, "normalizer": {}, "policy": {}}
 
-TRAITS: dict[Any, str] = {}
-"""Pass -> its trait, where it has one."""
+_TRAITS: dict[int, tuple[Any, str]] = {}
+"""Identity of a pass -> the pass and its trait; an object that is called need not be hashable."""
 
 DATA = "data"
 """A criterion that reads ``layer.activation``: scoring needs calibration data."""
@@ -46,16 +46,30 @@ def _register(kind: str, name: str, trait: str = "") -> Callable[[F], F]:
             raise ValueError(f"{kind} '{name}' is registered already")
         PASSES[kind][name] = function
         if trait:
-            TRAITS[function] = trait
+            _TRAITS[id(function)] = function, trait
         return function
 
     return add
 
 
+def trait_of(function: Callable[..., Any]) -> str:
+    """The trait of a pass; empty where it has none or is not registered."""
+    return _TRAITS.get(id(function), (None, ""))[1]
+
+
+def label_of(given: object) -> str:
+    """How a pass is called: by its registered name, or else by that of the function or of its type."""
+    if isinstance(given, str):
+        return given
+    registered = (name for passes in PASSES.values() for name, f in passes.items() if f is given)
+    return next(registered, getattr(given, "__name__", type(given).__name__))
+
+
 def criterion(name: str, *, data: bool = False) -> Callable[[F], F]:
     """Register a criterion: layer -> one score per channel of it, higher stays.
 
-    NaN for every channel says that the criterion does not measure this layer.
+    NaN for every channel says that the criterion does not measure this layer. A channel of minus
+    infinity is the first to go, and one of infinity the last.
 
     Parameters
     ----------

@@ -23,11 +23,11 @@ import numpy.typing as npt
 
 from .calibration import activations
 from .data import load_data
-from .errors import unknown_name
+from .errors import UsageError, unknown_name
 from .groups import Group
 from .labels import Kernel
-from .measure import measure, measured
-from .registry import RAW, TRAITS, UNITS, Criterion, Normalizer, Policy, Scores, lookup
+from .measure import lowest, measure, measured
+from .registry import RAW, UNITS, Criterion, Normalizer, Policy, Scores, label_of, lookup, trait_of
 from .runtime import Arrays
 from .trace import Trace
 
@@ -158,7 +158,7 @@ def _label(given: object) -> object:
         return given
     if isinstance(given, os.PathLike):
         return os.fspath(given)
-    return getattr(given, "__name__", "given")
+    return label_of(given) if callable(given) else "given"
 
 
 def _criterion(traced: Trace, given: Any) -> Criterion:
@@ -194,12 +194,30 @@ class Steps:
     @property
     def per_layer(self) -> bool:
         """Whether the normalizer acts on each layer."""
-        return TRAITS.get(self.normalizer) != UNITS and TRAITS.get(self.policy) != RAW
+        return trait_of(self.normalizer) != UNITS and trait_of(self.policy) != RAW
 
     def layer(self, kernel: Kernel, raw: Scores) -> LayerScore:
         """Raw and normalized scores of one layer."""
         scored = self.per_layer and not np.isnan(raw).any()
-        return LayerScore(kernel, raw, self.normalizer(raw) if scored else raw)
+        return LayerScore(kernel, raw, self.normalized(raw) if scored else raw)
+
+    def normalized(self, scores: Scores) -> Scores:
+        """Comparable scores. Infinite ones stay as they are, and the others do not know of them.
+
+        Raises
+        ------
+        UsageError
+            If the normalizer makes NaN of a number.
+        """
+        finite = np.isfinite(scores)
+        if finite.all():
+            result = self.normalizer(scores)
+        else:
+            result = np.array(scores)
+            result[finite] = self.normalizer(scores[finite]) if finite.any() else ()
+        if np.isnan(result).any():
+            raise UsageError(f"normalizer '{label_of(self.normalizer)}': found NaN, expected numbers")
+        return result
 
     def group(self, traced: Trace, group: Group, layers: Sequence[LayerScore]) -> GroupScore:
         """Scores of a group, one per unit."""
@@ -207,12 +225,14 @@ class Steps:
         merged = np.full(len(group), np.nan)
         if measured:
             grid = Grid(traced, group, [layer.kernel for layer in measured])
-            atoms = self.policy(grid.stack([layer.normalized for layer in measured]))
-            if TRAITS.get(self.policy) == RAW and TRAITS.get(self.normalizer) != UNITS:
-                atoms = self.normalizer(atoms)
-            merged = grid.units(atoms, self.blocks)
-            if TRAITS.get(self.normalizer) == UNITS:
-                merged = self.normalizer(merged)
+            with np.errstate(invalid="ignore"):  # infinities of both signs
+                atoms = lowest(self.policy(grid.stack([layer.normalized for layer in measured])))
+            if trait_of(self.policy) == RAW and trait_of(self.normalizer) != UNITS:
+                atoms = self.normalized(atoms)
+            with np.errstate(invalid="ignore"):
+                merged = lowest(grid.units(atoms, self.blocks))
+            if trait_of(self.normalizer) == UNITS:
+                merged = self.normalized(merged)
         return GroupScore(group, tuple(layers), merged)
 
 

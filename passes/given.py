@@ -24,6 +24,8 @@ class Given:
         One score per channel of the layer; higher stays.
     """
 
+    __name__ = "given"
+
     def __init__(self, scores: Mapping[str, npt.ArrayLike]) -> None:
         self.scores = {name: np.asarray(values, np.float64) for name, values in scores.items()}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import onnxprune
 from models.build import BUILDERS, Net
 from onnxprune.errors import UsageError
 from onnxprune.layer import Layer
-from onnxprune.registry import DATA, PASSES, TRAITS, lookup, names
+from onnxprune.registry import DATA, PASSES, lookup, names, trait_of
 from onnxprune.scoring import ScoreTable
 from onnxprune.trace import Trace, trace
 
@@ -30,7 +32,7 @@ SCORES = arrays(np.float64, st.integers(1, 12), elements=st.floats(0, 1e6, width
 
 
 def needs_data(name: str) -> bool:
-    return TRAITS.get(PASSES["criterion"][name]) == DATA
+    return trait_of(PASSES["criterion"][name]) == DATA
 
 
 @pytest.fixture(scope="module")
@@ -216,17 +218,92 @@ def test_a_function_is_a_criterion() -> None:
     assert largest["layer"].merged.max() == 1
 
 
-def test_broken_weights_rank_last() -> None:
-    """NaN in a filter says nothing good of it; the others are still compared."""
+def test_broken_weights_are_named() -> None:
+    """NaN is neither good nor bad: it is no score, and the layer that has it is told."""
     weight = np.ones((4, 2, 1, 1), np.float32)
     weight[:, 0, 0, 0] = [1, np.nan, 3, 2]
     layer = layer_of(weight)
-    scores = onnxprune.score(layer.trace, criterion="l1")
-    assert onnxprune.select(layer.trace, scores, ratio=0.25, granularity=1).groups[0].keep == (
-        0,
-        2,
-        3,
+    with pytest.raises(
+        UsageError,
+        match=r"criterion 'l1' of Conv 'layer' \('w'\): found NaN for channel 1, expected a number\n.*NaN them",
+    ):
+        onnxprune.score(layer.trace, criterion="l1")
+    with pytest.raises(
+        UsageError, match=r"criterion 'given' of Conv 'layer' \('w'\): found NaN for channel 2"
+    ):
+        onnxprune.score(trace(with_batch_norm()), criterion={"w": [0, 1, np.nan, 3, 4, 5]})
+    with pytest.raises(UsageError, match=r"of Conv 'layer' \('w'\): found shape \[\], expected \[6\]"):
+        onnxprune.score(trace(with_batch_norm()), criterion=lambda layer: np.array(1.0))
+
+
+INFINITE = np.array([-np.inf, -10.4, -10.8, np.inf, -3.9, -3.4])
+"""The logarithm of a norm: a dead channel has none."""
+
+
+@pytest.mark.parametrize("policy", [p for p in POLICIES if p != "geometric_mean"])
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+def test_minus_infinity_goes_first(normalizer: str, policy: str) -> None:
+    """And infinity last, and the others are normalized as if neither were there."""
+    traced = trace(with_batch_norm())
+    scores = onnxprune.score(traced, criterion={"w": INFINITE}, normalizer=normalizer, policy=policy)
+    merged = scores["layer"].merged
+    assert np.flatnonzero(np.isneginf(merged)).tolist() == [0]
+    assert np.flatnonzero(np.isposinf(merged)).tolist() == [3]
+    finite = np.isfinite(INFINITE)
+    expected = lookup("normalizer", normalizer)(INFINITE[finite])
+    np.testing.assert_allclose(merged[finite], expected)
+    for kept in range(1, 6):
+        plan = onnxprune.select(traced, scores, ratio=1 - kept / 6, granularity=1)
+        assert 3 in plan.groups[0].keep
+        assert 0 not in plan.groups[0].keep
+    document = json.dumps(plan.to_dict(), allow_nan=False)  # JSON knows no infinity
+    assert json.loads(document)["groups"][0]["scores"][0] < -1e308
+
+
+def test_infinities_of_both_signs_cancel_to_the_lowest() -> None:
+    """Two layers share the channels: what one of them calls dead does not become unmeasured."""
+    traced = trace(BUILDERS["residual"]())
+    group = next(g for g in traced if len(g.kernels) > 1)
+    table = {kernel.tensor: np.arange(float(len(group))) for kernel in group.kernels[:2]}
+    one, two = table.values()
+    one[5], two[5] = np.inf, -np.inf
+    scores = onnxprune.score(traced, criterion=table, policy="average")
+    assert np.isneginf(scores[group.name].merged).nonzero()[0].tolist() == [5]
+
+
+@dataclass
+class Power:
+    """A criterion with a parameter: it compares by value, so that it has no hash."""
+
+    exponent: float = 2.0
+
+    def __call__(self, layer: Layer) -> np.ndarray:
+        return np.asarray((np.abs(layer.weight) ** self.exponent).sum(axis=1))
+
+
+@dataclass
+class Scaled:
+    """A normalizer or policy with a parameter."""
+
+    by: float = 2.0
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        return self.by * (scores if scores.ndim == 1 else scores[0])
+
+
+def test_objects_that_are_called_need_no_hash() -> None:
+    plan = onnxprune.prune(
+        with_batch_norm(), criterion=Power(), normalizer=Scaled(), policy=Scaled(3.0), granularity=1
+    ).plan
+    assert [plan.options[name] for name in ("criterion", "normalizer", "policy")] == [
+        "Power",
+        "Scaled",
+        "Scaled",
+    ]
+    squares = (
+        onnxprune.score(trace(with_batch_norm()), criterion="l2", normalizer="none")["layer"].merged ** 2
     )
+    np.testing.assert_allclose(plan.groups[0].scores, 6 * squares, rtol=1e-6)
 
 
 # Normalizers and policies -----------------------------------------------------------------------
