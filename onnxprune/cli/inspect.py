@@ -28,6 +28,7 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
     """
     from .. import load, trace
     from ..cost import cost
+    from ..moments.consumers import Reading
 
     with stages() as stage:
         stage("load")
@@ -35,7 +36,7 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
         stage("trace")
         traced = trace(source, **flags)
         whole = cost(traced, traced.sizes(), source)
-        document = {
+        document: dict[str, Any] = {
             "model": {"path": model, "nodes": len(source.proto.graph.node), "opset": source.opset},
             "options": dict(traced.options),
             "cost": whole.to_dict(),
@@ -45,6 +46,9 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
             "obstacles": output.obstacles(traced),
         }
     if as_json:
+        reading = Reading(traced)
+        for entry, group in zip(document["groups"], traced, strict=True):
+            entry |= reading.of(group).to_dict()
         output.print_json("inspect", document)
     else:
         _show(traced, document)

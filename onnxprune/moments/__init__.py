@@ -1,0 +1,1 @@
+"""What layers read, and its second moments: the ground that data-driven criteria and recovery share."""

@@ -1,0 +1,218 @@
+"""Who reads the channels of a group, and what one removed channel takes away from them.
+
+A node *consumes* channels where they end: it sums over them with a stored weight (a convolution, a
+matrix product), or what it returns does not carry them any more. It *passes them on* where an
+output carries them as an input does: depthwise convolutions, activations, normalizations, reshapes,
+joins and splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ModelError
+from ..graph import Node
+from ..groups import Group
+from ..labels import NONE
+from ..trace import Trace
+from .linear import Linear, linear_of
+
+Ints = npt.NDArray[np.int64]
+
+SIZES = {"Shape", "Size"}
+"""Operators that read how large a tensor is, not what it holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Consumer:
+    """A node in which channels of a group end.
+
+    Attributes
+    ----------
+    tensor, axis : str, int
+        What it reads, and where the channels lie in it.
+    offset : int
+        First entry of that axis that belongs to the group.
+    entries : int
+        Entries of that axis that belong to the group.
+    weight : str
+        The stored operand that it sums them with; ``""`` where there is none.
+    taken : int
+        Numbers of the weight that go with one channel.
+    layer : Linear or None
+        The same node as a linear layer, where it is one whose moments can be collected.
+    columns : int array, shape (groups, width)
+        Position in the group of the channel that every column of the layer's matrix reads, -1 for
+        columns of others.
+    problem : str
+        Why moments of what it reads cannot be collected; empty where they can.
+    """
+
+    node: Node
+    tensor: str
+    axis: int
+    offset: int
+    entries: int
+    weight: str = ""
+    taken: int = 0
+    layer: Linear | None = None
+    columns: Ints | None = None
+    problem: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {
+            "node": self.node.name, "op": self.node.kind, "tensor": self.tensor, "axis": self.axis,
+            "offset": self.offset, "entries": self.entries, "weight": self.weight, "taken": self.taken,
+            "problem": self.problem,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        last = self.offset + self.entries - 1
+        place = f"axis {self.axis}" + (f", from {self.offset} to {last}" if self.offset else "")
+        weight = f"; a channel takes {self.taken:,} numbers of '{self.weight}'" if self.weight else ""
+        return f"{self.node} ({place}){weight}"
+
+
+@dataclass(frozen=True, eq=False)
+class Readers:
+    """What becomes of the channels of a group.
+
+    Attributes
+    ----------
+    consumers : tuple of Consumer
+    passes : tuple of Node
+        Nodes that pass them on.
+    """
+
+    group: Group
+    consumers: tuple[Consumer, ...]
+    passes: tuple[Node, ...]
+
+    @property
+    def layers(self) -> list[Consumer]:
+        """Consumers whose moments can be collected."""
+        return [c for c in self.consumers if c.layer is not None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"consumers": [c.to_dict() for c in self.consumers], "passes": [n.name for n in self.passes]}
+
+
+class Reading:
+    """Readers of every group of a traced model.
+
+    Parameters
+    ----------
+    traced : Trace
+    """
+
+    def __init__(self, traced: Trace) -> None:
+        self.traced = traced
+        self.problems: dict[str, str] = {}
+        """Node -> why it cannot be taken as a linear layer, where it looks like one."""
+
+    @cached_property
+    def layers(self) -> dict[int, Linear]:
+        """Node index -> linear layer."""
+        found: dict[int, Linear] = {}
+        for node in self.traced.graph.main.nodes:
+            try:
+                layer = linear_of(self.traced.graph, node)
+            except ModelError as error:
+                self.problems[node.name] = error.message
+                continue
+            if layer is not None:
+                found[node.index] = layer
+        return found
+
+    def of(self, group: Group) -> Readers:
+        """Readers of one group."""
+        places = self._places(group)
+        consumers, passes = [], []
+        for node in self.traced.graph.main.nodes:
+            read = [name for name in dict.fromkeys(node.inputs) if self._carried(name, places)]
+            if not read or node.op in SIZES:
+                continue
+            contracting = [c for name in read for c in self._contracted(node, name, places)]
+            onward = any(self._carried(name, places) for name in node.outputs if name)
+            if contracting:
+                consumers += contracting
+            elif onward:
+                passes.append(node)
+            else:
+                consumers += [self._end(node, name, places) for name in read]
+        return Readers(group, tuple(consumers), tuple(passes))
+
+    def _places(self, group: Group) -> Ints:
+        """Position in the group of every label, -1 for those of others."""
+        owners = self.traced.owners(group)
+        table = np.full(int(owners.max()) + 2, -1)
+        known = group.units[group.units < len(table)]
+        table[known] = np.arange(len(known))
+        return table[owners]
+
+    def _carried(self, name: str, places: Ints) -> list[int]:
+        """Axes of a computed tensor that carry channels of the group."""
+        graph = self.traced.graph
+        if not name or graph.is_constant(name) or name in graph.derived:
+            return []
+        axes = self.traced.walk.axes.get(name, ())
+        return [
+            k for k, labels in enumerate(axes)
+            if labels is not None and labels is not NONE and (places[labels] >= 0).any()
+        ]  # fmt: skip
+
+    def _contracted(self, node: Node, name: str, places: Ints) -> Iterator[Consumer]:
+        """The node as one that sums over channels with a stored weight."""
+        layer = self.layers.get(node.index)
+        if layer is None or name != layer.source:
+            return
+        axes = self.traced.walk.axes[name]
+        axis = layer.contracted % len(axes)
+        labels = axes[axis]
+        if axis not in self._carried(name, places) or labels is None:
+            return
+        matrix = layer.matrix(self.traced.graph)
+        columns = places[layer.column_labels(labels, matrix)]
+        alone = all(len(np.unique(block)) == 1 for block in columns)
+        if layer.groups > 1 and alone and self._carried(node.output, places):
+            return  # every block reads one channel, and makes outputs of that channel alone
+        mine = np.flatnonzero(places[labels] >= 0)
+        taken = int((columns >= 0).sum()) * matrix.shape[1] // max(1, len(np.unique(columns[columns >= 0])))
+        yield Consumer(
+            node, name, axis, int(mine[0]), len(mine), layer.weight, taken, layer, columns
+        )  # fmt: skip
+
+    def _end(self, node: Node, name: str, places: Ints) -> Consumer:
+        """The node as one whose outputs do not carry the channels."""
+        axis = self._carried(name, places)[0]
+        labels = self.traced.walk.axes[name][axis]
+        assert labels is not None
+        mine = np.flatnonzero(places[labels] >= 0)
+        weight, taken = self._stored(node, places)
+        problem = self.problems.get(node.name) or (f"{node} has no weight in matrix form" if weight else "")
+        return Consumer(node, name, axis, int(mine[0]), len(mine), weight, taken, problem=problem)
+
+    def _stored(self, node: Node, places: Ints) -> tuple[str, int]:
+        """The largest stored operand that carries the channels, and what one of them takes of it."""
+        graph, best, taken = self.traced.graph, "", 0
+        for name in node.inputs:
+            shape = self.traced.shapes.get(name) if name else None
+            if not name or shape is None or not (graph.is_constant(name) or name in graph.derived):
+                continue
+            for axis, labels in enumerate(self.traced.walk.axes.get(name, ())):
+                if labels is None or labels is NONE:
+                    continue
+                mine = places[labels][places[labels] >= 0]
+                if len(mine):
+                    each = int(np.prod(shape)) // shape[axis] * len(mine) // len(np.unique(mine))
+                    if each > taken:
+                        best, taken = name, each
+        return best, taken

@@ -1,0 +1,55 @@
+"""Calibration samples that are read many times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..data import Batch, DataSet
+from ..errors import UsageError
+
+
+class Held:
+    """Batches of samples, in memory as far as a bound allows; others are read again each time.
+
+    Parameters
+    ----------
+    data : DataSet
+    memory : int
+        Bytes.
+
+    Raises
+    ------
+    UsageError
+        If there are no samples.
+    """
+
+    def __init__(self, data: DataSet, memory: int) -> None:
+        self._data = data
+        self._batches: list[Batch] = []
+        self.count = self.samples = 0
+        """Number of batches, and of samples in them."""
+        size, fits = 0, True
+        for batch in data:
+            if not all(array.size for array in batch.feeds.values()):
+                break
+            self.count += 1
+            self.samples += batch.size
+            size += sum(array.nbytes for array in batch.feeds.values())
+            fits = fits and size <= memory
+            if fits:
+                self._batches.append(batch)
+        if not self.samples:
+            raise UsageError("data: found no samples, expected at least one")
+        if not fits:
+            self._batches = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._batches or self._data)
+
+    @property
+    def first(self) -> Batch:
+        """The first batch."""
+        return next(iter(self))

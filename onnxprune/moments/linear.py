@@ -1,0 +1,244 @@
+"""Layers that multiply what they read by a stored weight, in one form.
+
+Whatever the operator, a layer is ``y = W x + b`` per position: ``x`` is a row of ``groups`` blocks
+of ``width`` entries (an unfolded window, a token), ``W`` has the shape (groups, outputs of a block,
+width). Moments, criteria and recoveries see this form alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ModelError
+from ..graph import Graph, Node
+from .windows import Positions, Windows, windows_of
+
+Floats = npt.NDArray[np.float64]
+
+
+class Layout(Protocol):
+    """How the weight of an operator is stored."""
+
+    def matrix(self, weight: np.ndarray) -> Floats:
+        """The weight as (groups, outputs of a block, width)."""
+
+    def weight(self, matrix: Floats, shape: tuple[int, ...]) -> np.ndarray:
+        """A matrix as the operator stores it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Conv [O, C / groups, *kernel], or ConvTranspose [C, O / groups, *kernel], seen flipped."""
+
+    groups: int
+    transposed: bool = False
+
+    def matrix(self, weight: np.ndarray) -> Floats:
+        """The weight as (groups, outputs of a block, width)."""
+        if not self.transposed:
+            return _as_blocks(weight, self.groups)
+        parts = weight.reshape(self.groups, -1, *weight.shape[1:]).swapaxes(1, 2)
+        flipped = np.flip(parts, tuple(range(3, parts.ndim)))
+        return flipped.astype(np.float64).reshape(*flipped.shape[:2], -1)
+
+    def weight(self, matrix: Floats, shape: tuple[int, ...]) -> np.ndarray:
+        """A matrix as the operator stores it."""
+        if not self.transposed:
+            return matrix.reshape(shape)
+        parts = matrix.reshape(self.groups, shape[1], shape[0] // self.groups, *shape[2:])
+        return np.flip(parts, tuple(range(3, parts.ndim))).swapaxes(1, 2).reshape(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A matrix, with the outputs along one of its axes, times a factor (``alpha`` of Gemm)."""
+
+    outputs: int
+    scale: float = 1.0
+
+    groups = 1
+
+    def matrix(self, weight: np.ndarray) -> Floats:
+        """The weight as (1, outputs, width)."""
+        table = weight if self.outputs == 0 else weight.T
+        return _as_blocks(table, 1) * self.scale
+
+    def weight(self, matrix: Floats, shape: tuple[int, ...]) -> np.ndarray:
+        """A matrix as the operator stores it."""
+        table = matrix[0] / self.scale
+        return table if self.outputs == 0 else table.T
+
+
+def _as_blocks(weight: np.ndarray, groups: int) -> Floats:
+    return weight.astype(np.float64).reshape(groups, weight.shape[0] // groups, -1)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Linear:
+    """A layer that multiplies what it reads by a stored weight.
+
+    Attributes
+    ----------
+    source : str
+        The computed tensor that is read.
+    contracted : int
+        Axis of ``source`` that is summed over; others are positions.
+    channels : int
+        Axis of the output that the outputs of the layer lie along.
+    weight, bias : str
+        Stored operands, as the node names them; bias may be ``""``.
+    windows : Windows or None
+        Geometry of a convolution.
+    beta : float
+        Factor of the bias (``beta`` of Gemm).
+    """
+
+    node: Node
+    source: str
+    contracted: int
+    channels: int
+    weight: str
+    bias: str
+    layout: Kernels | Table
+    windows: Windows | None = None
+    beta: float = 1.0
+
+    @property
+    def output(self) -> str:
+        """The tensor that the layer makes."""
+        return self.node.output
+
+    @property
+    def groups(self) -> int:
+        """Number of blocks."""
+        return self.layout.groups
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every input channel makes outputs of its own."""
+        return self.groups > 1
+
+    def matrix(self, graph: Graph) -> Floats:
+        """The weight as (groups, outputs of a block, width)."""
+        return self.layout.matrix(np.asarray(graph.value(self.weight)))
+
+    def positions(self, x: np.ndarray) -> int:
+        """How many rows a batch of what the layer reads holds."""
+        if self.windows is not None:
+            return self.windows.positions(x)
+        return x.size // max(1, x.shape[self.contracted])
+
+    def rows(self, x: np.ndarray, positions: Positions) -> np.ndarray:
+        """Rows at some positions, shape (rows, groups, width), float32."""
+        if self.windows is not None:
+            picked = self.windows.pick(x, positions)
+        else:
+            table = np.moveaxis(x, self.contracted, -1)
+            picked = table.reshape(-1, table.shape[-1])[positions]
+        return np.ascontiguousarray(picked, np.float32).reshape(len(positions), self.groups, -1)
+
+    def outputs(self, y: np.ndarray, positions: Positions) -> np.ndarray:
+        """Entries of a tensor of the output's shape at the same positions, (rows, outputs)."""
+        table = np.moveaxis(y, self.channels, -1)
+        return np.ascontiguousarray(table.reshape(-1, table.shape[-1])[positions], np.float32)
+
+    def column_labels(self, labels: npt.NDArray[np.int64], matrix: Floats) -> npt.NDArray[np.int64]:
+        """Labels of the columns of the matrix, (groups, width), from those of ``contracted``."""
+        each = matrix.shape[0] * matrix.shape[2] // len(labels)
+        return np.repeat(labels, each).reshape(matrix.shape[0], matrix.shape[2])
+
+    def before_pool(self, graph: Graph, rank: Callable[[str], int]) -> Linear | None:
+        """The same layer in front of a mean over positions, with which it can be exchanged.
+
+        A mean is linear, so ``W mean(x) + b = mean(W x + b)``: there are as many more rows as the
+        mean has terms. None where the layer reads no such mean.
+        """
+        pointwise = self.windows is None or set(self.windows.reach) == {1}
+        if not pointwise or self.groups > 1 or self.node.op == "ConvTranspose":
+            return None
+        found = _averaged(graph, self.source, rank)
+        return found and replace(self, source=found[0], contracted=found[1], channels=found[1], windows=None)
+
+
+def linear_of(graph: Graph, node: Node) -> Linear | None:
+    """A node as a linear layer; None where it is none.
+
+    Raises
+    ------
+    ModelError
+        If it is one that this form does not hold.
+    """
+    maker = _MAKERS.get(node.kind)
+    return maker(graph, node) if maker is not None and node.outermost else None
+
+
+def _stored(graph: Graph, name: str) -> bool:
+    return bool(name) and (graph.is_constant(name) or name in graph.derived)
+
+
+def _convolution(graph: Graph, node: Node) -> Linear | None:
+    X, W, B = node.take(3)
+    if not _stored(graph, W) or _stored(graph, X) or (B and not _stored(graph, B)):
+        return None
+    kernel = np.shape(graph.value(W))[2:]
+    layout = Kernels(node.attr("group", 1), node.op == "ConvTranspose")
+    return Linear(node, X, 1, 1, W, B, layout, windows_of(node, kernel))
+
+
+def _gemm(graph: Graph, node: Node) -> Linear | None:
+    A, B, C = node.take(3)
+    if not _stored(graph, B) or _stored(graph, A) or (C and not _stored(graph, C)):
+        return None
+    alpha, beta = float(node.attr("alpha", 1.0)), float(node.attr("beta", 1.0))
+    layout = Table(0 if node.attr("transB", 0) else 1, alpha)
+    return Linear(node, A, 0 if node.attr("transA", 0) else 1, 1, B, C, layout, beta=beta)
+
+
+def _matmul(graph: Graph, node: Node) -> Linear | None:
+    A, B = node.inputs
+    if _stored(graph, A) == _stored(graph, B):
+        return None
+    right = _stored(graph, B)
+    weight, source = (B, A) if right else (A, B)
+    rank = np.ndim(graph.value(weight))
+    if rank == 1:
+        return None
+    if rank > 2:
+        raise ModelError(f"{node}: its weight has an axis of batches")
+    axis = -1 if right else -2
+    return Linear(node, source, axis, axis, weight, "", Table(1 if right else 0))
+
+
+_MAKERS = {
+    "Conv": _convolution, "ConvTranspose": _convolution, "Gemm": _gemm, "MatMul": _matmul,
+}  # fmt: skip
+
+_VIEWS = ("Flatten", "Identity", "Reshape", "Squeeze")
+
+
+def _averaged(graph: Graph, name: str, rank: Callable[[str], int]) -> tuple[str, int] | None:
+    """What a tensor is the mean of, over all axes but the first and that of the channels."""
+    while (maker := graph.producers.get(name)) is not None and maker.op in _VIEWS:
+        name = maker.inputs[0]
+    if maker is None or maker.domain:
+        return None
+    if maker.op == "GlobalAveragePool":
+        return maker.inputs[0], 1
+    axes = _axes(graph, maker) if maker.op == "ReduceMean" else None
+    if axes is None:
+        return None
+    count = rank(maker.inputs[0])
+    left = sorted(set(range(count)) - {axis % count for axis in axes})
+    return (maker.inputs[0], left[1]) if len(left) == 2 and left[0] == 0 else None
+
+
+def _axes(graph: Graph, node: Node) -> list[int] | None:
+    given = node.attr("axes")
+    if given is None and len(node.inputs) > 1 and graph.is_constant(node.inputs[1]):
+        given = graph.value(node.inputs[1]).tolist()
+    return given

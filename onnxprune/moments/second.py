@@ -1,0 +1,191 @@
+"""Second moments of what layers read, in one pass over the data."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data import BATCH
+from ..trace import Trace
+from .held import Held
+from .linear import Floats, Linear
+from .segment import Parts, running
+from .windows import Positions
+
+POSITIONS = 60_000
+"""Rows of a layer that its moments are taken of; they are enough for a few thousand columns."""
+
+MEMORY = 2 * 2**30
+"""Bytes that moments and rows may take, where the caller names no bound."""
+
+Progress = Callable[[int, int], None]
+"""Told how many layers are done, and how many there are."""
+
+
+def silent(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Mean and centred second moment of the rows that a layer reads.
+
+    Attributes
+    ----------
+    count : int
+        Number of rows.
+    mean : float array, shape (groups, width)
+    second : float array, shape (groups, width, width)
+        Mean of the outer products of centred rows. Centring frees the bias: the best one is
+        known once the weight is.
+    """
+
+    count: int
+    mean: Floats
+    second: Floats
+
+    def variance(self, matrix: Floats) -> Floats:
+        """Variance of every output of a weight (groups, outputs, width), of the same leading shape."""
+        return np.einsum("goi,gij,goj->go", matrix, self.second, matrix, optimize=True)
+
+
+class Sums:
+    """Sums over rows, from which moments follow; products are taken in float32, sums in float64.
+
+    Rows are shifted by the mean of the first ones, so that centring cancels no digits.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sums: tuple[npt.NDArray[np.float32], Floats, Floats] | None = None
+        """Shift, sum and sum of outer products of shifted rows."""
+
+    def add(self, rows: npt.NDArray[np.float32]) -> None:
+        """Add rows of shape (rows, groups, width)."""
+        if not len(rows):
+            return
+        if self._sums is None:
+            groups, width = rows.shape[1:]
+            self._sums = rows.mean(axis=0), np.zeros((groups, width)), np.zeros((groups, width, width))
+        shift, first, products = self._sums
+        blocks = (rows - shift).swapaxes(0, 1)
+        self.count += len(rows)
+        first += blocks.sum(axis=1, dtype=np.float64)
+        products += blocks.swapaxes(1, 2) @ blocks
+
+    def moments(self) -> Moments:
+        """What the sums say, once there are rows."""
+        assert self._sums is not None
+        shift, first, products = self._sums
+        mean = first / self.count
+        second = products / self.count - mean[:, :, None] * mean[:, None, :]
+        return Moments(self.count, mean + shift, second)
+
+
+class Sampler:
+    """Seeded choice of positions, the same for a layer whatever else is collected.
+
+    A subset of positions is taken, not of samples: deep layers of a small image have few positions
+    per sample, and every sample says something new.
+
+    Parameters
+    ----------
+    seed : int
+    share : float
+        Positions that are taken of those there are.
+    """
+
+    def __init__(self, seed: int, name: str, limit: int) -> None:
+        self.limit = limit
+        self.share = 1.0
+        self._rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+    def expect(self, total: int) -> None:
+        """Say how many positions all batches hold, so that each gives its part."""
+        self.share = min(1.0, self.limit / max(1, total))
+
+    def draw(self, count: int) -> Positions:
+        """Some of ``count`` positions, ascending."""
+        if self.share >= 1:
+            return np.arange(count)
+        wanted = max(1, round(count * self.share))
+        return np.sort(self._rng.choice(count, wanted, replace=False))
+
+
+def collect(
+    traced: Trace,
+    layers: Sequence[Linear],
+    data: Held,
+    *,
+    positions: int = POSITIONS,
+    memory: int = MEMORY,
+    seed: int = 0,
+    provider: str = "cpu",
+    progress: Progress = silent,
+) -> Iterator[tuple[Linear, Moments]]:
+    """Moments of what some layers read, as soon as they are known.
+
+    Layers are taken in turns, so that the second moments of one turn and the tensors of one batch
+    fit into the bound; the model runs over the data once per turn, as far as the turn needs it.
+
+    Parameters
+    ----------
+    traced : Trace
+    layers : sequence of Linear
+    data : Held
+    positions : int
+        Most rows that are taken of one layer.
+    memory : int
+        Bytes. One layer alone may need more: see :func:`bytes_of`.
+    progress : callable
+        Called with the number of layers done, and of all.
+
+    Yields
+    ------
+    (Linear, Moments)
+    """
+    parts, done = Parts(traced.model), 0
+    for turn in _turns(traced, layers, memory):
+        sums = [Sums() for _ in turn]
+        samplers = [Sampler(seed, layer.node.name, positions) for layer in turn]
+        names = [layer.source for layer in turn]
+        with running(parts, data.first.feeds, names, provider) as step:
+            for number, batch in enumerate(data):
+                found = step(batch.feeds)
+                for layer, total, sampler in zip(turn, sums, samplers, strict=True):
+                    x = found[layer.source]
+                    count = layer.positions(x)
+                    if not number:
+                        sampler.expect(count * len(data))
+                    total.add(layer.rows(x, sampler.draw(count)))
+        for layer, total in zip(turn, sums, strict=True):
+            yield layer, total.moments()
+        done += len(turn)
+        progress(done, len(layers))
+
+
+def bytes_of(traced: Trace, layer: Linear) -> int:
+    """Bytes that the second moments of a layer take, in float64."""
+    groups, _, width = layer.matrix(traced.graph).shape
+    return 8 * groups * width**2
+
+
+def _turns(traced: Trace, layers: Sequence[Linear], memory: int) -> Iterator[list[Linear]]:
+    """Layers whose moments and sources fit into the bound together; at least one."""
+    turn: list[Linear] = []
+    size = 0
+    for layer in layers:
+        source = 4 * BATCH * prod(traced.shapes.shown.shapes.get(layer.source, (1,))[1:])
+        need = 2 * bytes_of(traced, layer) + source
+        if turn and size + need > memory:
+            yield turn
+            turn, size = [], 0
+        turn.append(layer)
+        size += need
+    if turn:
+        yield turn

@@ -1,0 +1,120 @@
+"""Part of a model as a model of its own: from tensors that are known to tensors that are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+
+from ..model import Model
+from ..protos import UNLISTED, bodies
+from ..runtime import Arrays, open_session, run
+
+Step = Callable[[Arrays], dict[str, np.ndarray]]
+"""From known tensors of one batch to wanted ones."""
+
+
+class Parts:
+    """A model from which segments are cut.
+
+    Parameters
+    ----------
+    model : Model
+        Not changed; segments hold its weights as they are when they are cut.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.proto = model.proto
+        nodes = list(self.proto.graph.node)
+        self.reads = [tuple(_read(node)) for node in nodes]
+        self.makers = {name: k for k, node in enumerate(nodes) for name in node.output if name}
+        self.inputs = {value.name: value for value in self.proto.graph.input}
+        self.outputs = {value.name for value in self.proto.graph.output}
+        stored = {t.name for t in self.proto.graph.initializer}
+        stored |= {s.values.name for s in self.proto.graph.sparse_initializer}
+        self.constant = self._constant(nodes, stored)
+        self.fed = [name for name in self.inputs if name not in stored]
+
+    def _constant(self, nodes: Sequence[onnx.NodeProto], stored: set[str]) -> set[str]:
+        """Names that depend on no input."""
+        known = set(stored)
+        for node, read in zip(nodes, self.reads, strict=True):
+            if all(name in known for name in read):
+                known.update(node.output)
+        return known
+
+    def needed(self, known: Iterable[str], wanted: Iterable[str]) -> list[int]:
+        """Positions of the nodes that lead from known tensors to wanted ones."""
+        pending, found, held = list(wanted), set(), set(known)
+        while pending:
+            name = pending.pop()
+            k = self.makers.get(name)
+            if name in held or k is None or k in found:
+                continue
+            found.add(k)
+            pending += self.reads[k]
+        return sorted(found)
+
+    def frontier(self, position: int, wanted: Iterable[int]) -> list[str]:
+        """Computed tensors that exist before a node and are read by some of those from it on."""
+        before = {n for n, k in self.makers.items() if k < position} - self.constant
+        alive = {name for k in wanted if k >= position for name in self.reads[k]}
+        return sorted(alive & (before | set(self.fed)))
+
+    def cut(self, known: Mapping[str, int], wanted: Sequence[str]) -> onnx.ModelProto:
+        """The nodes from known tensors (name -> element type) to wanted ones, as a model."""
+        chosen = self.needed(known, wanted)
+        graph = self.proto.graph
+        part = onnx.ModelProto(ir_version=max(self.proto.ir_version, UNLISTED))
+        part.opset_import.extend(self.proto.opset_import)
+        part.graph.name = "part"
+        part.graph.node.extend(graph.node[k] for k in chosen)
+        read = {name for k in chosen for name in self.reads[k]} | set(wanted)
+        part.graph.initializer.extend(t for t in graph.initializer if t.name in read)
+        part.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
+        make = onnx.helper.make_tensor_value_info
+        for name in sorted(read - self.constant):
+            if name in known:
+                part.graph.input.append(make(name, known[name], None))
+            elif name in self.inputs:
+                part.graph.input.append(self.inputs[name])
+        part.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in dict.fromkeys(wanted))
+        return part
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that a node reads, those that its bodies capture included."""
+    yield from filter(None, node.input)
+    for _, body in bodies(node):
+        inside = {value.name for value in body.input} | {t.name for t in body.initializer}
+        for child in body.node:
+            yield from (name for name in _read(child) if name not in inside)
+            inside.update(child.output)
+        yield from (value.name for value in body.output if value.name not in inside)
+
+
+@contextmanager
+def running(parts: Parts, known: Arrays, wanted: Sequence[str], provider: str = "cpu") -> Iterator[Step]:
+    """Function from known tensors to wanted ones; those that are known already are handed on.
+
+    Parameters
+    ----------
+    known : mapping
+        One batch of what will be fed: it gives names and types.
+    """
+    made = [name for name in dict.fromkeys(wanted) if name not in known]
+    types = {n: onnx.helper.np_dtype_to_tensor_dtype(np.asarray(a).dtype) for n, a in known.items()}
+    if not made:
+        yield lambda feeds: {name: feeds[name] for name in wanted}
+        return
+    cut = Model(parts.cut(types, made), parts.model.folder, None, dict(parts.model.cuts))
+    with open_session(cut, provider, "a part of the model") as session:
+
+        def step(feeds: Arrays) -> dict[str, np.ndarray]:
+            found = run(session, feeds, "a part of the model") if made else {}
+            return {**found, **{name: feeds[name] for name in wanted if name in known}}
+
+        yield step
