@@ -14,6 +14,7 @@ from onnxruntime import InferenceSession
 from .compare import class_scores
 from .data import Batch, DataSet
 from .errors import UsageError
+from .labelled import as_classes
 from .runtime import Arrays, run
 
 Metric = Callable[[Iterator[Arrays], np.ndarray | None], float]
@@ -44,7 +45,8 @@ class Accuracy:
     Parameters
     ----------
     required : bool
-        Whether it is an error if no output is one row of class scores per sample.
+        Whether it is an error if no output is one row of class scores per sample, or if the labels
+        are no classes.
     """
 
     def __init__(self, *, required: bool = True) -> None:
@@ -58,15 +60,21 @@ class Accuracy:
         Raises
         ------
         UsageError
-            If no output is one row of class scores per sample.
+            If no output is one row of class scores per sample, or if the labels are no classes.
         """
-        if batch.labels is None or batch.labels.ndim != 1 or batch.labels.dtype.kind not in "iub":
-            return  # what else there is, a metric of the user's own may understand
+        if batch.labels is None:
+            return
         for name in before:
             scores = [class_scores(outputs[name], batch.size) for outputs in (before, after)]
             if scores[0] is not None and scores[1] is not None:
+                try:
+                    classes = as_classes(batch.labels, scores[0].shape[1])
+                except UsageError:
+                    if self.required:
+                        raise
+                    return  # a metric of the user's own may understand them
                 self.samples += batch.size
-                self.hits += [(v.argmax(axis=1) == batch.labels).sum() for v in scores if v is not None]
+                self.hits += [(v.argmax(axis=1) == classes).sum() for v in scores if v is not None]
                 return
         if not self.required:
             return

@@ -39,7 +39,7 @@ def activations(
     UsageError
         If the data do not fit the model, or there are none.
     """
-    found = open_data(traced, data, samples=samples, profile=profile)
+    found = open_data(traced, data, labels=False, samples=samples, profile=profile)
     with open_session(with_outputs(traced, names), choose_provider(provider)) as session:
         for batch in found:
             if not all(array.size for array in batch.feeds.values()):

@@ -108,11 +108,12 @@ def open_data(
     traced : Trace
     source : path of an .npz file or of a folder, mapping, or DataSet, optional
         An array holds one sample per entry of its first axis. That is the axis of the batch, or,
-        where the array has one axis more than the input, an axis of its own; arrays of which
-        neither is true are one sample. Without a source, inputs are made up.
-    labels : path, "names" or sequence of int, optional
+        where the array has one axis more than the input, an axis of its own. Beside such arrays,
+        one without an axis or with a fixed first axis of size 1 is the same for all samples; arrays
+        of which none is true are one sample. Without a source, inputs are made up.
+    labels : path, "names", sequence or array, or False, optional
         Class of every sample: see ``onnxprune.labelled``. The array ``labels`` of an .npz file,
-        if the model has no input of that name, needs no mention.
+        if the model has no input of that name, needs no mention; False leaves it alone.
     samples : int, optional
         Use the first so many only; of made-up inputs, so many runs.
     profile : str or mapping, optional
@@ -123,21 +124,29 @@ def open_data(
     Raises
     ------
     UsageError
-        If something cannot be read, or does not fit the model.
+        If something cannot be read, does not fit the model, or has no effect on such data.
     """
     if samples is not None and samples < 1:
         raise UsageError(f"samples: found {samples}, expected at least 1")
+    labelled = labels is not None and labels is not False
     if isinstance(source, DataSet):
+        for setting, used in (("labels", labelled), ("samples", samples), ("profile", profile)):
+            if used:
+                raise UsageError(f"{setting}: found a DataSet, which has its own, expected other data")
         return source
+    folder = isinstance(source, (str, os.PathLike)) and Path(source).is_dir()
+    if profile is not None and not folder:
+        found = "made-up inputs" if source is None else "arrays"
+        raise UsageError(f"profile: found {found}, expected images", "It says how images become inputs.")
     if source is None:
-        if labels is not None:
+        if labelled:
             raise UsageError("labels take data: found made-up inputs", "Give samples with --data.")
         return DataSet(lambda: _made_up(traced, traced.shapes.first.sizes, seed, samples or 1))
     proto = traced.model.proto
-    if isinstance(source, Mapping) or not Path(source).is_dir():
-        data = _from_arrays(proto, load_data(source), labels, samples)
-    else:
+    if folder and not isinstance(source, Mapping):
         data = _from_folder(proto, Path(source), labels, samples, profile)
+    else:
+        data = _from_arrays(proto, load_data(source), labels, samples)
     name = "arrays" if isinstance(source, Mapping) else os.fspath(source)
     return DataSet(lambda: _checked(proto, data.make()), name, data.labelled)
 
@@ -228,13 +237,16 @@ def _from_arrays(proto: onnx.ModelProto, arrays: Arrays, labels: Any, samples: i
     if labels is None and "labels" not in inputs:
         labels = arrays.get("labels")
     given = {name: arrays[name] for name in inputs if name in arrays}
+    single = _the_same_for_all(inputs, given)
+    split = {name: array for name, array in given.items() if name not in single}
     extra = all(
-        inputs[n].HasField("shape") and a.ndim == len(inputs[n].shape.dim) + 1 for n, a in given.items()
+        inputs[n].HasField("shape") and a.ndim == len(inputs[n].shape.dim) + 1 for n, a in split.items()
     )
-    counts = {a.shape[0] if a.ndim else -1 for a in given.values()}
-    size = 1 if extra else batch_size(proto)
-    if not given or len(given) < len(inputs) or len(counts) != 1 or not size or -1 in counts:
-        return DataSet(lambda: [Batch(arrays)])
+    counts = {a.shape[0] if a.ndim else -1 for a in split.values()}
+    dims = [inputs[name].shape.dim for name in split]
+    size = 1 if extra else batch_size(dims)
+    if not split or len(given) < len(inputs) or len(counts) != 1 or not size or -1 in counts:
+        return _one_sample(arrays, given, labels, samples)
     count = counts.pop()
     classes = read_labels(labels, [str(k) for k in range(count)])
     count = min(count, samples or count)
@@ -242,26 +254,58 @@ def _from_arrays(proto: onnx.ModelProto, arrays: Arrays, labels: Any, samples: i
         raise UsageError("data: found no samples, expected at least one")
 
     def make() -> Iterator[Batch]:
-        for start in range(0, _whole(proto, count, size), size):
+        for start in range(0, _whole(dims, count, size), size):
             part = slice(start, min(start + size, count))
-            feeds = {n: a[start] if extra else a[part] for n, a in given.items()}
-            yield Batch(feeds, part.stop - start, None if classes is None else classes[part])
+            feeds = {n: a[start] if extra else a[part] for n, a in split.items()}
+            labelled = None if classes is None else classes[part]
+            yield Batch({**feeds, **single}, part.stop - start, labelled)
 
     return DataSet(make, labelled=classes is not None)
 
 
-def batch_size(proto: onnx.ModelProto) -> int:
+def _the_same_for_all(inputs: Mapping[str, Any], given: Arrays) -> dict[str, np.ndarray]:
+    """Arrays that are no samples beside others that are: scalars, and what can only be one entry."""
+    fixed = {
+        name
+        for name, array in given.items()
+        if array.ndim == 0
+        or (array.shape[0] == 1 and tuple(d.dim_value for d in inputs[name].shape.dim) == array.shape)
+    }
+    many = any(given[name].shape[0] > 1 for name in given.keys() - fixed)
+    return {name: given[name] for name in fixed} if many else {}
+
+
+def _one_sample(arrays: Arrays, given: Arrays, labels: Any, samples: int | None) -> DataSet:
+    """Arrays that cannot be divided into samples."""
+    axes = ", ".join(f"'{name}' {_dims(array.shape)}" for name, array in given.items())
+    why = f"The inputs share no axis of samples, so that they are one: {axes}."
+    if samples is not None:
+        raise UsageError(f"samples: found {samples}, expected data that can be divided", why)
+    try:
+        classes = read_labels(labels, ["0"])
+    except UsageError as error:
+        raise UsageError(error.message, why) from None
+    return DataSet(lambda: [Batch(arrays, labels=classes)], labelled=classes is not None)
+
+
+Dims = Sequence[Sequence[onnx.TensorShapeProto.Dimension]]
+"""Declared sizes of inputs."""
+
+
+def _declared_dims(proto: onnx.ModelProto) -> Dims:
+    return [v.type.tensor_type.shape.dim for v in graph_inputs(proto)]
+
+
+def batch_size(dims: Dims) -> int:
     """How many samples to feed at once; 0 where the first axes are no common batch."""
-    dims = [v.type.tensor_type.shape.dim for v in graph_inputs(proto)]
     sizes = {d[0].dim_value if len(d) else -1 for d in dims}
     if len(sizes) != 1 or -1 in sizes:
         return 0
     return sizes.pop() or BATCH
 
 
-def _whole(proto: onnx.ModelProto, count: int, size: int) -> int:
+def _whole(dims: Dims, count: int, size: int) -> int:
     """How many samples make whole batches, where the model takes no part of one."""
-    dims = [v.type.tensor_type.shape.dim for v in graph_inputs(proto)]
     fixed = all(len(d) and d[0].dim_value > 0 for d in dims)
     if fixed and count < size:
         raise UsageError(f"data: found {count} samples, expected at least {size}, a batch of the model")
@@ -286,10 +330,11 @@ def _from_folder(
     classes = read_labels(labels, names)
     count = min(len(names), samples or len(names))
     readers = {v.name: _reader(v, files[v.name], profile) for v in inputs}
-    size = batch_size(proto) or 1
+    dims = _declared_dims(proto)
+    size = batch_size(dims) or 1
 
     def read() -> Iterator[dict[str, np.ndarray]]:
-        for paths in islice(zip(*files.values(), strict=True), _whole(proto, count, size)):
+        for paths in islice(zip(*files.values(), strict=True), _whole(dims, count, size)):
             yield {n: readers[n](path) for n, path in zip(files, paths, strict=True)}
 
     return DataSet(lambda: _stacked(read(), size, classes), labelled=classes is not None)
@@ -316,6 +361,8 @@ def _reader(value: onnx.ValueInfoProto, files: Sequence[Path], profile: Any) -> 
     """Function that makes one sample, with an axis of batches of size 1, from a file."""
     if files[0].suffix.lower() != ".npy":
         return image_reader(value, profile)
+    if profile is not None:
+        raise UsageError("profile: found .npy files, expected images", "It says how images become inputs.")
     rank = len(value.type.tensor_type.shape.dim)
     return lambda path: _read_npy(path, rank)
 

@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .errors import UsageError
+
+OTHERWISE = "Other labels need a function of your own: --metric."
 
 HINT = "Expected a .json, .csv or .npy file, or 'names' for numbers that file names start with."
 
@@ -29,7 +32,7 @@ def read_labels(source: Any, names: Sequence[str]) -> np.ndarray | None:
 
     Parameters
     ----------
-    source : path, "names", sequence, array or None
+    source : path, "names", sequence, array, None or False
     names : sequence of str
         Names of the samples, in their order.
 
@@ -38,7 +41,7 @@ def read_labels(source: Any, names: Sequence[str]) -> np.ndarray | None:
     UsageError
         If they cannot be read, or do not fit the samples.
     """
-    if source is None:
+    if source is None or source is False:
         return None
     if isinstance(source, (str, os.PathLike)):
         source = _leading(names) if source == "names" else _read(Path(source))
@@ -56,6 +59,38 @@ def read_labels(source: Any, names: Sequence[str]) -> np.ndarray | None:
     if len(labels) != len(names):
         raise UsageError(f"labels: found {len(labels)}, expected {len(names)}, one per sample")
     return labels
+
+
+def as_classes(labels: np.ndarray, classes: int) -> npt.NDArray[np.int64]:
+    """Class of every sample, from numbers of classes or from rows of one score per class.
+
+    Parameters
+    ----------
+    labels : array, shape (samples,) or (samples, classes)
+        Whole numbers of any type; or rows with one largest entry each (one-hot, or smoothed). Axes
+        of size 1 are dropped.
+    classes : int
+
+    Raises
+    ------
+    UsageError
+        If they are something else.
+    """
+    rows = labels.reshape(len(labels), -1)
+    wanted = f"expected numbers from 0 to {classes - 1}, or rows of {classes} with one largest entry each"
+    if rows.shape[1] == classes:
+        best = rows.max(axis=1, keepdims=True) == rows
+        several = np.flatnonzero(best.sum(axis=1) != 1)
+        if len(several):
+            raise UsageError(f"labels: sample {several[0]} has no single class, {wanted}", OTHERWISE)
+        return np.asarray(best.argmax(axis=1))
+    if rows.shape[1] != 1:
+        raise UsageError(f"labels: found shape {list(labels.shape)}, {wanted}", OTHERWISE)
+    values = rows[:, 0]
+    wrong = np.flatnonzero(~((values == np.rint(values)) & (values >= 0) & (values < classes)))
+    if len(wrong):
+        raise UsageError(f"labels: found {values[wrong[0]]:g} for sample {wrong[0]}, {wanted}", OTHERWISE)
+    return values.astype(np.int64)
 
 
 def _leading(names: Sequence[str]) -> list[int]:

@@ -174,7 +174,7 @@ def _data(traced: Trace, settings: Settings) -> dict[str, Any]:
     """What the result is checked on: the first batch of given data."""
     data = settings.get("data")
     if data is not None:
-        data = open_data(traced, data, profile=settings.get("profile")).first.feeds
+        data = open_data(traced, data, labels=False, profile=settings.get("profile")).first.feeds
     return {"data": data, "seed": settings.get("seed", 0)}
 
 

@@ -122,8 +122,11 @@ def score(
     Raises
     ------
     UsageError
-        If a name is unknown, or a criterion needs data and there is none.
+        If a name is unknown, or a criterion or a setting needs data and there is none.
     """
+    for name, given in (("samples", samples), ("profile", profile)):
+        if data is None and given is not None:
+            raise UsageError(f"{name}: found no data, expected some", "Give them with --data.")
     steps = Steps(
         _criterion(traced, criterion),
         lookup("normalizer", normalizer),

@@ -16,7 +16,7 @@ import onnxprune
 from onnxprune import runtime
 from onnxprune.data import DataSet, open_data
 from onnxprune.images import PRESETS, image_reader, read_profile
-from onnxprune.labelled import read_labels
+from onnxprune.labelled import as_classes, read_labels
 
 from .building import net
 from .conftest import DIGITS, IMAGES, ROOT, Run
@@ -86,6 +86,86 @@ def test_a_leading_axis_of_samples() -> None:
 def test_inputs_that_share_no_batch_are_one_sample(inputs: str, arrays: dict[str, Any]) -> None:
     data = dataset(inputs, {n: np.zeros(shape, np.float32) for n, shape in arrays.items()})
     assert [(b.size, b.feeds["x"].shape) for b in data] == [(1, (4, 2))]
+
+
+def test_what_is_the_same_for_all_samples() -> None:
+    """A scalar, or an array that can only have one entry, goes along with every batch."""
+    arrays = {"x": ramp(20, 2), "rate": np.float32(8), "scale": ramp(1, 2)}
+    for inputs, sizes in (("float[N,2] x", [16, 4]), ("float[10,2] x", [10, 10]), ("float[1,2] x", [1] * 20)):
+        data = dataset(f"{inputs}, float rate, float[1,2] scale", arrays, labels=np.arange(20))
+        assert [batch.size for batch in data] == sizes
+        assert values(data) == list(range(20))
+        assert {batch.feeds["rate"].shape for batch in data} == {()}
+        assert {batch.feeds["scale"].shape for batch in data} == {(1, 2)}
+        assert np.concatenate([b.labels for b in data if b.labels is not None]).tolist() == list(range(20))
+    alone = dataset("float[N,2] x, float[1,2] scale", {"x": ramp(1, 2), "scale": ramp(1, 2)})
+    assert [batch.size for batch in alone] == [1]
+
+
+UNDIVIDED = {"x": np.zeros((4, 2), np.float32), "w": np.zeros((2, 2), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "text"),
+    [
+        (
+            UNDIVIDED,
+            {"labels": [1, 2, 3, 4]},
+            r"labels: found 4, expected 1.*\nThe .* one: 'x' \[4, 2\], 'w' \[",
+        ),
+        ({**UNDIVIDED, "labels": [1, 2]}, {}, r"labels: found 2, expected 1"),
+        (
+            UNDIVIDED,
+            {"samples": 2},
+            r"samples: found 2, expected data that can be divided\nThe inputs share no",
+        ),
+        (DataSet(list), {"labels": [1]}, "labels: found a DataSet, which has its own"),
+        (DataSet(list), {"samples": 2}, "samples: found a DataSet, which has its own"),
+        (DataSet(list), {"profile": "caffe"}, "profile: found a DataSet, which has its own"),
+        (None, {"profile": "caffe"}, "profile: found made-up inputs, expected images"),
+        (UNDIVIDED, {"profile": "caffe"}, "profile: found arrays, expected images"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_name(source: Any, settings: dict[str, Any], text: str) -> None:
+    with pytest.raises(onnxprune.UsageError, match=text):
+        dataset("float[N,2] x, float[2,2] w", source, **settings)
+
+
+def test_one_sample_may_have_its_label() -> None:
+    data = dataset("float[N,2] x, float[2,2] w", {**UNDIVIDED, "labels": [7]})
+    assert data.labelled
+    assert [batch.labels for batch in data] == [[7]]
+    assert not dataset("float[N,2] x, float[2,2] w", {**UNDIVIDED, "labels": [7, 8]}, labels=False).labelled
+
+
+FIVE = np.array([3, 0, 4, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [FIVE, FIVE[:, None], FIVE.astype(np.float16), FIVE.astype(str).astype(np.uint8), np.eye(5)[FIVE],
+     np.eye(5, dtype=bool)[FIVE][..., None], 0.9 * np.eye(5)[FIVE] + 0.02],
+)  # fmt: skip
+def test_forms_of_classes(labels: np.ndarray) -> None:
+    """Numbers of any type, and rows of one entry per class."""
+    assert as_classes(labels, 5).tolist() == FIVE.tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (FIVE + 0.5, "labels: found 3.5 for sample 0, expected numbers from 0 to 4, or rows of 5"),
+        (FIVE + 1, "labels: found 5 for sample 2, expected numbers from 0 to 4"),
+        (FIVE - 1, "labels: found -1 for sample 1, expected"),
+        (np.eye(4)[[0, 1]], r"labels: found shape \[2, 4\], expected numbers from 0 to 4"),
+        (np.eye(5)[FIVE] + np.eye(5)[4], "labels: sample 0 has no single class, expected"),
+        (np.full((2, 5), np.nan), "labels: sample 0 has no single class, expected"),
+        (np.array([0.0, np.nan]), "labels: found nan for sample 1, expected"),
+    ],
+)
+def test_labels_that_are_no_classes(labels: np.ndarray, text: str) -> None:
+    with pytest.raises(onnxprune.UsageError, match=text):
+        as_classes(labels, 5)
 
 
 def test_an_input_called_labels_is_no_label() -> None:

@@ -236,6 +236,12 @@ def test_broken_weights_are_named() -> None:
         onnxprune.score(trace(with_batch_norm()), criterion=lambda layer: np.array(1.0))
 
 
+def test_settings_of_data_take_data() -> None:
+    for name, value in (("samples", 3), ("profile", "caffe")):
+        with pytest.raises(UsageError, match=f"{name}: found no data, expected some"):
+            onnxprune.score(trace(with_batch_norm()), **{name: value})  # type: ignore[arg-type]
+
+
 INFINITE = np.array([-np.inf, -10.4, -10.8, np.inf, -3.9, -3.4])
 """The logarithm of a norm: a dead channel has none."""
 

@@ -20,6 +20,7 @@ from onnxprune.compare import Comparison, difference
 from onnxprune.data import Batch
 from onnxprune.gates import check_gates
 from onnxprune.pipeline import Result
+from onnxprune.sensitivity import sensitivity
 from onnxprune.trace import retrace
 from onnxprune.verify import Report
 
@@ -491,6 +492,24 @@ def test_tf32_is_off_while_tensorrt_builds(monkeypatch: pytest.MonkeyPatch) -> N
     runtime._session(b"", "tensorrt", exact=False)
     assert seen == [("0", "TensorrtExecutionProvider"), (None, "TensorrtExecutionProvider")]
     assert "NVIDIA_TF32_OVERRIDE" not in os.environ
+
+
+@pytest.mark.parametrize("form", [np.asarray, np.float32, lambda labels: np.eye(10)[labels]])
+def test_accuracy_takes_every_form_of_classes(form: Any) -> None:
+    """Labels that were given are used, or refused by name: an accuracy never goes missing."""
+    slim = onnxprune.prune(DIGITS, ratio=0.1).model
+    data = dict(np.load(IMAGES))
+    labels = data.pop("labels")
+    report = onnxprune.verify(DIGITS, slim, data=data, labels=form(labels), provider="cpu")
+    (score,) = report.scores
+    assert (score.name, score.before) == ("accuracy", 1)
+    assert 0.5 < score.after <= 1
+    with pytest.raises(
+        onnxprune.UsageError, match=r"labels: found 0\.5 for sample 0, expected numbers from 0 to 9"
+    ):
+        onnxprune.verify(DIGITS, slim, data=data, labels=labels * 0 + 0.5, provider="cpu")
+    with pytest.raises(onnxprune.UsageError, match=r"labels: found 0\.5 for sample 0"):
+        list(sensitivity(DIGITS, data=data, labels=labels * 0 + 0.5, provider="cpu"))
 
 
 def test_a_metric_may_take_other_labels() -> None:
