@@ -289,6 +289,8 @@ def apply_rule(walk: Walk, node: Node) -> None:
             raise Blocked("there is no rule for this operator")
         found.apply(walk, node)
         walk.hand_on_zeros(node)
+        if found.sign is not None:
+            walk.hand_on_sign(node, found.sign(walk, node))
     except (Blocked, ModelError) as error:
         reason = f"{node}: {error.args[0]}"
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ from .graph import Graph, Node
 from .labels import NONE, Blocked, Kernel, Labels
 from .recorder import Recorder
 from .reshape import refine
-from .shapes import Shape, Shapes
+from .shapes import FLOATS, VALUE_LIMIT, Shape, Shapes
 
 UNLABELLED_TYPES = {TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
 """Constants of these types hold indices, sizes and masks: labelled only when they meet labels."""
@@ -32,6 +32,8 @@ class Walk(Recorder):
         Tensor name -> list of label vectors, one per axis. Tensors without labels are absent.
     sequences : dict
         Sequence or optional value -> labels of its elements, as many as its ``Elements`` has.
+    signs : dict
+        Computed tensor -> 1 where nothing in it is negative, -1 where nothing is positive.
     """
 
     def __init__(self, graph: Graph, shapes: Shapes) -> None:
@@ -41,6 +43,7 @@ class Walk(Recorder):
         self._known = shapes.shown.shapes
         self.axes: dict[str, list[Labels | None]] = {}
         self.sequences: dict[str, list[list[Labels]]] = {}
+        self.signs: dict[str, int] = {}
 
     # Reading ------------------------------------------------------------------------------
 
@@ -74,6 +77,16 @@ class Walk(Recorder):
         if found is None:
             raise Blocked(f"'{name}' is computed from data")
         return found
+
+    def sign(self, name: str) -> int:
+        """1 where nothing in a tensor is negative, -1 where nothing is positive, 0 if that is open."""
+        known = self.signs.get(name)
+        if known is not None or not self.stored(name):
+            return known or 0
+        value = self.value(name) if prod(self.shape(name)) <= VALUE_LIMIT else None
+        if value is None or value.dtype.kind not in "bfiu":
+            return 0
+        return 1 if (value >= 0).all() else -1 if (value <= 0).all() else 0
 
     def axis(self, name: str, axis: int) -> Labels:
         """Labels of one axis; the axis of a constant gets fresh ones when first asked for."""
@@ -155,6 +168,11 @@ class Walk(Recorder):
             for source in node.inputs:
                 if source in zeros and dtypes.get(source) == dtypes.get(name):
                     zeros.setdefault(name, zeros[source])
+
+    def hand_on_sign(self, node: Node, sign: int) -> None:
+        """Outputs have a sign; of integers, which wrap around, none is followed."""
+        dtypes = self.shapes.first.dtypes
+        self.signs.update((name, sign) for name in node.outputs if sign and dtypes.get(name) in FLOATS)
 
     # Common steps of rules ----------------------------------------------------------------
 

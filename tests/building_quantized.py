@@ -6,7 +6,8 @@ neighbouring products in 16 bits and saturate, so that sums depend on which chan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,7 @@ def enter(
     *,
     floating: bool = False,
     reference: bool = False,
+    blocked: Mapping[str, str] = MappingProxyType({}),
     **options: Any,
 ) -> Callable[[Callable[..., Graph]], Callable[..., Graph]]:
     """Enter what a function builds into a table, once per use; the function stays what it is.
@@ -142,7 +144,8 @@ def enter(
             return build(**options).model()
 
         limit = TOLERANCE if floating else 0.0
-        table.append(Case(op, name, model, groups, zero=False, limit=limit, reference=reference))
+        facts: dict[str, Any] = {"blocked": blocked, "zero": False, "limit": limit, "reference": reference}
+        table.append(Case(op, name, model, groups, **facts))
         return build
 
     return decorate

@@ -162,7 +162,11 @@ CASES = [
         r = Div (h, p)"""), groups=(8,)),
     Case("GlobalMaxPool", "channels", tokens("""
         p = GlobalMaxPool (h)
-        r = Sub (h, p)"""), groups=(), blocked={"first": "any entry along this axis"}),
+        r = Sub (h, p)"""), groups=(8,), zero=False),
+    Case("GlobalMaxPool", "channels behind a Relu", tokens("""
+        a = Relu (h)
+        p = GlobalMaxPool (a)
+        r = Sub (a, p)"""), groups=(8,)),
     Case("GlobalAveragePool", "classifier", net("""
         h = Conv (x, W1, B1)
         b = BatchNormalization (h, s, B2, B3, v)

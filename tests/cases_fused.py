@@ -240,19 +240,20 @@ def relative_position_bias() -> onnx.ModelProto:
 reference("com.microsoft::RelativePositionBias", "heads", relative_position_bias, groups=(4,))
 
 
-def bias_softmax() -> onnx.ModelProto:
+def bias_softmax(axis: int = 3) -> onnx.ModelProto:
     """Masked scores of computed heads."""
     net = Graph()
     q, k = (heads_first(net, name, 4, 6) for name in "qk")
     scores = net.node("MatMul", q, net.node("Transpose", k, perm=[0, 1, 3, 2]))
     mask = net.bias("mask", BATCH, 1, 1, STEPS)
-    y = net.ms("BiasSoftmax", scores, mask, axis=3, is_inner_broadcast=0)
+    y = net.ms("BiasSoftmax", scores, mask, axis=axis, is_inner_broadcast=0)
     y = net.node("MatMul", net.known(y, BATCH, 4, STEPS, STEPS), heads_first(net, "v", 4, 6))
     y = net.reshape(net.node("Transpose", y, perm=[0, 2, 1, 3]), 0, 0, 24)
     return net.done(net.linear("head", y, 24, 4))
 
 
 reference("com.microsoft::BiasSoftmax", "heads", bias_softmax, groups=(4,))
+reference("com.microsoft::BiasSoftmax", "over heads", bias_softmax, axis=1, groups=(6, 6))
 
 
 def pair(op: str, **attributes: Any) -> onnx.ModelProto:

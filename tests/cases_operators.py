@@ -519,6 +519,7 @@ case("DFT", "older", signal, "DFT", opset=17, axis=2, groups=(6,))
 case("Trilu", "matrices", signal, "Trilu", upper=0, groups=(6,))
 case("CumSum", "channels", signal, "CumSum", np.array(1), groups=(6,))
 reference("CumProd", "steps", signal, "CumProd", np.array(2), opset=26, groups=(6,))
+reference("CumProd", "channels", signal, "CumProd", np.array(1), opset=26, groups=(6,))
 reference("BitCast", "entries", lambda: bits(), groups=(6,))
 reference("SwiGLU", "gate and value", lambda: swiglu(), groups=(8,))
 

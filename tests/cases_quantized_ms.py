@@ -142,12 +142,39 @@ def mean() -> Graph:
     return g.done(g.numbers(g.qconv(y, 16, 4)))
 
 
-@case("com.microsoft::QLinearSoftmax", "along pixels", (16,))
-def softmax() -> Graph:
+@case("com.microsoft::QLinearReduceMean", "over channels", (16,), reference=True)
+def mean_over_channels() -> Graph:
+    g = Graph()
+    x = g.qconv(g.quantized(g.input("N", 3, 8, 8)), 3, 16)
+    result = g.store(0.05), g.point(60)
+    y = g.numbers((g.ms("QLinearReduceMean", *x, *result, axes=[1], keepdims=1), *result))
+    return g.done(g.numbers(g.qconv(g.quantized(g.node("Mul", g.numbers(x), y)), 16, 4)))
+
+
+@case("com.microsoft::QLinearGlobalAveragePool", "over channels", (16,), floating=True)
+def pool_over_channels() -> Graph:
+    g = Graph()
+    x = g.qconv(g.quantized(g.input("N", 3, 8, 8)), 3, 16)
+    last = g.node("Transpose", x[0], perm=[0, 2, 3, 1]), *x[1:]
+    result = g.store(0.05), g.point(60)
+    y = g.numbers((g.ms("QLinearGlobalAveragePool", *last, *result, channels_last=0), *result))
+    z = g.node("Transpose", g.node("Mul", g.numbers(last), y), perm=[0, 3, 1, 2])
+    return g.done(g.node("Conv", z, g.floats(4, 16, 1, 1)))
+
+
+@case("com.microsoft::QLinearSoftmax", "along pixels", (16,), axis=-1)
+@case(
+    "com.microsoft::QLinearSoftmax",
+    "along channels",
+    (),
+    axis=1,
+    blocked={"qlinearconv1_0": "normalizes along it"},
+)
+def softmax(axis: int) -> Graph:
     g = Graph()
     x = g.qconv(g.quantized(g.input("N", 3, 8, 8)), 3, 16)
     result = g.store(1 / 256), g.point(0)
-    y = (g.ms("QLinearSoftmax", *x, *result, axis=-1, opset=13), *result)
+    y = (g.ms("QLinearSoftmax", *x, *result, axis=axis, opset=13), *result)
     return g.done(g.numbers(g.qconv(y, 16, 4)))
 
 

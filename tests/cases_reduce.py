@@ -44,7 +44,7 @@ CASES = [
         r = ReduceMean <noop_with_empty_axes=1> (h, i)""", opset=18, i=[]), groups=(8,)),
     Case("ReduceMax", "all axes, none named", between("""
         p = ReduceMax <noop_with_empty_axes=0> (h, i)
-        r = Mul (h, p)""", opset=18, i=[]), groups=(), blocked={"first": "any entry"}),
+        r = Mul (h, p)""", opset=18, i=[]), groups=(8,), zero=False),
     Case("ReduceLogSum", "channels", between("""
         a = Exp (h)
         p = ReduceLogSum <axes=[1]> (a)
@@ -78,8 +78,33 @@ CASES = [
         y = MatMul (p, W2)""", W1=(8, 3, 3, 3), W2=(8, 4)), groups=(8,)),
     *[Case(op, "channels", between(f"""
         p = {op} <axes=[1]> (h)
-        r = Mul (h, p)"""), groups=(), blocked={"first": "any entry along this axis"})
-        for op in EXTREMES],
+        r = Mul (h, p)"""), groups=(8,), zero=False) for op in EXTREMES],
+    Case("ReduceMax", "behind a Relu", between("""
+        a = Relu (h)
+        p = ReduceMax <axes=[1]> (a)
+        r = Mul (a, p)"""), groups=(8,)),
+    Case("ReduceMin", "behind a Relu and a Neg", between("""
+        a = Relu (h)
+        b = Neg (a)
+        p = ReduceMin <axes=[1]> (b)
+        r = Mul (a, p)"""), groups=(8,)),
+    Case("ReduceMin", "behind a Relu", between("""
+        a = Relu (h)
+        p = ReduceMin <axes=[1]> (a)
+        r = Mul (a, p)"""), groups=(8,), zero=False),
+    Case("ReduceMax", "as attention over places", between("""
+        a = Clip (h, zero, six)
+        m = ReduceMax <axes=[1]> (a)
+        v = ReduceMean <axes=[1]> (a)
+        c = Concat <axis=1> (m, v)
+        g = Conv <pads=[3,3,3,3]> (c, W3)
+        s = Sigmoid (g)
+        r = Mul (a, s)""", zero=0.0, six=6.0, W3=(1, 2, 7, 7)), groups=(8,), zero=False),
+    Case("ReduceMax", "largest of pieces", between("""
+        a = Reshape (h, s)
+        m = ReduceMax <axes=[2], keepdims=0> (a)
+        r = Relu (m)""", s=[0, 4, 2, 8, 8], W2=(4, 4, 1, 1)), groups=(4,),
+        slim={"W1": (4, 3, 3, 3), "W2": (4, 2, 1, 1)}),
     # Softmax
     *[Case(op, "over channels", between(f"r = {op} <axis=1> (h)"), groups=(),
         blocked={"first": "normalizes along it"}) for op in ("Hardmax", "LogSoftmax", "Softmax")],

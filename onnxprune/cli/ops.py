@@ -14,12 +14,18 @@ def command(as_json: bool) -> None:
     from ..rules.table import operator_table
 
     rows = [
-        {"domain": row.domain, "operator": row.op, "status": row.status, "rule": row.summary}
+        {
+            "domain": row.domain,
+            "operator": row.op,
+            "status": row.status,
+            "along": row.along,
+            "rule": row.summary,
+        }
         for row in operator_table()
     ]
     if as_json:
         output.print_json("ops", {"rules": rows})
         return
     named = [{**row, "operator": "::".join(filter(None, (row["domain"], row["operator"])))} for row in rows]
-    columns = ("operator", "status", "rule")
+    columns = ("operator", "status", "along", "rule")
     output.print_table(columns, ([row[c] for c in columns] for row in named))

@@ -7,8 +7,9 @@ import numpy as np
 from ..graph import Node
 from ..labels import NONE, Blocked, Labels
 from ..walk import Walk
-from .reduce import statistic
+from .reduce import extreme, statistic
 from .registry import rule
+from .signs import kept, positive
 
 
 def spatial(c: Walk, n: Node, X: str) -> list[Labels]:
@@ -129,7 +130,8 @@ def grouped(c: Walk, n: Node, C: Labels, W: str, outer: int | None, inner: int) 
     return O
 
 
-@rule("AveragePool", "LpPool", "MaxPool")
+@rule("LpPool", sign=positive)
+@rule("AveragePool", "MaxPool", sign=kept)
 def pool(c: Walk, n: Node) -> None:
     """Carries batch and channels; windows slide along the other axes."""
     X = n.inputs[0]
@@ -140,24 +142,24 @@ def pool(c: Walk, n: Node) -> None:
     c.out(n.output, axes)
 
 
-@rule("GlobalAveragePool")
+@rule("GlobalAveragePool", along="statistic", sign=kept)
 def global_average_pool(c: Walk, n: Node) -> None:
     """Carries batch and channels; a statistic of the kept entries of all axes after them."""
     statistic(c, n.inputs[0], range(2, c.rank(n.inputs[0])))
     _pooled(c, n)
 
 
-@rule("GlobalLpPool")
+@rule("GlobalLpPool", along="exact", sign=positive)
 def global_lp_pool(c: Walk, n: Node) -> None:
     """Carries batch and channels; a sum, to which removed entries add nothing."""
     _pooled(c, n)
 
 
-@rule("GlobalMaxPool")
+@rule("GlobalMaxPool", along="exact or statistic", sign=kept)
 def global_max_pool(c: Walk, n: Node) -> None:
-    """Carries batch and channels; pins the other axes: a removed entry could be the result."""
+    """Carries batch and channels; the largest kept entry of the other axes, as ReduceMax."""
     X = n.inputs[0]
-    c.pin_axes(X, range(2, c.rank(X)), f"{n}: any entry along this axis could be its result")
+    extreme(c, X, range(2, c.rank(X)), 1)
     _pooled(c, n)
 
 

@@ -10,12 +10,13 @@ from ..labels import NONE
 from ..sizes import Sizes
 from ..walk import Walk
 from .registry import rule
+from .signs import product
 
 Letter = str | int
 """A letter, or the position from the right (from 1) of an axis behind the ellipsis."""
 
 
-@rule("Einsum")
+@rule("Einsum", sign=product)
 def einsum(c: Walk, n: Node) -> None:
     """Axes of one letter are one axis; a letter that the output lacks is summed over."""
     terms, result = letters(n.attr("equation"), [c.rank(x) for x in n.inputs])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..graph import Node
 from ..walk import Walk
 from .registry import rule
+from .signs import above, chosen, clipped, highest, kept, lowest, opposite, positive, power, product, shared
 
 
 @rule("Affine", "ParametricSoftplus", "ScaledTanh")  # of the first days of ONNX
@@ -12,55 +13,68 @@ from .registry import rule
     "Abs",
     "Acos",
     "Acosh",
+    "Cosh",
+    "Exp",
+    "HardSigmoid",
+    "Relu",
+    "Sigmoid",
+    "Softplus",
+    "Sqrt",
+    sign=positive,
+)
+@rule(
     "Asin",
     "Asinh",
     "Atan",
     "Atanh",
-    "BitCast",
-    "BitwiseNot",
     "Cast",
     "Ceil",
-    "Celu",
-    "Cos",
-    "Cosh",
-    "Elu",
     "Erf",
-    "Exp",
     "Floor",
-    "Gelu",
-    "HardSigmoid",
-    "HardSwish",
     "Identity",
+    "Round",
+    "Sign",
+    "Sinh",
+    "Softsign",
+    "Tanh",
+    sign=kept,
+)
+@rule(
+    "Celu",
+    "Elu",
+    "Gelu",
+    "HardSwish",
+    "LeakyRelu",
+    "Mish",
+    "Swish",
+    "ThresholdedRelu",
+    sign=above,
+)
+@rule(
+    "Neg",
+    sign=opposite,
+)
+@rule(
+    "BitCast",
+    "BitwiseNot",
+    "Cos",
     "IsInf",
     "IsNaN",
-    "LeakyRelu",
     "Log",
-    "Mish",
-    "Neg",
     "Not",
     "Reciprocal",
-    "Relu",
-    "Round",
     "Selu",
     "Shrink",
-    "Sigmoid",
-    "Sign",
     "Sin",
-    "Sinh",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Swish",
     "Tan",
-    "Tanh",
-    "ThresholdedRelu",
 )
 def unary(c: Walk, n: Node) -> None:
     """Carries the labels of its input."""
     c.same(n, n.output)
 
 
-@rule("Clip", "Dropout", "CastLike")
+@rule("Clip", sign=clipped)
+@rule("CastLike", "Dropout", sign=kept)
 def parametrised(c: Walk, n: Node) -> None:
     """Carries the labels of its first input; the others are scalars."""
     c.same(n)
@@ -68,6 +82,35 @@ def parametrised(c: Walk, n: Node) -> None:
 
 @rule(
     "Add",
+    "Mean",
+    "Sum",
+    sign=shared,
+)
+@rule(
+    "Mul",
+    sign=product,
+)
+@rule(
+    "Max",
+    sign=highest,
+)
+@rule(
+    "Min",
+    sign=lowest,
+)
+@rule(
+    "PRelu",
+    sign=above,
+)
+@rule(
+    "Pow",
+    sign=power,
+)
+@rule(
+    "Where",
+    sign=chosen,
+)
+@rule(
     "And",
     "BitShift",
     "BitwiseAnd",
@@ -79,18 +122,10 @@ def parametrised(c: Walk, n: Node) -> None:
     "GreaterOrEqual",
     "Less",
     "LessOrEqual",
-    "Max",
-    "Mean",
-    "Min",
     "Mod",
-    "Mul",
     "Or",
-    "Pow",
-    "PRelu",
     "Sub",
-    "Sum",
     "SwiGLU",
-    "Where",
     "Xor",
 )
 def broadcast(c: Walk, n: Node) -> None:

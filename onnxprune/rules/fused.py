@@ -52,7 +52,7 @@ def bias_split_gelu(c: Walk, n: Node) -> None:
     c.out(n.output, [*rest, left])
 
 
-@rule("BiasSoftmax", domain=MS)
+@rule("BiasSoftmax", domain=MS, along="pinned")
 def bias_softmax(c: Walk, n: Node) -> None:
     """Pins the axes that it normalizes along, carries the others."""
     data, bias = n.inputs
@@ -91,7 +91,7 @@ def nhwc_pool(c: Walk, n: Node) -> None:
     c.out(n.output, c.fixed(X, range(1, c.rank(X) - 1), f"{n} slides a window along it"))
 
 
-@rule("GroupNorm", "SkipGroupNorm", domain=MS)
+@rule("GroupNorm", "SkipGroupNorm", domain=MS, along="statistic")
 def group_norm(c: Walk, n: Node) -> None:
     """Statistics inside blocks of channels: whole blocks go without a change of statistics."""
     X, gamma, beta, skip, bias = n.take(5)
@@ -132,7 +132,7 @@ def inverse(c: Walk, n: Node) -> None:
     c.out(n.output, c.fixed(n.inputs[0], [-1, -2], f"{n} inverts matrices along it"))
 
 
-@rule("CDist", domain=MS)
+@rule("CDist", domain=MS, along="exact")
 def distances(c: Walk, n: Node) -> None:
     """Contracts the axis along which it measures distances."""
     A, B = n.inputs

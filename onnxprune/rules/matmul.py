@@ -7,9 +7,10 @@ from ..graph import Node
 from ..labels import Labels
 from ..walk import Walk
 from .registry import rule
+from .signs import product
 
 
-@rule("MatMul")
+@rule("MatMul", sign=product)
 def matmul(c: Walk, n: Node) -> None:
     """Contracts the last axis of A with the last but one of B; the axes before them are batches."""
     A, B = n.inputs

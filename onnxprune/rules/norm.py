@@ -8,6 +8,7 @@ from ..graph import Node
 from ..labels import NONE, Labels
 from ..walk import Walk
 from .registry import rule
+from .signs import kept
 
 
 @rule("BatchNormalization")
@@ -22,7 +23,7 @@ def batch_norm(c: Walk, n: Node) -> None:
         c.out(statistic, [channels])
 
 
-@rule("InstanceNormalization")
+@rule("InstanceNormalization", along="statistic")
 def instance_norm(c: Walk, n: Node) -> None:
     """One scale and bias per channel, statistics along all axes after it."""
     X, scale, B = n.inputs
@@ -36,7 +37,7 @@ def instance_norm(c: Walk, n: Node) -> None:
     c.same(n)
 
 
-@rule("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
+@rule("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", along="statistic")
 def layer_norm(c: Walk, n: Node) -> None:
     """Statistics along the last axes, which scale and bias share."""
     X, Scale, B = n.take(3)
@@ -52,7 +53,7 @@ def layer_norm(c: Walk, n: Node) -> None:
         c.out(statistic, [*c.labels(X)[:axis], *[NONE] * (rank - axis)])
 
 
-@rule("GroupNormalization")
+@rule("GroupNormalization", along="statistic")
 def group_norm(c: Walk, n: Node) -> None:
     """Statistics inside blocks of channels: whole blocks go without a change of statistics."""
     X, scale, bias = n.inputs
@@ -75,20 +76,20 @@ def block_statistics(
     c.fix(lambda e: e.set(attribute, e.count(r) if r is not NONE else groups))
 
 
-@rule("LpNormalization")
+@rule("LpNormalization", along="exact", sign=kept)
 def lp_norm(c: Walk, n: Node) -> None:
     """Divides by a sum, to which removed channels add nothing."""
     c.same(n)
 
 
-@rule("LRN")
+@rule("LRN", along="statistic")
 def lrn(c: Walk, n: Node) -> None:
     """Statistics over neighbouring channels: the neighbours among the kept ones."""
     c.stat(c.axis(n.inputs[0], 1))
     c.same(n)
 
 
-@rule("MeanVarianceNormalization")
+@rule("MeanVarianceNormalization", along="statistic")
 def mean_variance(c: Walk, n: Node) -> None:
     """Statistics along the given axes."""
     X = n.inputs[0]
@@ -96,7 +97,7 @@ def mean_variance(c: Walk, n: Node) -> None:
     c.same(n)
 
 
-@rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain="com.microsoft")
+@rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain="com.microsoft", along="statistic")
 def skip_layer_norm(c: Walk, n: Node) -> None:
     """Adds a skip connection and a bias, then statistics along the last axis."""
     if n.op == "SkipLayerNormalization":
@@ -114,7 +115,7 @@ def skip_layer_norm(c: Walk, n: Node) -> None:
         c.out(total, labels)
 
 
-@rule("EmbedLayerNormalization", domain="com.microsoft")
+@rule("EmbedLayerNormalization", domain="com.microsoft", along="statistic")
 def embed_layer_norm(c: Walk, n: Node) -> None:
     """Adds rows of up to three tables, then statistics along the last axis."""
     _, _, *tables = n.take(7)

@@ -10,9 +10,10 @@ from ..graph import Node
 from ..labels import NONE, Blocked, Labels
 from ..walk import Walk
 from .registry import rule
+from .signs import kept, padded, shared
 
 
-@rule("Concat")
+@rule("Concat", sign=shared)
 def concat(c: Walk, n: Node) -> None:
     """Joins the labels along its axis and couples the other axes."""
     rank = c.rank(n.output)
@@ -25,7 +26,7 @@ def concat(c: Walk, n: Node) -> None:
     c.out(n.output, result)
 
 
-@rule("Split")
+@rule("Split", sign=kept)
 def split(c: Walk, n: Node) -> None:
     """Gives every output its part of the labels; the sizes follow."""
     X = n.inputs[0]
@@ -43,7 +44,7 @@ def split(c: Walk, n: Node) -> None:
         c.fix(lambda e: e.split_sizes([e.size(name, axis) for name in n.outputs]))
 
 
-@rule("Slice")
+@rule("Slice", sign=kept)
 def slice_(c: Walk, n: Node) -> None:
     """Takes a range of the labels; bounds follow, a stride becomes a Gather."""
     X = n.inputs[0]
@@ -83,7 +84,7 @@ def _dynamic_slice(c: Walk, n: Node, labels: list[Labels]) -> None:
     c.out(n.output, [NONE if k in sliced else v for k, v in enumerate(labels)])
 
 
-@rule("Gather")
+@rule("Gather", sign=kept)
 def gather(c: Walk, n: Node) -> None:
     """Takes labels by constant indices; an axis that is indexed by data must survive."""
     data, indices = n.inputs
@@ -129,7 +130,7 @@ def _taken(c: Walk, n: Node, labels: Labels, index: np.ndarray) -> list[Labels]:
     return result
 
 
-@rule("Pad")
+@rule("Pad", sign=padded)
 def pad(c: Walk, n: Node) -> None:
     """Carries the labels; entries added along a labelled axis are channels of their own."""
     X = n.inputs[0]

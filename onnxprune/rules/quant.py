@@ -72,8 +72,18 @@ def decoded(c: Walk, W: str, axis: int, scale: str, zero_point: str) -> None:
         )
 
 
-@rule("DequantizeLinear", "QuantizeLinear")
-@rule("DequantizeLinear", "QuantizeLinear", domain=MICROSOFT)
+def decoded_sign(c: Walk, n: Node) -> int:
+    """Unsigned integers whose zero point is 0 stand for numbers that are not negative."""
+    x, scale, zero_point = n.take(3)
+    unsigned = c.shapes.first.dtypes.get(x) in (TensorProto.UINT8, TensorProto.UINT16)
+    zero = c.value(zero_point) if zero_point else np.zeros(1)
+    return int(unsigned and zero is not None and not zero.any() and c.sign(scale) == 1)
+
+
+@rule("QuantizeLinear")
+@rule("DequantizeLinear", sign=decoded_sign)
+@rule("QuantizeLinear", domain=MICROSOFT)
+@rule("DequantizeLinear", domain=MICROSOFT, sign=decoded_sign)
 def linear(c: Walk, n: Node) -> None:
     """Carries the labels; scale and zero point follow their axis or its blocks."""
     x, scale, zero_point = n.take(3)
@@ -90,23 +100,22 @@ def linear(c: Walk, n: Node) -> None:
         decoded(c, source.inputs[0], 0, scale, zero_point)  # a quantised embedding
 
 
-@rule("DynamicQuantizeLinear")
+@rule("DynamicQuantizeLinear", along="exact")
 def dynamic_quantize(c: Walk, n: Node) -> None:
     """Carries the labels; its range always holds zero, so removed entries do not widen it."""
     c.same(n, n.output)
     c.zero(n.output, n.outputs[2])
 
 
+@rule("QLinearSoftmax", domain=MICROSOFT, along="pinned")
+@rule("QLinearGlobalAveragePool", "QLinearReduceMean", domain=MICROSOFT, along="statistic")
 @rule(
     "QLinearAdd",
     "QLinearAveragePool",
     "QLinearConcat",
-    "QLinearGlobalAveragePool",
     "QLinearLeakyRelu",
     "QLinearMul",
-    "QLinearReduceMean",
     "QLinearSigmoid",
-    "QLinearSoftmax",
     "QLinearWhere",
     domain=MICROSOFT,
 )

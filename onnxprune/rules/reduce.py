@@ -8,6 +8,7 @@ from ..graph import Node
 from ..labels import NONE, Blocked
 from ..walk import Walk
 from .registry import rule
+from .signs import kept, positive
 
 
 def reduced_axes(c: Walk, n: Node) -> list[int]:
@@ -32,13 +33,16 @@ def _out(c: Walk, n: Node, axes: list[int]) -> None:
         c.out(n.output, [v for k, v in enumerate(labels) if k not in axes])
 
 
-@rule("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSum", "ReduceSumSquare")
+@rule("ReduceLogSum", along="exact")
+@rule("ReduceSum", along="exact", sign=kept)
+@rule("ReduceL1", "ReduceL2", "ReduceSumSquare", along="exact", sign=positive)
 def reduce_sum(c: Walk, n: Node) -> None:
     """A sum, to which removed entries add nothing."""
     _out(c, n, reduced_axes(c, n))
 
 
-@rule("ReduceLogSumExp", "ReduceMean")
+@rule("ReduceLogSumExp", "ReduceProd", along="statistic")
+@rule("ReduceMean", along="statistic", sign=kept)
 def reduce_mean(c: Walk, n: Node) -> None:
     """A statistic of the kept entries."""
     axes = reduced_axes(c, n)
@@ -47,7 +51,7 @@ def reduce_mean(c: Walk, n: Node) -> None:
 
 
 def statistic(c: Walk, X: str, axes: Sequence[int]) -> None:
-    """A mean along some axes: what the others number are the groups of a normalization."""
+    """A statistic along some axes: what the others number are the groups of a normalization."""
     labels = c.labels(X)
     inside = [labels[k] for k in axes]
     c.stat(*inside)
@@ -56,15 +60,33 @@ def statistic(c: Walk, X: str, axes: Sequence[int]) -> None:
             c.role(labels[k], "norm groups")
 
 
-@rule("ReduceMax", "ReduceMin", "ReduceProd")
-def reduce_extreme(c: Walk, n: Node) -> None:
-    """Pins the reduced axes: a removed entry could be the result."""
+def extreme(c: Walk, X: str, axes: Sequence[int], sign: int) -> None:
+    """The largest entry along some axes (``sign`` 1), or the smallest (-1).
+
+    A removed entry counts as zero: it cannot exceed what is not negative, so it takes no part.
+    """
+    if c.sign(X) != sign:
+        statistic(c, X, axes)
+
+
+@rule("ReduceMax", along="exact or statistic", sign=kept)
+def reduce_max(c: Walk, n: Node) -> None:
+    """The largest of the kept entries; exact where none is negative."""
     axes = reduced_axes(c, n)
-    c.pin_axes(n.inputs[0], axes, f"{n}: any entry along this axis could be its result")
+    extreme(c, n.inputs[0], axes, 1)
     _out(c, n, axes)
 
 
-@rule("Hardmax", "LogSoftmax", "Softmax")
+@rule("ReduceMin", along="exact or statistic", sign=kept)
+def reduce_min(c: Walk, n: Node) -> None:
+    """The smallest of the kept entries; exact where none is positive."""
+    axes = reduced_axes(c, n)
+    extreme(c, n.inputs[0], axes, -1)
+    _out(c, n, axes)
+
+
+@rule("LogSoftmax", along="pinned")
+@rule("Hardmax", "Softmax", along="pinned", sign=positive)
 def softmax(c: Walk, n: Node) -> None:
     """Pins its axis: every entry takes part in the normalization of all others."""
     X = n.inputs[0]
@@ -77,7 +99,7 @@ def softmax(c: Walk, n: Node) -> None:
     c.same(n)
 
 
-@rule("ArgMax", "ArgMin")
+@rule("ArgMax", "ArgMin", along="pinned", sign=positive)
 def arg_extreme(c: Walk, n: Node) -> None:
     """Pins its axis, whose positions it returns."""
     axis = n.attr("axis", 0) % c.rank(n.inputs[0])
@@ -85,7 +107,7 @@ def arg_extreme(c: Walk, n: Node) -> None:
     _out(c, n, [axis])
 
 
-@rule("TopK")
+@rule("TopK", along="pinned")
 def top_k(c: Walk, n: Node) -> None:
     """Pins its axis, along which it orders."""
     X = n.inputs[0]
@@ -99,7 +121,7 @@ def top_k(c: Walk, n: Node) -> None:
         c.out(name, labels)
 
 
-@rule("CumSum")
+@rule("CumSum", along="exact", sign=kept)
 def cumsum(c: Walk, n: Node) -> None:
     """Carries the labels: removed entries add nothing to the running sum."""
     c.same(n)

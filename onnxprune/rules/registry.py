@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from ..graph import Node
     from ..walk import Walk
 
     Function = Callable[[Walk, Node], None]
+    Sign = Callable[[Walk, Node], int]
+
+Along = Literal["", "exact", "exact or statistic", "statistic", "pinned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,17 @@ class Rule:
     ----------
     pinned : str
         Why the operator pins what it touches; empty where it carries labels.
+    along : str
+        What becomes of channels along an axis that the operator reduces, normalizes or orders:
+
+        - ``exact``: a removed entry adds nothing, so they go;
+        - ``exact or statistic``: exact where the sign of the entries says that a zero cannot be the
+          result, a statistic elsewhere;
+        - ``statistic``: the result is that of the kept entries; ``norm`` says whether they go;
+        - ``pinned``: they stay;
+        - empty: it has no such axis.
+    sign : callable or None
+        Sign of the outputs, see ``signs.py``; None where nothing is known of it.
     """
 
     op: str
@@ -28,13 +42,24 @@ class Rule:
     apply: Function
     summary: str
     pinned: str = ""
+    along: Along = ""
+    sign: Sign | None = None
 
 
 RULES: dict[tuple[str, str], Rule] = {}
 
 
-def rule(*ops: str, domain: str = "") -> Callable[[Function], Function]:
+def rule(
+    *ops: str, domain: str = "", along: Along = "", sign: Sign | None = None
+) -> Callable[[Function], Function]:
     """Register a function as the rule of some operators.
+
+    Parameters
+    ----------
+    ops : str
+    domain : str
+    along, sign
+        Traits of the operators, see :class:`Rule`.
 
     Raises
     ------
@@ -45,7 +70,7 @@ def rule(*ops: str, domain: str = "") -> Callable[[Function], Function]:
     def register(function: Function) -> Function:
         summary = (function.__doc__ or "").strip().splitlines()[0]
         for op in ops:
-            _add(Rule(op, domain, function, summary))
+            _add(Rule(op, domain, function, summary, along=along, sign=sign))
         return function
 
     return register

@@ -69,8 +69,9 @@ def determinant(c: Walk, n: Node) -> None:
     c.out(n.output, c.fixed(n.inputs[0], [-1, -2], f"{n} takes a determinant over it")[:-2])
 
 
-@rule("CumProd")
+@rule("CumProd", along="statistic")
 def cumulative_product(c: Walk, n: Node) -> None:
-    """Pins the axis along which it multiplies, carries the others."""
+    """Carries the labels: the running product of the kept entries."""
     X, axis = n.inputs
-    c.out(n.output, c.fixed(X, [int(c.known(axis))], f"{n} multiplies along it"))
+    c.stat(c.axis(X, int(c.known(axis))))
+    c.same(n)

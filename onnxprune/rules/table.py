@@ -7,7 +7,7 @@ from typing import Literal
 
 import onnx
 
-from .registry import RULES
+from .registry import RULES, Along
 
 Status = Literal["carried", "pinned", "unknown"]
 
@@ -20,12 +20,15 @@ class Row:
     ----------
     summary : str
         What its rule does, or why it pins what it touches.
+    along : str
+        What becomes of channels along an axis that it reduces, normalizes or orders.
     """
 
     domain: str
     op: str
     status: Status
     summary: str
+    along: Along = ""
 
 
 def operator_table() -> list[Row]:
@@ -43,4 +46,4 @@ def _row(domain: str, op: str) -> Row:
         return Row(domain, op, "unknown", "there is no rule: everything it touches is pinned")
     if rule.pinned:
         return Row(domain, op, "pinned", rule.pinned)
-    return Row(domain, op, "carried", rule.summary)
+    return Row(domain, op, "carried", rule.summary, rule.along)

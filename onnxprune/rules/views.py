@@ -9,6 +9,7 @@ from ..graph import Node
 from ..labels import NONE, Blocked, Labels
 from ..walk import Walk
 from .registry import rule
+from .signs import interpolated, kept
 
 
 def seen_as(c: Walk, n: Node, target: str) -> list[Labels]:
@@ -24,13 +25,13 @@ def seen_as(c: Walk, n: Node, target: str) -> list[Labels]:
     return c.regroup(c.labels(X), c.shape(X), c.shape(target), samples)
 
 
-@rule("Flatten", "Squeeze", "Unsqueeze")
+@rule("Flatten", "Squeeze", "Unsqueeze", sign=kept)
 def refold(c: Walk, n: Node) -> None:
     """Splits and merges axes, with no sizes to mend."""
     c.out(n.output, seen_as(c, n, n.output))
 
 
-@rule("Reshape")
+@rule("Reshape", sign=kept)
 def reshape(c: Walk, n: Node) -> None:
     """Splits and merges axes; the target shape follows the kept sizes."""
     if c.rank(n.output) == 0 or c.shape(n.inputs[0]) == c.shape(n.output):
@@ -43,7 +44,7 @@ def reshape(c: Walk, n: Node) -> None:
         c.freeze(n.inputs, f"{n} holds its shape in an attribute")
 
 
-@rule("Transpose")
+@rule("Transpose", sign=kept)
 def transpose(c: Walk, n: Node) -> None:
     """Permutes the axes."""
     labels = c.labels(n.inputs[0])
@@ -51,7 +52,7 @@ def transpose(c: Walk, n: Node) -> None:
     c.out(n.output, [labels[k] for k in perm])
 
 
-@rule("Expand")
+@rule("Expand", sign=kept)
 def expand(c: Walk, n: Node) -> None:
     """Repeats axes of size 1; the new ones are free to shrink."""
     X = n.inputs[0]
@@ -74,7 +75,7 @@ def repeated(c: Walk, X: str, output: str) -> list[Labels]:
     return result
 
 
-@rule("Tile")
+@rule("Tile", sign=kept)
 def tile(c: Walk, n: Node) -> None:
     """Repeats every axis as a whole."""
     X = n.inputs[0]
@@ -144,7 +145,7 @@ def shape(c: Walk, n: Node) -> None:
     c.fix(mend)
 
 
-@rule("DepthToSpace")
+@rule("DepthToSpace", sign=kept)
 def depth_to_space(c: Walk, n: Node) -> None:
     """A block of channels becomes a patch of pixels, so it lives as a whole."""
     X, b = n.inputs[0], n.attr("blocksize")
@@ -161,7 +162,7 @@ def depth_to_space(c: Walk, n: Node) -> None:
     c.out(n.output, [batch, kept, NONE, NONE])
 
 
-@rule("SpaceToDepth")
+@rule("SpaceToDepth", sign=kept)
 def space_to_depth(c: Walk, n: Node) -> None:
     """Every channel becomes a channel per pixel of a patch."""
     X, b = n.inputs[0], n.attr("blocksize")
@@ -170,7 +171,7 @@ def space_to_depth(c: Walk, n: Node) -> None:
     c.out(n.output, [batch, c.tiled(channels, b * b), NONE, NONE])
 
 
-@rule("Resize", "Upsample")
+@rule("Resize", "Upsample", sign=interpolated)
 def resize(c: Walk, n: Node) -> None:
     """Carries the axes that stay as they are; others are interpolated."""
     X = n.inputs[0]
