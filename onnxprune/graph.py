@@ -34,6 +34,9 @@ MOVEMENT = {
     "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 
+UNLABELLED = {TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
+"""Constants of these types hold indices, sizes and masks: labelled only when they meet labels."""
+
 
 @dataclass(eq=False, slots=True)
 class Node:
@@ -142,9 +145,11 @@ class Graph:
     derived : dict
         Tensors that depend on constants alone -> the node that makes them.
     folded : dict
-        Those of them that are computed, not only moved. Analysis takes them as constants, because their rules need not be exact on weights (a weight
-        standardisation has statistics along its input channels). Nodes that only move a stored
-        tensor (``MOVEMENT``) are not folded: labels follow them to the tensor in the file.
+        Those of them that are computed, not only moved. Analysis takes them as constants, because
+        their rules need not be exact on weights (a weight standardisation has statistics along its
+        input channels). Nodes that only move a stored tensor (``MOVEMENT``) are not folded: labels
+        follow them to the tensor in the file. Nor is what is computed from a tensor that the
+        network reads, too (the lengths of a codebook's entries): both lose the same entries.
     """
 
     def __init__(self, model: Model) -> None:
@@ -157,9 +162,10 @@ class Graph:
         self.aliases: dict[str, str] = {}
         self.main = self._body(model.proto.graph, outermost=True)
         self._separate_vectors()
-        self.derived: dict[str, Node] = {}
-        self.folded = dict(self._fold())
         self._values: dict[str, np.ndarray] = {}
+        self.derived = dict(self._derive())
+        self.folded: dict[str, Node] = {}
+        self._fold()
 
     def _body(self, proto: onnx.GraphProto, outermost: bool = False) -> Body:
         for tensor in proto.initializer:
@@ -243,15 +249,48 @@ class Graph:
                     self.constants[node.inputs[slot]] = constant
                 uses[name] += 1
 
-    def _fold(self) -> Iterator[tuple[str, Node]]:
+    def _derive(self) -> Iterator[tuple[str, Node]]:
+        known = set(self.constants)
         for node in self.nodes:
             names = [name for name in node.inputs if name]
             if not names or node.bodies or foreign(node) or node.op in NOT_DETERMINISTIC:
                 continue
-            if all(name in self.constants or name in self.derived for name in names):
-                self.derived.update(dict.fromkeys(node.outputs, node))
-                if node.op not in MOVEMENT:
-                    yield from ((name, node) for name in node.outputs)
+            if known.issuperset(names):
+                known.update(node.outputs)
+                yield from ((name, node) for name in node.outputs)
+
+    def _fold(self) -> None:
+        """Take as constants what is computed from tensors that nothing else reads."""
+        shared: set[str] = set()
+        heard = self._heard()
+        for node in self.nodes:
+            if not node.outputs or node.output not in self.derived:
+                continue
+            if any(n in shared or (n in heard and self._channels(n)) for n in node.inputs if n):
+                shared.update(node.outputs)
+            elif node.op not in MOVEMENT:
+                self.folded.update(dict.fromkeys(node.outputs, node))
+
+    def _heard(self) -> set[str]:
+        """Tensors that nodes read which depend on data, as they are or moved."""
+        heard: set[str] = set()
+        for node in reversed(self.nodes):
+            made = self.derived.keys() & node.outputs
+            if not made or (node.op in MOVEMENT and not heard.isdisjoint(made)):
+                heard.update(node.inputs)
+        return heard
+
+    def _channels(self, name: str) -> bool:
+        """Whether a constant may have axes of channels."""
+        if name in self.constants:
+            dtype, shape = self.constants[name].dtype, self.constants[name].shape
+        else:
+            try:
+                value = self.value(name)
+            except ModelError:
+                return False  # the walk pins it
+            dtype, shape = onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+        return dtype not in UNLABELLED and any(size > 1 for size in shape)
 
     def is_constant(self, name: str) -> bool:
         """Whether analysis takes a tensor as a constant."""

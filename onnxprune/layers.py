@@ -25,7 +25,7 @@ from onnxruntime import InferenceSession
 
 from .compare import Comparison, Difference, difference, nudge
 from .data import Batch
-from .graph import Node
+from .graph import MOVEMENT, Graph, Node
 from .model import Model
 from .protos import bodies, node_protos
 from .runtime import Arrays, open_session, run
@@ -165,7 +165,7 @@ def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[li
     size = 0
     for node in traced.graph.main.nodes:
         names = [n for n in node.outputs if n in present and (dtypes.get(n) in FLOATS or n in zeros)]
-        if not names or node.op == "Constant" or node.outputs[0] in traced.graph.derived:
+        if not names or node.op == "Constant" or _moves_constants(node, traced.graph):
             continue
         portion.append(node)
         size += sum(4 * int(np.prod(sizes.original(n), dtype=np.int64)) for n in names)
@@ -174,6 +174,11 @@ def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[li
             portion, size = [], 0
     if portion:
         yield portion
+
+
+def _moves_constants(node: Node, graph: Graph) -> bool:
+    """Whether a node makes a constant, as far as analysis is concerned."""
+    return node.output in graph.folded or (node.output in graph.derived and node.op in MOVEMENT)
 
 
 def _kept(sizes: Sizes, tensors: Arrays) -> dict[str, np.ndarray]:

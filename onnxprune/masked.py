@@ -1,8 +1,10 @@
 """The oracle: the original model with removed entries masked to zero.
 
 Behind every node whose output has removed entries a ``Where`` sets them to zero, so that they add
-nothing to any sum. Constants stay as they are, for whatever they meet is masked. That needs no
-knowledge of operators, hence shares no mistake with their rules. A node that computes statistics
+nothing to any sum. Constants stay as they are, for whatever they meet is masked; only where they
+meet nothing but constants they are masked themselves, as the file stores them, whatever the
+rewriter made of that computation. All this needs no knowledge of operators, hence shares no
+mistake with their rules. A node that computes statistics
 along a removed axis (``stat`` in the facts) is given the kept entries alone, by a Gather before and
 behind it. The slim model must agree with this one to rounding.
 
@@ -20,7 +22,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from .graph import Node
+from .graph import MOVEMENT, Graph, Node
 from .protos import UNLISTED, bodies, node_protos
 from .sizes import Sizes
 from .trace import Trace
@@ -63,6 +65,7 @@ class _Masker:
         self.outputs = traced.graph.returned
         self.stats = {node.index for node, _ in traced.walk.facts.stats}
         self.inner = traced.walk.facts.inner
+        self.apart = set(_among_constants(traced.graph))
         self.constants: dict[tuple[bytes, tuple[int, ...], str], str] = {}
         self.stored: list[onnx.NodeProto] = []
         self.count = 0
@@ -82,7 +85,7 @@ class _Masker:
             node = next(nodes)
             copy = onnx.NodeProto()
             copy.CopyFrom(proto)
-            inside = node.index in self.stats or node.index in self.inner
+            inside = any(node.index in found for found in (self.stats, self.inner, self.apart))
             touched = [*node.outputs, *(node.inputs if inside else ())]
             if not self._settled(node) and any(self._cut(name) for name in touched):
                 ordered += self._mask_node(node, copy)
@@ -114,7 +117,7 @@ class _Masker:
     def _settled(self, node: Node) -> bool:
         """Whether the outputs of a node need no mask of their own."""
         if node.op == "Constant" or node.output in self.traced.graph.derived:
-            return True  # constants are not masked: what they meet is
+            return node.index not in self.apart  # constants are not masked: what they meet is
         if not self.zeros or node.index in self.stats or node.index in self.inner:
             return False
         if node.op == "DynamicQuantizeLinear":
@@ -145,7 +148,7 @@ class _Masker:
             for slot, name in enumerate(node.inputs):
                 if name:
                     proto.input[slot] = self._compact(name, proto.input[slot], before)
-        elif node.index in self.inner:
+        elif node.index in self.inner or node.index in self.apart:
             for slot, name in enumerate(node.inputs):
                 if self._cut(name) and self.traced.walk.stored(name):
                     masked = self._unique(name)
@@ -154,7 +157,7 @@ class _Masker:
         after: list[onnx.NodeProto] = []
         for slot, name in enumerate(proto.output):
             axes = self._cut(name)
-            if axes:
+            if axes and name not in self.traced.graph.folded:
                 proto.output[slot] = self._unique(name)
                 raw = proto.output[slot]
                 if statistic:
@@ -219,3 +222,13 @@ class _Masker:
     def _unique(self, base: str) -> str:
         self.count += 1
         return f"{base}__masked_{self.count}"
+
+
+def _among_constants(graph: Graph) -> Iterator[int]:
+    """Nodes that compute something from constants alone, or move what such nodes read."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        made = graph.derived.keys() & node.outputs
+        if made and (node.op not in MOVEMENT or not found.isdisjoint(made)):
+            found.update(node.inputs)
+            yield node.index

@@ -275,6 +275,9 @@ def walk_graph(graph: Graph, shapes: Shapes) -> Walk:
     walk.node = None
     for name in graph.main.outputs:
         walk.freeze([name], f"graph output '{name}'")
+    for name, node in graph.folded.items():
+        labelled = [source for source in node.inputs if source in walk.axes]
+        walk.freeze(labelled, f"the constant '{name}' is computed from it, too")
     return walk
 
 

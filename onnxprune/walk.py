@@ -6,16 +6,12 @@ from collections.abc import Iterable, Sequence
 from math import prod
 
 import numpy as np
-from onnx import TensorProto
 
-from .graph import Graph, Node
+from .graph import UNLABELLED, Graph, Node
 from .labels import NONE, Blocked, Kernel, Labels
 from .recorder import Recorder
 from .reshape import refine
 from .shapes import FLOATS, VALUE_LIMIT, Shape, Shapes
-
-UNLABELLED_TYPES = {TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
-"""Constants of these types hold indices, sizes and masks: labelled only when they meet labels."""
 
 
 class Walk(Recorder):
@@ -98,7 +94,7 @@ class Walk(Recorder):
             return known[axis]  # type: ignore[return-value]
         if not self.graph.is_constant(name):
             return NONE
-        if self.shapes.first.dtypes.get(name) in UNLABELLED_TYPES:
+        if self.shapes.first.dtypes.get(name) in UNLABELLED:
             return NONE
         return self._store(name, axis, self.fresh(self.shape(name)[axis]))
 

@@ -208,7 +208,7 @@ def branch_by_batch() -> onnx.ModelProto:
 
 @case("If")
 def branch_computes_from_shared() -> onnx.ModelProto:
-    """A branch returns what is computed from a matrix that shrinks elsewhere, and must not."""
+    """A branch returns what is computed from a matrix, so the rows of that must stay elsewhere."""
     return model(
         """
         g (float[2,6] x, bool c) => (float[2,10] y) {

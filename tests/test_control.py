@@ -31,7 +31,7 @@ UNITS = {
     "nested_branches": 20,
     "squeeze_if_single": 16,
     "branch_by_batch": 20,
-    "branch_computes_from_shared": 8,
+    "branch_computes_from_shared": 0,
     "branches_of_different_size": 12,
     "recurrent_cell": 16,
     "constant_initial_state": 28,
