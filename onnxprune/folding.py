@@ -1,7 +1,10 @@
 """Evaluation of nodes whose inputs are known.
 
 The table covers the shape arithmetic that exporters write; every other operator is left to
-onnxruntime, which is slower by a factor of a hundred.
+onnxruntime, and so is what numpy computes otherwise than it does (a float power of infinity, a
+range of floats, the least of nothing). A Gather takes 5 microseconds by the table, 50 by a session
+that is there already or by ``onnx.reference``, 600 by a session of its own, and a Swin Transformer
+has 5600 such nodes. That table and onnxruntime agree is a property test.
 """
 
 from __future__ import annotations
@@ -42,10 +45,10 @@ def evaluate(node: Node, inputs: Values) -> list[np.ndarray] | None:
     """
     if not evaluable(node):
         return None
-    fast = None if foreign(node) else _TABLE.get(node.op)
+    fast = None if foreign(node) or "broadcast" in node.attributes else TABLE.get(node.op)
     try:
         with np.errstate(all="ignore"):
-            found = fast(node, *inputs) if fast else _run(node, inputs)
+            found = fast(node, *inputs) if fast else alone(node, inputs)
     except Exception:  # an evaluation that fails for any reason leaves the value unknown
         return None
     results = found if isinstance(found, list) else [found]
@@ -62,8 +65,8 @@ def foreign(node: Node) -> bool:
     return bool(node.domain) and node.kind not in ADOPTED
 
 
-def _run(node: Node, inputs: Values) -> list[np.ndarray]:
-    """Run one node on onnxruntime."""
+def alone(node: Node, inputs: Values) -> list[np.ndarray]:
+    """Run one node on onnxruntime; ``broadcast``, of before opset 7, is an attribute it refuses."""
     names = [f"i{k}" if v is not None else "" for k, v in enumerate(inputs)]
     feeds = {n: np.asarray(v) for n, v in zip(names, inputs, strict=True) if n}
     proto = onnx.NodeProto(op_type=node.op, domain=node.proto.domain, input=names)
@@ -112,7 +115,7 @@ def _unsqueeze(node: Node, x: np.ndarray, axes: np.ndarray | None = None) -> np.
 
 
 def _squeeze(node: Node, x: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
-    return np.squeeze(x, _axes(node, axes))
+    return np.squeeze(x, _axes(node, axes) or None)
 
 
 def _slice(node: Node, x: np.ndarray, *bounds: np.ndarray) -> np.ndarray:
@@ -142,7 +145,7 @@ def python_slice(start: int, end: int, step: int, size: int) -> slice:
     if step > 0:
         return slice(start, end, step)
     stop = None if end < -size else end
-    return slice(start, stop, step)
+    return slice(max(start, -size), stop, step)
 
 
 def _reshape(node: Node, x: np.ndarray, shape: np.ndarray) -> np.ndarray:
@@ -158,8 +161,30 @@ def _cast(node: Node, x: np.ndarray) -> np.ndarray:
 
 def _divide(_: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if np.issubdtype(a.dtype, np.integer):
-        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(_divisor(b)))).astype(a.dtype)
     return np.divide(a, b)
+
+
+def _modulo(node: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (np.fmod if node.attr("fmod", 0) else np.mod)(a, _divisor(b))
+
+
+def _divisor(b: np.ndarray) -> np.ndarray:
+    """What integers are divided by; by zero, onnxruntime ends the process."""
+    if np.issubdtype(b.dtype, np.integer) and not b.all():
+        raise ZeroDivisionError
+    return b
+
+
+def _power(node: Node, a: np.ndarray, b: np.ndarray) -> Any:
+    integers = a.dtype.kind in "iu" and b.dtype.kind in "iu" and (b >= 0).all()
+    return np.power(a, b).astype(a.dtype) if integers else alone(node, [a, b])
+
+
+def _range(node: Node, start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> Any:
+    if start.dtype.kind == "f":
+        return alone(node, [start, limit, delta])
+    return np.arange(start.item(), limit.item(), delta.item()).astype(start.dtype)
 
 
 def _constant_of_shape(node: Node, shape: np.ndarray) -> np.ndarray:
@@ -169,10 +194,13 @@ def _constant_of_shape(node: Node, shape: np.ndarray) -> np.ndarray:
 
 
 def _reduce(function: Callable[..., Any]) -> Callable[..., Any]:
-    def run(node: Node, x: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
-        chosen = _axes(node, axes)
-        if chosen == () or (chosen is None and node.attr("noop_with_empty_axes", 0)):
+    def run(node: Node, x: np.ndarray, axes: np.ndarray | None = None) -> Any:
+        chosen = _axes(node, axes) or None
+        if chosen is None and node.attr("noop_with_empty_axes", 0):
             return x
+        ordered = function in (np.min, np.max)
+        if ordered and (not x.size or (x.dtype.kind == "f" and np.isnan(x).any())):
+            return alone(node, [x] if axes is None else [x, axes])
         keep = bool(node.attr("keepdims", 1))
         return np.asarray(function(x, axis=chosen, keepdims=keep), x.dtype)
 
@@ -192,7 +220,7 @@ def _quantize(
     if zero is None and not node.attr("output_dtype", 0):
         zero = np.zeros((), np.uint8)
     if zero is None or zero.dtype.kind not in "iu":  # a 4-bit integer or an 8-bit float
-        return _run(node, [x, scale, zero])
+        return alone(node, [x, scale, zero])
     return quantize(x, scale, zero, node.attr("axis", 1) if x.ndim > 1 else 0, node.attr("block_size", 0))
 
 
@@ -209,7 +237,7 @@ def _many(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     return run
 
 
-_TABLE: dict[str, Callable[..., Any]] = {
+TABLE: dict[str, Callable[..., Any]] = {
     "Identity": lambda _, x: x,
     "Relu": lambda _, x: np.maximum(x, x.dtype.type(0)),
     "Cast": _cast,
@@ -222,10 +250,9 @@ _TABLE: dict[str, Callable[..., Any]] = {
     "Transpose": lambda n, x: np.transpose(x, n.attr("perm")),
     "Expand": lambda _, x, s: np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(s.tolist()))),
     "ConstantOfShape": _constant_of_shape,
-    "Range": lambda _, a, b, c: np.arange(a, b, c).astype(a.dtype),
+    "Range": _range,
     "Add": _plain(np.add), "Sub": _plain(np.subtract), "Mul": _plain(np.multiply),
-    "Div": _divide, "Mod": lambda n, a, b: (np.fmod if n.attr("fmod", 0) else np.mod)(a, b),
-    "Pow": lambda _, a, b: np.power(a, b).astype(a.dtype),
+    "Div": _divide, "Mod": _modulo, "Pow": _power,
     "Neg": _plain(np.negative), "Abs": _plain(np.abs), "Sqrt": _plain(np.sqrt),
     "Floor": _plain(np.floor), "Ceil": _plain(np.ceil), "Round": _plain(np.rint),
     "Min": _many(np.minimum), "Max": _many(np.maximum),
