@@ -56,4 +56,4 @@ def with_outputs(traced: Trace, names: Sequence[str]) -> Model:
         if name not in declared:
             kind = traced.shapes.first.dtypes.get(name, onnx.TensorProto.FLOAT)
             proto.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, None))
-    return Model(proto, traced.model.folder, None, dict(traced.model.cuts))
+    return traced.model.derived(proto)

@@ -131,7 +131,7 @@ class _Editor:
         for index, new in self.behind.items():
             place = list(self.proto.graph.node).index(self.protos[index])
             self.proto.graph.node.insert(place + 1, new)
-        return Model(self.proto, self.source.folder, None, dict(self.source.cuts))
+        return self.source.derived(self.proto)
 
     def add_columns(self, name: str, axis: int, pairs: list[tuple[int, int]]) -> None:
         """Add slices of a stored tensor to others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -18,6 +19,7 @@ from .errors import ModelError
 from .model import Model
 from .ordering import sort_nodes
 from .protos import UNLISTED, bodies, graphs, node_protos, opset_of, skeleton, tensors
+from .source import Source
 
 if TYPE_CHECKING:
     from .model import ModelLike
@@ -49,16 +51,18 @@ def load(source: ModelLike) -> Model:
     if isinstance(source, onnx.ModelProto):
         model = Model(source)
     elif isinstance(source, bytes):
-        model = Model(_parse(source, "the given bytes"))
+        model = Model(_parse(source, "the given bytes"), source=Source(source))
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        model = Model(_parse(_read(path), f"'{path}'"), path.parent, path)
+        data = _read(path)
+        model = Model(_parse(data, f"'{path}'"), path.parent, path, source=Source(data))
     elif hasattr(source, "nodes") and hasattr(source, "tensors"):
         import onnx_graphsurgeon as gs
 
         model = Model(gs.export_onnx(source))
     else:
         raise ModelError(f"cannot load a model from {type(source).__name__}")
+    model.files.remember(model.locations())
     return _normalise(_check(model))
 
 
@@ -105,7 +109,7 @@ def _in_order(model: Model) -> Model:
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     sort_nodes(proto)
-    return Model(proto, model.folder, model.path)
+    return replace(model, proto=proto)
 
 
 def set_apart(proto: onnx.ModelProto) -> None:
@@ -171,7 +175,7 @@ def _normalise(model: Model) -> Model:
             proto = onnx.ModelProto()
             proto.CopyFrom(model.proto)
         _rename_clashes(proto.graph, set(), {})
-    return Model(proto, model.folder, model.path)
+    return replace(model, proto=proto)
 
 
 def _own_names(graph: onnx.GraphProto) -> list[str]:

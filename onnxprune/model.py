@@ -11,7 +11,6 @@ import gc
 import hashlib
 import mmap
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,11 +26,14 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 from .cuts import take
 from .errors import ModelError
 from .protos import opset_of, tensors
+from .source import DataFiles, Source, put_both_in_place, staged, write_atomically
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
     ModelLike: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | gs.Graph | Model"
+
+Cuts: TypeAlias = "dict[str, tuple[np.ndarray | None, ...]]"
 
 PROTOBUF_LIMIT = 2**31 - 2**26
 """Weights beyond this many bytes do not fit into one protobuf message with their graph."""
@@ -49,6 +51,10 @@ class Model:
         Folder that external data locations are relative to.
     path : pathlib.Path or None
         File that the model was read from.
+    source : Source or None
+        What those bytes were; the file may be another one by now.
+    files : DataFiles
+        Files of external data, shared by all models that are made from this one.
     cuts : dict
         Initializers with external data that are sliced when they are read: name -> one index
         array (or None) per axis. Filled by the rewriter.
@@ -57,7 +63,17 @@ class Model:
     proto: onnx.ModelProto
     folder: Path | None = None
     path: Path | None = None
-    cuts: dict[str, tuple[np.ndarray | None, ...]] = field(default_factory=dict)
+    cuts: Cuts = field(default_factory=dict)
+    source: Source | None = None
+    files: DataFiles = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.files is None:
+            self.files = DataFiles(self.folder)
+
+    def derived(self, proto: onnx.ModelProto, cuts: Cuts | None = None) -> Model:
+        """A model that is made from this one, hence reads the same external data."""
+        return Model(proto, self.folder, None, dict(self.cuts) if cuts is None else cuts, files=self.files)
 
     def array(self, tensor: TensorProto) -> np.ndarray:
         """Decode a tensor, from its external data file if it has one.
@@ -80,19 +96,13 @@ class Model:
 
     def _read_external(self, tensor: TensorProto) -> np.ndarray:
         info = external_data_helper.ExternalDataInfo(tensor)
-        folder = (self.folder or Path()).resolve()
-        path = (folder / info.location).resolve()
-        if not path.is_relative_to(folder) or not path.is_file():
-            raise ModelError(
-                f"tensor '{tensor.name}': external data '{info.location}' not found beside the model",
-                f"Put it into {folder}.",
-            )
+        path = self.files.look(info.location, f"tensor '{tensor.name}'")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         count = prod(tensor.dims)
         if dtype.itemsize * count == 0 or tensor.data_type in _PACKED:
             loaded = TensorProto()
             loaded.CopyFrom(tensor)
-            external_data_helper.load_external_data_for_tensor(loaded, str(folder))
+            external_data_helper.load_external_data_for_tensor(loaded, str(self.files.folder))
             return numpy_helper.to_array(loaded)
         if (info.offset or 0) + dtype.itemsize * count > path.stat().st_size:
             raise ModelError(f"tensor '{tensor.name}': external data '{info.location}' is cut short")
@@ -106,8 +116,12 @@ class Model:
     def data_files(self) -> set[Path]:
         """Files that hold external data."""
         folder = self.folder or Path()
+        return {folder / location for location in self.locations()}
+
+    def locations(self) -> set[str]:
+        """Files that hold external data, relative to the folder."""
         return {
-            folder / external_data_helper.ExternalDataInfo(tensor).location
+            external_data_helper.ExternalDataInfo(tensor).location
             for tensor in tensors(self.proto.graph)
             if external_data_helper.uses_external_data(tensor)
         }
@@ -124,8 +138,8 @@ class Model:
             for t in tensors(self.proto.graph)
             if external_data_helper.uses_external_data(t)
         )
-        if self.path is not None and self.path.is_file():
-            return self.path.stat().st_size + outside
+        if self.source is not None:
+            return self.source.size + outside
         return int(self.proto.ByteSize()) + outside
 
     @property
@@ -137,7 +151,9 @@ class Model:
         ])  # fmt: skip
 
     def sha256(self) -> str:
-        """Digest of the proto (not of external data files)."""
+        """Digest of the file that was read, or else of the proto; not of external data files."""
+        if self.source is not None:
+            return self.source.sha256
         return hashlib.sha256(self.proto.SerializeToString(deterministic=True)).hexdigest()
 
     def embedded(self) -> onnx.ModelProto:
@@ -160,7 +176,9 @@ class Model:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model atomically: the target is either the old file or the whole new one.
 
-        A model that came with external data gets one data file, ``NAME.data``, beside it.
+        A model that came with external data gets one data file, ``NAME.data``, beside it; of the two
+        either both are replaced, or none. Where that file is one that this model reads, the model reads
+        what was written from then on; others that read it are told by an error that it was changed.
         """
         target = Path(path)
         if not target.parent.is_dir():
@@ -171,22 +189,23 @@ class Model:
             write_atomically(target, self.proto.SerializeToString())
 
     def _save_external(self, target: Path) -> None:
-        data_name = target.name + ".data"
+        data = target.with_name(target.name + ".data")
+        in_place = data.resolve() in {file.resolve() for file in self.data_files()}
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        handle, data_file = tempfile.mkstemp(prefix=f".{data_name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                for tensor in tensors(proto.graph):
-                    big = tensor.ByteSize() > 1024 and tensor.HasField("raw_data")
-                    if big or external_data_helper.uses_external_data(tensor):
-                        _append_external(tensor, np.asarray(self.array(tensor)), out, data_name)
-            os.chmod(data_file, 0o644)
-            os.replace(data_file, target.with_name(data_name))
-        except BaseException:
-            Path(data_file).unlink(missing_ok=True)
-            raise
-        write_atomically(target, proto.SerializeToString())
+        with staged(data) as (out, new_data), staged(target) as (head, new):
+            for tensor in tensors(proto.graph):
+                big = tensor.ByteSize() > 1024 and tensor.HasField("raw_data")
+                if big or external_data_helper.uses_external_data(tensor):
+                    _append_external(tensor, np.asarray(self.array(tensor)), out, data.name)
+            head.write(proto.SerializeToString())
+            out.close()
+            head.close()
+            put_both_in_place((new_data, data), (new, target))
+        if in_place:
+            self.proto, self.folder, self.cuts = proto, target.parent, {}
+            self.files = DataFiles(self.folder)
+            self.files.remember([data.name])
 
 
 _PACKED = {
@@ -194,19 +213,6 @@ _PACKED = {
     for name in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
     if hasattr(TensorProto, name)
 }
-
-
-def write_atomically(target: Path, data: bytes) -> None:
-    """Write a file under a temporary name in its folder, then rename it."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

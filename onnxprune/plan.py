@@ -6,7 +6,6 @@ structure, because it names groups and stored tensors, not values.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -20,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import PlanError
-from .model import Model, write_atomically
+from .model import Model
 from .slices import find_slices
+from .source import write_atomically
 
 if TYPE_CHECKING:
     from .groups import Group
@@ -238,12 +238,7 @@ def _indices(index: npt.NDArray[np.int64]) -> Any:
 
 def _identity(model: Model) -> dict[str, Any]:
     """What identifies a model."""
-    if model.path is not None and model.path.is_file():
-        with model.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    else:
-        digest = model.sha256()
-    return {"sha256": digest, "nodes": len(model.proto.graph.node), "opset": model.opset}
+    return {"sha256": model.sha256(), "nodes": len(model.proto.graph.node), "opset": model.opset}
 
 
 class Late(Mapping[str, Any]):

@@ -67,7 +67,7 @@ class Rewriter:
         self._insert()
         self._drop_dead()
         self._update_declared_shapes()
-        return Model(self.proto, self.source.folder, None, self.cuts)
+        return self.source.derived(self.proto, self.cuts)
 
     # Constants ----------------------------------------------------------------------------
 

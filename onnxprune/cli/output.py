@@ -248,15 +248,17 @@ def open_model(
 
 def write_result(result: Result, out: str, plan_out: str | None) -> None:
     """Write the plan, then the model; a model that lost nothing is copied byte for byte."""
-    from ..model import write_atomically
+    from ..source import Source, write_atomically
 
     if plan_out:
         result.plan.save(plan_out)
     original = result.trace.model
     if unchanged(result) and original.path and not original.external:
-        write_atomically(Path(out), original.path.read_bytes())
-    else:
-        result.model.save(out)
+        data = original.path.read_bytes()
+        if Source(data).sha256 == original.sha256():
+            write_atomically(Path(out), data)
+            return
+    result.model.save(out)
 
 
 def unchanged(result: Result) -> bool:

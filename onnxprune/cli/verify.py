@@ -72,7 +72,7 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
 def _write(report: Report, junit: str | None, markdown: str | None, plot: str | None) -> None:
     """Write the files that were asked for; a report that fails has them, too."""
     from .. import reports
-    from ..model import write_atomically
+    from ..source import write_atomically
 
     if junit:
         write_atomically(Path(junit), reports.junit(report).encode())

@@ -110,7 +110,7 @@ def running(parts: Parts, known: Arrays, wanted: Sequence[str], provider: str = 
     if not made:
         yield lambda feeds: {name: feeds[name] for name in wanted}
         return
-    cut = Model(parts.cut(types, made), parts.model.folder, None, dict(parts.model.cuts))
+    cut = parts.model.derived(parts.cut(types, made))
     with open_session(cut, provider, "a part of the model") as session:
 
         def step(feeds: Arrays) -> dict[str, np.ndarray]:
