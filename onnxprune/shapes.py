@@ -134,7 +134,10 @@ def analyse_at(graph: Graph, first: Sizes, second: Sizes) -> Shapes:
 
 
 def problems(graph: Graph, shapes: Shapes) -> int:
-    """Number of float tensors without a shape, or without an element: zero at sizes that suit."""
+    """Number of float tensors without a shape, without an element, or that hide a free dimension.
+
+    It is zero at sizes that suit.
+    """
     names = [name for node in graph.nodes for name in node.outputs if name]
     count = 0
     for setting in {id(s): s for s in (shapes.first, shapes.second)}.values():
@@ -142,7 +145,19 @@ def problems(graph: Graph, shapes: Shapes) -> int:
             shape = setting.shapes.get(name)
             if name not in setting.sequences and setting.dtypes.get(name, 1) in FLOATS:
                 count += shape is None or any(size <= 0 for size in shape)
-    return count
+    return count + sum(_hides(node, shapes) for node in graph.nodes)
+
+
+def _hides(node: Node, shapes: Shapes) -> bool:
+    """Whether a sliding window leaves of a free axis a single step, or equally many at both sizes."""
+    if "kernel_shape" not in node.attributes or shapes.first is shapes.second:
+        return False
+    given, made = node.inputs[0], node.output
+    sizes = shapes.first.shapes.get(made, ())
+    if len(shapes.first.shapes.get(given, ())) != len(sizes):
+        return False
+    steps = [k for k in range(2, len(sizes)) if not shapes.static(given, k)]
+    return any(sizes[k] == 1 or shapes.static(made, k) for k in steps)
 
 
 def infer(graph: Graph, sizes: Sizes, number: int = 0, probing: bool = True) -> Setting:

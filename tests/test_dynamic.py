@@ -20,6 +20,8 @@ from onnxprune.select import select
 from onnxprune.trace import Trace, retrace, trace
 from onnxprune.verify import verify
 
+from . import battery
+from .building import net
 from .cases_control import CASES as CONTROL
 from .cases_control import Builder
 from .cases_control import model as text_model
@@ -253,3 +255,29 @@ def test_other_sizes_are_looked_at_only_where_needed(monkeypatch: pytest.MonkeyP
     traced = trace(dense)
     monkeypatch.setattr("onnxprune.data.infer", None)
     assert not verify(dense, dense, provider="cpu", traced=traced).problem
+
+
+def test_free_axes_are_not_taken_for_single_steps() -> None:
+    """A window that takes all of the first sample sizes in one step hides how heads are cut."""
+    build = net("""
+        h = Conv <kernel_shape=[64], strides=[64], pads=[32,31]> (x, W1)
+        t = Transpose <perm=[2,0,1]> (h)
+        s = Shape (t)
+        l = Gather (s, zero)
+        n = Gather (s, one)
+        d = Mul (n, two)
+        u = Concat <axis=0> (l, d, four)
+        r = Reshape (t, u)
+        q = Transpose <perm=[1,0,2]> (r)
+        k = Transpose <perm=[1,2,0]> (r)
+        m = MatMul (q, k)
+        v = MatMul (m, q)
+        o = Transpose <perm=[1,0,2]> (v)
+        b = Reshape (o, s)
+        y = MatMul (b, W2)""", inputs="float[N,3,T] x", outputs="float[L,N,5] y", W1=(8, 3, 64),
+        W2=(8, 5), zero=[0], one=[1], two=[2], four=[4])  # fmt: skip
+    pruned = battery.prune(build())
+    assert tuple(map(len, pruned.trace)) == (2,)  # whole heads
+    data = {"x": np.random.default_rng(0).standard_normal((3, 3, 2048)).astype(np.float32)}
+    report = verify(pruned.trace.model, pruned.slim, plan=pruned.plan, data=data, provider="cpu")
+    assert report.exact, str(report)
