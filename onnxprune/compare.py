@@ -7,34 +7,15 @@ where only one does, cosine is 0 and all distances are infinite.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-ROUNDING = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-5}
-"""Relative L2 difference that counts as rounding, by the type of the tensor."""
-
-HALF_ROUNDING = 5e-3
-"""The same for 16-bit floats."""
+from .accepted import ALONE, Error, furthest, rounding
 
 CLASSES, TOP = 3, 5
 """Fewest scores that are taken for those of classes, and how many of the best are compared."""
-
-
-def rounding(array: np.ndarray) -> float:
-    """Relative difference that counts as rounding; integers must be equal."""
-    if not np.issubdtype(array.dtype, np.inexact) and array.dtype.kind != "V":
-        return 0.0
-    return ROUNDING.get(array.dtype, HALF_ROUNDING)
-
-
-def nudge(array: np.ndarray) -> np.ndarray:
-    """Copy of a float tensor with the last bit of every entry changed, up or down at random."""
-    if array.dtype.kind != "f":
-        return array
-    up = np.random.default_rng(0).random(array.shape) < 0.5
-    toward = np.where(up, np.inf, -np.inf).astype(array.dtype)
-    return np.where(array == 0, array, np.nextafter(array, toward))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +27,8 @@ class Difference:
     cosine, worst : float
         Mean and lowest over the samples.
     relative : float
-        L2 norm of the difference over the L2 norm of the reference, all samples as one vector.
+        L2 norm of the difference over the L2 norm of the reference, all samples as one vector. Where it
+        is a check, that of the slice which is furthest from what is accepted, see ``accepted.py``.
     max_abs : float
         Largest absolute difference.
     tolerance : float or None
@@ -60,6 +42,8 @@ class Difference:
         Samples that are zero, and values that are not finite.
     layer : str
         Node that makes the tensor, where layers are compared.
+    part : str
+        Slice that ``relative`` is of; empty for the whole tensor.
     """
 
     output: str
@@ -74,6 +58,7 @@ class Difference:
     samples: int = 1
     remark: str = ""
     layer: str = ""
+    part: str = ""
 
     def __bool__(self) -> bool:
         return self.tolerance is None or self.relative <= self.tolerance
@@ -104,13 +89,19 @@ class Comparison:
     Parameters
     ----------
     exact : bool
-        Accept rounding only.
+        Accept rounding only, in every batch.
+    axes : sequence of int
+        Axes along which every slice is judged, then.
+    cap : float
+        How much noise may excuse, then; see ``accepted.py``.
     """
 
-    def __init__(self, name: str, *, layer: str = "", exact: bool = False) -> None:
-        self.name, self.layer, self.exact = name, layer, exact
+    def __init__(
+        self, name: str, *, layer: str = "", exact: bool = False, axes: Sequence[int] = (), cap: float = ALONE
+    ) -> None:
+        self.name, self.layer, self.exact, self.axes, self.cap = name, layer, exact, axes, cap
         self.tolerance: float | None = None
-        self.allowed = 0.0
+        self.furthest = Error(0.0)
         self.samples = self.ranked = 0
         self.cosines, self.worst, self.max_abs = 0.0, 1.0, 0.0
         self.energy = self.noise = self.top1 = self.top5 = 0.0
@@ -118,19 +109,22 @@ class Comparison:
         self.odd = np.zeros((2, 2), np.int64)
         """Zero samples, and values that are not finite: in the reference, in what was found."""
 
-    def allow(self, noise: float) -> None:
-        """Accept ten times a measured effect of rounding, at most a tenth.
+    def add(
+        self,
+        reference: np.ndarray,
+        found: np.ndarray,
+        samples: int = 1,
+        moved: Callable[[], np.ndarray | None] = lambda: None,
+    ) -> None:
+        """Add tensors whose first axis holds so many samples; where it does not, they are one.
 
-        Where rounding alone does more than that (the mean of 16-bit floats that cancel), accept
-        twice of it, at most a half.
+        Parameters
+        ----------
+        moved : callable, optional
+            Gives what is computed in place of ``found`` when last bits change; only called if needed.
         """
-        accepted = min(10 * noise, 0.1) if noise < 0.1 else min(2 * noise, 0.5)
-        self.allowed = max(self.allowed, accepted)
-
-    def add(self, reference: np.ndarray, found: np.ndarray, samples: int = 1) -> None:
-        """Add tensors whose first axis holds so many samples; where it does not, they are one."""
         if self.exact:
-            self.tolerance = max(rounding(reference), self.allowed)
+            self._judge(reference, found, moved)
         if reference.shape != found.shape:
             self._count(np.zeros(1), 0.0, np.inf, np.inf)
         elif reference.dtype.kind in "OSU":
@@ -141,6 +135,16 @@ class Comparison:
             with np.errstate(all="ignore"):
                 self._add_rows(*(v.astype(np.float64).reshape(rows, -1) for v in (reference, found)))
             self._add_classes(class_scores(reference, samples), class_scores(found, samples))
+
+    def _judge(
+        self, reference: np.ndarray, found: np.ndarray, moved: Callable[[], np.ndarray | None]
+    ) -> None:
+        self.tolerance = rounding(reference)
+        axes = [axis for axis in self.axes if axis < reference.ndim]
+        error = furthest(reference, found, axes)
+        if error.relative > self.tolerance > 0:
+            error = furthest(reference, found, axes, moved(), self.cap)
+        self.furthest = max(self.furthest, error)
 
     def _add_rows(self, a: np.ndarray, b: np.ndarray) -> None:
         """Add samples as rows."""
@@ -193,7 +197,7 @@ class Comparison:
         return Difference(
             self.name,
             self.cosines / self.samples if self.samples else 1.0,
-            relative,
+            self.furthest.relative if self.exact else relative,
             self.max_abs,
             self.tolerance,
             self.worst,
@@ -203,6 +207,7 @@ class Comparison:
             self.samples,
             self._remark(),
             self.layer,
+            self.furthest.part,
         )
 
     def _remark(self) -> str:

@@ -18,30 +18,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache, partial
+from math import prod
 
 import numpy as np
 import onnx
 from onnxruntime import InferenceSession
 
-from .compare import Comparison, Difference, difference, nudge
+from .accepted import nudge
+from .compare import Comparison, Difference
 from .data import Batch
-from .graph import MOVEMENT, Graph, Node
+from .errors import ModelError
+from .graph import Node
 from .model import Model
-from .protos import bodies, node_protos
+from .protos import bodies, node_protos, tensors
 from .runtime import Arrays, open_session, run
 from .sizes import Sizes
 from .trace import Trace
 
 PORTION = 256 * 2**20
 """Bytes of reference tensors that are held at once."""
-
-ITERATING = {"GRU", "LSTM", "Loop", "RNN", "Scan"}
-"""Operators in which rounding adds up from step to step; how far is measured."""
-
-FLOATS = {
-    onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE,
-    onnx.TensorProto.BFLOAT16,
-}  # fmt: skip
 
 
 def compare_entire(
@@ -68,7 +64,7 @@ def compare_entire(
     """
     original, pruned = traced.model.embedded(), slim.embedded()
     for nodes in _portions(traced, sizes, pruned):
-        sums = _Sums(nodes, exact=False)
+        sums = _Sums(nodes)
         with (
             _exposed(original, sums.names, provider) as before,
             _exposed(pruned, sums.names, slim_provider or provider) as after,
@@ -96,7 +92,7 @@ def compare_single(
         reference = reference.embedded()
     pruned = slim.embedded()
     for nodes in _portions(traced, sizes, pruned):
-        sums = _Sums(nodes, exact=True)
+        sums = _Sums(nodes, sizes)
         read = {name for node in nodes for name in (*node.inputs, *traced.graph.captured(node))}
         needed = sorted({*sums.names, *(read & traced.graph.producers.keys())})
         with ExitStack() as stack:
@@ -107,22 +103,35 @@ def compare_single(
                 if alone is None:
                     alone = stack.enter_context(_alone(pruned, sums.names, given, provider))
                 found = run(alone, _as_given(given))
-                if any(_amplifies(node) or _in_half(found, node) for node in nodes):
-                    sums.allow(found, run(alone, _as_given(given, nudge)))
-                sums.add(given, found, batch.size)
+                moved = cache(partial(_moved, pruned, sums.names, given, provider))
+                sums.add(given, found, batch.size, moved)
         yield from sums.differences()
 
 
-def _amplifies(node: Node) -> bool:
-    """Whether several steps follow each other in a node, or in a node of a graph inside it."""
-    children = (child for body in node.bodies.values() for child in body.nodes)
-    fused = "activation" in node.attributes  # a saturated sigmoid behind a convolution
-    return fused or node.op in ITERATING or any(map(_amplifies, children))
+def _moved(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str) -> Arrays:
+    """What the nodes compute when the last bits of what they are given and of weights change.
+
+    Nothing is known of it where the nodes refuse such numbers: factors of a Resize may be weights.
+    """
+    for weights in (nudged(slim), slim):
+        try:
+            with _alone(weights, names, given, provider) as session:
+                return run(session, _as_given(given, nudge))
+        except ModelError:
+            continue
+    return {}
 
 
-def _in_half(found: Arrays, node: Node) -> bool:
-    """Whether a node computes 16-bit floats: in a whole model, onnxruntime may hand on more bits."""
-    return any(name in found and found[name].dtype == np.float16 for name in node.outputs)
+def nudged(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy of a model with the last bit of every weight changed; single numbers are bounds and steps."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in tensors(copy.graph):
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE) and prod(tensor.dims) > 1:
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array(nudge(onnx.numpy_helper.to_array(tensor)), tensor.name)
+            )
+    return copy
 
 
 def _as_given(
@@ -133,24 +142,33 @@ def _as_given(
 
 
 class _Sums:
-    """Sums over the batches, for every tensor that some nodes make."""
+    """Sums over the batches, for every tensor that some nodes make.
 
-    def __init__(self, nodes: Sequence[Node], *, exact: bool) -> None:
+    With a size view they are checks, along every axis that carries labels.
+    """
+
+    def __init__(self, nodes: Sequence[Node], sizes: Sizes | None = None) -> None:
         layers = {name: node.name for node in nodes for name in node.outputs if name}
         self.names = list(layers)
-        self._all = {n: Comparison(n, layer=layer, exact=exact) for n, layer in layers.items()}
+        self._all = {
+            n: Comparison(n, layer=layer)
+            if sizes is None
+            else Comparison(n, layer=layer, exact=True, axes=sizes.labelled(n))
+            for n, layer in layers.items()
+        }
 
-    def add(self, reference: Arrays, found: Arrays, samples: int) -> None:
+    def add(
+        self,
+        reference: Arrays,
+        found: Arrays,
+        samples: int,
+        moved: Callable[[], Arrays] = dict,
+    ) -> None:
         """Add what both models computed."""
         for name in self.names:
             if name in reference and name in found:
-                self._all[name].add(reference[name], found[name], samples)
-
-    def allow(self, found: Arrays, nudged: Arrays) -> None:
-        """Accept what rounding of the inputs alone does, as far as it exceeds the usual."""
-        for name in self.names:
-            if name in found and name in nudged:
-                self._all[name].allow(difference(name, found[name], nudged[name]).relative)
+                noise = partial(lambda name: moved().get(name), name)
+                self._all[name].add(reference[name], found[name], samples, noise)
 
     def differences(self) -> Iterator[Difference]:
         """What the sums say of the tensors that both models have."""
@@ -158,14 +176,14 @@ class _Sums:
 
 
 def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[list[Node]]:
-    """Nodes that make float or quantised tensors in both models, in portions of bounded size."""
+    """Nodes that make tensors in both models, in portions of bounded size."""
     present = {name for proto in slim.graph.node for name in proto.output}
-    dtypes, zeros = traced.shapes.first.dtypes, traced.walk.facts.zeros
+    sequences = traced.shapes.first.sequences
     portion: list[Node] = []
     size = 0
     for node in traced.graph.main.nodes:
-        names = [n for n in node.outputs if n in present and (dtypes.get(n) in FLOATS or n in zeros)]
-        if not names or node.op == "Constant" or _moves_constants(node, traced.graph):
+        names = [n for n in node.outputs if n in present and n not in sequences]
+        if not names or node.op == "Constant":
             continue
         portion.append(node)
         size += sum(4 * int(np.prod(sizes.original(n), dtype=np.int64)) for n in names)
@@ -174,11 +192,6 @@ def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[li
             portion, size = [], 0
     if portion:
         yield portion
-
-
-def _moves_constants(node: Node, graph: Graph) -> bool:
-    """Whether a node makes a constant, as far as analysis is concerned."""
-    return node.output in graph.folded or (node.output in graph.derived and node.op in MOVEMENT)
 
 
 def _kept(sizes: Sizes, tensors: Arrays) -> dict[str, np.ndarray]:
@@ -258,3 +271,27 @@ def _alone(
     )
     with open_session(alone, provider, optimize="none") as session:
         yield session
+
+
+def left_out(slim: onnx.ModelProto, traced: Trace, compared: set[str]) -> tuple[str, ...]:
+    """Nodes on the way to the outputs that no comparison of single nodes covers.
+
+    What a node that the rewriter inserted makes, or a sequence, is handed on to the node that reads
+    it: such nodes are compared with their readers.
+    """
+    sequences, original = traced.shapes.first.sequences, traced.graph.producers
+    wanted = {value.name for value in slim.graph.output}
+    covered: set[str] = set()
+    missing: list[str] = []
+    for proto in reversed(slim.graph.node):
+        inside = [child for _, body in bodies(proto) for child in node_protos(body)]
+        if proto.op_type == "Constant" or not wanted.intersection(proto.output):
+            continue
+        read = {name for node in (proto, *inside) for name in node.input if name}
+        wanted |= read
+        passed_on = [n for n in proto.output if n in covered and (n not in original or n in sequences)]
+        if compared.intersection(proto.output) or passed_on:
+            covered |= read
+        else:
+            missing.append(f"{proto.op_type} '{proto.name or proto.output[0]}'")
+    return tuple(reversed(missing))

@@ -11,6 +11,9 @@ from xml.etree import ElementTree
 from .compare import Difference
 from .verify import Report
 
+SHOWN = 5
+"""Nodes that a sentence names."""
+
 LIMIT = 40
 """Rows of a table of layers in Markdown; pull requests cut long comments."""
 
@@ -96,6 +99,9 @@ def findings(report: Report) -> list[str]:
         found.append(
             f"surgery bug: {where} is the first that differs from the masked original, by {wrong.relative:.1e}"
         )
+    if report.left_out:
+        names = ", ".join(report.left_out[:SHOWN]) + (" and more" if report.left_out[SHOWN:] else "")
+        found.append(f"surgery not proven: the outputs differ, and nodes cannot be compared alone: {names}")
     if diverged is not None:
         cause = "pruning loss" if wrong is None else "pruning loss or the bug"
         found.append(
@@ -147,7 +153,7 @@ def junit(report: Report, name: str = "onnxprune verify") -> str:
     if report.surgery:
         wrong = report.wrong
         text = (
-            ""
+            ("not proven" if report.left_out else "")
             if wrong is None
             else f"'{wrong.layer or wrong.output}' differs by {wrong.relative:.3g} from the masked original, accepted {wrong.tolerance:.0e}"
         )

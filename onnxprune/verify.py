@@ -12,24 +12,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from onnx import ModelProto
 from onnxruntime import InferenceSession
 
 from .accuracy import Accuracy, Metric, Score, measure
 from .bench import Latency, measure_latency
-from .compare import Comparison, Difference, difference, rounding
-from .data import Batch, DataSet, DataSettings, runnable
+from .compare import Comparison, Difference
+from .data import DataSet, DataSettings, runnable
 from .errors import ModelError, SurgeryError, UsageError, unknown_name
+from .exactness import Surgery, check_surgery
 from .gates import Gate, Limits, check_gates
-from .layers import compare_entire, compare_single
+from .layers import compare_entire
 from .loading import load
-from .masked import masked
-from .model import Model
 from .plan import Plan
 from .runtime import Arrays, choose_provider, open_session, run
-from .sizes import Sizes
 from .staged import prepared
-from .trace import Trace, retrace, trace
+from .trace import Trace, trace
 
 if TYPE_CHECKING:
     from .model import ModelLike
@@ -72,6 +69,9 @@ class Report:
         Where a gate asks for it.
     data : str
         Source of the samples; empty where they were made up.
+    left_out : tuple of str
+        Nodes that could not be compared where the outputs differ and no other node is wrong: then the
+        surgery is neither proven right nor wrong.
     """
 
     surgery: tuple[Difference, ...]
@@ -86,6 +86,7 @@ class Report:
     single: tuple[Difference, ...] = ()
     latency: Latency | None = None
     data: str = ""
+    left_out: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return not self.failed and not self.problem
@@ -97,13 +98,18 @@ class Report:
 
     @property
     def exact(self) -> bool | None:
-        """Whether the surgery check passed; None where it was not made."""
+        """Whether the surgery was proven right; None where that was not checked."""
         return all((*self.surgery, *self.single)) if self.surgery else None
 
     @property
     def verdict(self) -> str:
         """Whether the surgery is right, in a word or two; empty where that was not checked."""
-        return {None: "", True: "exact", False: "WRONG"}[self.exact]
+        return "not proven" if self.left_out else {None: "", True: "exact", False: "WRONG"}[self.exact]
+
+    @property
+    def judgement(self) -> str:
+        """What to call a model that failed."""
+        return "not proven right" if self.left_out else "wrong"
 
     @property
     def headline(self) -> str:
@@ -115,11 +121,19 @@ class Report:
             worst = self._worst
             how = "" if self.method == "end to end" else f" {self.method}"
             parts.append(
-                f"surgery {self.verdict}{how} ({worst.relative:.1e}, accepted {worst.tolerance:.0e})"
+                f"surgery {self.verdict}{how} ({worst.relative:.1e}, accepted {worst.tolerance:.0e}{self._unknown})"
             )
         change = summary(self.change)
         parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
         return f"{self.provider}: {'; '.join(parts)}"
+
+    @property
+    def _unknown(self) -> str:
+        """Which nodes were left out, for the end of a sentence."""
+        if not self.left_out:
+            return ""
+        more = f" and {len(self.left_out) - 1} more" if len(self.left_out) > 1 else ""
+        return f"; {self.left_out[0]}{more} cannot be compared alone"
 
     @property
     def _worst(self) -> Difference:
@@ -134,6 +148,8 @@ class Report:
     @property
     def wrong(self) -> Difference | None:
         """The first layer, or else output, that was cut wrongly."""
+        if self.left_out:
+            return None
         return next((d for d in (*self.single, *self.surgery) if not d), None)
 
     @property
@@ -149,6 +165,8 @@ class Report:
             "surgery": [asdict(d) for d in self.surgery],
             "change": [asdict(d) for d in self.change],
             "exact": self.exact,
+            "verdict": self.verdict,
+            "left_out": list(self.left_out),
             "method": self.method,
             "passed": bool(self),
             "provider": self.provider,
@@ -174,7 +192,7 @@ class Report:
             worst = self._worst
             lines.append(
                 f"surgery {self.verdict}, {self.method}: '{worst.output}' differs by {worst.relative:.1e} "
-                f"from the masked original (accepted {worst.tolerance:.1e})"
+                f"from the masked original (accepted {worst.tolerance:.1e}{self._unknown})"
             )
         if self.wrong is not None and self.wrong.layer:
             lines.append(f"first layer that was cut wrongly: '{self.wrong.layer}'")
@@ -206,7 +224,7 @@ def require(report: Report, kind: str, on_failure: str) -> None:
     """
     if report.failed and on_failure == "raise":
         raise SurgeryError(
-            f"the {kind} model is wrong: {report.headline}",
+            f"the {kind} model is {report.judgement}: {report.headline}",
             "This is a bug in onnxprune; please report it with the model. on_failure='return' hands the result back.",
         )
 
@@ -288,19 +306,21 @@ def verify(
             latency = None
             if limits.get("max_latency_ratio") is not None:
                 latency = measure_latency(before, after, samples.first.feeds)
-    surgery: tuple[Difference, ...] = ()
     entire: tuple[Difference, ...] = ()
     single: tuple[Difference, ...] = ()
-    method = ""
+    surgery = Surgery()
     if plan is not None:
         with _ours():
-            surgery, method = check_surgery(traced, plan, result, samples.first.feeds, both[1])
+            pair, surgery = check_surgery(traced, plan, result, samples.first.feeds, both[1])
             if layers:
-                entire, single = _by_layer(traced, plan, result, samples.alike(), both)
+                alike = samples.alike()
+                entire = tuple(compare_entire(pair.traced, pair.sizes, result, alike, *both))
+                single = tuple(pair.compare_nodes(alike))
     gates = check_gates(limits, change, scores, latency.ratio if latency else None)
     return Report(
-        surgery, change, chosen, "", method, both[1], scores, gates, entire, single, latency, samples.source
-    )
+        surgery.found, change, chosen, "", surgery.method, both[1], scores, gates, entire, single, latency,
+        samples.source, surgery.left_out,
+    )  # fmt: skip
 
 
 def _parted(settings: Settings) -> tuple[Limits, DataSettings]:
@@ -364,71 +384,6 @@ def _same_outputs(session: InferenceSession, before: Arrays, after: Arrays) -> N
             raise SurgeryError(
                 f"output '{name}': found shape {list(after[name].shape)}, expected {list(array.shape)}"
             )
-
-
-def _run_alike(oracle: Model | ModelProto, slim: Model, provider: str, feeds: Arrays) -> list[Arrays]:
-    """Outputs of the masked original and of the slim model, both rewritten to the same extent.
-
-    The layout pass of onnxruntime 1.31 can crash the process on nodes that it fused before, so it
-    comes last. There are models that do not run without it.
-    """
-
-    def at(level: str) -> list[Arrays]:
-        outputs: list[Arrays] = []
-        for model, title in ((oracle, "the masked original"), (slim, "the slim model")):
-            with open_session(model, provider, title, optimize=level) as session:
-                outputs.append(run(session, feeds, title))
-        return outputs
-
-    try:
-        return at("graph")
-    except ModelError:
-        return at("all")
-
-
-def check_surgery(
-    traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str
-) -> tuple[tuple[Difference, ...], str]:
-    """Compare the slim model with the masked original, and say how.
-
-    First the outputs. Where they differ by more than rounding, the network may only have amplified
-    it (a recurrent network, a saturated sigmoid): then every node is compared alone, on the masked
-    original's own tensors, where nothing adds up.
-    """
-    traced, sizes, oracle = _oracle(traced, plan, slim, feeds)
-    provider = _exact_on(traced, provider)
-    reference, after = _run_alike(oracle, slim, provider, feeds)
-    found = tuple(difference(n, v, after[n], rounding(v)) for n, v in reference.items())
-    if all(found):
-        return found, "end to end"
-    alone = tuple(compare_single(traced, sizes, oracle, slim, [Batch(feeds)], provider))
-    return alone or found, "layer by layer"
-
-
-def _oracle(traced: Trace, plan: Plan, slim: Model, feeds: Arrays) -> tuple[Trace, Sizes, Model | ModelProto]:
-    """Analysis at the sizes of the inputs, kept entries, and what the slim model must agree with.
-
-    What a lossless plan removes changes nothing: then that is the original itself.
-    """
-    traced = retrace(traced, {name: array.shape for name, array in feeds.items()})
-    sizes = traced.sizes(plan.removed(traced))
-    lossless = plan.options.get("lossless", False)
-    return traced, sizes, traced.model if lossless else masked(traced, sizes, slim.proto)
-
-
-def _exact_on(traced: Trace, provider: str) -> str:
-    """Where quantised models agree: elsewhere floats round where the CPU computes with integers."""
-    return "cpu" if traced.walk.facts.zeros else provider
-
-
-def _by_layer(
-    traced: Trace, plan: Plan, slim: Model, data: DataSet, providers: tuple[str, str]
-) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
-    """Both comparisons of layers, on the batches of one shape."""
-    traced, sizes, oracle = _oracle(traced, plan, slim, data.first.feeds)
-    entire = tuple(compare_entire(traced, sizes, slim, data, *providers))
-    alone = _exact_on(traced, providers[1])
-    return entire, tuple(compare_single(traced, sizes, oracle, slim, data, alone))
 
 
 def summary(differences: Sequence[Difference]) -> Difference:

@@ -269,14 +269,14 @@ def test_verify_without_a_plan(run: Run, pair: tuple[Path, Path]) -> None:
     assert outcome.err == "surgery not checked: it takes the plan (--plan FILE)\n"
     document = outcome.document
     assert list(document) == [
-        "command", "version", "dense", "slim", "surgery", "change", "exact", "method", "passed",
+        "command", "version", "dense", "slim", "surgery", "change", "exact", "verdict", "left_out", "method", "passed",
         "provider", "slim_provider", "problem", "data", "samples", "scores", "gates", "entire",
         "single", "wrong", "diverged",
     ]  # fmt: skip
     assert (document["surgery"], document["exact"], document["passed"]) == ([], None, True)
     assert list(document["change"][0]) == [
         "output", "cosine", "relative", "max_abs", "tolerance", "worst", "snr", "top1", "top5",
-        "samples", "remark", "layer",
+        "samples", "remark", "layer", "part",
     ]  # fmt: skip
 
 

@@ -27,8 +27,8 @@ def wrong_surgery(monkeypatch: pytest.MonkeyPatch) -> None:
     check = module.check_surgery
 
     def wrong(*arguments: Any) -> Any:
-        found, method = check(*arguments)
-        return tuple(replace(d, relative=0.25) for d in found), method
+        pair, surgery = check(*arguments)
+        return pair, replace(surgery, found=tuple(replace(d, relative=0.25) for d in surgery.found))
 
     monkeypatch.setattr(module, "check_surgery", wrong)
 

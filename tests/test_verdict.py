@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 import onnxprune
 from onnxprune import pipeline
+from onnxprune.accepted import ALONE, NOISE, furthest
 from onnxprune.model import Model
+from onnxprune.pipeline import Result
 from onnxprune.testing import assert_parity
+from onnxprune.verify import Report
+from onnxprune.widened import widened
 
+from .battery import outputs
 from .building import net
+from .conftest import Run
 
 
 def two_layers() -> onnx.ModelProto:
@@ -84,3 +92,212 @@ def test_a_wrong_result_is_returned_on_request() -> None:
 def test_unknown_ways_to_fail(function: Callable[..., Any]) -> None:
     with pytest.raises(onnxprune.UsageError, match="unknown value of on_failure 'ignore'"):
         function(two_layers(), on_failure="ignore")
+
+
+# Exact, wrong, not proven ---------------------------------------------------------------------
+
+
+def half(model: onnx.ModelProto) -> Result:
+    return onnxprune.prune(model, granularity=1, clean=False)
+
+
+def judged(dense: onnx.ModelProto, slim: onnx.ModelProto, result: Result) -> Report:
+    return onnxprune.verify(dense, slim, plan=result.plan, provider="cpu")
+
+
+def test_integers_are_not_excused() -> None:
+    text = """
+        h = Conv (x, W)
+        r = Relu (h)
+        c = Conv (r, V)
+        p = ReduceMean <axes=[2,3], keepdims=0> (c)
+        i = ArgMax <axis=1, keepdims=0> (p)
+        [shift] j = Add (i, one)
+        k = Mod (j, four)
+        y = Gather (T, k)"""
+    dense = net(text, W=(16, 3, 3, 3), V=(4, 16, 1, 1), one=[1], four=[4], T=(4, 5))()
+    result = half(dense)
+    assert judged(dense, result.model.proto, result).verdict == "exact"
+
+    def increase(array: np.ndarray) -> None:
+        array += 1
+
+    report = judged(dense, stored(result.model.proto, "one", increase), result)
+    assert (bool(report), report.exact, report.verdict) == (False, False, "WRONG")
+    assert report.wrong is not None
+    assert (report.wrong.layer, report.wrong.tolerance) == ("shift", 0)
+
+
+def test_booleans_are_not_excused() -> None:
+    text = """
+        h = Conv (x, W)
+        r = Relu (h)
+        c = Conv (r, V)
+        [mask] b = Greater (c, zero)
+        y = Where (b, c, zero)"""
+    dense = net(text, W=(16, 3, 3, 3), V=(4, 16, 1, 1), zero=0.0)()
+    result = half(dense)
+    assert judged(dense, result.model.proto, result).verdict == "exact"
+    slim = onnx.ModelProto()
+    slim.CopyFrom(result.model.proto)
+    next(n for n in slim.graph.node if n.name == "mask").op_type = "Less"
+    report = judged(dense, slim, result)
+    assert report.wrong is not None
+    assert report.wrong.layer == "mask"
+
+
+def sequence() -> onnx.ModelProto:
+    text = "h = MatMul (x, W)\n r = Relu (h)\n a = MatMul (r, V)\n b = MatMul (r, U)\n [list] y = SequenceConstruct (a, b)"
+    return net(text, inputs="float[N,5] x", outputs="seq(float[N,3]) y", W=(5, 8), V=(8, 3), U=(8, 3))()
+
+
+def test_what_was_left_out_is_not_proven(run: Run, tmp_path: Path) -> None:
+    """The elements of a sequence change places: every tensor is right, and the outputs are not."""
+    dense = sequence()
+    result = half(dense)
+    assert judged(dense, result.model.proto, result).verdict == "exact"
+    slim = onnx.ModelProto()
+    slim.CopyFrom(result.model.proto)
+    last = next(n for n in slim.graph.node if n.name == "list")
+    last.input[:] = list(reversed(last.input))
+    report = judged(dense, slim, result)
+    assert (bool(report), report.exact, report.verdict, report.wrong) == (False, False, "not proven", None)
+    assert report.left_out == ("SequenceConstruct 'list'",)
+    assert str(report).startswith("surgery not proven, end to end: ")
+
+    onnx.save(dense, tmp_path / "dense.onnx")
+    onnx.save(slim, tmp_path / "slim.onnx")
+    result.plan.save(tmp_path / "plan.json")
+    files = tmp_path / "dense.onnx", tmp_path / "slim.onnx", "--plan", tmp_path / "plan.json"
+    junit = tmp_path / "junit.xml"
+    outcome = run("verify", *files, "--provider", "cpu", "--junit", junit)
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: the slim model is not proven right: cpu: surgery not proven (")
+    assert "; SequenceConstruct 'list' cannot be compared alone)" in outcome.err
+    assert "surgery not proven: the outputs differ, and nodes cannot be compared alone" in outcome.out
+    assert 'message="not proven"' in junit.read_text()
+
+
+# What is accepted -----------------------------------------------------------------------------
+
+
+def test_a_large_neighbour_hides_nothing() -> None:
+    """Three of four channels are zeroed, beside one that is ten million times larger."""
+    text = "h = Conv (x, W)\nr = Relu (h)\n[last] y = Conv (r, V, B)"
+    bias = np.array([1e7, 0, 0, 0], np.float32)
+    dense = net(text, W=(16, 3, 3, 3), V=(4, 16, 1, 1), B=bias)()
+    result = half(dense)
+    assert judged(dense, result.model.proto, result).verdict == "exact"
+
+    def clear(array: np.ndarray) -> None:
+        array[1:] = 0
+
+    report = judged(dense, stored(result.model.proto, "V", clear), result)
+    assert report.wrong is not None
+    assert report.wrong.part in {f"entry {k} of axis 1" for k in (1, 2, 3)}
+
+
+def test_a_value_near_zero_invents_nothing() -> None:
+    """In one channel large terms cancel: what is left of them is rounding."""
+    text = "h = Conv <pads=[1,1,1,1]> (x, W)\nr = Relu (h)\n[last] y = Conv (r, V)"
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(8, 3, 3, 3)).astype(np.float32)
+    mixed = rng.normal(size=(4, 16, 1, 1)).astype(np.float32)
+    mixed[2, 8:] = -mixed[2, :8] * np.float32(1 + 3e-7)
+    dense = net(text, W=np.concatenate([kernel, kernel]), V=mixed)()
+    by_pairs = {"h": [*range(0, 8, 2), *range(8, 16, 2)]}
+    result = onnxprune.prune(dense, remove=by_pairs, clean=False)
+    report = judged(dense, result.model.proto, result)
+    assert report.verdict == "exact", report
+
+
+@pytest.mark.parametrize(
+    ("noise", "cap", "accepted"),
+    [(0.0, ALONE, 1e-5), (1e-5, ALONE, NOISE * 1e-5), (1.0, ALONE, 0.5), (1.0, 1e-5, 1e-5)],
+)
+def test_what_is_accepted_of_what_a_last_bit_does(noise: float, cap: float, accepted: float) -> None:
+    reference = np.ones((2, 50))
+    moved = reference + noise
+
+    def relative(error: float) -> float:
+        found = reference.astype(np.float32) + np.float32(error)
+        return furthest(
+            reference.astype(np.float32), found, [0, 1], found + (moved - reference), cap
+        ).relative
+
+    assert relative(accepted * 0.9) <= 1e-5 < relative(accepted * 1.1)
+
+
+def test_a_small_slice_is_judged_by_its_own_noise() -> None:
+    reference = np.array([[1e4] * 9, [1e-4] * 9], np.float32)
+    found = reference + np.array([[0.0], [1e-7]], np.float32)
+    assert furthest(reference, found).relative < 1e-5
+    assert furthest(reference, found, [0]).part == "entry 1 of axis 0"
+    moved = found + np.array([[0.0], [2e-8]], np.float32)
+    assert furthest(reference, found, [0], moved).relative <= 1e-5
+    assert furthest(reference, found, [0], found + np.float32([[1.0], [0]])).relative > 1e-5
+
+
+def test_packed_integers_have_to_be_equal() -> None:
+    import ml_dtypes
+
+    one = np.array([1, 2], ml_dtypes.int4)
+    assert furthest(one, one).relative == 0
+    assert furthest(one, np.array([1, 3], ml_dtypes.int4)).relative == 0.5
+
+
+# 16-bit floats --------------------------------------------------------------------------------
+
+
+def in_half(kind: str) -> onnx.ModelProto:
+    text = f"""
+        <ir_version: 10, opset_import: ["" : 18]>
+        g ({kind}[2,3,8,8] x, bool yes) => ({kind}[2,4,8,8] y) {{
+          h = Conv (x, W)
+          f = Cast <to=1> (h)
+          g = Relu (f)
+          r = Cast <to={onnx.TensorProto.DataType.Value(kind.upper())}> (g)
+          t = If (yes) <
+            then_branch = a () => ({kind}[2,4,8,8] u) {{ u = Conv (r, V) }},
+            else_branch = b () => ({kind}[2,4,8,8] v) {{
+              c = Conv (r, V)
+              v = Mul (c, factor)
+            }}
+          >
+          y = Identity (t)
+        }}"""
+    model, rng = onnx.parser.parse_model(text), np.random.default_rng(0)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(kind.upper()))
+    for name, shape in {"W": (16, 3, 1, 1), "V": (4, 16, 1, 1)}.items():
+        array = (rng.normal(size=shape) / shape[1] ** 0.5).astype(np.float32).astype(dtype)
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    factor = numpy_helper.from_array(np.ones(1, np.float32).astype(dtype) * dtype.type(1.5))
+    branch = model.graph.node[4].attribute[1].g
+    branch.node.insert(0, onnx.helper.make_node("Constant", [], ["factor"], value=factor))
+    return model
+
+
+def test_a_wide_model_computes_the_same() -> None:
+    dense = in_half("float16")
+    rng = np.random.default_rng(1)
+    for yes in (True, False):
+        x = rng.normal(size=(2, 3, 8, 8)).astype(np.float16)
+        narrow = ReferenceEvaluator(dense).run(None, {"x": x, "yes": np.array(yes)})[0]
+        wide = outputs(widened(dense), {"x": x.astype(np.float32), "yes": np.array(yes)})["y"]
+        assert wide.dtype == np.float32
+        gap = np.linalg.norm(narrow.astype(np.float64) - wide) / np.linalg.norm(wide)
+        assert 1e-5 < gap < 2e-3, "what 11 bits round"
+
+
+def test_small_damage_to_16_bit_floats_is_seen() -> None:
+    """It moves the outputs by less than 16 bits round."""
+    dense = in_half("float16")
+    result = half(dense)
+    assert judged(dense, result.model.proto, result).verdict == "exact"
+
+    def nudge(array: np.ndarray) -> None:
+        array[0, 0] *= np.float16(1.002)
+
+    report = judged(dense, stored(result.model.proto, "V", nudge), result)
+    assert report.verdict == "WRONG"
+    assert max(d.relative for d in report.surgery) < 5e-3

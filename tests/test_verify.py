@@ -536,8 +536,10 @@ def test_gates_on_what_does_not_run_are_errors() -> None:
         onnxprune.verify(model, model, provider="cpu", min_cosine=0.5)
 
 
-def test_softmax_of_16_bit_floats_is_not_called_wrong() -> None:
-    """Inside a whole model onnxruntime hands it the products before they are rounded to 16 bits."""
+def test_16_bit_floats_are_compared_in_32_bits() -> None:
+    """Inside a whole model onnxruntime hands on products before they are rounded to 16 bits: the
+    softmax is off by 7e-3 then.
+    """
     text = """
         <ir_version: 10, opset_import: ["" : 18]>
         g (float16[2,16,12] x) => (float16[2,16,8] y) {
@@ -556,13 +558,17 @@ def test_softmax_of_16_bit_floats_is_not_called_wrong() -> None:
         dense.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     result = onnxprune.prune(dense, granularity=1)
     report = onnxprune.verify(dense, result.model, plan=result.plan, layers=True, provider="cpu")
-    found = {d.layer: d for d in report.single}
-    assert 5e-3 < found["p"].relative < 1e-2
     assert report.exact
-    assert all(report.single)
+    assert {d.tolerance for d in (*report.surgery, *report.single)} == {1e-5}
 
 
-def test_rounding_inside_a_branch_is_measured() -> None:
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let nothing be known of what rounding does to a node."""
+    return lambda: monkeypatch.setattr(layers, "_moved", lambda *given: {})
+
+
+def test_rounding_inside_a_branch_is_measured(unmeasured: Callable[[], None]) -> None:
     """A recurrent network in a branch amplifies rounding as one outside does."""
     dense = model(
         """
@@ -589,13 +595,16 @@ def test_rounding_inside_a_branch_is_measured() -> None:
     )
     result = onnxprune.prune(dense, granularity=1)
     data = {"x": np.ones((5, 2, 6), np.float32), "yes": np.array(True)}
-    report = onnxprune.verify(dense, result.model, plan=result.plan, data=data, layers=True, provider="cpu")
-    found = {d.layer: d for d in report.single}
-    assert (found["r"].tolerance or 0) > 1e-5
-    assert found["h"].tolerance == 1e-5
+    settings: Any = {"plan": result.plan, "data": data, "layers": True, "provider": "cpu"}
+    rounded = layers.nudged(result.model.proto)
+    assert all(onnxprune.verify(dense, rounded, **settings).single)
+    unmeasured()
+    wrong = onnxprune.verify(dense, rounded, **settings).wrong
+    assert wrong is not None
+    assert wrong.layer == "r"
 
 
-def test_rounding_in_a_fused_activation_is_measured() -> None:
+def test_rounding_in_a_fused_activation_is_measured(unmeasured: Callable[[], None]) -> None:
     """A saturated sigmoid behind a convolution makes much of the last bit of a sum."""
     dense = model(
         """
@@ -609,10 +618,13 @@ def test_rounding_in_a_fused_activation_is_measured() -> None:
     dense.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     dense.graph.initializer.append(numpy_helper.from_array(np.full(4, -17, np.float32), "C"))
     result = onnxprune.prune(dense, granularity=1)
-    report = onnxprune.verify(dense, result.model, plan=result.plan, layers=True, provider="cpu")
-    found = {d.layer: d for d in report.single}
-    assert found["h"].tolerance == 1e-5
-    assert (found["y"].tolerance or 0) > 1e-5
+    settings: Any = {"plan": result.plan, "layers": True, "provider": "cpu"}
+    rounded = layers.nudged(result.model.proto)
+    assert all(onnxprune.verify(dense, rounded, **settings).single)
+    unmeasured()
+    wrong = onnxprune.verify(dense, rounded, **settings).wrong
+    assert wrong is not None
+    assert wrong.layer == "y"
 
 
 def test_what_single_nodes_are_given() -> None:
@@ -633,16 +645,6 @@ def test_what_single_nodes_are_given() -> None:
     with layers._alone(dense, ["r"], given, "cpu") as session:
         shapes = {value.name: value.shape for value in session.get_inputs()}
     assert shapes == {"h::given": [None] * 4, "t::given": [4]}
-
-
-@pytest.mark.parametrize(
-    ("noise", "accepted"), [(0.0, 1e-5), (1e-4, 1e-3), (0.02, 0.1), (0.09, 0.1), (0.2, 0.4), (3.0, 0.5)]
-)
-def test_what_is_accepted_of_what_rounding_does(noise: float, accepted: float) -> None:
-    sums = Comparison("y", exact=True)
-    sums.allow(noise)
-    sums.add(np.ones(4, np.float32), np.ones(4, np.float32))
-    assert sums.difference().tolerance == pytest.approx(accepted)
 
 
 def test_the_logger_of_onnxruntime_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

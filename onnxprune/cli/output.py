@@ -181,7 +181,7 @@ def judge(report: Report | None, kind: str, quiet: bool) -> None:
     """Fail where a result was found to be wrong; tell where that could not be found out."""
     if report is not None and report.failed:
         raise SurgeryError(
-            f"the {kind} model is wrong: {verdict(report)}",
+            f"the {kind} model is {report.judgement}: {verdict(report)}",
             "Nothing was written. This is a bug in onnxprune; please report it with the model.",
         )
     if report is not None and report.problem:

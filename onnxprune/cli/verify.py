@@ -102,5 +102,7 @@ def _judge(report: Report) -> None:
     if report.wrong is not None:
         where = f" at layer '{report.wrong.layer}'" if report.wrong.layer else ""
         raise SurgeryError(f"the slim model is wrong{where}: {output.verdict(report)}")
+    if report.left_out:
+        raise SurgeryError(f"the slim model is {report.judgement}: {output.verdict(report)}")
     if failed:
         raise GateError(f"{output.plural(len(failed), 'gate')} failed: {'; '.join(failed)}")

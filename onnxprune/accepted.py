@@ -1,0 +1,136 @@
+"""The rule by which two tensors agree to rounding: it decides whether surgery is exact.
+
+Integers, booleans and strings have to be equal. Floats are judged as a whole and slice by slice along
+every axis that carries labels, so that a large neighbour hides no mistake. The L2 norm of the
+difference of a slice may be
+
+    max(ROUNDING * |slice|, min(NOISE * noise, cap * max(|slice|, mean)))
+
+- ``|slice|`` is the norm of the reference.
+- ``noise`` is what a change of the last bit of every number that goes into the computation does to the
+  slice. It is measured, so it knows no operator. In a sum it is the last bit times the root of the sum
+  of squares of the terms: a value near zero, in which large terms cancel, is judged by the terms.
+- ``mean`` is the root mean square of ``|slice|`` along the axis. With ``cap`` it bounds what noise can
+  excuse: for a node alone at a half, for whole networks, which amplify rounding as they amplify
+  mistakes, at what is accepted of a slice of average size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+ROUNDING = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-5}
+"""Relative L2 difference that counts as rounding, by the type of the tensor."""
+
+HALF_ROUNDING = 5e-3
+"""The same for 16-bit floats, where a model does not run in 32 bits."""
+
+NOISE = 16
+"""How many times the measured effect of a last bit is accepted.
+
+Two orders of one sum of n terms differ by up to the root of n times the effect of one change of the
+last bit of each; kernels add in blocks, which takes off most of it.
+"""
+
+ALONE = 0.5
+"""Share of a slice, or of an average one, that noise may excuse in a node on its own.
+
+A saturated sigmoid behind a convolution, 4e-8, has no digit that does not depend on the last bit.
+"""
+
+
+def rounding(array: np.ndarray) -> float:
+    """Relative difference that counts as rounding; integers must be equal."""
+    if array.dtype.kind not in "fc" and not array.dtype.name.startswith(("bfloat", "float")):
+        return 0.0
+    return ROUNDING.get(array.dtype, HALF_ROUNDING)
+
+
+def nudge(array: np.ndarray) -> np.ndarray:
+    """Copy of a float tensor with the last bit of every entry changed, up or down at random."""
+    if array.dtype.kind != "f":
+        return array
+    up = np.random.default_rng(0).random(array.shape) < 0.5
+    toward = np.where(up, np.inf, -np.inf).astype(array.dtype)
+    return np.where(array == 0, array, np.nextafter(array, toward))
+
+
+class Error(NamedTuple):
+    """How far a tensor is from its reference, where it is furthest from what is accepted.
+
+    Attributes
+    ----------
+    relative : float
+        Norm of the difference, over the norm of which ``rounding`` is accepted.
+    part : str
+        The slice; empty for the whole tensor.
+    """
+
+    relative: float
+    part: str = ""
+
+
+def furthest(
+    reference: np.ndarray,
+    found: np.ndarray,
+    axes: Sequence[int] = (),
+    moved: np.ndarray | None = None,
+    cap: float = ALONE,
+) -> Error:
+    """Compare two tensors by the rule of this module.
+
+    Parameters
+    ----------
+    reference, found : array
+        Of any shapes; different ones are infinitely far from each other.
+    axes : sequence of int
+        Axes along which every slice is judged.
+    moved : array, optional
+        What is computed in place of ``found`` when last bits change; no noise is known otherwise.
+    cap : float
+    """
+    if reference.shape != found.shape:
+        return Error(np.inf)
+    if not rounding(reference):
+        unequal = reference != found
+        return Error(float(np.mean(unequal)) if np.any(unequal) else 0.0)
+    gap, size = _finite(reference, found)
+    if not np.isfinite(gap).all():
+        return Error(np.inf)
+    noise = np.zeros_like(gap)
+    if moved is not None and moved.shape == found.shape:
+        change = moved.astype(np.float64) - found.astype(np.float64)
+        noise = np.square(np.where(np.isfinite(change), change, 0))
+    accepted = rounding(reference)
+    worst = Error(float(_relative(gap.sum(), size.sum(), noise.sum(), accepted, cap).max()))
+    for axis in axes:
+        others = tuple(k for k in range(gap.ndim) if k != axis)
+        gaps, sizes, noises = (v.sum(axis=others) for v in (gap, size, noise))
+        relative = _relative(gaps, sizes, noises, accepted, cap)
+        place = int(relative.argmax()) if relative.size else 0
+        if relative.size and relative[place] > max(worst.relative, accepted):
+            worst = Error(float(relative[place]), f"entry {place} of axis {axis}")
+    return worst
+
+
+def _finite(reference: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Squares of the difference and of the reference; where both hold the same NaN or infinity, zero."""
+    with np.errstate(all="ignore"):
+        a, b = (v.astype(np.float64) for v in (reference, found))
+        same = ~np.isfinite(a) & ((a == b) | (np.isnan(a) & np.isnan(b)))
+        return np.where(same, 0, np.square(b - a)), np.where(np.isfinite(a), np.square(a), 0)
+
+
+def _relative(
+    gap: np.ndarray, size: np.ndarray, noise: np.ndarray, accepted: float, cap: float
+) -> np.ndarray:
+    """Norms of differences, in units in which ``accepted`` is; arguments but the last two are squares."""
+    gap, size, noise = (np.sqrt(np.atleast_1d(v)) for v in (gap, size, noise))
+    mean = np.sqrt(np.square(size).mean()) if size.size else 0.0
+    excused = np.minimum(NOISE * noise, cap * np.maximum(size, mean)) / accepted
+    unit = np.maximum(size, excused)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(gap == 0, 0.0, gap / unit)
