@@ -95,6 +95,30 @@ CASES = [
         b = ReduceSum (a, one)
         r = Add (h, b)""", inputs="float[N,3,8,8] x, int64[1] n", zero=[0], one=[1]), groups=(),
         blocked={"first": "known only when it runs"}),
+    Case("Slice", "by the shape of an Expand", net("""
+        [nodes] h0 = Gemm (x, W1)
+        h = Relu (h0)
+        to = Gather (edges, zero)
+        f = Gather (h, to)
+        [messages] m0 = Gemm (f, W3)
+        m = Relu (m0)
+        t = Unsqueeze (to, one)
+        s = Shape (m)
+        i = Expand (t, s)
+        e = Shape (i)
+        part = Slice (m, start, e)
+        d = Shape (h)
+        none = ConstantOfShape (d)
+        a = ScatterElements <axis=0, reduction="add"> (none, i, part)
+        j = Concat <axis=-1> (h, a)
+        [last] y = Gemm (j, W2)""", inputs="float[N,5] x, int64[2,E] edges", zero=0, one=[1], start=[0, 0],
+        W1=(5, 8), W3=(8, 8), W2=(16, 4)), groups=(8, 8), slim={"W3": (4, 4), "W2": (8, 4)}),
+    Case("Slice", "a part by computed bounds", between("""
+        s = Shape (x)
+        u = Slice (s, two, four)
+        b = Concat <axis=0> (six, u)
+        r = Slice (h, zero, b, i)""", inputs="float[N,3,H,W] x", two=[2], four=[4], six=[6],
+        zero=[0, 0, 0], i=[1, 2, 3], W2=(4, 6, 1, 1)), groups=(), blocked={"first": "takes a part of it"}),
     Case("Slice", "everything", between("r = Slice (h, a, b, i)", a=[0], b=[8], i=[1]), groups=(8,)),
     # Gather
     Case("Gather", "one token", tokens("""

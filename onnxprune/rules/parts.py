@@ -8,6 +8,7 @@ from ..editor import Editor
 from ..folding import python_slice, slice_bounds
 from ..graph import Node
 from ..labels import NONE, Blocked, Labels
+from ..shapes import Setting
 from ..walk import Walk
 from .registry import rule
 from .signs import kept, padded, shared
@@ -75,13 +76,37 @@ def _bound(c: Walk, name: str) -> np.ndarray | None:
 
 
 def _dynamic_slice(c: Walk, n: Node, labels: list[Labels]) -> None:
-    """Bounds that depend on sizes: the sliced axes must be known and carry no labels."""
-    axes = _bound(c, n.inputs[3]) if len(n.inputs) > 3 and n.inputs[3] else None
-    if axes is None:
-        raise Blocked("its bounds are computed from data")
-    sliced = [int(k) % len(labels) for k in np.atleast_1d(axes)]
-    c.pin_axes(n.inputs[0], sliced, f"{n} takes a range of it that is known only when it runs")
+    """Bounds that depend on sizes: an axis is taken whole at any size, or carries no labels."""
+    X = n.inputs[0]
+    windows = [_windows(c, n, setting) for setting in (c.shapes.first, c.shapes.second)]
+    if windows[0] is None or windows[1] is None:
+        axes = _bound(c, n.inputs[3]) if len(n.inputs) > 3 and n.inputs[3] else None
+        if axes is None:
+            raise Blocked("its bounds are computed from data")
+        sliced = {int(k) % len(labels) for k in np.atleast_1d(axes)}
+        why = "takes a range of it that is known only when it runs"
+    else:
+        # Shapes keep telling the original sizes, so what covers all entries covers the kept ones.
+        sliced = {
+            axis
+            for axis, one in windows[0].items()
+            if one != windows[1].get(axis) or one.indices(c.shape(X)[axis]) != (0, c.shape(X)[axis], 1)
+        }
+        why = "takes a part of it, by bounds that are computed from sizes"
+    c.pin_axes(X, sorted(sliced), f"{n} {why}")
     c.out(n.output, [NONE if k in sliced else v for k, v in enumerate(labels)])
+
+
+def _windows(c: Walk, n: Node, setting: Setting) -> dict[int, slice] | None:
+    """Range of every sliced axis at one sample setting; None where the sizes do not tell it."""
+    given = []
+    for name in n.inputs[1:]:
+        value = _bound(c, name)
+        given.append(setting.values.get(name) if value is None else value)
+    if any(v is None and name for v, name in zip(given, n.inputs[1:], strict=True)):
+        return None
+    bounds = slice_bounds(n, c.rank(n.inputs[0]), given)
+    return {axis: slice(start, end, step) for start, end, axis, step in zip(*bounds, strict=True)}
 
 
 @rule("Gather", sign=kept)
