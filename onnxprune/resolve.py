@@ -11,6 +11,10 @@ the rows are, ``L[:, j] ~ columns[j]`` (the inside of every group goes alike). W
 4. the one that the policy names (``PREFERENCE``, or ``reshape_channel_axis``);
 5. the smaller one.
 
+Where one axis is cut in two ways (32 groups of a normalization, 16 of the convolution behind it), what
+4 and 5 say of each cut by itself may leave very few units together. Then the factors are held that leave
+the most (``finest.py``), so that the share that is asked for can go.
+
 Where every block may keep inner channels of its own (``blocks.py`` says where), neither is written
 for the inner channels: ``rows`` are held, ``L`` is left as it is.
 
@@ -27,6 +31,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .finest import Key, as_pairs, components_of, finest, first_difference
 from .labels import Facts, Labels, Product
 
 Ints = npt.NDArray[np.int64]
@@ -81,39 +86,18 @@ def resolve(
         Positions of products whose blocks keep inner channels of their own.
     """
     pairs = [(a, b) for a, b, _ in facts.pairs]
-    atom = _components(pairs, count)
+    atom = components_of(pairs, count)
     while twins := _twins(facts.products, atom):
         pairs += twins
-        atom = _components(pairs, count)
+        atom = components_of(pairs, count)
     lowered, held, inner = _lower(facts, atom, axis, independent)
-    unit = _components(pairs + lowered, count) if lowered else atom
+    unit = components_of(pairs + lowered, count) if lowered else atom
     reason: dict[int, str] = {}
     for labels, why in [*((pin.labels, pin.reason) for pin in facts.pins), *held]:
         for u in np.unique(unit[labels]).tolist():
             reason.setdefault(u, why)
     apart = tuple(facts.products[k] for k in sorted(inner & independent))
     return Components(unit, atom, reason, inner, apart)
-
-
-def _components(pairs: Sequence[tuple[Labels, Labels]], count: int) -> Ints:
-    """Connected components of labels."""
-    if not pairs:
-        return np.arange(count)
-    slim = [_distinct(a, b) for a, b in pairs]
-    a = np.concatenate([p[0] for p in slim])
-    b = np.concatenate([p[1] for p in slim])
-    edges = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
-    return connected_components(edges, directed=False)[1].astype(np.int64)
-
-
-def _distinct(a: Labels, b: Labels) -> tuple[Labels, Labels]:
-    """Drop pairs that repeat the one before: merged spatial axes repeat every label."""
-    if len(a) < 4096:
-        return a, b
-    new = np.empty(len(a), np.bool_)
-    new[0] = True
-    np.logical_or(a[1:] != a[:-1], b[1:] != b[:-1], out=new[1:])
-    return a[new], b[new]
 
 
 def _twins(products: Sequence[Product], atom: Ints) -> Pairs:
@@ -151,11 +135,9 @@ def _lower(
     kept: list[tuple[Labels, str]] = []
     for position, (product, (r, c)) in enumerate(zip(products, classes, strict=True)):
         rows, columns = product.rows, product.columns
+        pairs += as_pairs(product, c in held, r in held and position not in independent)
         if c in held:
-            pairs.append((product.labels, np.repeat(rows, len(columns))))
             kept.append((columns, "only whole blocks of a split go"))
-        if r in held and position not in independent:
-            pairs.append((product.labels, np.tile(columns, len(rows))))
         if r in held:
             kept.append((rows, "every block of a split keeps the same inner channels"))
     inner = (k for k, (r, c) in enumerate(classes) if r in held and c not in held)
@@ -197,7 +179,7 @@ def _choose(facts: Facts, atom: Ints, classes: list[tuple[int, int]], axis: int 
         if used[atom[product.rows]].any() or used[atom[product.columns]].any():
             used[atom[product.labels]] = True
     held: set[int] = set()
-    keys: list[tuple[tuple[object, ...], tuple[object, ...]]] = []
+    keys: list[tuple[Key, Key]] = []
     for product, pair in zip(facts.products, classes, strict=True):
         outer = 1 if axis in (0, -2) else -1 if axis in (1, -1) else 0
         key = []
@@ -210,8 +192,10 @@ def _choose(facts: Facts, atom: Ints, classes: list[tuple[int, int]], axis: int 
                 not repeated[parts].all(), bool(used[parts].any()), preferred, len(vector),
             ))  # fmt: skip
         keys.append((key[0], key[1]))
+    if axis is None:
+        held |= finest(facts.products, classes, keys, atom, held)
     # Decisions by an early criterion come first, because each may settle other products.
-    order = sorted(range(len(keys)), key=lambda k: _first_difference(*keys[k]))
+    order = sorted(range(len(keys)), key=lambda k: first_difference(*keys[k]))
     for k in order:
         r, c = classes[k]
         if r not in held and c not in held:
@@ -229,7 +213,3 @@ def _follow_pins(products: Sequence[Product], atom: Ints, pinned: npt.NDArray[np
             pinned[both[pinned[r][:, None] & pinned[c]]] = True
             pinned[r[pinned[both].any(axis=1)]] = True
             pinned[c[pinned[both].any(axis=0)]] = True
-
-
-def _first_difference(a: tuple[object, ...], b: tuple[object, ...]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))

@@ -165,7 +165,7 @@ def trace(
         Factor of a split channel axis that is pruned: 0 or -2 for the outer one (heads), 1 or -1
         for the inner one, both for either, each as groups of its own. By default whole heads,
         whole GroupNormalization groups, the inside of the groups of a grouped convolution, and
-        otherwise the larger factor.
+        otherwise the larger factor; where one axis is cut in several ways, what leaves most units.
     group_policy : {"average", "sum", "count", "none"}
         With count and none the blocks of a split channel axis keep inner channels of their own,
         equally many, where that is legal (see ``blocks.py``); ``notes`` says where it is not.
