@@ -18,6 +18,7 @@ from .errors import ModelError
 from .layers import compare_single, left_out
 from .masked import masked
 from .model import Model
+from .noise import Noise
 from .plan import Plan
 from .runtime import Arrays, open_session, run
 from .sizes import Sizes
@@ -74,9 +75,11 @@ class Pair:
             return self._compare_outputs(self.feeds(feeds), "all")
 
     def _compare_outputs(self, feeds: Arrays, level: str) -> tuple[Difference, ...]:
-        with open_session(self.oracle, self.provider, "the masked original", level) as session:
-            reference = run(session, feeds, "the masked original")
-        with open_session(self.slim, self.provider, "the slim model", level) as session:
+        noise = Noise(self.traced, self.slim)
+        with open_session(noise.told(self.oracle), self.provider, "the masked original", level) as session:
+            told = run(session, feeds, "the masked original")
+        feeds, reference = {**feeds, **noise.feeds(self.sizes, told)}, noise.compared(self.sizes, told)
+        with open_session(noise.taken(self.slim, told), self.provider, "the slim model", level) as session:
             found = run(session, feeds, "the slim model")
 
             @cache

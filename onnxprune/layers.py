@@ -31,6 +31,7 @@ from .data import Batch
 from .errors import ModelError
 from .graph import Node
 from .model import Model
+from .noise import draws
 from .protos import bodies, node_protos, tensors
 from .runtime import Arrays, open_session, run
 from .sizes import Sizes
@@ -183,7 +184,7 @@ def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[li
     size = 0
     for node in traced.graph.main.nodes:
         names = [n for n in node.outputs if n in present and n not in sequences]
-        if not names or node.op == "Constant":
+        if not names or node.op == "Constant" or draws(node, traced):
             continue
         portion.append(node)
         size += sum(4 * int(np.prod(sizes.original(n), dtype=np.int64)) for n in names)

@@ -11,6 +11,7 @@ from onnxprune.loading import load
 from onnxprune.verify import verify
 
 from . import battery
+from .building import net
 from .cases_constants import CASES
 
 CODEBOOKS = [case for case in CASES if case.op == "ReduceSum"]
@@ -31,3 +32,61 @@ def test_a_sum_over_all_stored_entries_is_found(case: battery.Case) -> None:
     report = verify(pruned.trace.model, load(baked), plan=pruned.plan, data=feeds, provider="cpu")
     assert report.exact is False
     assert verify(pruned.trace.model, pruned.slim, plan=pruned.plan, data=feeds, provider="cpu").exact
+
+
+# Random numbers ---------------------------------------------------------------------------------
+
+DRAWN = {
+    "RandomNormalLike": "e = RandomNormalLike (m)\n z = Add (m, e)",
+    "RandomUniformLike": "e = RandomUniformLike (m)\n z = Mul (m, e)",
+    "RandomNormal": "e = RandomNormal <shape=[2,16]> ()\n z = Add (m, e)",
+    "RandomUniform": "e = RandomUniform <shape=[1,16]> ()\n z = Mul (m, e)",
+    "Bernoulli": "p = Sigmoid (m)\n z = Bernoulli (p)",
+    "Dropout": "z = Dropout (m, share, yes)",
+}
+"""Nodes between two layers of 16 channels."""
+
+
+def drawing(text: str) -> onnx.ModelProto:
+    stored = {"share": 0.5, "yes": np.array(True)} if "share" in text else {}
+    lines = f"m = MatMul (x, W0)\n {text}\n y = MatMul (z, W1)"
+    return net(lines, inputs="float[2,8] x", W0=(8, 16), W1=(16, 4), **stored)()
+
+
+@pytest.mark.parametrize("text", DRAWN.values(), ids=DRAWN)
+def test_both_models_get_the_same_random_numbers(text: str) -> None:
+    for seed in (None, 1):
+        pruned = battery.prune(drawing(text), seed)
+        assert pruned.plan.constants["W1"]["keep"]["0"]
+        report = verify(
+            pruned.trace.model, pruned.slim, plan=pruned.plan, provider="cpu", layers=True, seed=3
+        )
+        assert report.exact, str(report)
+        assert report.method == "end to end"
+
+
+@pytest.mark.parametrize("weight", ["W0", "W1"])
+@pytest.mark.parametrize("text", DRAWN.values(), ids=DRAWN)
+def test_damage_on_either_side_of_random_numbers_is_found(text: str, weight: str) -> None:
+    """Nothing but the probabilities of a Bernoulli tells of what stands in front of it."""
+    pruned = battery.prune(drawing(text))
+    damaged = onnx.ModelProto()
+    damaged.CopyFrom(pruned.slim.proto)
+    (tensor,) = [t for t in damaged.graph.initializer if t.name == weight]
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), weight))
+    report = verify(pruned.trace.model, damaged, plan=pruned.plan, provider="cpu")
+    assert report.exact is False, str(report)
+
+
+def test_random_numbers_in_a_branch_are_left_out() -> None:
+    """Every run draws others there, and no output tells which."""
+    build = net("""
+        m = MatMul (x, W0)
+        z = If (c) <
+            then_branch = t () => (u) { e = RandomNormalLike (m) u = Add (m, e) },
+            else_branch = f () => (v) { v = Relu (m) }>
+        y = MatMul (z, W1)""", inputs="float[2,8] x, bool c", outputs="float[2,4] y", W0=(8, 16), W1=(16, 4))  # fmt: skip
+    pruned = battery.prune(build())
+    report = verify(pruned.trace.model, pruned.slim, plan=pruned.plan, provider="cpu")
+    assert report.verdict == "not proven"
+    assert report.left_out == ("If 'z'",)

@@ -73,8 +73,15 @@ def unary(c: Walk, n: Node) -> None:
     c.same(n, n.output)
 
 
+def training(c: Walk, n: Node) -> bool:
+    """Whether a Dropout is told that it may be in training; before operator set 12 it never is."""
+    given = c.value(n.take(3)[2])
+    return bool(n.take(3)[2]) and (given is None or bool(given.any()))
+
+
 @rule("Clip", sign=clipped)
-@rule("CastLike", "Dropout", sign=kept)
+@rule("CastLike", sign=kept)
+@rule("Dropout", sign=kept, random=training)
 def parametrised(c: Walk, n: Node) -> None:
     """Carries the labels of its first input; the others are scalars."""
     c.same(n)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     Function = Callable[[Walk, Node], None]
     Sign = Callable[[Walk, Node], int]
+    Random = Callable[[Walk, Node], bool]
 
 Along = Literal["", "exact", "exact or statistic", "statistic", "pinned"]
 
@@ -35,6 +36,8 @@ class Rule:
         - empty: it has no such axis.
     sign : callable or None
         Sign of the outputs, see ``signs.py``; None where nothing is known of it.
+    random : callable or None
+        Whether a node draws random numbers; None for operators that never do.
     """
 
     op: str
@@ -44,13 +47,23 @@ class Rule:
     pinned: str = ""
     along: Along = ""
     sign: Sign | None = None
+    random: Random | None = None
+
+
+def always(c: Walk, n: Node) -> bool:
+    """Trait of an operator that draws random numbers whatever its inputs are."""
+    return True
 
 
 RULES: dict[tuple[str, str], Rule] = {}
 
 
 def rule(
-    *ops: str, domain: str = "", along: Along = "", sign: Sign | None = None
+    *ops: str,
+    domain: str = "",
+    along: Along = "",
+    sign: Sign | None = None,
+    random: Random | None = None,
 ) -> Callable[[Function], Function]:
     """Register a function as the rule of some operators.
 
@@ -58,7 +71,7 @@ def rule(
     ----------
     ops : str
     domain : str
-    along, sign
+    along, sign, random
         Traits of the operators, see :class:`Rule`.
 
     Raises
@@ -70,7 +83,7 @@ def rule(
     def register(function: Function) -> Function:
         summary = (function.__doc__ or "").strip().splitlines()[0]
         for op in ops:
-            _add(Rule(op, domain, function, summary, along=along, sign=sign))
+            _add(Rule(op, domain, function, summary, along=along, sign=sign, random=random))
         return function
 
     return register

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..graph import Node
 from ..labels import NONE
 from ..walk import Walk
-from .registry import rule
+from .registry import always, rule
 
 
 @rule("DFT")
@@ -40,7 +40,7 @@ def eye_like(c: Walk, n: Node) -> None:
     c.freeze(n.inputs, f"{n} makes a diagonal of its size")
 
 
-@rule("Bernoulli", "RandomNormalLike", "RandomUniformLike")
+@rule("Bernoulli", "RandomNormalLike", "RandomUniformLike", random=always)
 def random_like(c: Walk, n: Node) -> None:
     """Draws one number per entry: carries the labels, unless a seed says which numbers come."""
     if n.attr("seed") is None:
@@ -49,7 +49,7 @@ def random_like(c: Walk, n: Node) -> None:
         c.freeze(n.inputs, f"{n} draws numbers from a seed, which would be others for less entries")
 
 
-@rule("Multinomial")
+@rule("Multinomial", random=always)
 def multinomial(c: Walk, n: Node) -> None:
     """Pins the axis of the classes that it draws from, carries the batch."""
     batch, _ = c.fixed(n.inputs[0], [1], f"{n} draws positions along it")

@@ -8,7 +8,7 @@ from ..editor import Editor
 from ..graph import Node
 from ..labels import NONE, Blocked, Labels
 from ..walk import Walk
-from .registry import rule
+from .registry import always, rule
 from .signs import interpolated, kept
 
 
@@ -112,7 +112,7 @@ def constant_of_shape(c: Walk, n: Node) -> None:
     c.fix(lambda e: e.shape_input(0, n.output))
 
 
-@rule("RandomNormal", "RandomUniform")
+@rule("RandomNormal", "RandomUniform", random=always)
 def random(c: Walk, n: Node) -> None:
     """Draws one number per entry: free to shrink, unless a seed says which numbers come."""
     if n.attr("seed") is None:
