@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from io import BufferedRandom
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import onnx
@@ -26,7 +27,8 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 from .cuts import take
 from .errors import ModelError
 from .protos import opset_of, tensors
-from .source import DataFiles, Source, put_both_in_place, staged, write_atomically
+from .source import DataFiles, Source
+from .writing import write_graph, write_pair
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -176,9 +178,9 @@ class Model:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model atomically: the target is either the old file or the whole new one.
 
-        A model that came with external data gets one data file, ``NAME.data``, beside it; of the two
-        either both are replaced, or none. Where that file is one that this model reads, the model reads
-        what was written from then on; others that read it are told by an error that it was changed.
+        A model that came with external data gets one data file beside it, which is named by its
+        content: ``NAME.0123456789abcdef.data``. The data file of an older model of that name, if it
+        was written here, goes; where this model reads it, it reads what was written from then on.
         """
         target = Path(path)
         if not target.parent.is_dir():
@@ -186,24 +188,29 @@ class Model:
         if self.external or self.weight_bytes > PROTOBUF_LIMIT:
             self._save_external(target)
         else:
-            write_atomically(target, self.proto.SerializeToString())
+            write_graph(target, self.proto.SerializeToString())
 
     def _save_external(self, target: Path) -> None:
-        data = target.with_name(target.name + ".data")
-        in_place = data.resolve() in {file.resolve() for file in self.data_files()}
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        with staged(data) as (out, new_data), staged(target) as (head, new):
+        moved: list[TensorProto] = []
+
+        def write_data(out: BufferedRandom) -> None:
             for tensor in tensors(proto.graph):
                 big = tensor.ByteSize() > 1024 and tensor.HasField("raw_data")
                 if big or external_data_helper.uses_external_data(tensor):
-                    _append_external(tensor, np.asarray(self.array(tensor)), out, data.name)
-            head.write(proto.SerializeToString())
-            out.close()
-            head.close()
-            put_both_in_place((new_data, data), (new, target))
-        if in_place:
-            self.proto, self.folder, self.cuts = proto, target.parent, {}
+                    _append_external(tensor, np.asarray(self.array(tensor)), out)
+                    moved.append(tensor)
+
+        def graph(name: str) -> bytes:
+            for tensor in moved:
+                tensor.external_data.add(key="location", value=name)
+            return proto.SerializeToString()
+
+        read = {file.resolve() for file in self.data_files()}
+        data = write_pair(target, write_data, graph)
+        if data in read or not all(file.is_file() for file in read):
+            self.proto, self.folder, self.cuts = proto, data.parent, {}
             self.files = DataFiles(self.folder)
             self.files.remember([data.name])
 
@@ -262,8 +269,11 @@ def _itemsize(data_type: int) -> int:
     return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
-def _append_external(tensor: TensorProto, array: np.ndarray, out: Any, location: str) -> None:
-    """Move one tensor's data to the end of an open data file, aligned to a page."""
+def _append_external(tensor: TensorProto, array: np.ndarray, out: BufferedRandom) -> None:
+    """Move one tensor's data to the end of an open data file, aligned to a page.
+
+    The file's own name is added later, when it is known.
+    """
     raw = numpy_helper.from_array(array).raw_data if tensor.data_type in _PACKED else None
     out.write(b"\0" * (-out.tell() % 4096))
     offset = out.tell()
@@ -277,5 +287,5 @@ def _append_external(tensor: TensorProto, array: np.ndarray, out: Any, location:
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     del tensor.external_data[:]
-    for key, value in (("location", location), ("offset", offset), ("length", out.tell() - offset)):
+    for key, value in (("offset", offset), ("length", out.tell() - offset)):
         tensor.external_data.add(key=key, value=str(value))

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from .errors import PlanError
 from .model import Model
 from .slices import find_slices
-from .source import write_atomically
+from .writing import write_atomically
 
 if TYPE_CHECKING:
     from .groups import Group

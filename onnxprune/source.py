@@ -7,14 +7,12 @@ model, if it was saved in place of its original.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from threading import Thread
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from .errors import ModelError
 
@@ -79,6 +77,8 @@ class DataFiles:
             If it is missing, lies outside the folder, or was changed or replaced.
         """
         path = (self.folder / location).resolve()
+        if path in self._states and not path.is_file():
+            raise _changed(owner, location)
         if not path.is_relative_to(self.folder) or not path.is_file():
             raise ModelError(
                 f"{owner}: external data '{location}' not found beside the model",
@@ -87,10 +87,7 @@ class DataFiles:
         found = path.stat()
         state = _State(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._states.setdefault(path, state) != state:
-            raise ModelError(
-                f"{owner}: external data '{location}' was changed after the model was loaded",
-                "Load the model again.",
-            )
+            raise _changed(owner, location)
         return path
 
     def remember(self, locations: Iterable[str]) -> None:
@@ -100,54 +97,7 @@ class DataFiles:
                 self.look(location)
 
 
-@contextmanager
-def staged(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file in the folder of another one, to be renamed to it; it is gone if it was not."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            yield out, temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def put_in_place(temporary: Path, target: Path) -> None:
-    """Rename a finished file."""
-    temporary.chmod(0o644)
-    os.replace(temporary, target)
-
-
-def put_both_in_place(first: tuple[Path, Path], second: tuple[Path, Path]) -> None:
-    """Rename two finished files that belong together: both, or neither."""
-    target = first[1]
-    with staged(target) as (_, old):
-        old.unlink()
-        existed = target.exists()
-        if existed:
-            _put_aside(target, old)
-        put_in_place(*first)
-        try:
-            put_in_place(*second)
-        except BaseException:
-            if existed:
-                os.replace(old, target)
-            else:
-                target.unlink()
-            raise
-
-
-def _put_aside(target: Path, old: Path) -> None:
-    """Give a file a second name, or a new one where the file system allows none."""
-    try:
-        os.link(target, old)
-    except OSError:
-        os.replace(target, old)
-
-
-def write_atomically(target: Path, data: bytes) -> None:
-    """Write a file under a temporary name in its folder, then rename it."""
-    with staged(target) as (out, temporary):
-        out.write(data)
-        out.close()
-        put_in_place(temporary, target)
+def _changed(owner: str, location: str) -> ModelError:
+    return ModelError(
+        f"{owner}: external data '{location}' was changed after the model was loaded", "Load the model again."
+    )

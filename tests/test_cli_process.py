@@ -11,13 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import onnx
-import onnxruntime as ort
 import pytest
 
 from onnxprune.cli import progress
 
-from .conftest import DIGITS, ROOT, Run, digest
+from .conftest import DIGITS, ROOT, Run
 
 # Safety of files ----------------------------------------------------------------------------
 
@@ -89,30 +87,6 @@ def test_the_input_is_never_overwritten(run: Run, tmp_path: Path, alias: str, fl
     )
     assert source.read_bytes() == DIGITS.read_bytes()
     assert not (tmp_path / "out.onnx").exists()
-
-
-@pytest.mark.parametrize("name", ["weights.bin", "weights"])
-def test_external_data_of_the_input_is_not_overwritten(run: Run, tmp_path: Path, name: str) -> None:
-    """The data file of an output ``weights.onnx`` would be ``weights.onnx.data``."""
-    source, data = (
-        tmp_path / "model.onnx",
-        tmp_path / (name if "." in name else "weights.onnx.data"),
-    )
-    onnx.save(onnx.load(DIGITS), source, save_as_external_data=True, location=data.name, size_threshold=0)
-    before = digest(data)
-    target = tmp_path / (name if "." in name else "weights.onnx")
-    outcome = run("prune", source, "-o", target)
-    assert outcome.code == 2
-    assert outcome.err.startswith(f"error: refusing to overwrite the input '{data}'\n")
-    assert digest(data) == before
-
-
-def test_external_data_is_written_beside_the_output(run: Run, tmp_path: Path) -> None:
-    source, target = tmp_path / "model.onnx", tmp_path / "slim.onnx"
-    onnx.save(onnx.load(DIGITS), source, save_as_external_data=True, location="model.bin")
-    assert run("prune", source, "-o", target, "--provider", "cpu").code == 0
-    assert (tmp_path / "slim.onnx.data").is_file()
-    ort.InferenceSession(target, providers=["CPUExecutionProvider"])
 
 
 def test_results_do_not_share_a_file(prune: Run, tmp_path: Path) -> None:

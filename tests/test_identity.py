@@ -13,7 +13,6 @@ from onnx import numpy_helper
 
 import onnxprune
 from models.build import Net
-from onnxprune import source
 
 from .conftest import DIGITS, digest
 
@@ -90,14 +89,18 @@ def test_data_that_changed_are_not_taken_for_those_that_were(tmp_path: Path, how
     path = outside(chain(1), tmp_path / "m.onnx")
     data = tmp_path / "m.onnx.data"
     model = onnxprune.load(path)
-    if how == "slim":
+    if how == "slim":  # a second one over the data of the first
+        model.save(path)
+        model = onnxprune.load(path)
         onnxprune.prune(path, ratio=0.5, granularity=1).model.save(path)
     elif how == "replaced":
         other = outside(chain(2), tmp_path / "other.onnx")
         os.replace(other.with_name("other.onnx.data"), data)
     else:
         data.write_bytes(bytes(data.stat().st_size))
-    with pytest.raises(onnxprune.ModelError, match=r"'m\.onnx\.data' was changed after the model was loaded"):
+    with pytest.raises(
+        onnxprune.ModelError, match=r"'m\.onnx\..*data' was changed after the model was loaded"
+    ):
         model.embedded()
     with pytest.raises(
         onnxprune.ModelError, match="was changed after the model was loaded\nLoad the model again"
@@ -115,9 +118,8 @@ def test_data_may_come_after_the_model(tmp_path: Path) -> None:
     assert same(numbers(model.embedded()), numbers(chain()))
 
 
-@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
 @pytest.mark.parametrize("old", [True, False], ids=["over an old model", "at a new place"])
-def test_both_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool, links: bool) -> None:
+def test_both_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
     """A failure between the data file and the model leaves what was there before."""
     result = onnxprune.prune(outside(chain(1), tmp_path / "m.onnx"), ratio=0.5)
     target = tmp_path / "out.onnx"
@@ -131,34 +133,29 @@ def test_both_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old
             raise OSError(28, "No space left on device")
         real(new, name)
 
-    def link(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
-
-    monkeypatch.setattr(source.os, "replace", replace)
-    if not links:
-        monkeypatch.setattr(source.os, "link", link)
+    monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(OSError, match="No space left"):
         result.model.save(target)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     monkeypatch.undo()
     result.model.save(target)
     assert same(numbers(onnx.load(target)), numbers(result.model.embedded()))
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "m.onnx", "m.onnx.data", "out.onnx", "out.onnx.data",
-    ]  # fmt: skip
+    written = {p.name for p in tmp_path.iterdir()} - before.keys()
+    assert len(written - {"out.onnx"}) == 1
+    assert (tmp_path / "out.onnx.data").exists() == old  # it is not ours
 
 
 def test_a_copy_of_what_lost_nothing_is_what_was_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """prune copies such a file byte for byte, unless another one has its name by then."""
-    from onnxprune.cli import output
+    from onnxprune.cli import files
 
     path, out = tmp_path / "m.onnx", tmp_path / "out.onnx"
     onnx.save(chain(1), path)
     result = onnxprune.prune(path, exclude=["*"])
-    output.write_result(result, str(out), None)
+    files.write_result(result, str(out), None)
     assert out.read_bytes() == path.read_bytes()
     onnx.save(chain(2), path)
-    output.write_result(result, str(out), None)
+    files.write_result(result, str(out), None)
     assert same(numbers(onnx.load(out)), numbers(chain(1)))

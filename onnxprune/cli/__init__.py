@@ -27,7 +27,7 @@ import click
 from .. import __version__
 from ..errors import OnnxPruneError, unknown_name
 
-HELPERS = {"options", "output", "progress"}
+HELPERS = {"files", "options", "output", "progress"}
 """Modules of this package that are no verbs."""
 
 ORDER = ("prune", "clean", "inspect", "explain", "verify", "sensitivity", "bench", "ops", "doctor")

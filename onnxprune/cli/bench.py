@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..bench import Bench
 
 
-@click.command()
+@click.command(cls=options.Verb)
 @click.argument("dense")
 @click.argument("slim")
 @click.option(

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from . import options, output
+from . import files, options, output
+from .files import Target
 from .progress import stages
 
 if TYPE_CHECKING:
     from ..pipeline import Result
 
 
-@click.command()
+@click.command(cls=options.Verb)
 @click.argument("model")
-@click.option("-o", "--output", "out", required=True, metavar="OUT", help="Where to write the clean model.")
+@click.option(
+    "-o", "--output", "out", cls=Target, required=True, metavar="OUT", help="Where to write the clean model."
+)
 @click.option(
     "--assume-range",
     multiple=True,
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of equal channels keep one, which takes over the weights of the others.",
 )
-@click.option("--plan-out", metavar="FILE", help="Write the plan: what is kept in every layer.")
+@click.option("--plan-out", cls=Target, metavar="FILE", help="Write the plan: what is kept in every layer.")
 @options.data_options
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
@@ -47,13 +50,14 @@ def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bo
 
     flags["assume_range"] = _ranges(flags["assume_range"])
     with stages(quiet) as stage:
-        source = output.open_model(model, [out, plan_out], stage, flags["data"])
+        stage("load")
+        (source,) = files.open_models(model)
         stage("clean")
         result = clean(source, on_failure="return", **flags)
         right = result.report is None or not result.report.failed
         if right:
             stage("write")
-            output.write_result(result, out, plan_out)
+            files.write_result(result, out, plan_out)
     if as_json:
         output.print_json("clean", {**_document(result, model, out, plan_out), "written": right})
     output.judge(result.report, "clean", quiet)

@@ -26,7 +26,7 @@ PACKAGES = (
 TITLES = {"cuda": "CUDA", "tensorrt": "TensorRT"}
 
 
-@click.command()
+@click.command(cls=options.Verb)
 @options.json_option
 def command(as_json: bool) -> None:
     """Show versions, execution providers, and whether CUDA really runs here."""

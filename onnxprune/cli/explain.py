@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options, output
+from .files import Target, open_models
 from .progress import note, stages
 
 if TYPE_CHECKING:
     from ..explain import Explanations
 
 
-@click.command()
+@click.command(cls=options.Verb)
 @click.argument("model")
 @click.argument("layer")
 @options.selection_options
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Remove first what contributes nothing, as 'prune' does.",
 )
-@click.option("--plot", metavar="FILE.png|svg", help="Draw the sorted scores and the cut.")
+@click.option("--plot", cls=Target, metavar="FILE.png|svg", help="Draw the sorted scores and the cut.")
 @options.json_option
 @click.pass_context
 def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> None:
@@ -44,14 +45,14 @@ def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> 
     ignored = options.given(context, ["preset", *Settings.__annotations__]) if flags["plan"] else []
     if ignored:
         raise UsageError(f"{ignored[0]} has no effect with --plan", "The plan records its settings.")
-    if flags["plot"]:
-        output.check_target(flags["plot"], [])
     plan = Plan.load(flags["plan"]) if flags["plan"] else None
     settings = options.settings(context, flags)
     with stages() as stage:
+        stage("load")
+        (source,) = open_models(model)
         stage("score")
         found = explain(
-            model,
+            source,
             layer,
             plan=plan,
             **{k: flags[k] for k in ("preset", "clean", "provider")},

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..trace import Trace
 
 
-@click.command()
+@click.command(cls=options.Verb)
 @click.argument("model")
 @options.trace_options
 @options.json_option

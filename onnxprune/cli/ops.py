@@ -7,7 +7,7 @@ import click
 from . import options, output
 
 
-@click.command()
+@click.command(cls=options.Verb)
 @options.json_option
 def command(as_json: bool) -> None:
     """Print the table of rules: what happens to channels at every operator."""

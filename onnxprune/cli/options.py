@@ -12,9 +12,19 @@ from typing import Any, TypeVar
 import click
 
 from ..errors import UsageError, unknown_name
+from .files import Target, also_read, check_targets
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
+
+
+class Verb(click.Command):
+    """A command that looks, before it works, at where its results go."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Check the targets, then run."""
+        check_targets(ctx)
+        return super().invoke(ctx)
 
 
 class OneOf(click.Choice[Any]):
@@ -79,7 +89,10 @@ def _table(context: click.Context, param: click.Parameter, value: Any) -> Any:
     """A table of the configuration, or a TOML file that holds one."""
     from ..config import read_toml
 
-    return value if value is None or isinstance(value, Mapping) else read_toml(value)
+    if value is None or isinstance(value, Mapping):
+        return value
+    also_read(context, value)
+    return read_toml(value)
 
 
 def _flag(param: click.Parameter | None) -> str:
@@ -103,6 +116,7 @@ def _read_config(context: click.Context, param: click.Parameter, value: str | No
         return
     from ..config import read_config
 
+    also_read(context, value)
     named = {
         flag.lstrip("-").replace("-", "_"): str(option.name)
         for option in context.command.params
@@ -111,6 +125,11 @@ def _read_config(context: click.Context, param: click.Parameter, value: str | No
     }
     found = {named[name]: setting for name, setting in read_config(value, named).items()}
     for option in context.command.params:
+        if isinstance(option, Target) and option.name in found:
+            raise UsageError(
+                f"'{value}' says where to write: {option.opts[-1].lstrip('-')}",
+                "Give that on the command line.",
+            )
         if isinstance(option, click.Option) and option.multiple and isinstance(found.get(str(option.name)), str):  # fmt: skip
             raise UsageError(f"{option.opts[-1].lstrip('-')}: found '{found[str(option.name)]}', expected a list")  # fmt: skip
     context.default_map = found

@@ -1,26 +1,23 @@
-"""How results are written: tables and JSON on stdout, files in place of old ones."""
+"""How results are written: tables and JSON on stdout."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import __version__
-from ..errors import SurgeryError, UsageError
+from ..errors import SurgeryError
 from .progress import note
 
 if TYPE_CHECKING:
     from ..cost import Cost
     from ..groups import Group
-    from ..model import Model
     from ..pipeline import Result
     from ..trace import Trace
     from ..verify import Report
@@ -186,79 +183,6 @@ def judge(report: Report | None, kind: str, quiet: bool) -> None:
         )
     if report is not None and report.problem:
         note("the result is not verified; give inputs with --data", quiet)
-
-
-def input_files(model: Model, *paths: str | None) -> list[Path]:
-    """Files that a command reads."""
-    own = [model.path] if model.path else []
-    return [*own, *model.data_files(), *(Path(p) for p in paths if p)]
-
-
-def check_target(path: str, read: Iterable[Path]) -> None:
-    """Refuse a place for a result before any work is done.
-
-    Raises
-    ------
-    UsageError
-        If nothing can be written there, or an input would be lost.
-    """
-    target = Path(path)
-    problem = ""
-    if target.is_dir():
-        problem = "it is a folder"
-    elif target.exists() and not target.is_file():
-        problem = "it is no regular file"
-    elif not target.parent.is_dir():
-        problem = f"there is no folder '{target.parent}'"
-    elif not os.access(target.parent, os.W_OK):
-        problem = f"the folder '{target.parent}' is not writable"
-    if problem:
-        raise UsageError(f"cannot write '{path}': {problem}")
-    for source in read:
-        if target.exists() and source.exists() and target.samefile(source):
-            raise UsageError(
-                f"refusing to overwrite the input '{source}'", "Choose another name for the output."
-            )
-
-
-def open_model(
-    path: str, targets: Sequence[str | None], stage: Callable[[str], None], *read: str | None
-) -> Model:
-    """Load a model after a look at the places where results go.
-
-    Raises
-    ------
-    UsageError
-        If a result cannot be written there, or an input would be lost.
-    """
-    from .. import load
-
-    written = [target for target in targets if target]
-    if len({Path(target).resolve() for target in written}) < len(written):
-        raise UsageError(f"'{written[0]}' is given for two outputs")
-    stage("load")
-    for target in written:
-        check_target(target, [Path(path)])
-    model = load(path)
-    files = input_files(model, *read)
-    for target in [*written, *([f"{written[0]}.data"] if model.external else [])]:
-        check_target(target, files)
-    return model
-
-
-def write_result(result: Result, out: str, plan_out: str | None) -> None:
-    """Write the plan, then the model; a model that lost nothing is copied byte for byte."""
-    from ..source import Source, write_atomically
-
-    if plan_out:
-        result.plan.save(plan_out)
-    original = result.trace.model
-    if unchanged(result) and original.path and not original.external:
-        data = original.path.read_bytes()
-        if Source(data).sha256 == original.sha256():
-            write_atomically(Path(out), data)
-            return
-    result.model.save(out)
 
 
 def unchanged(result: Result) -> bool:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from . import options, output
+from . import files, options, output
+from .files import Target
 from .progress import note, stages
 
 if TYPE_CHECKING:
@@ -18,14 +19,16 @@ VERIFIED_WITH = ("data", "profile", "seed")
 """Settings that have an effect next to a plan."""
 
 
-@click.command()
+@click.command(cls=options.Verb)
 @click.argument("model")
-@click.option("-o", "--output", "out", required=True, metavar="OUT", help="Where to write the slim model.")
+@click.option(
+    "-o", "--output", "out", cls=Target, required=True, metavar="OUT", help="Where to write the slim model."
+)
 @options.selection_options
 @options.score_options
 @options.trace_options
 @click.option("--plan", metavar="FILE", help="Replay a plan: nothing is scored or selected.")
-@click.option("--plan-out", metavar="FILE", help="Write the plan: what is kept in every layer.")
+@click.option("--plan-out", cls=Target, metavar="FILE", help="Write the plan: what is kept in every layer.")
 @click.option(
     "--clean/--no-clean",
     default=True,
@@ -57,7 +60,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     settings = options.settings(context, flags)
     settings |= {name: flags[name] for name in ("preset", "provider", "verify", "clean")}
     with stages(quiet) as stage:
-        result = _run(model, [out, plan_out], plan, {**settings, "progress": stage})
+        result = _run(model, plan, {**settings, "progress": stage})
         document = {
             "model": {"path": model, **result.plan.model},
             **_document(result, out, plan_out),
@@ -65,7 +68,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         right = result.report is None or not result.report.failed
         if right:
             stage("write")
-            output.write_result(result, out, plan_out)
+            files.write_result(result, out, plan_out)
     if as_json:
         output.print_json("prune", {**document, "written": right})
     output.judge(result.report, "slim", quiet)
@@ -75,11 +78,12 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         _show(document, result, model)
 
 
-def _run(path: str, targets: list[str | None], plan: str | None, flags: Mapping[str, Any]) -> Result:
-    """Check where the results go, then prune."""
+def _run(path: str, plan: str | None, flags: Mapping[str, Any]) -> Result:
+    """Load, then prune."""
     from .. import Plan, prune
 
-    model = output.open_model(path, targets, flags["progress"], plan, flags.get("data"))
+    flags["progress"]("load")
+    (model,) = files.open_models(path)
     replayed = Plan.load(plan) if plan else None
     return prune(model, plan=replayed, on_failure="return", **flags)
 

@@ -20,7 +20,7 @@ MEASURES = {
 }  # fmt: skip
 
 
-@click.command()
+@click.command(cls=options.Verb)
 @click.argument("model")
 @click.option(
     "--ratios",

@@ -9,13 +9,14 @@ import click
 
 from ..errors import GateError, SurgeryError, UsageError
 from . import options, output
+from .files import Target, open_models
 from .progress import note, stages
 
 if TYPE_CHECKING:
     from ..verify import Report
 
 
-@click.command()
+@click.command(cls=options.Verb)
 @click.argument("dense")
 @click.argument("slim")
 @click.option("--plan", metavar="FILE", help="Check the surgery, too: compare with DENSE, masked.")
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Compare layer by layer: entire models, and every node alone. Takes the plan.",
 )
-@click.option("--plot", metavar="FILE", help="Draw the layers to a .png or .svg file; means --layers.")
+@click.option(
+    "--plot", cls=Target, metavar="FILE", help="Draw the layers to a .png or .svg file; means --layers."
+)
 @options.pair_options
-@click.option("--junit", metavar="FILE", help="Write JUnit XML.")
-@click.option("--markdown", metavar="FILE", help="Write Markdown for a pull request.")
+@click.option("--junit", cls=Target, metavar="FILE", help="Write JUnit XML.")
+@click.option("--markdown", cls=Target, metavar="FILE", help="Write Markdown for a pull request.")
 @options.json_option
 @options.quiet_option
 def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
@@ -50,13 +53,13 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
 
     as_json, quiet = flags.pop("as_json"), flags.pop("quiet")
     files = {kind: flags.pop(kind) for kind in ("junit", "markdown", "plot")}
-    for path in filter(None, files.values()):
-        output.check_target(path, [Path(p) for p in (dense, slim, plan) if p])
     with stages(quiet) as stage:
+        stage("load")
+        models = open_models(dense, slim)
         stage("verify")
         loaded = Plan.load(plan) if plan else None
         flags["layers"] = flags["layers"] or bool(files["plot"])
-        report = compare(dense, slim, plan=loaded, **flags)
+        report = compare(*models, plan=loaded, **flags)
         _write(report, **files)
     if report.problem:
         raise UsageError(report.problem, "Give inputs with --data.")
@@ -72,7 +75,7 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
 def _write(report: Report, junit: str | None, markdown: str | None, plot: str | None) -> None:
     """Write the files that were asked for; a report that fails has them, too."""
     from .. import reports
-    from ..source import write_atomically
+    from ..writing import write_atomically
 
     if junit:
         write_atomically(Path(junit), reports.junit(report).encode())

@@ -1,0 +1,156 @@
+"""Files of a command: what it writes must be nothing that it reads, and nothing twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..model import Model
+    from ..pipeline import Result
+
+SAMPLES = {".npy", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+"""Endings of the files that are read of a folder of data."""
+
+READ = "onnxprune.read"
+"""Where a context lists files that are read while its parameters are."""
+
+
+class Target(click.Option):
+    """An option that names a file which is written; no configuration file may give it."""
+
+
+def also_read(context: click.Context, path: str) -> None:
+    """Note a file that is read while the parameters are, and not found among their values."""
+    context.meta.setdefault(READ, []).append(path)
+
+
+def check_targets(context: click.Context) -> None:
+    """Refuse places for results before any work is done.
+
+    Every value of a parameter that is the path of something is taken as read: models, plan, data,
+    labels, profile, scores, ...
+
+    Raises
+    ------
+    UsageError
+        If nothing can be written there, an input would be lost, or one result another.
+    """
+    targets = _written(context)
+    for target in targets:
+        _writable(target)
+    _disjoint(targets, _read(context))
+    places = [os.path.normcase(os.path.realpath(target)) for target in targets]
+    for first, one in enumerate(targets):
+        for second in range(first + 1, len(targets)):
+            if places[first] == places[second] or _same(Path(one), Path(targets[second])):
+                raise UsageError(f"'{one}' is given for two outputs")
+
+
+def open_models(*paths: str) -> tuple[Model, ...]:
+    """Load models; no target of the command may be one of their data files.
+
+    Raises
+    ------
+    ModelError, UsageError
+    """
+    from .. import load
+
+    context = click.get_current_context()
+    models = tuple(map(load, paths))
+    _disjoint(_written(context), (file for model in models for file in model.data_files()))
+    return models
+
+
+def _written(context: click.Context) -> list[str]:
+    values = [context.params.get(str(p.name)) for p in context.command.params if isinstance(p, Target)]
+    return [str(value) for value in values if value]
+
+
+def _read(context: click.Context) -> Iterator[Path]:
+    """Files that are read before or beside the data files of models."""
+    yield from map(Path, context.meta.get(READ, ()))
+    for parameter in context.command.params:
+        value = context.params.get(str(parameter.name))
+        if isinstance(parameter, Target) or not isinstance(value, str) or not value or "\0" in value:
+            continue
+        if parameter.name == "metric":
+            value = value.partition(":")[0].replace(".", os.sep) + ".py"
+        path = Path(value)
+        if len(value) < 4096 and path.is_dir():
+            yield from _samples(path)
+        else:
+            yield path
+
+
+def _samples(folder: Path) -> Iterator[Path]:
+    for name, _, files in os.walk(folder):
+        yield from (Path(name, file) for file in files if Path(file).suffix.lower() in SAMPLES)
+
+
+def _disjoint(targets: Iterable[str], read: Iterable[Path]) -> None:
+    existing = {path: (found.st_dev, found.st_ino) for path in targets if (found := _stat(Path(path)))}
+    if not existing:
+        return
+    for source in read:
+        found = _stat(source)
+        if found and (found.st_dev, found.st_ino) in existing.values():
+            raise UsageError(
+                f"refusing to overwrite the input '{source}'", "Choose another name for the output."
+            )
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (OSError, ValueError):  # no such file, or no name that a file can have
+        return None
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two names lead to one file, where there is a file."""
+    first, second = _stat(one), _stat(other)
+    return bool(first and second and os.path.samestat(first, second))
+
+
+def _writable(path: str) -> None:
+    """Refuse a place where no file can be written."""
+    target = Path(path)
+    problem = ""
+    if "\0" in path:
+        problem = "no file can have this name"
+    elif target.is_dir():
+        problem = "it is a folder"
+    elif target.exists() and not target.is_file():
+        problem = "it is no regular file"
+    elif not target.parent.is_dir():
+        problem = f"there is no folder '{target.parent}'"
+    elif not os.access(Path(os.path.realpath(target)).parent, os.W_OK):
+        problem = f"the folder '{target.parent}' is not writable"
+    elif target.exists() and not os.access(target, os.W_OK):
+        problem = "it is write-protected"
+    if problem:
+        raise UsageError(f"cannot write '{path}': {problem}")
+
+
+def write_result(result: Result, out: str, plan_out: str | None) -> None:
+    """Write the plan, then the model; a model that lost nothing is copied byte for byte."""
+    from ..source import Source
+    from ..writing import write_graph
+    from .output import unchanged
+
+    if plan_out:
+        result.plan.save(plan_out)
+    original = result.trace.model
+    if unchanged(result) and original.path and not original.external:
+        data = original.path.read_bytes()
+        if Source(data).sha256 == original.sha256():
+            write_graph(Path(out), data)
+            return
+    result.model.save(out)
