@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
+
+Cut = tuple[npt.NDArray[np.int64] | None, ...]
+"""Kept indices per axis, None where all are kept."""
 
 
 def take(array: np.ndarray, cut: Iterable[npt.NDArray[np.int64] | None]) -> np.ndarray:
@@ -27,3 +31,14 @@ def take(array: np.ndarray, cut: Iterable[npt.NDArray[np.int64] | None]) -> np.n
         else:
             array = array.take(index, axis)
     return array
+
+
+def compose(first: Cut, second: Cut) -> Cut | None:
+    """One cut that takes what two take one after the other; None where blocks keep their own."""
+    given = [index for index in (*first, *second) if index is not None]
+    if any(index.ndim > 1 for index in given):
+        return None
+    return tuple(
+        then if base is None else base if then is None else base[then]
+        for base, then in zip_longest(first, second)
+    )

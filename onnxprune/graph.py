@@ -24,7 +24,7 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 
 from .errors import ModelError
 from .folding import NOT_DETERMINISTIC, evaluate, foreign
-from .model import Model
+from .model import Model, kept_dims
 from .protos import bodies
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -180,7 +180,8 @@ class Graph:
         return body
 
     def _constant(self, name: str, tensor: TensorProto) -> None:
-        self.constants[name] = Constant(name, tuple(tensor.dims), tensor.data_type, tensor)
+        shape = tuple(kept_dims(tensor, self.model.cuts.get(tensor.name)))
+        self.constants[name] = Constant(name, shape, tensor.data_type, tensor)
 
     def _node(self, proto: onnx.NodeProto, outermost: bool) -> Node:
         domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain

@@ -278,9 +278,7 @@ def _append_external(tensor: TensorProto, array: np.ndarray, out: BufferedRandom
     out.write(b"\0" * (-out.tell() % 4096))
     offset = out.tell()
     if raw is None:
-        np.ascontiguousarray(array).tofile(out)
-        out.flush()
-        out.seek(0, os.SEEK_END)
+        out.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     else:
         out.write(raw)
     tensor.dims[:] = array.shape

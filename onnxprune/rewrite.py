@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnx import external_data_helper
 
+from .cuts import Cut, compose
 from .editor import Editor
 from .graph import Graph, Node
 from .labels import NONE
@@ -26,7 +27,7 @@ from .model import Model, collector_paused
 from .protos import UNLISTED, bodies, fill, graphs, node_protos, skeleton, stored
 from .selfcheck import self_check
 from .sizes import Sizes
-from .slices import Cut, Slice, find_slices
+from .slices import Slice, find_slices
 
 if TYPE_CHECKING:
     from .model import ModelLike
@@ -104,10 +105,16 @@ class Rewriter:
         (A tensor that is made first and then put into its place is copied once more.)
         """
         external = external_data_helper.uses_external_data(tensor)
-        if part is None or part.whole or external:
+        before = self.source.cuts.get(tensor.name)
+        if part is None or part.whole:
             slim.CopyFrom(tensor)
-            if part is not None and not part.whole:
-                self.cuts[tensor.name] = part.cut
+            if before is not None:
+                self.cuts[tensor.name] = before
+            return
+        cut = compose(before or (), part.cut) if external else None
+        if cut is not None:
+            slim.CopyFrom(tensor)
+            self.cuts[tensor.name] = cut
             return
         fill(slim, tensor.name, part.take(self.source.array(tensor)))
         if tensor.HasField("doc_string"):

@@ -8,11 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cuts import take
+from .cuts import Cut, take
 from .graph import Graph
-from .sizes import Index, Sizes
-
-Cut = tuple[Index, ...]
+from .sizes import Sizes
 
 
 class Slice(NamedTuple):

@@ -191,7 +191,9 @@ def test_external_data_is_written_beside_the_output(run: Run, tmp_path: Path) ->
     unrelated = tmp_path / "slim.onnx.data"
     unrelated.write_text("somebody's")
     for ratio in (0.5, 0.25, 0.25):  # the data file of the run before goes
-        assert run("prune", source, "-o", target, "--ratio", ratio, "--granularity", 1).code == 0
+        assert (
+            run("prune", source, "-o", target, "--ratio", ratio, "--granularity", 1, "--no-clean").code == 0
+        )
         data = [path for path in data_files(tmp_path) if path != unrelated]
         assert len(data) == 1
         assert data[0].name.startswith("slim.onnx.")
@@ -249,7 +251,7 @@ def test_permissions_and_links_stay(tmp_path: Path) -> None:
     model.save(link)
     assert link.is_symlink()
     assert stat.S_IMODE(target.stat().st_mode) == 0o604
-    assert weights(link).keys() == {"w0", "w1"}
+    assert weights(target).keys() == {"w0", "w1"}
 
 
 def test_a_file_that_is_being_written_is_not_taken_for_abandoned(tmp_path: Path) -> None:
@@ -333,14 +335,14 @@ raise SystemExit(onnxprune.cli.main(sys.argv[2:]))
 @pytest.mark.parametrize("limit", [100, 1 << 12, 1 << 14])
 def test_a_disk_that_is_full(tmp_path: Path, limit: int) -> None:
     """The limit strikes in the data file, the graph or the plan; the old pair loads."""
-    source = external(tmp_path / "model.onnx", 2.0, size=400)
+    source = external(tmp_path / "model.onnx", 2.0, size=1600)
     target = tmp_path / "out" / "out.onnx"
     target.parent.mkdir()
     onnxprune.load(external(tmp_path / "old.onnx", 1.0, "old.bin")).save(target)
     before = {path: digest(path) for path in target.parent.iterdir()}
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(limit), "prune", source, "-o", target, "--no-verify"],
+        [sys.executable, "-c", FULL, str(limit), "prune", source, "-o", target, "--no-verify", "--no-clean"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: file too large\n")
@@ -371,3 +373,25 @@ def test_the_arrays_of_the_digits_are_an_input(run: Run, tmp_path: Path) -> None
     outcome = run("verify", DIGITS, DIGITS, "--data", data, "--junit", data)
     assert outcome.code == 2
     assert digest(data) == digest(IMAGES)
+
+
+def test_weights_outside_are_cut_twice(tmp_path: Path) -> None:
+    """First the clean-up takes duplicates, then the pruning half of what is left."""
+    source = external(tmp_path / "model.onnx", 1.0)
+    model = onnx.load(source)
+    rng = np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        array = rng.standard_normal(tuple(tensor.dims)).astype(np.float32)
+        if tensor.name == "w0":
+            array[3] = array[9] = array[7]
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    inside = onnxprune.prune(model, ratio=0.5, granularity=1, verify=True)
+    onnx.save(model, source, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    outside = onnxprune.prune(source, ratio=0.5, granularity=1, verify=True)
+    assert inside.report
+    assert outside.report
+    outside.model.save(tmp_path / "slim.onnx")
+    expected = {t.name: numpy_helper.to_array(t) for t in inside.model.proto.graph.initializer}
+    for name, array in weights(tmp_path / "slim.onnx").items():
+        np.testing.assert_array_equal(array, expected[name])
+    assert expected["w0"].shape[0] == 7
