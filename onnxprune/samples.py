@@ -12,15 +12,21 @@ from .errors import UsageError
 Sizes = Mapping[tuple[str, int], int]
 """(input, axis) -> size of a free dimension."""
 
-SAMPLES = (
-    {"batch": (2, 3), "sequence": (16, 24), "spatial": (224, 256)},
-    {"batch": (2, 3), "sequence": (64, 96), "spatial": (256, 384)},
-    {"batch": (2, 3), "sequence": (512, 640), "spatial": (32, 64)},
-    {"batch": (2, 3), "sequence": (4096, 5120), "spatial": (512, 640)},
-    {"batch": (2, 3), "sequence": (16000, 20000), "spatial": (1024, 1280)},
-    {"batch": (1, 1), "sequence": (16, 24), "spatial": (224, 256)},
+SAMPLES = tuple(
+    {"batch": batch, "sequence": sequence, "spatial": spatial}
+    for batch in ((2, 3), (1, 1))
+    for sequence, spatial in (
+        ((16, 24), (224, 256)),
+        ((64, 96), (256, 384)),
+        ((512, 640), (32, 64)),
+        ((4096, 5120), (512, 640)),
+        ((16000, 20000), (1024, 1280)),
+    )
 )
-"""Sizes that free dimensions may take in the two settings; the first that suits the model does."""
+"""Sizes that free dimensions may take in the two settings; the first that suits the model does.
+
+A batch may be declared free in a graph that an exporter made for a single sample.
+"""
 
 SAMPLE_COUNT = (5, 7)
 """Sizes that depend on data (detections, iterations of a loop) in the two settings."""

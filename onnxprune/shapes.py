@@ -104,6 +104,12 @@ class Shapes:
             return False
         return one[axis] == two[axis]
 
+    @property
+    def held(self) -> dict[tuple[str, int], int]:
+        """Free dimensions that the model was looked at with one size of only."""
+        first, second = self.first.sizes, self.second.sizes
+        return {dim: size for dim, size in first.items() if second[dim] == size}
+
     def value(self, name: str) -> np.ndarray | None:
         """Value that is the same in both settings, None where there is none."""
         one = self.first.values.get(name)
@@ -136,16 +142,25 @@ def analyse_at(graph: Graph, first: Sizes, second: Sizes) -> Shapes:
 def problems(graph: Graph, shapes: Shapes) -> int:
     """Number of float tensors without a shape, without an element, or that hide a free dimension.
 
-    It is zero at sizes that suit.
+    Views of another number of elements count, too. It is zero at sizes that suit.
     """
     names = [name for node in graph.nodes for name in node.outputs if name]
     count = 0
-    for setting in {id(s): s for s in (shapes.first, shapes.second)}.values():
+    for setting in (shapes.first, shapes.second):  # twice the same one counts twice, to be fair
+        count += sum(_contradicts(node, setting) for node in graph.nodes)
         for name in names:
             shape = setting.shapes.get(name)
             if name not in setting.sequences and setting.dtypes.get(name, 1) in FLOATS:
                 count += shape is None or any(size <= 0 for size in shape)
     return count + sum(_hides(node, shapes) for node in graph.nodes)
+
+
+def _contradicts(node: Node, setting: Setting) -> bool:
+    """Whether a Reshape gives a shape of another number of elements, which inference lets pass."""
+    if node.kind != "Reshape" or setting.sampled:  # what stands in for data need not fit
+        return False
+    given, made = setting.shapes.get(node.inputs[0]), setting.shapes.get(node.output)
+    return given is not None and made is not None and prod(given) != prod(made)
 
 
 def _hides(node: Node, shapes: Shapes) -> bool:

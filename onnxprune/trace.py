@@ -46,7 +46,8 @@ class Trace(Sequence[Group]):
     blocked : tuple of Group
         Groups that cannot, each with its reason.
     notes : tuple of str
-        Where a setting could not be followed, and what was done in its place.
+        Where a setting could not be followed, and what was done in its place; sizes of free
+        dimensions that had to be assumed.
     inside : Components or None
         Units of the inner factors, where both factors of a split can go; see ``factors.py``.
     """
@@ -246,12 +247,23 @@ def _resolved(walk: Walk, model: Model, options: Mapping[str, Any]) -> Trace:
         inside = None
         if axis == BOTH:
             inside, groups, blocked = both(walk, components, groups, blocked)
-        return Trace(model, graph, shapes, walk, components, groups, blocked, options, inside=inside)
+        return Trace(
+            model, graph, shapes, walk, components, groups, blocked, options, None, assumed(shapes), inside
+        )
     components, notes = separate(walk, axis)
     apart = Apart(walk, components)
     groups, blocked = find_groups(walk, components)
     groups = tuple(replace(g, blocks=apart.block_of(g.units)) for g in groups)
+    notes = (*assumed(shapes), *notes)
     return Trace(model, graph, shapes, walk, components, groups, blocked, options, apart, notes)
+
+
+def assumed(shapes: Shapes) -> tuple[str, ...]:
+    """Sizes without which the model makes no sense, though it leaves them open: a sentence each."""
+    return tuple(
+        f"input '{name}': axis {axis} is taken to be {size}, as the sizes inside the model fit no other that was tried"
+        for (name, axis), size in shapes.held.items()
+    )
 
 
 def _check_options(norm: str, axis: int | str | None, group_policy: str) -> None:

@@ -324,7 +324,7 @@ def test_inspect_json(run: Run) -> None:
     document = run("inspect", DIGITS, "--json", "--norm", "pin").document
     assert list(document) == [
         "command", "version", "model", "options", "cost", "channels", "groups", "blocked",
-        "obstacles",
+        "obstacles", "notes",
     ]  # fmt: skip
     assert document["options"] == {
         "norm": "pin", "reshape_channel_axis": None, "group_policy": "average",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options, output
-from .progress import stages
+from .progress import note, stages
 
 if TYPE_CHECKING:
     from ..cost import Cost
@@ -44,7 +44,10 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
             "groups": [_hanging(traced, group, whole) for group in traced],
             "blocked": [{**output.describe_group(g), "reason": g.reason} for g in traced.blocked],
             "obstacles": output.obstacles(traced),
+            "notes": list(traced.notes),
         }
+    for text in traced.notes:
+        note(text)
     if as_json:
         reading = Reading(traced)
         for entry, group in zip(document["groups"], traced, strict=True):
