@@ -16,6 +16,7 @@ import onnx
 from .graph import Node
 from .lossless import Dead
 from .model import Model
+from .names import Names
 from .protos import fill, node_protos, skeleton, stored
 from .trace import Trace
 from .twins import count_uses
@@ -109,8 +110,7 @@ class _Editor:
         self.protos = list(node_protos(self.proto.graph))
         self.arrays: dict[str, np.ndarray] = {}
         self.uses = count_uses(self.graph)
-        self.names = {name for node in self.protos for name in (*node.input, *node.output)}
-        self.names.update(constant.name for constant in self.graph.constants.values())
+        self.names = Names(self.graph.taken)
         self.added: list[onnx.TensorProto] = []
         self.behind: dict[int, onnx.NodeProto] = {}
 
@@ -178,21 +178,13 @@ class _Editor:
                     return
         proto = self.protos[node.index]
         old = proto.output[0]
-        proto.output[0] = self._unique(f"{old}_product")
+        proto.output[0] = self.names.fresh(f"{old}_product")
         constant = self._new(f"{old}_constant", delta.astype(self.graph.value(node.inputs[1]).dtype))
         self.behind[node.index] = onnx.helper.make_node(
-            "Add", [proto.output[0], constant], [old], self._unique(f"{node.name}_constant")
+            "Add", [proto.output[0], constant], [old], self.names.fresh(f"{node.name}_constant")
         )
 
     def _new(self, base: str, value: np.ndarray) -> str:
-        name = self._unique(base)
+        name = self.names.fresh(base)
         self.added.append(stored(value, name))
-        return name
-
-    def _unique(self, base: str) -> str:
-        name, number = base, 1
-        while name in self.names:
-            number += 1
-            name = f"{base}_{number}"
-        self.names.add(name)
         return name

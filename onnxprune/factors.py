@@ -15,7 +15,6 @@ stays one group, so that it loses its share once.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .groups import Group, find_groups
+from .names import Names
 from .resolve import Components, Ints, resolve
 from .walk import Walk
 
@@ -54,7 +54,8 @@ def both(walk: Walk, outer: Components, groups: Groups, blocked: Groups) -> tupl
     new = [g for g in find_groups(walk, inner)[0] if not known[g.units].any()]
     free = np.isin(inner.unit, np.concatenate([np.zeros(0, np.int64), *(g.units for g in new)]))
     still = tuple(g for g in blocked if not free[np.isin(outer.unit, g.units)].all())
-    return inner, (*groups, *_renamed(new, (*groups, *still))), still
+    names = Names(walk.graph.taken, (group.name for group in (*groups, *still)))
+    return inner, (*groups, *_renamed(new, (*groups, *still), names)), still
 
 
 def _in_common(a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
@@ -66,19 +67,16 @@ def _in_common(a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
     return common
 
 
-def _renamed(new: Sequence[Group], others: Sequence[Group]) -> Iterator[Group]:
+def _renamed(new: Sequence[Group], others: Sequence[Group], names: Names) -> Iterator[Group]:
     """Groups under names that are not taken, as further groups of the nodes that produce them.
 
     A channel counts as one entry wide: how many heads it runs through is not known before some of
     them go, and only so are channel counts multiples of the granularity whatever number is left.
     """
-    taken = {group.name for group in others}
-    numbers: Counter[str] = Counter()
+    used = {group.name for group in others}
     for group in new:
-        base = group.nodes[0].name
-        name = base
-        while name in taken:
-            numbers[base] += 1
-            name = f"{base}#{numbers[base] + 1}"
-        taken.add(name)
+        name = group.nodes[0].name
+        if name in used:
+            name = names.fresh(name, "#")
+        used.add(name)
         yield replace(group, name=name, width=1)

@@ -25,6 +25,7 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 from .errors import ModelError
 from .folding import NOT_DETERMINISTIC, evaluate, foreign
 from .model import Model, kept_dims
+from .names import Names, names_of
 from .protos import bodies
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -136,6 +137,8 @@ class Graph:
 
     Attributes
     ----------
+    taken : set of str
+        Every name of the file and of the view, which no other name may be.
     main : Body
         The outermost graph.
     nodes : list of Node
@@ -160,6 +163,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
         self.aliases: dict[str, str] = {}
+        self.taken = names_of(model.proto)
         self.main = self._body(model.proto.graph, outermost=True)
         self._separate_vectors()
         self._values: dict[str, np.ndarray] = {}
@@ -235,7 +239,7 @@ class Graph:
 
     def _separate_vectors(self) -> None:
         """Give every further use of a vector-like constant a name of its own."""
-        uses: dict[str, int] = defaultdict(int, dict.fromkeys(self.returned, 1))
+        used, names = set(self.returned), Names(self.taken)
         for node in self.nodes:
             loop = unchanged(node.proto) if node.op == "Loop" else ()
             carried = {self.aliases.get(outer, outer) for _, outer in loop}
@@ -245,10 +249,11 @@ class Graph:
                     continue
                 if name in carried:
                     continue  # what it is used for is known inside
-                if uses[name]:
-                    node.inputs[slot] = f"{name}#{uses[name]}"
+                if name in used:
+                    node.inputs[slot] = names.fresh(name, "#", first=1)
                     self.constants[node.inputs[slot]] = constant
-                uses[name] += 1
+                used.add(name)
+        self.taken |= self.constants.keys()
 
     def _derive(self) -> Iterator[tuple[str, Node]]:
         known = set(self.constants)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .graph import Node
 from .incidence import Incidence
 from .labels import NONE, Kernel, Labels
+from .names import Names
 from .resolve import Components, Ints
 from .walk import Walk
 
@@ -104,8 +105,8 @@ def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], 
         signature[u] ^= marks[number[reason]]
     keys = np.unique(signature, return_inverse=True)[1].reshape(-1)
     stored = [slot for slot in slots if walk.graph.is_constant(slot[0])]
-    order = {name: k for k, n in enumerate(walk.graph.nodes) for name in reversed(n.inputs)}
-    stored.sort(key=lambda slot: (order.get(slot[0], 0), slot[1]))
+    first = {name: k for k, n in enumerate(walk.graph.nodes) for name in reversed(n.inputs)}
+    stored.sort(key=lambda slot: (first.get(slot[0], 0), slot[1]))
     widths = incidence.widths(keys)
     members: dict[int, list[Member]] = defaultdict(list)
     width: dict[int, int] = defaultdict(lambda: 1)
@@ -117,7 +118,8 @@ def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], 
     for kernel in walk.facts.kernels:
         for key in widths.get(id(walk.peek(kernel.tensor, kernel.axis)), ()):
             kernels[key].append(kernel)
-    return _build(components, keys, _units_in_order(stored, unit), kernels, members, width)
+    order = _units_in_order(stored, unit)
+    return _build(components, keys, order, kernels, members, width, Names(walk.graph.taken))
 
 
 def _units_in_order(stored: Slots, unit: Ints) -> Ints:
@@ -137,21 +139,23 @@ def _build(
     kernels: Mapping[int, Sequence[Kernel]],
     members: Mapping[int, Sequence[Member]],
     width: Mapping[int, int],
+    names: Names,
 ) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     """Groups that some layer produces, named after the first one."""
     found, first, counts = np.unique(keys[units], return_index=True, return_counts=True)
     parts = np.split(units[np.argsort(keys[units], kind="stable")], np.cumsum(counts)[:-1])
     groups: list[Group] = []
     blocked: list[Group] = []
-    names: Counter[str] = Counter()
+    used: set[str] = set()
     for k in np.argsort(first).tolist():
         key, channels = int(found[k]), parts[k]
         if key not in kernels:
             continue  # no layer produces these channels, so none can be scored
         reason = components.reason.get(int(channels[0]), "")
         name = kernels[key][0].node.name
-        names[name] += 1
-        name = f"{name}#{names[name]}" if names[name] > 1 else name
+        if name in used:
+            name = names.fresh(name, "#")
+        used.add(name)
         group = Group(name, channels, tuple(members[key]), tuple(kernels[key]), reason, width[key])
         (blocked if reason else groups).append(group)
     return tuple(groups), tuple(blocked)

@@ -31,6 +31,7 @@ from .data import Batch
 from .errors import ModelError
 from .graph import Node
 from .model import Model
+from .names import Names, names_of
 from .noise import draws
 from .protos import bodies, node_protos, tensors
 from .runtime import Arrays, open_session, run
@@ -103,7 +104,7 @@ def compare_single(
                 given = {**batch.feeds, **_kept(sizes, run(before, batch.feeds))}
                 if alone is None:
                     alone = stack.enter_context(_alone(pruned, sums.names, given, provider))
-                found = run(alone, _as_given(given))
+                found = alone(given)
                 moved = cache(partial(_moved, pruned, sums.names, given, provider))
                 sums.add(given, found, batch.size, moved)
         yield from sums.differences()
@@ -116,8 +117,8 @@ def _moved(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider:
     """
     for weights in (nudged(slim), slim):
         try:
-            with _alone(weights, names, given, provider) as session:
-                return run(session, _as_given(given, nudge))
+            with _alone(weights, names, given, provider) as alone:
+                return alone({name: nudge(value) for name, value in given.items()})
         except ModelError:
             continue
     return {}
@@ -133,13 +134,6 @@ def nudged(model: onnx.ModelProto) -> onnx.ModelProto:
                 onnx.numpy_helper.from_array(nudge(onnx.numpy_helper.to_array(tensor)), tensor.name)
             )
     return copy
-
-
-def _as_given(
-    tensors: Arrays, change: Callable[[np.ndarray], np.ndarray] = np.asarray
-) -> dict[str, np.ndarray]:
-    """Inputs of nodes that run alone."""
-    return {f"{name}::given": change(value) for name, value in tensors.items()}
 
 
 class _Sums:
@@ -227,8 +221,8 @@ def _exposed(proto: onnx.ModelProto, names: Sequence[str], provider: str) -> Ite
 @contextmanager
 def _alone(
     slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str
-) -> Iterator[InferenceSession]:
-    """Session of the slim model's nodes, each on given tensors instead of on each other's.
+) -> Iterator[Callable[[Arrays], Arrays]]:
+    """Run the slim model's nodes, each on given tensors instead of on each other's.
 
     Nodes that the rewriter inserted have inputs of their own, which are not given: they stay
     chained to the node that they mend.
@@ -237,6 +231,8 @@ def _alone(
     alone.CopyFrom(slim)
     stored = {t.name for t in slim.graph.initializer}
     stored |= {n.output[0] for n in slim.graph.node if n.op_type == "Constant"}
+    fresh = Names(names_of(slim), given)
+    alias = {name: fresh.fresh(f"{name}::given") for name in given}
     made, fed, nodes = set(stored), set(), []
     for proto in slim.graph.node:
         copy = onnx.NodeProto()
@@ -250,7 +246,7 @@ def _alone(
         for reader in readers:
             for slot, name in enumerate(reader.input):
                 if name in given and name not in stored:
-                    reader.input[slot] = f"{name}::given"
+                    reader.input[slot] = alias[name]
                     fed.add(name)
         nodes.append(copy)
         made.update(proto.output)
@@ -260,7 +256,7 @@ def _alone(
     alone.graph.node.extend(nodes)
     alone.graph.input.extend(
         onnx.helper.make_tensor_value_info(
-            f"{name}::given",
+            alias[name],
             onnx.helper.np_dtype_to_tensor_dtype(given[name].dtype),
             # A branch that is not taken may contradict sizes; a list of sizes has to have its length.
             [None] * given[name].ndim if given[name].ndim > 1 else given[name].shape,
@@ -271,7 +267,7 @@ def _alone(
         onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made
     )
     with open_session(alone, provider, optimize="none") as session:
-        yield session
+        yield lambda tensors: run(session, {alias[name]: tensors[name] for name in fed})
 
 
 def left_out(slim: onnx.ModelProto, traced: Trace, compared: set[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from onnx.inliner import inline_local_functions
 
 from .errors import ModelError
 from .model import Model
+from .names import Names, names_of
 from .ordering import sort_nodes
 from .protos import UNLISTED, bodies, graphs, node_protos, opset_of, skeleton, tensors
 from .source import Source
@@ -174,7 +175,7 @@ def _normalise(model: Model) -> Model:
         if proto is model.proto:
             proto = onnx.ModelProto()
             proto.CopyFrom(model.proto)
-        _rename_clashes(proto.graph, set(), {})
+        _rename_clashes(proto.graph, Names(names_of(proto)), set(), {})
     return replace(model, proto=proto)
 
 
@@ -182,26 +183,24 @@ def _own_names(graph: onnx.GraphProto) -> list[str]:
     """What a graph defines: inputs, initializers that are not listed as such, results of nodes."""
     inputs = [value.name for value in graph.input]
     stored = [tensor.name for tensor in graph.initializer]
+    stored += [sparse.values.name for sparse in graph.sparse_initializer]
     made = [name for node in graph.node for name in node.output if name]
     listed = set(inputs)
     return [*inputs, *(name for name in stored if name not in listed), *made]
 
 
-def _rename_clashes(graph: onnx.GraphProto, seen: set[str], scope: Mapping[str, str]) -> None:
+def _rename_clashes(graph: onnx.GraphProto, names: Names, seen: set[str], scope: Mapping[str, str]) -> None:
     """Give a new name to what a nested graph defines under a name that is taken elsewhere."""
     scope = dict(scope)
     for name in _own_names(graph):
-        fresh, number = name, 1
-        while fresh in seen:
-            number += 1
-            fresh = f"{name}_{number}"
-        seen.add(fresh)
-        scope[name] = fresh
+        scope[name] = names.fresh(name) if name in seen else name
+        seen.add(name)
     named: list[Any] = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    named += [sparse.values for sparse in graph.sparse_initializer]
     for value in named:
         value.name = scope.get(value.name, value.name)
     for node in graph.node:
         node.input[:] = [scope.get(name, name) for name in node.input]
         node.output[:] = [scope.get(name, name) for name in node.output]
         for _, body in bodies(node):
-            _rename_clashes(body, seen, scope)
+            _rename_clashes(body, names, seen, scope)

@@ -23,6 +23,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from .graph import MOVEMENT, Graph, Node
+from .names import Names
 from .protos import UNLISTED, bodies, node_protos
 from .sizes import Sizes
 from .trace import Trace
@@ -68,7 +69,7 @@ class _Masker:
         self.apart = set(_among_constants(traced.graph))
         self.constants: dict[tuple[bytes, tuple[int, ...], str], str] = {}
         self.stored: list[onnx.NodeProto] = []
-        self.count = 0
+        self.names = Names(traced.graph.taken)
 
     def build(self) -> onnx.ModelProto:
         self._graph(self.proto.graph, iter(self.traced.graph.nodes), [])
@@ -220,8 +221,7 @@ class _Masker:
         return self.constants[key]
 
     def _unique(self, base: str) -> str:
-        self.count += 1
-        return f"{base}__masked_{self.count}"
+        return self.names.fresh(f"{base}__masked")
 
 
 def _among_constants(graph: Graph) -> Iterator[int]:

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from .graph import Node
+from .names import Names, names_of
 from .rules import find
 from .runtime import Arrays
 from .sizes import Sizes
@@ -42,6 +43,8 @@ class Noise:
         nodes = [n for n in traced.graph.main.nodes if not n.bodies and draws(n, traced)]
         nodes = [n for n in nodes if all(name in made for name in n.outputs if name)]
         self.drawn = [name for n in nodes for name in n.outputs if name]
+        names = Names(names_of(slim))
+        self._given = {name: names.fresh(f"{name}::given") for name in self.drawn}
         known = traced.graph.producers.keys() - traced.graph.derived.keys() - set(self.drawn)
         self.sources = sorted({name for n in nodes for name in n.inputs if name in known and name in made})
 
@@ -62,8 +65,8 @@ class Noise:
         for name in self.drawn:
             dtype = onnx.helper.np_dtype_to_tensor_dtype(numbers[name].dtype)
             dims = [None] * numbers[name].ndim
-            proto.graph.input.append(onnx.helper.make_tensor_value_info(_given(name), dtype, dims))
-        moved = [onnx.helper.make_node("Identity", [_given(n)], [n], _given(n)) for n in self.drawn]
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(self._given[name], dtype, dims))
+        moved = [onnx.helper.make_node("Identity", [self._given[n]], [n], self._given[n]) for n in self.drawn]
         del proto.graph.node[:], proto.graph.value_info[:]
         proto.graph.node.extend([*moved, *kept])
         _return(proto, self.sources)
@@ -71,7 +74,7 @@ class Noise:
 
     def feeds(self, sizes: Sizes, numbers: Arrays) -> dict[str, np.ndarray]:
         """Inputs of the slim model, beside its own, from what the masked original returned."""
-        return {_given(name): sizes.compact(name, numbers[name]) for name in self.drawn}
+        return {self._given[name]: sizes.compact(name, numbers[name]) for name in self.drawn}
 
     def compared(self, sizes: Sizes, found: Arrays) -> dict[str, np.ndarray]:
         """What the masked original returned, without random numbers, and kept entries alone."""
@@ -81,10 +84,6 @@ class Noise:
             for name, value in found.items()
             if name not in hidden
         }
-
-
-def _given(name: str) -> str:
-    return f"{name}::given"
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from .editor import Editor
 from .graph import Graph, Node
 from .labels import NONE
 from .model import Model, collector_paused
+from .names import Names
 from .protos import UNLISTED, bodies, fill, graphs, node_protos, skeleton, stored
 from .selfcheck import self_check
 from .sizes import Sizes
@@ -47,17 +47,12 @@ class Rewriter:
         self.proto = skeleton(traced.model.proto)
         self.protos = list(node_protos(self.proto.graph))
         self.slices = find_slices(traced.graph, sizes)
+        self.names = Names(traced.graph.taken, (part.name for part in self.slices))
         self.cuts: dict[str, Cut] = {}
         self._before: dict[int, list[onnx.NodeProto]] = defaultdict(list)
         self._after: dict[int, list[onnx.NodeProto]] = defaultdict(list)
         self._added: list[onnx.TensorProto] = []
         self._orphans: list[str] = []
-
-    @cached_property
-    def _names(self) -> set[str]:
-        """Names that are taken."""
-        names = {name for node in self.protos for name in (*node.input, *node.output)}
-        return names.union(self.graph.constants, (tensor.name for tensor in self._added))
 
     def run(self, fixes: Sequence[tuple[Node, Callable[[Editor], None]]]) -> Model:
         """Apply everything and return the slim model."""
@@ -145,27 +140,19 @@ class Rewriter:
         name, value = part.name, part.take(self.graph.value(part.root))
         index = self.graph.producers[part.root].index
         if name in self.graph.returned:
-            made = onnx.helper.make_node("Constant", [], [name], name, value=stored(value, name))
+            title = self.names.fresh(f"{name}_pruned")
+            made = onnx.helper.make_node("Constant", [], [name], title, value=stored(value, name))
             self._after[index].append(made)
         else:
             self._added.append(stored(value, name))
         proto = self.protos[index]
         position = list(proto.output).index(part.root)
-        proto.output[position] = self.unique(f"{part.root}_unused")
+        proto.output[position] = self.names.fresh(f"{part.root}_unused")
         self._orphans.append(proto.output[position])
-
-    def unique(self, base: str) -> str:
-        """A name that nothing else has."""
-        name, number = base, 1
-        while name in self._names:
-            number += 1
-            name = f"{base}_{number}"
-        self._names.add(name)
-        return name
 
     def add_constant(self, base: str, value: np.ndarray) -> str:
         """Store a new tensor and return its name."""
-        name = self.unique(f"{base}_pruned")
+        name = self.names.fresh(f"{base}_pruned")
         self._added.append(stored(value, name))
         return name
 
@@ -194,7 +181,7 @@ class Rewriter:
         for op, factors in (("Mul", after), ("Div", before)):
             reduced = np.array([f // g if f > 0 else 1 for f, g in zip(factors, common, strict=True)], dtype)
             constant = self.add_constant(f"{name}_{op.lower()}", reduced)
-            result = self.unique(f"{name}_{op.lower()}_pruned")
+            result = self.names.fresh(f"{name}_{op.lower()}_pruned")
             self._before[node.index].append(onnx.helper.make_node(op, [name, constant], [result], result))
             name = result
         return name
@@ -203,18 +190,20 @@ class Rewriter:
         """Insert ``output * after / before`` behind a node, under the old name of the output."""
         proto = self.protos[node.index]
         old = proto.output[0]
-        proto.output[0] = self.unique(f"{old}_live")
+        proto.output[0] = self.names.fresh(f"{old}_live")
         common = [gcd(a, b) or 1 for a, b in zip(after, before, strict=True)]
         scalar = node.op == "Size"
         name = proto.output[0]
         for op, factors, result in (
-            ("Mul", after, self.unique(f"{old}_mul_pruned")),
+            ("Mul", after, self.names.fresh(f"{old}_mul_pruned")),
             ("Div", before, old),
         ):
             reduced = np.array([f // g for f, g in zip(factors, common, strict=True)], np.int64)
             constant = self.add_constant(f"{old}_{op.lower()}", reduced[0] if scalar else reduced)
             self._after[node.index].append(
-                onnx.helper.make_node(op, [name, constant], [result], f"{result}_{op.lower()}")
+                onnx.helper.make_node(
+                    op, [name, constant], [result], self.names.fresh(f"{result}_{op.lower()}")
+                )
             )
             name = result
 
@@ -222,10 +211,13 @@ class Rewriter:
         """Insert a Gather along one axis behind a node, under the old name of its output."""
         proto = self.protos[node.index]
         old = proto.output[0]
-        proto.output[0] = self.unique(f"{old}_whole")
+        proto.output[0] = self.names.fresh(f"{old}_whole")
         constant = self.add_constant(f"{old}_index", index)
         self._after[node.index].insert(
-            0, onnx.helper.make_node("Gather", [proto.output[0], constant], [old], f"{old}_gather", axis=axis)
+            0,
+            onnx.helper.make_node(
+                "Gather", [proto.output[0], constant], [old], self.names.fresh(f"{old}_gather"), axis=axis
+            ),
         )
 
     def _insert(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .cuts import Cut, take
 from .graph import Graph
+from .names import Names
 from .sizes import Sizes
 
 
@@ -66,14 +67,14 @@ def _stored(graph: Graph, sizes: Sizes) -> Iterator[Slice]:
             constant = graph.constants.get(name)
             if constant is not None:
                 uses[constant.name].append((node.index, slot, name))
-    taken = set(graph.constants)
+    names = Names(graph.taken)
     for root, found in uses.items():
         if any(sizes.cut(name) for _, _, name in found):
-            yield from _versions(graph, sizes, root, found, taken)
+            yield from _versions(graph, sizes, root, found, names)
 
 
 def _versions(
-    graph: Graph, sizes: Sizes, root: str, uses: list[tuple[int, int, str]], taken: set[str]
+    graph: Graph, sizes: Sizes, root: str, uses: list[tuple[int, int, str]], names: Names
 ) -> Iterator[Slice]:
     """Uses that want the same slice share one version; the first version keeps the name."""
     versions: dict[tuple[bytes | None, ...], tuple[Cut, list[tuple[int, int]]]] = {}
@@ -85,11 +86,7 @@ def _versions(
         if index >= 0:
             readers.append((index, slot))
     for number, (cut, readers) in enumerate(versions.values()):
-        name, suffix = root, number
-        while number and name in taken:
-            name = f"{root}_version{suffix}"
-            suffix += 1
-        taken.add(name)
+        name = names.fresh(root, "_version", first=1) if number else root
         yield Slice(root, name, shape, cut, tuple(readers))
 
 

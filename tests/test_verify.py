@@ -627,7 +627,7 @@ def test_rounding_in_a_fused_activation_is_measured(unmeasured: Callable[[], Non
     assert wrong.layer == "y"
 
 
-def test_what_single_nodes_are_given() -> None:
+def test_what_single_nodes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes of tensors are open, because a branch that is not taken may contradict them; but a
     list of sizes has to have its length for inference."""
     dense = model(
@@ -642,8 +642,11 @@ def test_what_single_nodes_are_given() -> None:
         A=(8, 3, 1, 1),
     )
     given = {"h": np.zeros((2, 8, 6, 6), np.float32), "t": np.array([2, 8, 12, 12])}
-    with layers._alone(dense, ["r"], given, "cpu") as session:
-        shapes = {value.name: value.shape for value in session.get_inputs()}
+    sessions: list[ort.InferenceSession] = []
+    monkeypatch.setattr(layers, "run", lambda session, feeds: sessions.append(session) or feeds)
+    with layers._alone(dense, ["r"], given, "cpu") as alone:
+        assert alone(given).keys() == {"h::given", "t::given"}
+    shapes = {value.name: value.shape for value in sessions[0].get_inputs()}
     assert shapes == {"h::given": [None] * 4, "t::given": [4]}
 
 
