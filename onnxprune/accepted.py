@@ -1,14 +1,15 @@
 """The rule by which two tensors agree to rounding: it decides whether surgery is exact.
 
 Integers, booleans and strings have to be equal. Floats are judged as a whole and slice by slice along
-every axis that carries labels, so that a large neighbour hides no mistake. The L2 norm of the
+every axis (channels, rows, samples), so that a large neighbour hides no mistake. The L2 norm of the
 difference of a slice may be
 
     max(ROUNDING * |slice|, min(NOISE * noise, cap * max(|slice|, mean)))
 
 - ``|slice|`` is the norm of the reference.
 - ``noise`` is what a change of the last bit of every number that goes into the computation does to the
-  slice. It is measured, so it knows no operator. In a sum it is the last bit times the root of the sum
+  slice: the root mean square of a few random changes, because one of them can cancel by chance. It is
+  measured, so it knows no operator. In a sum it is the last bit times the root of the sum
   of squares of the terms: a value near zero, in which large terms cancel, is judged by the terms.
 - ``mean`` is the root mean square of ``|slice|`` along the axis. With ``cap`` it bounds what noise can
   excuse: for a node alone at a half, for whole networks, which amplify rounding as they amplify
@@ -49,11 +50,15 @@ def rounding(array: np.ndarray) -> float:
     return ROUNDING.get(array.dtype, HALF_ROUNDING)
 
 
-def nudge(array: np.ndarray) -> np.ndarray:
+DRAWS = 4
+"""How many random changes of last bits are measured."""
+
+
+def nudge(array: np.ndarray, seed: int = 0) -> np.ndarray:
     """Copy of a float tensor with the last bit of every entry changed, up or down at random."""
     if array.dtype.kind != "f":
         return array
-    up = np.random.default_rng(0).random(array.shape) < 0.5
+    up = np.random.default_rng(seed).random(array.shape) < 0.5
     toward = np.where(up, np.inf, -np.inf).astype(array.dtype)
     return np.where(array == 0, array, np.nextafter(array, toward))
 
@@ -76,8 +81,7 @@ class Error(NamedTuple):
 def furthest(
     reference: np.ndarray,
     found: np.ndarray,
-    axes: Sequence[int] = (),
-    moved: np.ndarray | None = None,
+    moved: Sequence[np.ndarray] = (),
     cap: float = ALONE,
 ) -> Error:
     """Compare two tensors by the rule of this module.
@@ -86,10 +90,8 @@ def furthest(
     ----------
     reference, found : array
         Of any shapes; different ones are infinitely far from each other.
-    axes : sequence of int
-        Axes along which every slice is judged.
-    moved : array, optional
-        What is computed in place of ``found`` when last bits change; no noise is known otherwise.
+    moved : sequence of array, optional
+        What is computed in place of ``found`` when last bits change, each time others.
     cap : float
     """
     if reference.shape != found.shape:
@@ -100,20 +102,27 @@ def furthest(
     gap, size = _finite(reference, found)
     if not np.isfinite(gap).all():
         return Error(np.inf)
-    noise = np.zeros_like(gap)
-    if moved is not None and moved.shape == found.shape:
-        change = moved.astype(np.float64) - found.astype(np.float64)
-        noise = np.square(np.where(np.isfinite(change), change, 0))
+    noise = _noise(found, [draw for draw in moved if draw.shape == found.shape])
     accepted = rounding(reference)
     worst = Error(float(_relative(gap.sum(), size.sum(), noise.sum(), accepted, cap).max()))
-    for axis in axes:
+    for axis in range(gap.ndim) if gap.size else ():
         others = tuple(k for k in range(gap.ndim) if k != axis)
         gaps, sizes, noises = (v.sum(axis=others) for v in (gap, size, noise))
         relative = _relative(gaps, sizes, noises, accepted, cap)
-        place = int(relative.argmax()) if relative.size else 0
-        if relative.size and relative[place] > max(worst.relative, accepted):
+        place = int(relative.argmax())
+        if relative[place] > max(worst.relative, accepted):
             worst = Error(float(relative[place]), f"entry {place} of axis {axis}")
     return worst
+
+
+def _noise(found: np.ndarray, moved: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean of the squares of changes."""
+    total = np.zeros(found.shape)
+    for draw in moved:
+        with np.errstate(all="ignore"):
+            change = draw.astype(np.float64) - found.astype(np.float64)
+        total += np.square(np.where(np.isfinite(change), change, 0))
+    return total / max(len(moved), 1)
 
 
 def _finite(reference: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

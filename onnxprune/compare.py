@@ -90,16 +90,12 @@ class Comparison:
     ----------
     exact : bool
         Accept rounding only, in every batch.
-    axes : sequence of int
-        Axes along which every slice is judged, then.
     cap : float
         How much noise may excuse, then; see ``accepted.py``.
     """
 
-    def __init__(
-        self, name: str, *, layer: str = "", exact: bool = False, axes: Sequence[int] = (), cap: float = ALONE
-    ) -> None:
-        self.name, self.layer, self.exact, self.axes, self.cap = name, layer, exact, axes, cap
+    def __init__(self, name: str, *, layer: str = "", exact: bool = False, cap: float = ALONE) -> None:
+        self.name, self.layer, self.exact, self.cap = name, layer, exact, cap
         self.tolerance: float | None = None
         self.furthest = Error(0.0)
         self.samples = self.ranked = 0
@@ -114,14 +110,15 @@ class Comparison:
         reference: np.ndarray,
         found: np.ndarray,
         samples: int = 1,
-        moved: Callable[[], np.ndarray | None] = lambda: None,
+        moved: Callable[[], Sequence[np.ndarray]] = tuple,
     ) -> None:
         """Add tensors whose first axis holds so many samples; where it does not, they are one.
 
         Parameters
         ----------
         moved : callable, optional
-            Gives what is computed in place of ``found`` when last bits change; only called if needed.
+            Gives what is computed in place of ``found`` when last bits change, each time others; only
+            called if needed.
         """
         if self.exact:
             self._judge(reference, found, moved)
@@ -137,13 +134,12 @@ class Comparison:
             self._add_classes(class_scores(reference, samples), class_scores(found, samples))
 
     def _judge(
-        self, reference: np.ndarray, found: np.ndarray, moved: Callable[[], np.ndarray | None]
+        self, reference: np.ndarray, found: np.ndarray, moved: Callable[[], Sequence[np.ndarray]]
     ) -> None:
         self.tolerance = rounding(reference)
-        axes = [axis for axis in self.axes if axis < reference.ndim]
-        error = furthest(reference, found, axes)
+        error = furthest(reference, found)
         if error.relative > self.tolerance > 0:
-            error = furthest(reference, found, axes, moved(), self.cap)
+            error = furthest(reference, found, moved(), self.cap)
         self.furthest = max(self.furthest, error)
 
     def _add_rows(self, a: np.ndarray, b: np.ndarray) -> None:

@@ -17,7 +17,7 @@ would fuse nodes, refuse some outputs in between, and even quantise weights by t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from math import prod
 
@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 from onnxruntime import InferenceSession
 
-from .accepted import nudge
+from .accepted import DRAWS, nudge
 from .compare import Comparison, Difference
 from .data import Batch
 from .errors import ModelError
@@ -66,7 +66,7 @@ def compare_entire(
     """
     original, pruned = traced.model.embedded(), slim.embedded()
     for nodes in _portions(traced, sizes, pruned):
-        sums = _Sums(nodes)
+        sums = _Sums(nodes, exact=False)
         with (
             _exposed(original, sums.names, provider) as before,
             _exposed(pruned, sums.names, slim_provider or provider) as after,
@@ -94,7 +94,7 @@ def compare_single(
         reference = reference.embedded()
     pruned = slim.embedded()
     for nodes in _portions(traced, sizes, pruned):
-        sums = _Sums(nodes, sizes)
+        sums = _Sums(nodes, exact=True)
         read = {name for node in nodes for name in (*node.inputs, *traced.graph.captured(node))}
         needed = sorted({*sums.names, *(read & traced.graph.producers.keys())})
         with ExitStack() as stack:
@@ -110,18 +110,23 @@ def compare_single(
         yield from sums.differences()
 
 
-def _moved(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str) -> Arrays:
+def _moved(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str) -> list[Arrays]:
     """What the nodes compute when the last bits of what they are given and of weights change.
 
     Nothing is known of it where the nodes refuse such numbers: factors of a Resize may be weights.
     """
+    found: list[Arrays] = []
     for weights in (nudged(slim), slim):
-        try:
-            with _alone(weights, names, given, provider) as alone:
-                return alone({name: nudge(value) for name, value in given.items()})
-        except ModelError:
-            continue
-    return {}
+        with suppress(ModelError), _alone(weights, names, given, provider) as alone:
+            while len(found) < DRAWS:
+                seed = len(found)
+                found.append(alone({name: nudge(value, seed) for name, value in given.items()}))
+    return found
+
+
+def draws_of(name: str, moved: Callable[[], Sequence[Arrays]]) -> list[np.ndarray]:
+    """One tensor of several runs."""
+    return [draw[name] for draw in moved() if name in draw]
 
 
 def nudged(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -137,32 +142,24 @@ def nudged(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Sums:
-    """Sums over the batches, for every tensor that some nodes make.
+    """Sums over the batches, for every tensor that some nodes make."""
 
-    With a size view they are checks, along every axis that carries labels.
-    """
-
-    def __init__(self, nodes: Sequence[Node], sizes: Sizes | None = None) -> None:
+    def __init__(self, nodes: Sequence[Node], *, exact: bool) -> None:
         layers = {name: node.name for node in nodes for name in node.outputs if name}
         self.names = list(layers)
-        self._all = {
-            n: Comparison(n, layer=layer)
-            if sizes is None
-            else Comparison(n, layer=layer, exact=True, axes=sizes.labelled(n))
-            for n, layer in layers.items()
-        }
+        self._all = {n: Comparison(n, layer=layer, exact=exact) for n, layer in layers.items()}
 
     def add(
         self,
         reference: Arrays,
         found: Arrays,
         samples: int,
-        moved: Callable[[], Arrays] = dict,
+        moved: Callable[[], Sequence[Arrays]] = tuple,
     ) -> None:
         """Add what both models computed."""
         for name in self.names:
             if name in reference and name in found:
-                noise = partial(lambda name: moved().get(name), name)
+                noise = partial(draws_of, name, moved)
                 self._all[name].add(reference[name], found[name], samples, noise)
 
     def differences(self) -> Iterator[Difference]:

@@ -59,11 +59,6 @@ class Sizes:
         found = known[axis] if known is not None else None
         return NONE if found is None else found
 
-    def labelled(self, name: str) -> list[int]:
-        """Axes that carry labels."""
-        known = self._axes.get(name, ())
-        return [k for k, labels in enumerate(known) if labels is not None and labels is not NONE]
-
     def count(self, labels: Labels) -> int:
         """Number of living labels; 1 for ``NONE``."""
         return 1 if labels is NONE else int(np.count_nonzero(self._alive[labels]))

@@ -20,6 +20,7 @@ from onnxprune.widened import widened, widened_feeds
 
 from . import battery
 from .battery import Arrays
+from .building import net
 
 Array = npt.NDArray[Any]
 Rng = np.random.Generator
@@ -216,3 +217,17 @@ def slices(array: Array) -> list[Array]:
         np.sqrt(squares.sum(axis=tuple(k for k in range(array.ndim) if k != axis)))
         for axis in range(array.ndim)
     ]
+
+
+def everything() -> onnx.ModelProto:
+    """A network with something for every kind of damage."""
+    text = """
+        h = Conv <pads=[1,1,1,1]> (x, W, B)
+        r = LeakyRelu <alpha=0.3> (h)
+        s = Mul (r, two)
+        t = Conv (s, V, C)
+        g = Reshape (t, shape)
+        y = Gather <axis=1> (g, order)"""
+    order = np.array([2, 0, 1, 3], np.int64)
+    stored = {"W": (8, 3, 3, 3), "B": (8,), "V": (6, 8, 1, 1), "C": (6,), "two": 2.0}
+    return net(text, **stored, shape=[0, 6, -1], order=order)()

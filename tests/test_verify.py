@@ -565,7 +565,7 @@ def test_16_bit_floats_are_compared_in_32_bits() -> None:
 @pytest.fixture
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Let nothing be known of what rounding does to a node."""
-    return lambda: monkeypatch.setattr(layers, "_moved", lambda *given: {})
+    return lambda: monkeypatch.setattr(layers, "_moved", lambda *given: [])
 
 
 def test_rounding_inside_a_branch_is_measured(unmeasured: Callable[[], None]) -> None:
