@@ -4,7 +4,7 @@ One granule after the other is taken away, in the order in which a growing ratio
 (layer scope: the same share of every group; global scope: the lowest scores first). The search
 bisects that chain on the size view, so no trial model is written. Then granules are given back,
 those that went last first, as long as the budget holds: the result is never above the budget, and
-no group can have another granule.
+no group can have another granule. Only what a step touches is counted anew (``meter.py``).
 """
 
 from __future__ import annotations
@@ -15,98 +15,136 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .cost import macs, parameters, stored_bytes
+from .cost import Term, byte_terms, mac_terms, parameter_terms, stored_bytes
 from .errors import BudgetError
 from .groups import Group
+from .meter import Meter
 from .rounding import Rounding
 from .scoring import ScoreTable
 from .selectors import Want, removal_order
-from .sizes import Sizes
 from .trace import Trace
 
-Metric = Callable[[Trace, Sizes], int]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
-METRICS: dict[str, Metric] = {
-    "keep_macs": macs, "keep_params": parameters, "keep_size": stored_bytes,
+TERMS: dict[str, Callable[[Trace], list[Term]]] = {
+    "keep_macs": mac_terms, "keep_params": parameter_terms, "keep_size": byte_terms,
 }  # fmt: skip
 
 ATTEMPTS, SPARE = 10, 64
 """How often the bytes of a file are tried, and how many are kept free at first."""
 
-Step = tuple[float, int, int]
-"""When it is taken, position of the group, units that the group keeps then."""
-
 
 class Chain:
-    """Plans from the whole model to the smallest allowed, one granule apart."""
+    """Plans from the whole model to the smallest allowed, one granule apart.
+
+    Attributes
+    ----------
+    groups, kept : int array, shape (steps,)
+        Position of the group that each step shrinks, and the channels that it keeps then.
+    meter : Meter
+        Stands at one of the plans.
+    """
 
     def __init__(
-        self, traced: Trace, groups: Sequence[Group], scores: ScoreTable, rounding: Rounding, scope: str
+        self,
+        traced: Trace,
+        groups: Sequence[Group],
+        scores: ScoreTable,
+        rounding: Rounding,
+        scope: str,
+        names: Sequence[str],
     ) -> None:
-        self.traced, self.groups = traced, groups
-        self.orders = [removal_order(g, scores[g.name].merged) for g in groups]
-        self.steps: list[Step] = []
-        for number, group in enumerate(groups):
-            merged = scores[group.name].merged[self.orders[number]]
-            for count in _counts(group, rounding):
-                limit = rounding.limit(group, count)
-                lost = max(1, math.ceil(len(group) - limit - 1e-9))
-                ratio = max(0.0, 1 - limit / len(group))
-                # Where blocks take turns the order is not that of the scores.
-                key = float(merged[:lost].max()) if scope == "global" else ratio
-                self.steps.append((key, number, count))
-        self.steps.sort(key=lambda step: (step[0], step[1], -step[2]))
+        self.traced = traced
+        self._full = np.array([len(group) for group in groups], np.int64)
+        self._rungs = [_counts(group, rounding) for group in groups]
+        orders = [removal_order(group, scores[group.name].merged) for group in groups]
+        keys = [np.zeros(0)]
+        for group, order, rungs in zip(groups, orders, self._rungs, strict=True):
+            limits = np.asarray(rungs + rounding.limit(group, 0), np.float64)
+            keys.append(_ranks(scores[group.name].merged[order], limits) if scope == "global"
+                        else np.maximum(0.0, 1 - limits / len(group)))  # fmt: skip
+        owner = np.repeat(np.arange(len(groups)), [len(rungs) for rungs in self._rungs])
+        kept = np.concatenate([np.zeros(0, np.int64), *self._rungs])
+        order = np.lexsort((-kept, owner, np.concatenate(keys)))
+        self.groups, self.kept = owner[order], kept[order]
+        self.meter = Meter(traced, groups, orders, {name: TERMS[name](traced) for name in names})
+        self._last: int | None = None
 
-    def counts(self, length: int) -> list[int]:
-        """Units that every group keeps after so many steps."""
-        counts = [len(group) for group in self.groups]
-        for _, number, count in self.steps[:length]:
-            counts[number] = count
-        return counts
+    def go(self, length: int) -> None:
+        """Stand at the plan behind so many steps."""
+        counts = self._full.copy()
+        counts[self.groups[:length]] = self.kept[:length]  # of several steps the last one counts
+        changed = np.flatnonzero(counts != self.meter.counts)
+        self.meter.keep(zip(changed.tolist(), counts[changed].tolist(), strict=True))
 
-    def removed(self, counts: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Units that are gone when the groups keep so many."""
-        units = [
-            group.units[order[: len(group) - count]]
-            for group, order, count in zip(self.groups, self.orders, counts, strict=True)
-        ]
-        return np.concatenate([*units, np.zeros(0, np.int64)])
+    def meets(self, limits: Mapping[str, float], length: int) -> bool:
+        """Whether all limits hold behind so many steps."""
+        if not 0 <= length <= len(self.groups):
+            return length > 0
+        self.go(length)
+        return self._within(limits)
 
-    def meets(self, counts: Sequence[int], limits: Mapping[str, float]) -> bool:
-        """Whether all limits hold when the groups keep so many."""
-        sizes = self.traced.sizes(self.removed(counts))
-        return all(METRICS[name](self.traced, sizes) <= limit for name, limit in limits.items())
+    def _within(self, limits: Mapping[str, float]) -> bool:
+        return all(self.meter.totals[name] <= limit for name, limit in limits.items())
 
     def solve(self, limits: Mapping[str, float]) -> list[int] | None:
         """Units that every group keeps within the limits; None where nothing is."""
-        low, high = -1, len(self.steps) + 1
+        length = self._shortest(limits)
+        if length > len(self.groups):
+            return None
+        self._last = length
+        self.go(length)
+        recent = self.groups[:length][::-1]
+        _, first = np.unique(recent, return_index=True)
+        for number in recent[np.sort(first)].tolist():
+            self._refill(number, limits)
+        return list(self.meter.counts)
+
+    def _shortest(self, limits: Mapping[str, float]) -> int:
+        """Fewest steps behind which the limits hold; one more than there are where they never do.
+
+        A second search begins where the first one ended.
+        """
+        low, high, stride = -1, len(self.groups) + 1, 1
+        if self._last is not None:
+            sign = -1 if self.meets(limits, self._last) else 1
+            low, high = (low, self._last) if sign < 0 else (self._last, high)
+            while self.meets(limits, at := self._last + sign * stride) == (sign < 0):
+                low, high = (low, at) if sign < 0 else (at, high)
+                stride *= 2
+            low, high = (max(low, at), high) if sign < 0 else (low, min(high, at))
         while high - low > 1:
             middle = (low + high) // 2
-            met = self.meets(self.counts(middle), limits)
-            low, high = (low, middle) if met else (middle, high)
-        return self._refill(high, limits) if high <= len(self.steps) else None
+            low, high = (low, middle) if self.meets(limits, middle) else (middle, high)
+        return high
 
-    def _refill(self, length: int, limits: Mapping[str, float]) -> list[int]:
-        """Give back granules that the limits have room for, those that went last first."""
-        counts = self.counts(length)
-        history: dict[int, list[int]] = {}
-        for _, number, count in self.steps[:length]:
-            taken = history.pop(number, [len(self.groups[number])])
-            history[number] = [*taken, count]  # groups in the order of their last step
-        for number, taken in reversed(history.items()):
-            for more in reversed(taken[:-1]):
-                trial = [more if k == number else count for k, count in enumerate(counts)]
-                if not self.meets(trial, limits):
-                    break
-                counts = trial
-        return counts
+    def _refill(self, number: int, limits: Mapping[str, float]) -> None:
+        """Give back as many granules of a group as the limits have room for: mostly none."""
+        kept = self.meter.counts[number]
+        rungs = [*(n for n in self._rungs[number][::-1].tolist() if n > kept), int(self._full[number])]
+        low, high, probe = -1, len(rungs), 0
+        while high - low > 1:
+            self.meter.keep([(number, rungs[probe])])
+            low, high = (probe, high) if self._within(limits) else (low, probe)
+            probe = min(2 * low + 2, high - 1) if high == len(rungs) else (low + high) // 2
+        self.meter.keep([(number, rungs[low] if low >= 0 else kept)])
 
 
-def _counts(group: Group, rounding: Rounding) -> list[int]:
+def _ranks(merged: Floats, limits: Floats) -> Floats:
+    """Highest score that is lost where so many units may be kept.
+
+    Where blocks take turns the order is not that of the scores.
+    """
+    lost = np.ceil(len(merged) - limits - 1e-9).astype(np.int64)
+    return np.maximum.accumulate(merged)[np.clip(lost, 1, len(merged)) - 1]
+
+
+def _counts(group: Group, rounding: Rounding) -> Ints:
     """Counts that a group may keep, descending, without its full size."""
     step, least = rounding.step(group), rounding.least(group)
     first = (len(group) - 1) // step * step
-    return list(range(first, least - 1, -step))
+    return np.arange(first, least - 1, -step)
 
 
 def by_budget(
@@ -124,7 +162,7 @@ def by_budget(
     BudgetError
         If even the smallest allowed model is above a target.
     """
-    chain = Chain(traced, groups, scores, rounding, scope)
+    chain = Chain(traced, groups, scores, rounding, scope, list(targets))
     limits = {name: share * _whole(traced, name) for name, share in targets.items()}
     counts = _as_written(chain, limits) if "keep_size" in targets else chain.solve(limits)
     if counts is None:
@@ -135,7 +173,10 @@ def by_budget(
 
 def _whole(traced: Trace, name: str) -> int:
     """What a target is a share of."""
-    return traced.model.nbytes() if name == "keep_size" else METRICS[name](traced, traced.sizes())
+    if name == "keep_size":
+        return traced.model.nbytes()
+    whole = traced.sizes()
+    return sum(term(whole) for term in TERMS[name](traced))
 
 
 def _as_written(chain: Chain, limits: Mapping[str, float]) -> list[int] | None:
@@ -151,7 +192,7 @@ def _as_written(chain: Chain, limits: Mapping[str, float]) -> list[int] | None:
         counts = chain.solve({**limits, "keep_size": limit - besides - spare})
         if counts is None:
             return None
-        removed = chain.removed(counts)
+        removed = chain.meter.removed()
         written = rewrite_trace(traced, removed).nbytes()
         if attempt and written <= limit:
             return counts
@@ -163,12 +204,11 @@ def _as_written(chain: Chain, limits: Mapping[str, float]) -> list[int] | None:
 def _unreachable(chain: Chain, targets: Mapping[str, float]) -> BudgetError:
     from .rewrite import rewrite_trace
 
-    traced, removed = chain.traced, chain.removed(chain.counts(len(chain.steps)))
-    least = traced.sizes(removed)
-    left = {
-        n: rewrite_trace(traced, removed).nbytes() if n == "keep_size" else METRICS[n](traced, least)
-        for n in targets
-    }
+    traced = chain.traced
+    chain.go(len(chain.groups))
+    left = dict(chain.meter.totals)
+    if "keep_size" in targets:
+        left["keep_size"] = rewrite_trace(traced, chain.meter.removed()).nbytes()
     reached = {name: count / _whole(traced, name) for name, count in left.items()}
     name = max(targets, key=lambda n: reached[n] - targets[n])
     nearest = math.ceil(reached[name] * 1e4) / 1e4

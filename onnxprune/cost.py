@@ -1,16 +1,25 @@
-"""What a model costs: parameters, multiply-accumulate operations, bytes."""
+"""What a model costs: parameters, multiply-accumulate operations, bytes.
+
+Every cost is a sum of terms, one per stored tensor or node, so that what changes with a group of
+channels can be counted anew by itself (see ``meter.py``).
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from onnx import TensorProto
 
 from .model import Model, payload
-from .sizes import Sizes
+from .sizes import SizeView
 from .trace import Trace
 
 NOT_PARAMETERS = {TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
+
+Term = Callable[[SizeView], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +47,58 @@ class Cost:
         return asdict(self)
 
 
-def parameters(traced: Trace, sizes: Sizes) -> int:
-    """Stored numbers in one view of the sizes; a tensor with several names counts once."""
-    return sum(n for dtype, n in _stored(traced, sizes).values() if dtype not in NOT_PARAMETERS)
+def mac_terms(traced: Trace) -> list[Term]:
+    """Multiply-accumulate operations of every node that has some."""
+    return [cost for _, cost in traced.walk.facts.costs]
 
 
-def stored_bytes(traced: Trace, sizes: Sizes) -> int:
-    """Bytes of all stored tensors in one view of the sizes."""
-    return sum(payload(dtype, n) for dtype, n in _stored(traced, sizes).values())
+def parameter_terms(traced: Trace) -> list[Term]:
+    """Stored numbers of every tensor; one with several names counts once."""
+    return [count for dtype, count in _stored(traced) if dtype not in NOT_PARAMETERS]
 
 
-def _stored(traced: Trace, sizes: Sizes) -> dict[str, tuple[int, int]]:
+def byte_terms(traced: Trace) -> list[Term]:
+    """Bytes of every stored tensor."""
+    return [partial(_bytes, dtype, count) for dtype, count in _stored(traced)]
+
+
+def _bytes(dtype: int, count: Term, sizes: SizeView) -> int:
+    return payload(dtype, count(sizes))
+
+
+def _stored(traced: Trace) -> list[tuple[int, Term]]:
     """Element type and count of every stored tensor; of its largest part where uses differ."""
-    largest: dict[str, tuple[int, int]] = {}
+    names: dict[str, list[str]] = defaultdict(list)
     for name, constant in traced.graph.constants.items():
-        count = sizes.numel(name) if name in traced.walk.axes else constant.size
-        if count > largest.get(constant.name, (0, -1))[1]:
-            largest[constant.name] = constant.dtype, count
-    return largest
+        names[constant.name].append(name)
+    found: list[tuple[int, Term]] = []
+    for uses in names.values():
+        constant = traced.graph.constants[uses[0]]
+        cut = [name for name in uses if name in traced.walk.axes]
+        least = 0 if len(cut) == len(uses) else constant.size
+        found.append((constant.dtype, partial(_largest, cut, least)))
+    return found
 
 
-def macs(traced: Trace, sizes: Sizes) -> int:
+def _largest(names: list[str], least: int, sizes: SizeView) -> int:
+    return max(least, *map(sizes.numel, names)) if names else least
+
+
+def parameters(traced: Trace, sizes: SizeView) -> int:
+    """Stored numbers in one view of the sizes."""
+    return sum(term(sizes) for term in parameter_terms(traced))
+
+
+def stored_bytes(traced: Trace, sizes: SizeView) -> int:
+    """Bytes of all stored tensors in one view of the sizes."""
+    return sum(term(sizes) for term in byte_terms(traced))
+
+
+def macs(traced: Trace, sizes: SizeView) -> int:
     """Multiply-accumulate operations in one view of the sizes."""
-    return sum(cost(sizes) for _, cost in traced.walk.facts.costs)
+    return sum(term(sizes) for term in mac_terms(traced))
 
 
-def cost(traced: Trace, sizes: Sizes, model: Model) -> Cost:
+def cost(traced: Trace, sizes: SizeView, model: Model) -> Cost:
     """Cost of the original or of a slim model."""
     return Cost(parameters(traced, sizes), macs(traced, sizes), model.nbytes())

@@ -29,7 +29,7 @@ from .graph import Node
 
 if TYPE_CHECKING:
     from .editor import Editor
-    from .sizes import Sizes
+    from .sizes import SizeView
 
 Labels = npt.NDArray[np.int64]
 
@@ -86,7 +86,7 @@ class Facts:
     broadcast: list[Labels] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
     fixes: list[tuple[Node, Callable[[Editor], None]]] = field(default_factory=list)
-    costs: list[tuple[Node, Callable[[Sizes], int]]] = field(default_factory=list)
+    costs: list[tuple[Node, Callable[[SizeView], int]]] = field(default_factory=list)
     inner: set[int] = field(default_factory=set)
     blocked: dict[int, str] = field(default_factory=dict)
     ragged: dict[tuple[str, int], Labels] = field(default_factory=dict)

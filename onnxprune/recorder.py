@@ -12,7 +12,7 @@ from .labels import NONE, Blocked, Facts, Labels, Pin, Product
 
 if TYPE_CHECKING:
     from .editor import Editor
-    from .sizes import Sizes
+    from .sizes import SizeView
 
 
 class Recorder:
@@ -93,7 +93,7 @@ class Recorder:
         assert self.node is not None
         self.facts.fixes.append((self.node, edit))
 
-    def macs(self, cost: Callable[[Sizes], int]) -> None:
+    def macs(self, cost: Callable[[SizeView], int]) -> None:
         """Multiply-accumulate operations of the current node, from any view of the sizes."""
         assert self.node is not None
         self.facts.costs.append((self.node, cost))

@@ -24,7 +24,36 @@ if TYPE_CHECKING:
 Index: TypeAlias = npt.NDArray[np.int64] | None
 
 
-class Sizes:
+class SizeView:
+    """Sizes of tensors and numbers of channels: all that a cost may depend on."""
+
+    def count(self, labels: Labels) -> int:
+        """Number of living labels; 1 for ``NONE``."""
+        raise NotImplementedError
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Sizes of all axes; of dynamic ones, at the first sample setting."""
+        raise NotImplementedError
+
+    def size(self, name: str, axis: int) -> int:
+        """Size of an axis; of a dynamic one, at the first sample setting; 1 where there is none."""
+        shape = self.shape(name)
+        return shape[axis] if -len(shape) <= axis < len(shape) else 1
+
+    def numel(self, name: str) -> int:
+        """Number of elements."""
+        return prod(self.shape(name))
+
+    def kernel(self, name: str) -> int:
+        """Elements of a convolution kernel per (input, output) channel: axes from 2 on."""
+        return prod(self.shape(name)[2:])
+
+    def output(self, node: Node) -> int:
+        """Elements of a node's first output."""
+        return self.numel(node.output)
+
+
+class Sizes(SizeView):
     """Sizes of all tensors for one choice of living labels.
 
     Parameters
@@ -66,11 +95,6 @@ class Sizes:
     def mask(self, labels: Labels) -> npt.NDArray[np.bool_]:
         """Which labels live."""
         return self._alive[labels]
-
-    def size(self, name: str, axis: int) -> int:
-        """Size of an axis; of a dynamic one, at the first sample setting; 1 where there is none."""
-        shape = self.shape(name)
-        return shape[axis] if -len(shape) <= axis < len(shape) else 1
 
     def index(self, name: str, axis: int) -> Index:
         """Kept indices of an axis, None where all are kept.
@@ -139,15 +163,3 @@ class Sizes:
     def original(self, name: str) -> tuple[int, ...]:
         """Sizes before pruning."""
         return self._shapes.get(name) or ()
-
-    def numel(self, name: str) -> int:
-        """Number of elements."""
-        return prod(self.shape(name))
-
-    def kernel(self, name: str) -> int:
-        """Elements of a convolution kernel per (input, output) channel: axes from 2 on."""
-        return prod(self.shape(name)[2:])
-
-    def output(self, node: Node) -> int:
-        """Elements of a node's first output."""
-        return self.numel(node.output)

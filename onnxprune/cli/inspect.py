@@ -10,8 +10,6 @@ from . import options, output
 from .progress import note, stages
 
 if TYPE_CHECKING:
-    from ..cost import Cost
-    from ..groups import Group
     from ..trace import Trace
 
 
@@ -27,7 +25,8 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
     shares add up to more than the whole.
     """
     from .. import load, trace
-    from ..cost import cost
+    from ..cost import cost, mac_terms, parameter_terms
+    from ..meter import hanging
     from ..moments.consumers import Reading
 
     with stages() as stage:
@@ -36,12 +35,16 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
         stage("trace")
         traced = trace(source, **flags)
         whole = cost(traced, traced.sizes(), source)
+        costs = {"parameters": parameter_terms(traced), "macs": mac_terms(traced)}
         document: dict[str, Any] = {
             "model": {"path": model, "nodes": len(source.proto.graph.node), "opset": source.opset},
             "options": dict(traced.options),
             "cost": whole.to_dict(),
             "channels": traced.units,
-            "groups": [_hanging(traced, group, whole) for group in traced],
+            "groups": [
+                {**output.describe_group(group), **shares}
+                for group, shares in zip(traced, hanging(traced, costs), strict=True)
+            ],
             "blocked": [{**output.describe_group(g), "reason": g.reason} for g in traced.blocked],
             "obstacles": output.obstacles(traced),
             "notes": list(traced.notes),
@@ -55,18 +58,6 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
         output.print_json("inspect", document)
     else:
         _show(traced, document)
-
-
-def _hanging(traced: Trace, group: Group, whole: Cost) -> dict[str, Any]:
-    """A group with the parameters and MACs that would vanish with all of its channels."""
-    from ..cost import macs, parameters
-
-    without = traced.sizes(group.units)
-    return {
-        **output.describe_group(group),
-        "parameters": whole.parameters - parameters(traced, without),
-        "macs": whole.macs - macs(traced, without),
-    }
 
 
 def _show(traced: Trace, document: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from math import prod
 
 from ..graph import Node
 from ..labels import NONE
-from ..sizes import Sizes
+from ..sizes import SizeView
 from ..walk import Walk
 from .registry import rule
 from .signs import product
@@ -65,6 +65,6 @@ def _term(text: str, rank: int) -> list[Letter]:
     return [*before, *range(hidden, 0, -1), *after]
 
 
-def _macs(z: Sizes, places: Mapping[Letter, list[tuple[str, int]]]) -> int:
+def _macs(z: SizeView, places: Mapping[Letter, list[tuple[str, int]]]) -> int:
     """One multiplication per combination of letters."""
     return prod(z.size(*axes[0]) for axes in places.values())

@@ -8,7 +8,7 @@ from math import sqrt
 from ..editor import Editor
 from ..graph import Node
 from ..labels import NONE, Labels
-from ..sizes import Sizes
+from ..sizes import SizeView
 from ..walk import Walk
 
 
@@ -25,7 +25,7 @@ class Heads:
         """Labels of the axis that holds the dimensions of all heads."""
         return c.merge([self.heads, self.inside], [self.count, self.size])
 
-    def kept(self, z: Sizes) -> int:
+    def kept(self, z: SizeView) -> int:
         """Dimensions that are left of each."""
         return self.size if self.inside is NONE else z.count(self.inside)
 
