@@ -35,6 +35,9 @@ MOVEMENT = {
     "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 
+ARITHMETIC = {"Add", "Div", "Mul", "Neg", "Sub"}
+"""What makes weights of stored numbers (scales, zero points, masks), entry by entry."""
+
 UNLABELLED = {TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
 """Constants of these types hold indices, sizes and masks: labelled only when they meet labels."""
 
@@ -151,7 +154,8 @@ class Graph:
         Those of them that are computed, not only moved. Analysis takes them as constants, because
         their rules need not be exact on weights (a weight standardisation has statistics along its
         input channels). Nodes that only move a stored tensor (``MOVEMENT``) are not folded: labels
-        follow them to the tensor in the file. Nor is what is computed from a tensor that the
+        follow them to the tensor in the file, and so they do through the arithmetic that makes
+        weights of stored integers. Nor is what is computed from a tensor that the
         network reads, too (the lengths of a codebook's entries): both lose the same entries.
     """
 
@@ -268,21 +272,43 @@ class Graph:
     def _fold(self) -> None:
         """Take as constants what is computed from tensors that nothing else reads."""
         shared: set[str] = set()
-        heard = self._heard()
+        followed = self._followed()
+        heard = self._heard(followed)
         for node in self.nodes:
             if not node.outputs or node.output not in self.derived:
                 continue
             if any(n in shared or (n in heard and self._channels(n)) for n in node.inputs if n):
                 shared.update(node.outputs)
-            elif node.op not in MOVEMENT:
+            elif node.index not in followed:
                 self.folded.update(dict.fromkeys(node.outputs, node))
 
-    def _heard(self) -> set[str]:
-        """Tensors that nodes read which depend on data, as they are or moved."""
+    def _followed(self) -> set[int]:
+        """Nodes behind which labels reach the stored tensor, entry for entry.
+
+        They move constants, or make a weight of what is stored for it. A weight that some other
+        computation has a part in (its mean, say) is not the file's any more.
+        """
+        found: set[int] = set()
+        constants = self.constants.items()
+        plain = {name for name, c in constants if c.dtype not in UNLABELLED or c.size == 1}
+        weights = {name for name, c in constants if name in plain and _matrix(c.shape)}
+        for node in self.nodes:
+            if not node.outputs or node.output not in self.derived:
+                continue
+            whole = plain.issuperset(filter(None, node.inputs))
+            weight = not weights.isdisjoint(node.inputs)
+            if node.op in MOVEMENT or (node.op in ARITHMETIC and whole and weight):
+                found.add(node.index)
+                plain.update(node.outputs if whole else ())
+                weights.update(node.outputs if weight else ())
+        return found
+
+    def _heard(self, followed: set[int]) -> set[str]:
+        """Tensors that nodes read which depend on data, as they are or behind those followed."""
         heard: set[str] = set()
         for node in reversed(self.nodes):
             made = self.derived.keys() & node.outputs
-            if not made or (node.op in MOVEMENT and not heard.isdisjoint(made)):
+            if not made or (node.index in followed and not heard.isdisjoint(made)):
                 heard.update(node.inputs)
         return heard
 
@@ -394,6 +420,11 @@ class Graph:
                 yield from (n for n in names if n and n not in inside)
                 inside.update(child.outputs)
             yield from (n for n in body.outputs if n not in inside)
+
+
+def _matrix(shape: tuple[int, ...]) -> bool:
+    """Whether a tensor has rows and columns."""
+    return sum(size > 1 for size in shape) > 1
 
 
 def unchanged(loop: onnx.NodeProto) -> Iterator[tuple[str, str]]:

@@ -92,7 +92,7 @@ CASES = [
         w = Mul (W1, c)
         h = Conv (x, w)
         y = Conv (h, W2)""", W1=(8, 3, 3, 3), c=positive(8, 1, 1, 1), W2=(4, 8, 1, 1)), groups=(8,),
-        slim={"w": (4, 3, 3, 3)}, zero=False),
+        slim={"W1": (4, 3, 3, 3), "c": (4, 1, 1, 1)}),
     Case("Concat", "weight in two parts", net("""
         w = Concat <axis=0> (W1, W3)
         h = Conv (x, w)
