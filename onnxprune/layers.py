@@ -7,7 +7,8 @@ entire
 single
     Each slim node runs alone, fed with the reference's own tensors. Nothing adds up: against the
     masked original every node must agree to rounding, however the network as a whole amplifies it,
-    and the first that does not is the one that was cut wrongly.
+    and the first that does not is the one that was cut wrongly. Nodes inside branches and loops are
+    nodes like any other, see ``inside.py``.
 
 Tensors are compared in portions of bounded size, and summed up batch by batch; no run holds all
 activations of both models, or those of several batches. onnxruntime does not optimise here: it
@@ -16,10 +17,13 @@ would fuse nodes, refuse some outputs in between, and even quantise weights by t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import cache, partial
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -30,6 +34,7 @@ from .compare import Comparison, Difference
 from .data import Batch
 from .errors import ModelError
 from .graph import Node
+from .inside import Part, enter
 from .model import Model
 from .names import Names, names_of
 from .noise import draws
@@ -65,8 +70,8 @@ def compare_entire(
         Where the slim model runs, if elsewhere.
     """
     original, pruned = traced.model.embedded(), slim.embedded()
-    for nodes in _portions(traced, sizes, pruned):
-        sums = _Sums(nodes, exact=False)
+    for nodes in _portions(traced, sizes, traced.graph.main.nodes, pruned):
+        sums = _Sums([node for node in nodes if not draws(node, traced)], exact=False)
         with (
             _exposed(original, sums.names, provider) as before,
             _exposed(pruned, sums.names, slim_provider or provider) as after,
@@ -87,27 +92,85 @@ def compare_single(
 ) -> Iterator[Difference]:
     """Compare every node alone with the masked original, in topological order.
 
-    Nodes that cannot run alone are left out. Parameters are those of :func:`compare_entire`;
+    Nodes that cannot run alone are left out. Of a node with graphs inside, the nodes of the graph
+    that runs are compared, too. Parameters are those of :func:`compare_entire`;
     ``reference`` is the masked original.
     """
     if isinstance(reference, Model):
         reference = reference.embedded()
-    pruned = slim.embedded()
-    for nodes in _portions(traced, sizes, pruned):
-        sums = _Sums(nodes, exact=True)
-        read = {name for node in nodes for name in (*node.inputs, *traced.graph.captured(node))}
-        needed = sorted({*sums.names, *(read & traced.graph.producers.keys())})
-        with ExitStack() as stack:
-            before = stack.enter_context(_exposed(reference, needed, provider))
-            alone = None
-            for batch in batches:
-                given = {**batch.feeds, **_kept(sizes, run(before, batch.feeds))}
-                if alone is None:
-                    alone = stack.enter_context(_alone(pruned, sums.names, given, provider))
-                found = alone(given)
-                moved = cache(partial(_moved, pruned, sums.names, given, provider))
-                sums.add(given, found, batch.size, moved)
-        yield from sums.differences()
+    part = Part(traced.graph.main.nodes, reference, slim.embedded())
+    return _Single(traced, sizes, provider).compare(
+        part, lambda: (Fed(b.feeds, b.feeds, b.size) for b in batches)
+    )
+
+
+class Fed(NamedTuple):
+    """Inputs of one run of the masked original and of the slim model."""
+
+    reference: Arrays
+    slim: Arrays
+    size: int
+
+
+class _Single:
+    """Comparison of single nodes, those inside nodes included."""
+
+    def __init__(self, traced: Trace, sizes: Sizes, provider: str) -> None:
+        self.traced, self.sizes, self.provider = traced, sizes, provider
+
+    def compare(self, part: Part, batches: Callable[[], Iterable[Fed]]) -> Iterator[Difference]:
+        """Differences of all tensors of a graph, in topological order."""
+        graph = self.traced.graph
+        for nodes in _portions(self.traced, self.sizes, part.nodes, part.slim):
+            sums = _Sums([node for node in nodes if not draws(node, self.traced)], exact=True)
+            read = {name for node in nodes for name in (*node.inputs, *graph.captured(node))}
+            needed = sorted({*sums.names, *(read & graph.producers.keys())})
+            inside: dict[int, dict[str, Difference]] = defaultdict(dict)
+            with ExitStack() as stack:
+                before = stack.enter_context(_exposed(part.reference, needed, self.provider))
+                alone = None
+                for batch in batches():
+                    found = run(before, batch.reference)
+                    for node in nodes:
+                        within = self._inside(node, part, {**batch.reference, **found}, batch.size)
+                        _gather(inside[node.index], within)
+                    given = {**batch.slim, **_kept(self.sizes, found)}
+                    if alone is None:
+                        alone = stack.enter_context(_alone(part.slim, sums.names, given, self.provider))
+                    moved = cache(partial(_moved, part.slim, sums.names, given, self.provider))
+                    sums.add(given, alone(given), batch.size, moved)
+            whole = {d.output: d for d in sums.differences()}
+            for node in nodes:
+                own = {name: whole[name] for name in node.outputs if name in whole}
+                yield from {**inside[node.index], **own, **inside[node.index]}.values()
+
+    def _inside(self, node: Node, part: Part, known: Arrays, size: int) -> Iterator[Difference]:
+        """Differences inside a node; where they say all of it, those of its outputs are the last ones.
+
+        A branch that does not run by itself (onnxruntime's messages know many reasons) is compared
+        as a whole with its node.
+        """
+        entered = enter(node, part, self.traced.graph, self.sizes, known) if node.bodies else None
+        if entered is None:
+            return
+        inner, reference, slim = entered
+        try:
+            found = {d.output: d for d in self.compare(inner, lambda: [Fed(reference, slim, size)])}
+        except ModelError:
+            return
+        yield from found.values()
+        if node.op == "If" and not left_out(inner.slim, self.traced, set(found)):
+            for name, value in zip(node.outputs, inner.slim.graph.output, strict=True):
+                if value.name in found:
+                    yield replace(found[value.name], output=name, layer=node.name)
+
+
+def _gather(worst: dict[str, Difference], found: Iterable[Difference]) -> None:
+    """Of several batches, keep what is furthest from what is accepted."""
+    for one in found:
+        known = worst.setdefault(one.output, one)
+        if one.relative - (one.tolerance or 0) > known.relative - (known.tolerance or 0):
+            worst[one.output] = one
 
 
 def _moved(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str) -> list[Arrays]:
@@ -167,15 +230,17 @@ class _Sums:
         return (sums.difference() for sums in self._all.values() if sums.samples)
 
 
-def _portions(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Iterator[list[Node]]:
+def _portions(
+    traced: Trace, sizes: Sizes, nodes: Sequence[Node], slim: onnx.ModelProto
+) -> Iterator[list[Node]]:
     """Nodes that make tensors in both models, in portions of bounded size."""
     present = {name for proto in slim.graph.node for name in proto.output}
     sequences = traced.shapes.first.sequences
     portion: list[Node] = []
     size = 0
-    for node in traced.graph.main.nodes:
+    for node in nodes:
         names = [n for n in node.outputs if n in present and n not in sequences]
-        if not names or node.op == "Constant" or draws(node, traced):
+        if not names or node.op == "Constant":
             continue
         portion.append(node)
         size += sum(4 * int(np.prod(sizes.original(n), dtype=np.int64)) for n in names)
@@ -271,7 +336,7 @@ def left_out(slim: onnx.ModelProto, traced: Trace, compared: set[str]) -> tuple[
     """Nodes on the way to the outputs that no comparison of single nodes covers.
 
     What a node that the rewriter inserted makes, or a sequence, is handed on to the node that reads
-    it: such nodes are compared with their readers.
+    it: such nodes are compared with their readers. Of random numbers nothing but the source counts.
     """
     sequences, original = traced.shapes.first.sequences, traced.graph.producers
     wanted = {value.name for value in slim.graph.output}
@@ -284,7 +349,8 @@ def left_out(slim: onnx.ModelProto, traced: Trace, compared: set[str]) -> tuple[
         read = {name for node in (proto, *inside) for name in node.input if name}
         wanted |= read
         passed_on = [n for n in proto.output if n in covered and (n not in original or n in sequences)]
-        if compared.intersection(proto.output) or passed_on:
+        drawn = not inside and any(n in original and draws(original[n], traced) for n in proto.output)
+        if compared.intersection(proto.output) or passed_on or drawn:
             covered |= read
         else:
             missing.append(f"{proto.op_type} '{proto.name or proto.output[0]}'")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
+from onnxprune import layers
 from onnxprune.loading import load
 from onnxprune.verify import verify
 
@@ -79,7 +82,7 @@ def test_damage_on_either_side_of_random_numbers_is_found(text: str, weight: str
 
 
 def test_random_numbers_in_a_branch_are_left_out() -> None:
-    """Every run draws others there, and no output tells which."""
+    """Every run draws others there, and no output tells which; what surrounds them is compared."""
     build = net("""
         m = MatMul (x, W0)
         z = If (c) <
@@ -88,5 +91,60 @@ def test_random_numbers_in_a_branch_are_left_out() -> None:
         y = MatMul (z, W1)""", inputs="float[2,8] x, bool c", outputs="float[2,4] y", W0=(8, 16), W1=(16, 4))  # fmt: skip
     pruned = battery.prune(build())
     report = verify(pruned.trace.model, pruned.slim, plan=pruned.plan, provider="cpu")
-    assert report.verdict == "not proven"
-    assert report.left_out == ("If 'z'",)
+    assert report.exact, str(report)
+    assert report.method == "layer by layer"
+    assert [d.layer for d in report.surgery] == ["m", "u", "z", "y"]
+
+
+# Nodes inside nodes -----------------------------------------------------------------------------
+
+WITHIN = """
+    h = MatMul (x, A)
+    g = Relu (h)
+    w = Mul (g, huge)
+    s = Sin (w)
+    t = MatMul (s, B)
+    u = Relu (t)"""
+"""A network that makes much of rounding."""
+
+BRANCH = (
+    f"r = If (c) <then_branch = t1 () => (u) {{ {WITHIN} }}, else_branch = e1 () => (v) {{ v = Relu (o) }}>"
+)
+
+HOLDERS = {
+    "If": BRANCH,
+    "If in an If": f"""
+        z = If (c) <then_branch = t0 () => (r) {{ {BRANCH} }},
+                    else_branch = e0 () => (v0) {{ v0 = Relu (o) }}>""",
+    "Loop": f"""
+        m, z = Loop (two, c, o) <body = b (int64 k, bool go, float[2,8] p) => (on, q, u) {{
+            {WITHIN}
+            q = Add (u, p)
+            on = Identity (go) }}>""",
+    "Scan": f"""
+        z = Scan (x3) <num_scan_inputs=1, body = b (float[2,6] x) => (u) {{ {WITHIN} }}>""",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_nodes_inside_nodes_are_compared_alone(holder: str) -> None:
+    """The network as a whole is compared by its last node otherwise, where all has added up."""
+    result = "r" if holder == "If" else "z"
+    given = (
+        "float[3,2,6] x3, float[2,8] o, bool c" if holder == "Scan" else "float[2,6] x, float[2,8] o, bool c"
+    )
+    build = net(f"{HOLDERS[holder]}\n y = MatMul ({result}, C)", inputs=given, outputs="y",
+                A=(6, 12), B=(12, 8), C=(8, 4), huge=1e4, two=2)  # fmt: skip
+    pruned = battery.prune(build())
+    assert pruned.plan.constants["A"]["keep"]["1"]
+    settings: Any = {"plan": pruned.plan, "provider": "cpu", "layers": True}
+    report = verify(pruned.trace.model, layers.nudged(pruned.slim.proto), **settings)
+    assert report.exact, str(report)
+    assert {"h", "g", "w", "s", "t", "u"} <= {d.layer for d in report.single}
+    damaged = onnx.ModelProto()
+    damaged.CopyFrom(pruned.slim.proto)
+    (tensor,) = [t for t in damaged.graph.initializer if t.name == "A"]
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:, ::-1].copy(), "A"))
+    wrong = verify(pruned.trace.model, damaged, **settings).wrong
+    assert wrong is not None
+    assert wrong.layer == "h"
