@@ -15,6 +15,7 @@ from .cost import Cost, cost
 from .data import DataSettings, runnable
 from .loading import load
 from .runtime import Arrays, choose_provider, open_session, run
+from .sizes import SizeView
 from .trace import Trace, retrace, trace
 
 if TYPE_CHECKING:
@@ -138,10 +139,11 @@ def peak_activations(traced: Trace) -> int:
     nodes = traced.graph.main.nodes
     last = {name: k for k, node in enumerate(nodes) for name in _read(traced, node)}
     last |= {value.name: len(nodes) for value in traced.model.proto.graph.output}
+    sizes = traced.sizes()
     ends: dict[int, int] = {}
     alive = peak = 0
     for k, node in enumerate(nodes):
-        size = 0 if node.outputs[0] in traced.graph.derived else _bytes(traced, node.outputs)
+        size = 0 if node.outputs[0] in traced.graph.derived else _bytes(traced, sizes, node.outputs)
         alive += size
         peak = max(peak, alive)
         end = max((last.get(name, k) for name in node.outputs), default=k)
@@ -154,8 +156,8 @@ def _read(traced: Trace, node: Any) -> Sequence[str]:
     return [*node.inputs, *traced.graph.captured(node)]
 
 
-def _bytes(traced: Trace, names: Sequence[str]) -> int:
-    sizes, dtypes = traced.sizes(), traced.shapes.first.dtypes
+def _bytes(traced: Trace, sizes: SizeView, names: Sequence[str]) -> int:
+    dtypes = traced.shapes.first.dtypes
     total = 0
     for name in names:
         kind = dtypes.get(name)

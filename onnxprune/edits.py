@@ -54,10 +54,12 @@ def edit(traced: Trace, dead: Dead, removed: npt.NDArray[np.int64]) -> Model:
 def moved_constants(traced: Trace, dead: Dead, removed: npt.NDArray[np.int64]) -> dict[int, Floats]:
     """Node -> what the removed constants add to each of its outputs."""
     unit = traced.components.unit
-    removed = np.setdiff1d(removed, list(dead.twins))  # their twins do their work
+    lost = np.zeros(int(unit.max()) + 1, np.bool_)
+    lost[removed] = True
+    lost[list(dead.twins)] = False  # their twins do their work
     deltas: dict[int, Floats] = {}
     for mix in dead.values.mixes:
-        gone = np.isin(unit[mix.labels], removed) & mix.movable
+        gone = lost[unit[mix.labels]] & mix.movable
         if mix.kernel is not None and gone.any():
             delta = _contribution(mix, gone)
             if delta.any():

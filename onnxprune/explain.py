@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 
+from .chains import Chains
 from .errors import UsageError
-from .graph import Node
 from .groups import Group
-from .labels import NONE
 from .loading import load
 from .pipeline import merged, opened
 from .plan import Plan
@@ -198,7 +196,8 @@ def explain_trace(
         for decision in decide(traced, scores, options)
         if decision.group.name in wanted
     ]
-    blocked = [explain_blocked(traced, g, layer) for g in traced.blocked if g.name in wanted]
+    chains = Chains(traced)
+    blocked = [explain_blocked(g, layer, chains) for g in traced.blocked if g.name in wanted]
     return Explanations((*open_parts, *blocked))
 
 
@@ -291,63 +290,11 @@ def _table(explained: Explanation) -> list[str]:
     ]
 
 
-def explain_blocked(traced: Trace, group: Group, layer: str = "") -> Explanation:
+def explain_blocked(group: Group, layer: str, chains: Chains) -> Explanation:
     """Why a group cannot shrink, and the way from its layer to the reason."""
     first = next(
         (n for n in group.nodes if layer and Group.matches(group, layer) and layer in n.name), group.nodes[0]
     )
     story = (f"{group.name}: {len(group)} channels; none can go: {group.reason}",)
     layers = tuple(f"{kernel.node} '{kernel.tensor}'" for kernel in group.kernels)
-    return Explanation(group.name, "blocked", layers, story, (), tuple(chain(traced, group, first)))
-
-
-def chain(traced: Trace, group: Group, start: Node) -> list[str]:
-    """Shortest way along the tensors that carry a blocked channel, to what blocks it."""
-    unit = traced.components.unit
-    channel = int(group.units[0])
-    carriers = {
-        name
-        for name, axes in traced.walk.axes.items()
-        if any(v is not None and v is not NONE and (unit[v] == channel).any() for v in axes)
-    }
-    goals, outputs = _goals(traced, group, channel, carriers)
-    readers: dict[str, list[Node]] = defaultdict(list)
-    touched = {n.index: [*n.outputs, *n.inputs, *traced.graph.captured(n)] for n in traced.graph.nodes}
-    for node in traced.graph.nodes:
-        for name in carriers.intersection(touched[node.index]):
-            readers[name].append(node)
-    previous: dict[int, Node | None] = {start.index: None}
-    queue = deque([start])
-    while queue:
-        node = queue.popleft()
-        ends = sorted(outputs.intersection(touched[node.index]))
-        if ends or node.index in goals:
-            path = list(_back(node, previous))[::-1]
-            return [*map(str, path), *(f"graph output '{name}'" for name in ends[:1])]
-        for name in (n for n in touched[node.index] if n in carriers):
-            for other in readers[name]:
-                if other.index not in previous:
-                    previous[other.index] = node
-                    queue.append(other)
-    return [str(start)]
-
-
-def _back(node: Node | None, previous: dict[int, Node | None]) -> Iterator[Node]:
-    while node is not None:
-        yield node
-        node = previous[node.index]
-
-
-def _goals(traced: Trace, group: Group, channel: int, carriers: set[str]) -> tuple[set[int], set[str]]:
-    """Nodes, and graph outputs, that hold a channel for the reason that its group gives."""
-    unit, facts = traced.components.unit, traced.walk.facts
-    pins = [p for p in facts.pins if p.reason == group.reason and (unit[p.labels] == channel).any()]
-    nodes = {pin.node for pin in pins if pin.node >= 0}
-    outputs = {
-        name for name in traced.graph.main.outputs if name in carriers and any(pin.node < 0 for pin in pins)
-    }
-    if not pins:  # the held factor of a product
-        nodes = {
-            p.node for p in facts.products if (unit[np.concatenate([p.rows, p.columns])] == channel).any()
-        }
-    return nodes, outputs
+    return Explanation(group.name, "blocked", layers, story, (), tuple(chains.of(group, first)))

@@ -79,3 +79,25 @@ class Incidence:
         ):
             tables[vector][key] = max(count, tables[vector].get(key, 1))
         return found
+
+
+class ByUnit:
+    """Some label vectors by the units that they carry.
+
+    Parameters
+    ----------
+    vectors : sequence of Labels
+    unit : int array, shape (labels,)
+        Unit of each label.
+    """
+
+    def __init__(self, vectors: Sequence[Labels], unit: Ints) -> None:
+        owner = np.repeat(np.arange(len(vectors)), [len(labels) for labels in vectors])
+        every = unit[np.concatenate([unit[:0], *vectors])]
+        order = np.argsort(every, kind="stable")
+        self._owner = owner[order]
+        self._start = np.searchsorted(every[order], np.arange(int(unit.max()) + 2))
+
+    def of(self, unit: int) -> list[int]:
+        """Positions of the vectors with an entry of a unit, ascending."""
+        return list(dict.fromkeys(self._owner[self._start[unit] : self._start[unit + 1]].tolist()))

@@ -13,12 +13,14 @@ living one. All others are dead, whole branches and cycles through a residual st
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 import numpy as np
 import numpy.typing as npt
 
+from .incidence import ByUnit
 from .trace import Trace
 from .twins import find_twins
 from .values import Mix, Values, analyse_values
@@ -96,36 +98,62 @@ class Life:
         self.live = np.ones(int(self._unit.max()) + 1, np.bool_)
         for group in traced:
             self.live[group.units] = False
-        self._spread()
+        nothing = self._unit[:0]
+        self._readers = ByUnit([nothing if m.targets is None else m.targets for m in mixes], self._unit)
+        self._first = {int(group.units[0]): group for group in traced}
+        self._unheard = np.zeros(len(self.live), np.bool_)
+        self._unheard[list(self._first)] = True
+        self._spoken: list[int] = []
+        self._spread(range(len(mixes)))
         self.kept = self._one_of_each()
 
-    def _spread(self) -> None:
-        """Let every unit live that acts on a living one."""
-        changed = True
-        while changed:
-            changed = False
-            for number in reversed(range(len(self._mixes))):
-                owners = self._unit[self._mixes[number].labels]
-                if not self.live[owners].all():
-                    acts = self._heard(number) & ~self._silent[number] & ~self._movable[number]
-                    changed |= not self.live[owners[acts]].all()
-                    self.live[owners[acts]] = True
+    def _spread(self, numbers: Iterable[int]) -> None:
+        """Let every unit live that acts on a living one, beginning with some mixes.
+
+        Those that come last in the graph are looked at first; a mix is looked at again when a unit
+        that it acts on has come to life.
+        """
+        waiting = sorted(-number for number in numbers)
+        queued = set(waiting)
+        while waiting:
+            turn = heappop(waiting)
+            queued.discard(turn)
+            for number in self._readers_of(self._act(-turn)):
+                if -number not in queued:
+                    queued.add(-number)
+                    heappush(waiting, -number)
+
+    def _readers_of(self, units: list[int]) -> set[int]:
+        """Mixes that act on some units."""
+        return {number for u in units for number in self._readers.of(u)}
+
+    def _act(self, number: int) -> list[int]:
+        """Units that come to life, because in one mix they act on a living one."""
+        owners = self._unit[self._mixes[number].labels]
+        if self.live[owners].all():
+            return []
+        heard = self._heard(number)
+        firsts = owners[heard & self._unheard[owners]]
+        self._unheard[firsts] = False
+        self._spoken += firsts.tolist()
+        acts = heard & ~self._silent[number] & ~self._movable[number]
+        woken = owners[acts & ~self.live[owners]]
+        self.live[woken] = True
+        return list(dict.fromkeys(woken.tolist()))
 
     def _heard(self, number: int) -> Bools:
-        return self._mixes[number].heard(self.live[self._unit])
+        return self._mixes[number].heard(self.live, self._unit)
 
     def _one_of_each(self) -> Bools:
         """Keep a unit of every group; one that no living entry hears needs none of its inputs."""
-        while True:
-            empty = [group.units[0] for group in self._traced if not self.live[group.units].any()]
-            heard = self._units(self._heard)
-            spoken = [u for u in empty if heard[u]]
-            if not spoken:
-                kept = self.live.copy()
-                kept[empty] = True
-                return kept
+        while self._spoken:
+            found, self._spoken = self._spoken, []
+            spoken = [u for u in found if not self.live[self._first[u].units].any()]
             self.live[spoken] = True
-            self._spread()
+            self._spread(self._readers_of(spoken))
+        kept = self.live.copy()
+        kept[[u for u, group in self._first.items() if not kept[group.units].any()]] = True
+        return kept
 
     def _units(self, entries: Callable[[int], Bools]) -> Bools:
         """Units of which some entry of some mix fulfils a condition."""

@@ -64,7 +64,8 @@ def _split(traced: Trace, values: Values, member: Member, units: list[int]) -> I
         stored = traced.graph.value(member.tensor)
     array = np.moveaxis(stored, member.axis, 0)
     owner = traced.components.unit[traced.walk.axis(member.tensor, member.axis)]
-    once = np.bincount(owner)[owner] == 1
+    _, where, counts = np.unique(owner, return_inverse=True, return_counts=True)
+    once = counts[where.reshape(-1)] == 1
     found: dict[bytes, list[int]] = defaultdict(list)
     for k in _doubtful(array, np.flatnonzero(once & np.isin(owner, units))):
         found[blake2b(array[k].tobytes()).digest()].append(int(owner[k]))

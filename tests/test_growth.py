@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,12 @@ import pytest
 import onnxprune
 from models.net import Net
 from onnxprune import folding
+from onnxprune.bench import peak_activations
+from onnxprune.explain import explain_trace
+from onnxprune.graph import Graph
+from onnxprune.lossless import find_dead
+from onnxprune.trace import Trace
+from onnxprune.values import Mix
 
 THREADS = Path("/proc/self/task")
 
@@ -69,3 +76,65 @@ def test_evaluating_constants_leaves_no_threads() -> None:
     onnxprune.prune(activations(), ratio=0.5)
     assert len(os.listdir(THREADS)) == before
     assert folding._session.cache_info().currsize <= 16
+
+
+# How often something is done, for twice the model -------------------------------------------------
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[int]:
+    """Number of calls of a method, as the only entry of a list."""
+    calls, method = [0], getattr(owner, name)
+
+    def counted(*args: Any, **named: Any) -> Any:
+        calls[0] += 1
+        return method(*args, **named)
+
+    monkeypatch.setattr(owner, name, counted)
+    return calls
+
+
+def constants(layers: int) -> onnx.ModelProto:
+    """A chain that its first layer makes constant: each layer is heard by the next one alone."""
+    net = Net("constants", 0)
+    x = net.node(
+        "Conv", net.input("x", 1, 4, 4, 4), net.initializer("none", np.zeros((4, 4, 1, 1))), net.bias("b", 4)
+    )
+    for k in range(layers):
+        x = net.node("Conv", x, net.weight(f"w{k}", 4, 4, 1, 1))
+    return net.build(net.node("Conv", x, net.weight("last", 4, 4, 1, 1)))
+
+
+def test_a_clean_up_looks_at_every_layer_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = counting(monkeypatch, Mix, "heard")
+    for layers in (20, 80):
+        calls[0] = 0
+        assert find_dead(onnxprune.trace(constants(layers), norm="pin")).kinds
+        assert calls[0] <= 10 * (layers + 2)
+
+
+def test_a_peak_asks_for_the_sizes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = onnxprune.trace(activations())
+    calls = counting(monkeypatch, Trace, "sizes")
+    # Two tensors of 16 channels, 4 by 4 entries of 4 bytes, are alive at a time.
+    assert peak_activations(traced) == 2 * 16 * 4 * 4 * 4
+    assert calls[0] == 1
+
+
+def outputs(layers: int) -> onnx.ModelProto:
+    """Layers that are outputs of the model, each blocked by itself."""
+    net = Net("outputs", 0)
+    x = net.input("x", 1, 4, 4, 4)
+    return net.build(*[net.node("Conv", x, net.weight(f"w{k}", 4, 4, 1, 1)) for k in range(layers)])
+
+
+def test_chains_look_at_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = counting(monkeypatch, Graph, "captured")
+    for layers in (10, 40):
+        traced = onnxprune.trace(outputs(layers))
+        scores = onnxprune.score(traced)
+        calls[0] = 0
+        found = explain_trace(traced, scores, "*")
+        assert [part.chain[-1] for part in found] == [
+            f"graph output '{n}'" for n in traced.graph.main.outputs
+        ]
+        assert calls[0] <= layers

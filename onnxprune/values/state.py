@@ -79,12 +79,15 @@ class Mix:
         constant = b.constants(b.wide(self.values, len(self.labels)))
         return ~np.isnan(constant) & (constant != 0) & (not self.obstacle)
 
-    def heard(self, live: Bools) -> Bools:
-        """Entries with a weight to a living target; ``live`` tells it of every label."""
+    def heard(self, live: Bools, unit: Labels) -> Bools:
+        """Entries with a weight to a living target.
+
+        ``live`` tells it of every unit, ``unit`` is that of every label.
+        """
         groups, outputs = (1, 1) if self.kernel is None else self.kernel.shape[:2]
         rows = np.ones((groups, outputs), np.bool_)
         if self.targets is not None:
-            rows = live[self.targets].reshape(groups, outputs)
+            rows = live[unit[self.targets]].reshape(groups, outputs)
         if self.weights is None:
             return np.repeat(rows.any(axis=1), len(self.labels) // groups)
         if groups == 1:
