@@ -44,12 +44,16 @@ class Blocked(Exception):
 
 @dataclass(slots=True)
 class Product:
-    """``labels[i, j]`` lives if and only if ``rows[i]`` and ``columns[j]`` live."""
+    """``labels[i, j]`` lives if and only if ``rows[i]`` and ``columns[j]`` live.
+
+    ``place`` is what a message calls the node that cuts or joins the axis.
+    """
 
     rows: Labels
     columns: Labels
     labels: Labels
     node: int
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class Kernel:
 class Facts:
     """All that the rules recorded. Node indices say who recorded what.
 
+    ``fed`` holds layers whose weight is a graph input, which nobody can cut.
+
     ``zeros`` maps a quantised tensor to the name of its zero point, ``decoded`` a stored tensor of
     integers to the numbers that they stand for.
     """
@@ -85,6 +91,7 @@ class Facts:
     roles: list[tuple[Labels, str]] = field(default_factory=list)
     broadcast: list[Labels] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
+    fed: list[tuple[Node, str]] = field(default_factory=list)
     fixes: list[tuple[Node, Callable[[Editor], None]]] = field(default_factory=list)
     costs: list[tuple[Node, Callable[[SizeView], int]]] = field(default_factory=list)
     inner: set[int] = field(default_factory=set)

@@ -42,7 +42,7 @@ class PlanGroup:
         Kept channels, ascending positions in the group.
     status : {"pruned", "kept", "blocked"}
     reason : str
-        Why a group is blocked, or kept whole.
+        Why a group is blocked or kept whole, or why it loses another share than was asked.
     """
 
     name: str

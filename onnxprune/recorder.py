@@ -68,7 +68,7 @@ class Recorder:
         """``labels[i, j]`` lives if and only if ``rows[i]`` and ``columns[j]`` live."""
         if len(rows) * len(columns) != len(labels):
             raise Blocked("its sizes contradict each other")
-        self.facts.products.append(Product(rows, columns, labels, self._index))
+        self.facts.products.append(Product(rows, columns, labels, self._index, str(self.node)))
 
     def stat(self, *vectors: Labels) -> None:
         """The node computes statistics along these axes: those of the kept entries."""

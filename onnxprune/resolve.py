@@ -136,7 +136,9 @@ def _lower(
     for position, (product, (r, c)) in enumerate(zip(products, classes, strict=True)):
         rows, columns = product.rows, product.columns
         pairs += as_pairs(product, c in held, r in held and position not in independent)
-        if c in held:
+        if r == c:  # a Gram matrix: [channels, channels] as one axis
+            kept.append((columns, f"{product.place} takes pairs of these channels, so none goes by itself"))
+        elif c in held:
             kept.append((columns, "only whole blocks of a split go"))
         if r in held:
             kept.append((rows, "every block of a split keeps the same inner channels"))

@@ -19,10 +19,10 @@ _EPSILON = 1e-9
 class Rounding:
     """Kept counts are rounded, not removed ones: ``step * f(kept / step)``.
 
-    With ``up`` this is NVIDIA TAO's counting, with ``nearest`` (halves go down) NetsPresso's, but
-    for two things: a group of which nothing is asked stays whole, also where its size is no
-    multiple of the step; and where single channels go, ``round(ratio * channels)`` of them do,
-    halves to the even number.
+    With ``up`` this is NVIDIA TAO's counting, and never more goes than is asked. With ``nearest``
+    (halves go down) it is NetsPresso's, but for two things: a group of which nothing is asked stays
+    whole, also where its size is no multiple of the step; and where single channels go,
+    ``round(ratio * channels)`` of them do, halves to the even number.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Rounding:
     """
 
     granularity: int = 8
-    rounding: str = "nearest"
+    rounding: str = "up"
     min_channels: int = 1
     min_share: float = MIN_SHARE
 

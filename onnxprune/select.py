@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
@@ -30,8 +29,11 @@ from .settings import TARGETS, SelectSettings, check, one_target
 from .trace import Trace
 
 DEFAULTS: SelectSettings = {
-    "scope": "layer", "granularity": 8, "min_channels": 1, "exclude": (), "include": (),
+    "scope": "layer", "granularity": 8, "rounding": "up", "min_channels": 1, "exclude": (), "include": (),
 }  # fmt: skip
+
+COARSE = 0.05
+"""Share of a group by which what stays may differ from what was asked without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Decision:
     step, least : int
         Granule and minimum, in units.
     reason : str
-        Why a group is kept whole, or what overruled the strategy.
+        Why a group is kept whole, or what overruled the strategy by more than ``COARSE``.
     """
 
     group: Group
@@ -69,8 +71,8 @@ def select(traced: Trace, scores: ScoreTable, **settings: Unpack[SelectSettings]
         Fraction of channels removed, 0 <= ratio < 1; per group, node or weight name in a mapping,
         where groups that it does not name keep everything.
     threshold : float
-        Keep the channels whose merged score is strictly above. Counts are then rounded up, and
-        there is no ``min_share``, unless told otherwise: NVIDIA TAO's counting.
+        Keep the channels whose merged score is strictly above. There is no ``min_share`` then,
+        unless told otherwise: NVIDIA TAO's counting.
     keep_macs, keep_params, keep_size : float
         Largest share of multiply-accumulate operations, parameters, bytes that may remain. They
         may be combined.
@@ -81,9 +83,9 @@ def select(traced: Trace, scores: ScoreTable, **settings: Unpack[SelectSettings]
     granularity : int, default 8
         Kept channel counts are multiples of it (or the whole group). Counts that are no multiple
         of 8 can run slower than the unpruned model.
-    rounding : {"nearest", "up", "down", "none"}
-        Of the kept count, in steps of the granularity; halves go down. In steps of one channel
-        ``round(ratio * channels)`` go.
+    rounding : {"up", "nearest", "down", "none"}
+        Of the kept count, in steps of the granularity. Up, the default, never removes more than is
+        asked. To the nearest, halves go down; in steps of one channel ``round(ratio * channels)`` go.
     min_channels : int, default 1
         Fewest channels kept in a group.
     min_share : float, default 0.1
@@ -109,7 +111,7 @@ def select(traced: Trace, scores: ScoreTable, **settings: Unpack[SelectSettings]
 def _entry(decision: Decision, merged: npt.NDArray[np.float64]) -> PlanGroup:
     group, keep = decision.group, decision.keep
     known = () if np.isnan(merged).any() else merged
-    return PlanGroup.of(group, keep, known, decision.reason if len(keep) == len(group) else "")
+    return PlanGroup.of(group, keep, known, decision.reason)
 
 
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,9 +128,7 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     one_target(given)
     if not any(name in given for name in TARGETS):
         given["ratio"] = 0.5
-    by_count = "threshold" in given
-    dependent = {"rounding": "up" if by_count else "nearest", "min_share": 0.0 if by_count else MIN_SHARE}
-    return {**DEFAULTS, **dependent, **given}
+    return {**DEFAULTS, "min_share": 0.0 if "threshold" in given else MIN_SHARE, **given}
 
 
 def _plain(value: Any) -> Any:
@@ -214,17 +214,19 @@ def _given(traced: Trace, remove: Mapping[str, Sequence[int]], whole: Mapping[st
             raise UsageError(
                 f"remove: the blocks of group '{group.name}' would lose different numbers of channels, expected equal ones"
             )
-        decisions.append(Decision(group, keep, reason=whole.get(group.name, "")))
+        reason = "" if len(lost) else "none of its channels is named"
+        decisions.append(Decision(group, keep, reason=whole.get(group.name, reason)))
     return decisions
 
 
 def _why(group: Group, want: Want, count: int, step: int, least: int) -> str:
-    """What overruled the strategy; empty where nothing did."""
-    asked = math.ceil(want.kept - 0.5 - 1e-9)
-    if count == asked or (step == 1 and count == math.ceil(want.kept - 1e-9)):
+    """Why a group stays whole, or what overruled the strategy; empty where what was asked goes."""
+    size = len(group)
+    if want.kept > size - 1e-9:
+        return f"{want.why}: all {size} should stay"
+    if count < size and abs(count - want.kept) <= COARSE * size:
         return ""
-    if count == least > asked:
-        return f"{want.why} asks for {want.kept:g}; at least {least} of {len(group)} stay"
-    if count == len(group):
-        return f"{want.why} asks for {want.kept:g}; in steps of {step} that is all {count}"
-    return f"{want.why} asks for {want.kept:g}; in steps of {step} that is {count}"
+    asked = f"{want.why} asks for {want.kept:g}"
+    if count == least > want.kept:
+        return f"{asked}; at least {least} of {size} stay"
+    return f"{asked}; in steps of {step} that is {'all ' if count == size else ''}{count}"

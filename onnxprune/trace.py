@@ -130,14 +130,15 @@ class Trace(Sequence[Group]):
         return Counter(self.graph.nodes[index].kind for index in blocked)
 
     def held(self) -> list[tuple[Node, str]]:
-        """Nodes whose operator holds its weights on purpose, and why it does."""
+        """Nodes that hold their weights, and why: by their operator, or because nothing is stored."""
         constants = self.graph.constants
         weighty = [
             node for node in self.graph.nodes
             if any(len(constants[name].shape) > 1 for name in node.inputs if name in constants)
         ]  # fmt: skip
         found = [(node, find(node)) for node in weighty]
-        return [(node, rule.pinned) for node, rule in found if rule is not None and rule.pinned]
+        held = [(node, rule.pinned) for node, rule in found if rule is not None and rule.pinned]
+        return held + [(node, f"'{name}' is a graph input") for node, name in self.walk.facts.fed]
 
     def __str__(self) -> str:
         lines = [f"{len(self)} groups, {self.units} channels can go; {len(self.blocked)} blocked"]

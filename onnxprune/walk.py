@@ -151,6 +151,8 @@ class Walk(Recorder):
         """Slices of a stored ``name`` along ``axis`` each produce one output channel of ``node``."""
         if self.stored(name):
             self.facts.kernels.append(Kernel(node, name, axis % self.rank(name)))
+        elif name in self.graph.main.inputs:
+            self.facts.fed.append((node, name))
 
     def zero(self, name: str, zero_point: str) -> None:
         """Removed entries of a quantised tensor are its zero point; 0 where that is absent."""

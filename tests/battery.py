@@ -53,7 +53,7 @@ def random_ratios(traced: Trace, seed: int) -> dict[str, float]:
 
 
 def prune(model: onnx.ModelProto, seed: int | None = None) -> Pruned:
-    """Half of every group by l2, or with a seed random ratios and scores; granularity 1."""
+    """Half of every group by l2, or with a seed random ratios and scores; to the nearest channel."""
     traced = trace(model)
     return prune_trace(traced, seed)
 
@@ -62,7 +62,7 @@ def prune_trace(traced: Trace, seed: int | None = None) -> Pruned:
     """Like :func:`prune`, after analysis."""
     scores = score(traced, criterion="l2" if seed is None else "random", seed=seed or 0)
     ratio = 0.5 if seed is None else random_ratios(traced, seed)
-    plan = select(traced, scores, ratio=ratio, granularity=1)
+    plan = select(traced, scores, ratio=ratio, granularity=1, rounding="nearest")
     removed = plan.removed(traced)
     return Pruned(traced, plan, traced.sizes(removed), rewrite_trace(traced, removed))
 

@@ -144,8 +144,8 @@ def test_json_document(prune: Run, tmp_path: Path) -> None:
     ("flags", "kept"),
     [
         (["--ratio", 0.25], 24),
-        (["--ratio", 0.3, "--granularity", 1], 22),
-        (["--ratio", 0.3, "--granularity", 1, "--rounding", "up"], 23),
+        (["--ratio", 0.3, "--granularity", 1], 23),
+        (["--ratio", 0.3, "--granularity", 1, "--rounding", "nearest"], 22),
         (["--ratio", 0.9, "--granularity", 1, "--min-channels", 9], 9),
         (["--exclude", "stem/conv"], 32),
         (["--exclude", "*first*", "--exclude", "stem.conv.weight"], 32),

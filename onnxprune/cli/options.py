@@ -238,9 +238,9 @@ def selection_options(function: F) -> F:
             help="Kept channel counts are multiples of N.",
         ),
         click.option(
-            "--rounding", type=OneOf("nearest", "up", "down", "none"), default="nearest",
+            "--rounding", type=OneOf("nearest", "up", "down", "none"), default="up",
             show_default=True,
-            help="Of the kept count, in steps of the granularity; up with --threshold.",
+            help="Of the kept count, in steps of the granularity; up never removes more than is asked.",
         ),
         click.option(
             "--min-channels", type=int, default=1, show_default=True, metavar="N",

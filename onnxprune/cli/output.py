@@ -132,6 +132,8 @@ def print_obstacles(traced: Trace) -> None:
     """Print which operators stood in the way: those without a rule, and those in their wake."""
     from ..rules import find
 
+    if not (traced.groups or traced.blocked):
+        click.echo("no layer was found that makes channels with stored weights\n")
     nodes = [traced.graph.nodes[index] for index in traced.walk.facts.blocked]
     missing = Counter(node.kind for node in nodes if find(node) is None)
     stuck = Counter(node.kind for node in nodes if find(node) is not None)

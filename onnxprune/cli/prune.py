@@ -122,8 +122,10 @@ def _show(document: Mapping[str, Any], result: Result, path: str) -> None:
     more = "--json lists all"
     pruned = [g for g in groups if g["status"] == "pruned"]
     if pruned:
-        counts = [(g["name"], f"{g['channels']} -> {g['kept']}") for g in pruned]
-        output.print_table(["pruned", ">channels"], counts, limit=output.LIMIT, rest=more)
+        coarse = any(g["reason"] for g in pruned)
+        counts = [[g["name"], f"{g['channels']} -> {g['kept']}", *[g["reason"]] * coarse] for g in pruned]
+        titles = ["pruned", ">channels", *["why"] * coarse]
+        output.print_table(titles, counts, limit=output.LIMIT, rest=more)
     for status in ("kept", "blocked"):
         rows = output.by_reason(g for g in groups if g["status"] == status)
         if rows:

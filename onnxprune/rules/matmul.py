@@ -76,10 +76,10 @@ def free(c: Walk, A: str, B: str, axes: list[Labels]) -> None:
 
 def constants(c: Walk, n: Node, A: str, B: str) -> None:
     """A stored operand is a layer: its free axis makes the output channels."""
-    if c.stored(B) and c.rank(B) > 1:
-        c.kernel(n, B, -1)
-    elif c.stored(A) and c.rank(A) > 1:
+    if c.stored(A) and c.rank(A) > 1 and not c.stored(B):
         c.kernel(n, A, -2)
+    elif c.rank(B) == 2 or (c.stored(B) and c.rank(B) > 2):  # of rank 2 it may be a graph input
+        c.kernel(n, B, -1)
 
 
 @rule("Gemm")
@@ -90,10 +90,10 @@ def gemm(c: Walk, n: Node) -> None:
     i, j = (0 if n.attr("transA", 0) else 1), (1 if n.attr("transB", 0) else 0)
     contract(c, A, i, B, j)
     rows, columns = c.axis(A, 1 - i), c.axis(B, 1 - j)
-    if c.stored(B):
-        c.kernel(n, B, 1 - j)
-    elif c.stored(A):
+    if c.stored(A) and not c.stored(B):
         c.kernel(n, A, 1 - i)
+    else:
+        c.kernel(n, B, 1 - j)
     if C:
         for k, labels in ((-1, columns), (-2, rows)):
             if c.rank(C) >= -k:
