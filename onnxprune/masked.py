@@ -3,7 +3,7 @@
 Behind every node whose output has removed entries a ``Where`` sets them to zero, so that they add
 nothing to any sum. Constants stay as they are, for whatever they meet is masked; only where they
 meet nothing but constants they are masked themselves, as the file stores them, whatever the
-rewriter made of that computation. All this needs no knowledge of operators, hence shares no
+rewriter made of that computation; so are those that hold NaN or infinity. All this needs no knowledge of operators, hence shares no
 mistake with their rules. A node that computes statistics
 along a removed axis (``stat`` in the facts) is given the kept entries alone, by a Gather before and
 behind it. The slim model must agree with this one to rounding.
@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from .finite import reached
 from .graph import MOVEMENT, Graph, Node
 from .names import Names
 from .protos import UNLISTED, bodies, node_protos
@@ -66,6 +67,7 @@ class _Masker:
         self.outputs = traced.graph.returned
         self.stats = {node.index for node, _ in traced.walk.facts.stats}
         self.inner = traced.walk.facts.inner
+        self.odd = reached(traced.graph)
         self.apart = set(_among_constants(traced.graph))
         self.constants: dict[tuple[bytes, tuple[int, ...], str], str] = {}
         self.stored: list[onnx.NodeProto] = []
@@ -87,7 +89,7 @@ class _Masker:
             copy = onnx.NodeProto()
             copy.CopyFrom(proto)
             inside = any(node.index in found for found in (self.stats, self.inner, self.apart))
-            touched = [*node.outputs, *(node.inputs if inside else ())]
+            touched = [*node.outputs, *(n for n in node.inputs if inside or n in self.odd)]
             if not self._settled(node) and any(self._cut(name) for name in touched):
                 ordered += self._mask_node(node, copy)
             else:
@@ -149,9 +151,11 @@ class _Masker:
             for slot, name in enumerate(node.inputs):
                 if name:
                     proto.input[slot] = self._compact(name, proto.input[slot], before)
-        elif node.index in self.inner or node.index in self.apart:
+        else:
+            inside = node.index in self.inner or node.index in self.apart
             for slot, name in enumerate(node.inputs):
-                if self._cut(name) and self.traced.walk.stored(name):
+                wanted = name in self.odd or (inside and self.traced.walk.stored(name))
+                if wanted and self._cut(name):
                     masked = self._unique(name)
                     before += self._where(name, proto.input[slot], self._cut(name), masked)
                     proto.input[slot] = masked

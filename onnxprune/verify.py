@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
+import numpy as np
 from onnxruntime import InferenceSession
 
 from .accuracy import Accuracy, Metric, Score, measure
@@ -20,6 +21,7 @@ from .compare import Comparison, Difference
 from .data import DataSet, DataSettings, runnable
 from .errors import ModelError, SurgeryError, UsageError, unknown_name
 from .exactness import Surgery, check_surgery
+from .finite import not_finite
 from .gates import Gate, Limits, check_gates
 from .layers import compare_entire
 from .loading import load
@@ -72,6 +74,8 @@ class Report:
     left_out : tuple of str
         Nodes that could not be compared where the outputs differ and no other node is wrong: then the
         surgery is neither proven right nor wrong.
+    odd : tuple of str
+        Stored tensors of the original that hold NaN or infinity, where results do, too.
     """
 
     surgery: tuple[Difference, ...]
@@ -87,6 +91,7 @@ class Report:
     latency: Latency | None = None
     data: str = ""
     left_out: tuple[str, ...] = ()
+    odd: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return not self.failed and not self.problem
@@ -125,6 +130,8 @@ class Report:
             )
         change = summary(self.change)
         parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
+        if self.odd:
+            parts.append(self._origin)
         return f"{self.provider}: {'; '.join(parts)}"
 
     @property
@@ -134,6 +141,12 @@ class Report:
             return ""
         more = f" and {len(self.left_out) - 1} more" if len(self.left_out) > 1 else ""
         return f"; {self.left_out[0]}{more} cannot be compared alone"
+
+    @property
+    def _origin(self) -> str:
+        """Where numbers that are not finite come from."""
+        more = f" and {len(self.odd) - 1} more" if len(self.odd) > 1 else ""
+        return f"the original stores NaN or infinity in '{self.odd[0]}'{more}"
 
     @property
     def _worst(self) -> Difference:
@@ -167,6 +180,7 @@ class Report:
             "exact": self.exact,
             "verdict": self.verdict,
             "left_out": list(self.left_out),
+            "not_finite": list(self.odd),
             "method": self.method,
             "passed": bool(self),
             "provider": self.provider,
@@ -203,6 +217,8 @@ class Report:
         ]
         lines += [f"{s.name}: {s.before:.4f} before, {s.after:.4f} after" for s in self.scores]
         lines += [f"{'passed' if gate else 'FAILED'}: {gate}" for gate in self.gates]
+        if self.odd:
+            lines.append(self._origin)
         if self.problem:
             lines.append(f"not verified: {self.problem}")
         return "\n".join(lines)
@@ -223,9 +239,12 @@ def require(report: Report, kind: str, on_failure: str) -> None:
         If a check failed. One that could not be made is told by the report alone.
     """
     if report.failed and on_failure == "raise":
+        cause = "This is a bug in onnxprune; please report it with the model."
+        if report.odd:
+            cause = "Of a model with such weights nothing can be proven."
         raise SurgeryError(
             f"the {kind} model is {report.judgement}: {report.headline}",
-            "This is a bug in onnxprune; please report it with the model. on_failure='return' hands the result back.",
+            f"{cause} on_failure='return' hands the result back.",
         )
 
 
@@ -319,8 +338,14 @@ def verify(
     gates = check_gates(limits, change, scores, latency.ratio if latency else None)
     return Report(
         surgery.found, change, chosen, "", surgery.method, both[1], scores, gates, entire, single, latency,
-        samples.source, surgery.left_out,
+        samples.source, surgery.left_out, _odd(traced, (*change, *surgery.found)),
     )  # fmt: skip
+
+
+def _odd(traced: Trace, differences: Sequence[Difference]) -> tuple[str, ...]:
+    """Stored tensors that hold NaN or infinity, looked for where results do."""
+    finite = all(np.isfinite(d.max_abs) and "not finite" not in d.remark for d in differences)
+    return () if finite else tuple(not_finite(traced.graph))
 
 
 def _parted(settings: Settings) -> tuple[Limits, DataSettings]:

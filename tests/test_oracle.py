@@ -10,8 +10,9 @@ import pytest
 from onnx import numpy_helper
 
 from onnxprune import layers
+from onnxprune.errors import SurgeryError
 from onnxprune.loading import load
-from onnxprune.verify import verify
+from onnxprune.verify import require, verify
 
 from . import battery
 from .building import net
@@ -148,3 +149,50 @@ def test_nodes_inside_nodes_are_compared_alone(holder: str) -> None:
     wrong = verify(pruned.trace.model, damaged, **settings).wrong
     assert wrong is not None
     assert wrong.layer == "h"
+
+
+# Numbers that are not finite --------------------------------------------------------------------
+
+ODD = pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+PLACES = [("W1", (0, 0)), ("W1", (slice(None), 2)), ("W2", (0, 0)), ("W2", 3), ("B", 1)]
+
+
+def odd(name: str, place: Any, value: float) -> onnx.ModelProto:
+    build = net("h = MatMul (x, W1)\n r = Relu (h)\n a = MatMul (r, W2)\n y = Add (a, B)",
+                inputs="float[2,6] x", W1=(6, 8), W2=(8, 5), B=(5,))  # fmt: skip
+    proto = build()
+    (tensor,) = [t for t in proto.graph.initializer if t.name == name]
+    array = numpy_helper.to_array(tensor).copy()
+    array[place] = value
+    tensor.CopyFrom(numpy_helper.from_array(array, name))
+    return proto
+
+
+@ODD
+@pytest.mark.parametrize(("name", "place"), PLACES)
+def test_what_the_original_stores_is_no_bug(name: str, place: Any, value: float) -> None:
+    """Zero times infinity is NaN, so that masked channels reach everything. The tensor is named."""
+    for seed in range(4):
+        pruned = battery.prune(odd(name, place, value), seed)
+        report = verify(pruned.trace.model, pruned.slim, plan=pruned.plan, provider="cpu", seed=seed)
+        assert report.exact, str(report)
+        assert report.odd in ((), (name,))
+        if report.odd:
+            assert report.headline.endswith(f"the original stores NaN or infinity in '{name}'")
+        shown = [d for d in report.change if "not finite" in d.remark]
+        assert bool(report.odd) == bool(shown)
+
+
+@ODD
+def test_damage_beside_numbers_that_are_not_finite_is_found(value: float) -> None:
+    pruned = battery.prune(odd("B", 1, value))
+    damaged = onnx.ModelProto()
+    damaged.CopyFrom(pruned.slim.proto)
+    (tensor,) = [t for t in damaged.graph.initializer if t.name == "W2"]
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), "W2"))
+    report = verify(pruned.trace.model, damaged, plan=pruned.plan, provider="cpu")
+    assert report.exact is False
+    with pytest.raises(SurgeryError) as failure:
+        require(report, "slim", "raise")
+    assert "'B'" in failure.value.message
+    assert "bug" not in failure.value.hint
