@@ -278,7 +278,7 @@ def _append_external(tensor: TensorProto, array: np.ndarray, out: BufferedRandom
     out.write(b"\0" * (-out.tell() % 4096))
     offset = out.tell()
     if raw is None:
-        out.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        out.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     else:
         out.write(raw)
     tensor.dims[:] = array.shape
