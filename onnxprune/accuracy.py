@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from onnxruntime import InferenceSession
 
 from .compare import class_scores
 from .data import Batch, DataSet
-from .errors import UsageError
+from .engine import InferenceSession
+from .errors import UsageError, blamed
 from .labelled import as_classes
 from .runtime import Arrays, run
 
@@ -106,11 +106,11 @@ def load_metric(name: str) -> Metric:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"metric '{name}': {error}") from None
+        with blamed(f"metric '{name}'"):
+            found = getattr(importlib.import_module(module), function)
     finally:
-        sys.path.remove(here)
+        if here in sys.path:
+            sys.path.remove(here)
     if not callable(found):
         raise UsageError(f"metric '{name}': found {type(found).__name__}, expected a function")
     return found
@@ -125,7 +125,8 @@ def measure(metric: str | Metric, data: DataSet, before: InferenceSession, after
         labels = np.concatenate([batch.labels for batch in data if batch.labels is not None])
 
     def value(session: InferenceSession) -> float:
-        found = function((run(session, batch.feeds) for batch in data), labels)
+        with blamed(f"metric '{name}'"):
+            found = function((run(session, batch.feeds) for batch in data), labels)
         if not isinstance(found, (int, float, np.number)):
             raise UsageError(f"metric '{name}': found {type(found).__name__}, expected a number")
         return float(found)

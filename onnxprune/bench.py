@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import onnx
-from onnxruntime import InferenceSession
 
 from .cost import Cost, cost
 from .data import DataSettings, runnable
+from .engine import InferenceSession
 from .loading import load
 from .runtime import Arrays, choose_provider, open_session, run
 from .sizes import SizeView

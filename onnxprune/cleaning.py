@@ -21,6 +21,7 @@ from .lossless import KINDS, Dead, Ranges, find_dead
 from .model import Model, tensor_nbytes
 from .pipeline import Result
 from .plan import Plan, PlanGroup, make_plan
+from .printable import page
 from .protos import bodies, node_protos
 from .rewrite import rewrite_trace
 from .runtime import synthetic_inputs
@@ -98,7 +99,7 @@ class Log:
                 share = f" ({(after - before) / before:+.1%})" if before else ""
                 lines.append(f"{name}: {before:,} -> {after:,}{share}")
         lines += self.reasons
-        return "\n".join(lines)
+        return page(lines)
 
     @property
     def assumptions(self) -> list[str]:

@@ -19,8 +19,8 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import onnx
-from onnxruntime import InferenceSession
 
+from .engine import InferenceSession
 from .errors import ModelError, UsageError
 from .images import SUFFIXES, image_reader
 from .labelled import read_labels

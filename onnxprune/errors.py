@@ -4,6 +4,7 @@
     ├── ModelError            2   the file is no ONNX model that we can work on
     ├── UsageError            2   a flag, name or value that makes no sense here
     ├── PlanError             2   the plan does not belong to this model
+    ├── InstallationError     2   a package that is needed is missing or broken
     ├── SurgeryError          1   the slim model failed a check: nothing is written
     ├── GateError             1   a gate of verify failed
     └── BudgetError           1   the budget cannot be met: nothing is written
@@ -14,7 +15,10 @@ A message is one sentence, *op 'node': found, expected*; ``hint`` says what to d
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from .printable import page
 
 SHOWN = 12
 """Names that a hint lists at most."""
@@ -39,7 +43,7 @@ class OnnxPruneError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        return page(filter(None, (self.message, self.hint)))
 
 
 class ModelError(OnnxPruneError):
@@ -52,6 +56,10 @@ class UsageError(OnnxPruneError):
 
 class PlanError(OnnxPruneError):
     """A plan file is malformed, or was made for another model."""
+
+
+class InstallationError(OnnxPruneError):
+    """A package that is needed is missing, or not whole."""
 
 
 class SurgeryError(OnnxPruneError):
@@ -70,6 +78,25 @@ class BudgetError(OnnxPruneError):
     """No selection meets the budget."""
 
     exit_code = 1
+
+
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Whatever a function of somebody else's raises, also to exit, is an error that names it.
+
+    Raises
+    ------
+    UsageError
+        In place of all but our own errors, an interrupt, and a lack of memory.
+    """
+    try:
+        yield
+    except (OnnxPruneError, KeyboardInterrupt, MemoryError):
+        raise
+    except SystemExit as error:
+        raise UsageError(f"{what}: it exits with {error.code!r}") from error
+    except BaseException as error:
+        raise UsageError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UsageError:

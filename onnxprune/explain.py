@@ -21,6 +21,7 @@ from .groups import Group
 from .loading import load
 from .pipeline import merged, opened
 from .plan import Plan
+from .printable import page, printable
 from .registry import names
 from .scoring import Grid, ScoreTable, score
 from .select import Decision, complete, decide
@@ -95,7 +96,7 @@ class Explanation:
         if self.channels:
             lines += [f"  ({k}) {layer}" for k, layer in enumerate(self.layers, 1)]
             lines += ["  " + line for line in _table(self)]
-        return "\n".join(lines)
+        return page(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Explanations(Sequence[Explanation]):
         return iter(self.parts)
 
     def __str__(self) -> str:
-        return "\n\n".join(filter(None, [self.note, *map(str, self.parts)]))
+        return "\n\n".join(filter(None, [printable(self.note), *map(str, self.parts)]))
 
     def to_dict(self) -> list[dict[str, Any]]:
         """As JSON types."""

@@ -96,7 +96,7 @@ def _session(model: bytes) -> Any:
 
     It runs on the caller's thread and keeps no memory between runs: many of them wait at a time.
     """
-    import onnxruntime as ort
+    from .engine import ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4

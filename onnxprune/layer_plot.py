@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .plot import new_figure, save_figure
+from .plot import label, new_figure, save_figure
 from .verify import Report
 
 FLOOR = 1e-9
@@ -29,7 +29,7 @@ def plot_layers(report: Report, path: str | os.PathLike[str]) -> None:
             places[report.diverged.output],
             color="grey",
             linestyle="--",
-            label=f"diverges: {report.diverged.layer}",
+            label=f"diverges: {label(report.diverged.layer)}",
         )
     above.set_ylabel("cosine to the original")
     for title, colour, drawn in (
@@ -43,7 +43,9 @@ def plot_layers(report: Report, path: str | os.PathLike[str]) -> None:
             below.scatter(*zip(*points, strict=True), s=8, c=colour, label=title)
     below.set_yscale("log")
     below.set_ylabel("rel. L2 alone, to the masked original")
-    below.set_xticks(range(len(report.entire)), [d.layer for d in report.entire], rotation=90, fontsize=5)
+    below.set_xticks(
+        range(len(report.entire)), [label(d.layer) for d in report.entire], rotation=90, fontsize=5
+    )
     above.legend(loc="lower left", fontsize=8)
     below.legend(loc="upper left", fontsize=8)
     save_figure(figure, path)

@@ -27,11 +27,11 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-from onnxruntime import InferenceSession
 
 from .accepted import DRAWS, nudge
 from .compare import Comparison, Difference
 from .data import Batch
+from .engine import InferenceSession
 from .errors import ModelError
 from .graph import Node
 from .inside import Part, enter

@@ -15,7 +15,7 @@ from .errors import UsageError
 from .groups import Group
 from .labels import NONE, Kernel, Labels
 from .layer import Layer
-from .registry import DATA, RAW, Criterion, Policy, Scores, label_of, trait_of
+from .registry import DATA, RAW, Criterion, Policy, Scores, applied, label_of, trait_of
 from .trace import Trace
 
 Key = tuple[str, int]
@@ -119,10 +119,8 @@ def _scores(criterion: Criterion, layer: Layer) -> Scores:
     UsageError
         If there is not one score per channel, or if single ones are NaN: that is neither good nor bad.
     """
-    array = np.array(criterion(layer), np.float64)
     where = f"criterion '{label_of(criterion)}' of {layer.kernel.node} ('{layer.kernel.tensor}')"
-    if array.shape != (layer.channels,):
-        raise UsageError(f"{where}: found shape {list(array.shape)}, expected [{layer.channels}]")
+    array = applied(where, criterion, layer, (layer.channels,))
     unknown = np.flatnonzero(np.isnan(array))
     if 0 < len(unknown) < len(array):
         broken = np.isnan(layer.weight[unknown[0]]).any()

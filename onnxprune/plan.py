@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from .errors import PlanError
 from .model import Model
+from .printable import json_text
 from .slices import find_slices
 from .writing import write_atomically
 
@@ -128,7 +129,7 @@ class Plan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write plan.json, atomically."""
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+        text = json_text(self.to_dict())
         write_atomically(Path(path), (text + "\n").encode())
 
     @classmethod

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
+from .printable import printable
+from .writing import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,12 +52,20 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     kind = Path(path).suffix.lower().lstrip(".")
     if kind not in ("png", "svg"):
         raise UsageError(f"plot '{os.fspath(path)}': found ending '.{kind}', expected .png or .svg")
+    drawn = BytesIO()
     fixed = {"png": {"Software": None}, "svg": {"Date": None}}[kind]
     try:
-        with matplotlib.rc_context({"svg.hashsalt": "onnxprune"}):
-            figure.savefig(path, metadata=fixed, dpi=150)
+        with matplotlib.rc_context({"svg.hashsalt": "onnxprune"}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # a box stands for a letter that the font lacks
+            figure.savefig(drawn, format=kind, metadata=fixed, dpi=150)
+        write_atomically(Path(path), drawn.getvalue())
     except OSError as error:
         raise UsageError(f"cannot write plot '{os.fspath(path)}': {error.strerror}") from None
+
+
+def label(text: str) -> str:
+    """A name as it is drawn: dollar signs are no formulas."""
+    return printable(text).replace("$", r"\$")
 
 
 def plot_scores(parts: Sequence[Explanation], path: str | os.PathLike[str]) -> None:
@@ -78,7 +90,7 @@ def plot_scores(parts: Sequence[Explanation], path: str | os.PathLike[str]) -> N
             axis.axhline(part.cut, color="black", linewidth=0.8, linestyle="--", label=f"cut {part.cut:.4g}")
             axis.legend(loc="upper right")
         kept = sum(c.kept for c in channels)
-        axis.set_title(f"{part.group}: {kept} of {len(channels)} channels stay", fontsize=10)
+        axis.set_title(f"{label(part.group)}: {kept} of {len(channels)} channels stay", fontsize=10)
         axis.set_xlabel("rank")
         axis.set_ylabel("merged score")
     save_figure(figure, path)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .errors import unknown_name
+from .errors import UsageError, blamed, unknown_name
 
 if TYPE_CHECKING:
     from .layer import Layer
@@ -110,6 +110,30 @@ def names(kind: str) -> list[str]:
     """Registered names of one kind."""
     importlib.import_module("onnxprune.passes")
     return sorted(PASSES[kind])
+
+
+def applied(
+    where: str, function: Callable[[Any], Any], given: Any, shape: tuple[int, ...]
+) -> npt.NDArray[np.float64]:
+    """What a pass makes of something.
+
+    Parameters
+    ----------
+    where : str
+        What a message calls the pass.
+    shape : tuple of int
+        Of the result.
+
+    Raises
+    ------
+    UsageError
+        If it raises anything, exits, or returns something else.
+    """
+    with blamed(where):
+        result = np.array(function(given), np.float64)
+    if result.shape != shape:
+        raise UsageError(f"{where}: found shape {list(result.shape)}, expected {list(shape)}")
+    return result
 
 
 def lookup(kind: str, given: Any) -> Any:

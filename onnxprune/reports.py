@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from .compare import Difference
+from .printable import printable
 from .verify import Report
 
 SHOWN = 5
@@ -144,7 +145,7 @@ def _row(cells: Iterator[str] | Sequence[str] | map[str]) -> str:
 
 def _escaped(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return re.sub(r"([\\`*_|<>\[\]~#])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_|<>\[\]~#&])", r"\\\1", printable(text))
 
 
 def junit(report: Report, name: str = "onnxprune verify") -> str:
@@ -171,7 +172,7 @@ def junit(report: Report, name: str = "onnxprune verify") -> str:
     for title, text in cases:
         case = ElementTree.SubElement(suite, "testcase", {"name": title, "classname": "onnxprune"})
         if text:
-            ElementTree.SubElement(case, "failure", {"message": _printable(text)})
+            ElementTree.SubElement(case, "failure", {"message": printable(text)})
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
@@ -182,14 +183,9 @@ def _numbers(report: Report) -> Iterator[tuple[str, str]]:
         for key in ("cosine", "worst", "relative", "max_abs", "top1", "top5"):
             value = getattr(d, key)
             if value is not None:
-                yield _printable(f"{key} of {d.output}"), f"{value:.6g}"
+                yield printable(f"{key} of {d.output}"), f"{value:.6g}"
     for score in report.scores:
         yield f"{score.name} before", f"{score.before:.6g}"
         yield f"{score.name} after", f"{score.after:.6g}"
     if report.latency is not None:
         yield "latency ratio", f"{report.latency.ratio:.4g}"
-
-
-def _printable(text: str) -> str:
-    """Text without the control characters that XML forbids."""
-    return re.sub(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]", "?", text)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto
 
+from .engine import ort
 from .errors import ModelError, UsageError, unknown_name
 from .graph import Graph
 from .model import PROTOBUF_LIMIT, Model
@@ -260,8 +260,16 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 def _first_line(error: Exception) -> str:
     """Message of onnxruntime without its error code and without what follows the first line."""
-    lines = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip()).splitlines()
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip())
+    lines = _SOURCE.sub("", text).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+_SOURCE = re.compile(
+    r"(?:[A-Za-z]:)?[/\\][^\s:]+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ "  # the file
+    r"(?:[^()\n]*\([^()]*(?:\([^()]*\)[^()]*)*\)(?: const)?(?: \[with [^\]]*\])? )?"  # the function
+)
+"""Place in onnxruntime's own source, in a message."""
 
 
 def synthetic_inputs(

@@ -27,7 +27,7 @@ from .errors import UsageError, unknown_name
 from .groups import Group
 from .labels import Kernel
 from .measure import lowest, measure, measured
-from .registry import RAW, UNITS, Criterion, Normalizer, Policy, Scores, label_of, lookup, trait_of
+from .registry import RAW, UNITS, Criterion, Normalizer, Policy, Scores, applied, label_of, lookup, trait_of
 from .runtime import Arrays
 from .trace import Trace
 
@@ -212,14 +212,13 @@ class Steps:
         UsageError
             If the normalizer makes NaN of a number.
         """
+        where = f"normalizer '{label_of(self.normalizer)}'"
         finite = np.isfinite(scores)
-        if finite.all():
-            result = self.normalizer(scores)
-        else:
-            result = np.array(scores)
-            result[finite] = self.normalizer(scores[finite]) if finite.any() else ()
+        result = np.array(scores)
+        if finite.any():
+            result[finite] = applied(where, self.normalizer, scores[finite], (int(finite.sum()),))
         if np.isnan(result).any():
-            raise UsageError(f"normalizer '{label_of(self.normalizer)}': found NaN, expected numbers")
+            raise UsageError(f"{where}: found NaN, expected numbers")
         return result
 
     def group(self, traced: Trace, group: Group, layers: Sequence[LayerScore]) -> GroupScore:
@@ -229,7 +228,9 @@ class Steps:
         if measured:
             grid = Grid(traced, group, [layer.kernel for layer in measured])
             with np.errstate(invalid="ignore"):  # infinities of both signs
-                atoms = lowest(self.policy(grid.stack([layer.normalized for layer in measured])))
+                stack = grid.stack([layer.normalized for layer in measured])
+                where = f"policy '{label_of(self.policy)}'"
+                atoms = lowest(applied(where, self.policy, stack, stack.shape[1:]))
             if trait_of(self.policy) == RAW and trait_of(self.normalizer) != UNITS:
                 atoms = self.normalized(atoms)
             with np.errstate(invalid="ignore"):

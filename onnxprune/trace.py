@@ -19,6 +19,7 @@ from .groups import Group, find_groups
 from .labels import Blocked, Pin
 from .loading import load
 from .model import Model, collector_paused
+from .printable import page
 from .resolve import Components, Ints, resolve
 from .rules import find
 from .samples import sizes_of
@@ -144,7 +145,7 @@ class Trace(Sequence[Group]):
         lines = [f"{len(self)} groups, {self.units} channels can go; {len(self.blocked)} blocked"]
         lines += [f"  {g.name}: {len(g)} channels in {len(g.members)} axes" for g in self.groups]
         lines += [f"  {g.name}: blocked, {g.reason}" for g in self.blocked]
-        return "\n".join(lines)
+        return page(lines)
 
 
 @collector_paused()

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
-from onnxruntime import InferenceSession
 
 from .accuracy import Accuracy, Metric, Score, measure
 from .bench import Latency, measure_latency
 from .compare import Comparison, Difference
 from .data import DataSet, DataSettings, runnable
+from .engine import InferenceSession
 from .errors import ModelError, SurgeryError, UsageError, unknown_name
 from .exactness import Surgery, check_surgery
 from .finite import not_finite
@@ -26,6 +26,7 @@ from .gates import Gate, Limits, check_gates
 from .layers import compare_entire
 from .loading import load
 from .plan import Plan
+from .printable import page
 from .runtime import Arrays, choose_provider, open_session, run
 from .staged import prepared
 from .trace import Trace, trace
@@ -221,7 +222,7 @@ class Report:
             lines.append(self._origin)
         if self.problem:
             lines.append(f"not verified: {self.problem}")
-        return "\n".join(lines)
+        return page(lines)
 
 
 def require(report: Report, kind: str, on_failure: str) -> None:

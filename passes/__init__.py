@@ -6,5 +6,8 @@ Every module of this package is imported with it, and registers what it holds.
 import importlib
 import pkgutil
 
+from ..errors import blamed
+
 for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+    with blamed(f"pass '{_module.name}'"):
+        importlib.import_module(f"{__name__}.{_module.name}")

@@ -437,6 +437,14 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime.tensorrt_problem.cache_clear()
     assert "CUDA               does not run: missing libraries: libcublasLt.so.99\n" in outcome.out
     assert outcome.out.endswith("pip install 'onnxprune[cuda]' installs the CUDA libraries.\n")
-    assert list(document) == ["command", "version", "versions", "providers", "cuda", "tensorrt"]
+    assert list(document) == [
+        "command",
+        "version",
+        "versions",
+        "providers",
+        "onnxruntime",
+        "cuda",
+        "tensorrt",
+    ]
     assert document["cuda"] == {"runs": False, "problem": "missing libraries: libcublasLt.so.99"}
     assert document["versions"]["numpy"] == np.__version__

@@ -78,7 +78,7 @@ def test_metadata_of_the_wheel(wheel: Path) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert scripts == ["[console_scripts]", "onnxprune", "=", "onnxprune.cli:main"]
+    assert scripts == ["[console_scripts]", "onnxprune", "=", "onnxprune.__main__:main"]
 
 
 def test_passes_are_found_once() -> None:

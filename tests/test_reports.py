@@ -54,7 +54,7 @@ def test_junit() -> None:
     surgery, accuracy = cases["surgery"], cases["max-accuracy-drop"]
     assert surgery is not None
     assert accuracy is not None
-    assert surgery.attrib["message"] == "'y|<b>?' differs by 1 from the masked original, accepted 1e-05"
+    assert surgery.attrib["message"] == r"'y|<b>\x07' differs by 1 from the masked original, accepted 1e-05"
     assert accuracy.attrib["message"] == (
         "max-accuracy-drop of 'accuracy': found 0.15, expected at most 0.1 (off by 0.05)"
     )
@@ -88,7 +88,7 @@ def test_markdown() -> None:
     (entire,) = [block for block in blocks if block[0][0].startswith("entire")]
     assert len(entire) == 2 + reports.LIMIT + 1
     assert entire[-1][0] == "and 20 more"
-    assert entire[2][0] == "layer 0: y\\|\\<b\\>\x07"
+    assert entire[2][0] == r"layer 0: y\|\<b\>\\x07"
     gates = {row[0]: row for row in blocks[-1]}
     assert gates["max-accuracy-drop"][1:] == ["accuracy", "0.15", "0.1", "FAILED by 0.05"]
 

@@ -428,8 +428,8 @@ def test_metric(
     data = {"image": np.zeros((4, 1, 8, 8), np.float32)}
     for name, text in (
         ("own_metric", "found 'own_metric', expected module:function"),
-        ("nowhere:f", "metric 'nowhere:f': No module named 'nowhere'"),
-        ("own_metric:f", "metric 'own_metric:f': module 'own_metric' has no attribute 'f'"),
+        ("nowhere:f", "metric 'nowhere:f': ModuleNotFoundError: No module named 'nowhere'"),
+        ("own_metric:f", "metric 'own_metric:f': AttributeError: module 'own_metric' has no attribute 'f'"),
         ("own_metric:text", "found str, expected a function"),
         ("own_metric:word", "found str, expected a number"),
     ):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options, output
-from .progress import stages
+from .progress import say, stages
 
 if TYPE_CHECKING:
     from ..bench import Bench
@@ -58,4 +58,4 @@ def _show(found: Bench) -> None:
     rows += [(title, f"{a:,}", f"{b:,}", output.share(b, a)) for title, a, b in pairs]
     output.print_table(["", ">dense", ">slim", ">left"], rows)
     where = found.providers[0] if len(set(found.providers)) == 1 else " and ".join(found.providers)
-    click.echo(f"{where}, batch {found.batch}, median of {output.plural(len(found.latency.before), 'run')}")
+    say(f"{where}, batch {found.batch}, median of {output.plural(len(found.latency.before), 'run')}")

@@ -9,7 +9,7 @@ import click
 from ..errors import UsageError
 from . import files, options, output
 from .files import Target
-from .progress import stages
+from .progress import say, stages
 
 if TYPE_CHECKING:
     from ..pipeline import Result
@@ -96,13 +96,13 @@ def _show(result: Result, path: str, out: str) -> None:
     log = result.log
     assert log is not None
     for line in (log.headline, *log.assumptions, *log.reasons):
-        click.echo(line)
-    click.echo()
+        say(line)
+    say()
     if log.rows:
         rows = [(r.tensor, f"{r.before:,}", f"{r.after:,}", f"{r.after - r.before:+,}") for r in log.rows]
         titles = ["constant", ">bytes before", ">after", ">difference"]
         output.print_table(titles, rows, limit=output.LIMIT, rest="--json lists all")
         output.print_costs(log.before, log.after, result.trace)
-    click.echo(output.verdict(result.report))
+    say(output.verdict(result.report))
     copied = f"nothing was removed: '{out}' is a copy of '{path}'"
-    click.echo(copied if output.unchanged(result) else f"wrote '{out}'")
+    say(copied if output.unchanged(result) else f"wrote '{out}'")

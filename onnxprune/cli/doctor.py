@@ -8,7 +8,9 @@ from importlib import metadata
 import click
 
 from .. import __version__
+from ..errors import InstallationError
 from . import options, output
+from .progress import note, say
 
 PACKAGES = (
     "onnx",
@@ -22,6 +24,8 @@ PACKAGES = (
     "pillow",
     "matplotlib",
 )
+
+NO_ENGINE = "onnxruntime cannot be imported"
 
 TITLES = {"cuda": "CUDA", "tensorrt": "TensorRT"}
 
@@ -39,10 +43,13 @@ def command(as_json: bool) -> None:
         return
     rows = [*versions.items(), ("platform", platform.platform()), ("providers", ", ".join(providers))]
     for name, text in problems.items():
-        rows.append((TITLES[name], f"does not run: {text}" if text else "runs"))
+        if name in TITLES:
+            rows.append((TITLES[name], f"does not run: {text}" if text else "runs"))
     output.print_table(("", ""), rows)
+    if problems["onnxruntime"]:
+        note(problems["onnxruntime"])
     if "libraries" in problems["cuda"]:
-        click.echo("pip install 'onnxprune[cuda]' installs the CUDA libraries.")
+        say("pip install 'onnxprune[cuda]' installs the CUDA libraries.")
 
 
 def _version(package: str) -> str:
@@ -55,10 +62,9 @@ def _version(package: str) -> str:
 def _providers() -> tuple[list[str], dict[str, str]]:
     """Execution providers that onnxruntime has, and why those of a GPU do not run."""
     try:
-        import onnxruntime
-
+        from ..engine import doubled, ort
         from ..runtime import cuda_problem, tensorrt_problem
-    except ImportError as error:
-        return [], dict.fromkeys(TITLES, f"onnxruntime cannot be imported: {error}")
-    problems = {"cuda": cuda_problem(), "tensorrt": tensorrt_problem()}
-    return onnxruntime.get_available_providers(), problems
+    except InstallationError as error:
+        return [], {"onnxruntime": f"{error.message} ({error.hint})", **dict.fromkeys(TITLES, NO_ENGINE)}
+    problems = {"onnxruntime": doubled(), "cuda": cuda_problem(), "tensorrt": tensorrt_problem()}
+    return ort.get_available_providers(), problems

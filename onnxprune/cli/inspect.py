@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options, output
-from .progress import note, stages
+from .progress import note, say, stages
 
 if TYPE_CHECKING:
     from ..trace import Trace
@@ -63,11 +63,12 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
 def _show(traced: Trace, document: dict[str, Any]) -> None:
     cost = document["cost"]
     free = output.plural(traced.units, "channel")
-    click.echo(f"{free} in {output.plural(len(traced), 'group')} can go")
-    click.echo(
+    say(f"{free} in {output.plural(len(traced), 'group')} can go")
+    say(
         f"of {cost['parameters']:,} parameters, {cost['macs']:,} {output.macs_title(traced)}, "
-        f"{cost['bytes']:,} bytes\n"
+        f"{cost['bytes']:,} bytes"
     )
+    say()
     rows = [
         (
             group["name"],

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from ..errors import UsageError, unknown_name
+from ..printable import docstring
 from .files import Target, also_read, check_targets
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,6 +21,10 @@ Decorator = Callable[[F], F]
 
 class Verb(click.Command):
     """A command that looks, before it works, at where its results go."""
+
+    def __init__(self, name: str | None, **settings: Any) -> None:
+        settings["help"] = settings.get("help") or docstring(settings["callback"])
+        super().__init__(name, **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Check the targets, then run."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections import Counter
@@ -13,7 +12,8 @@ import click
 
 from .. import __version__
 from ..errors import SurgeryError
-from .progress import note
+from ..printable import json_text, printable
+from .progress import note, say
 
 if TYPE_CHECKING:
     from ..cost import Cost
@@ -29,7 +29,7 @@ LIMIT = 20
 def print_json(command: str, document: Mapping[str, Any]) -> None:
     """Print one JSON document; numbers that are not finite become null."""
     complete = {"command": command, "version": __version__, **document}
-    click.echo(json.dumps(_finite(complete), indent=1, ensure_ascii=False, allow_nan=False))
+    click.echo(json_text(_finite(complete)))
 
 
 def _finite(value: Any) -> Any:
@@ -72,15 +72,15 @@ def print_table(
         )
     everything = list(rows)
     for row in everything[: limit or None]:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
     with console.capture() as rendered:
         console.print(table)
     for line in rendered.get().splitlines():
-        click.echo(line.rstrip())
+        say(line.rstrip())
     if limit and len(everything) > limit:
-        click.echo(f"... and {len(everything) - limit} more; {rest}")
-    click.echo()
+        say(f"... and {len(everything) - limit} more; {rest}")
+    say()
 
 
 def print_costs(before: Cost, after: Cost, traced: Trace) -> None:
@@ -142,12 +142,12 @@ def print_obstacles(traced: Trace) -> None:
         ("operators that met an unknown shape or value", stuck),
     ):
         if counts:
-            click.echo(f"{title}: {', '.join(f'{k} {n}' for k, n in sorted(counts.items()))}")
+            say(f"{title}: {', '.join(f'{k} {n}' for k, n in sorted(counts.items()))}")
     held = Counter((node.kind, why) for node, why in traced.held())
     for (kind, why), count in sorted(held.items()):
-        click.echo(f"{kind} {count} keeps its weights: {why}")
+        say(f"{kind} {count} keeps its weights: {why}")
     if nodes or held:
-        click.echo()
+        say()
 
 
 def obstacles(traced: Trace) -> list[str]:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import click
 
+from ..printable import printable
+
 DELAY = 1.0
 """Seconds before a bar appears: short work shows none."""
 
@@ -22,8 +24,11 @@ def stages(quiet: bool = False) -> Iterator[Callable[[str], None]]:
 
     What libraries print meanwhile, natively or not, is kept out of the results.
     """
+    from ..engine import doubled
     from ..runtime import logged_from
 
+    if problem := doubled():
+        note(problem, quiet)
     with logged_from(3), _off_stdout(quiet):  # warnings about kernels are not for users
         if quiet or not sys.stderr.isatty():
             yield lambda stage: None
@@ -73,4 +78,9 @@ def _off_stdout(quiet: bool) -> Iterator[None]:
 def note(message: str, quiet: bool = False) -> None:
     """One line of log."""
     if not quiet:
-        click.echo(message, err=True)
+        click.echo(printable(message), err=True)
+
+
+def say(line: str = "") -> None:
+    """One line of a result."""
+    click.echo(printable(line))

@@ -10,7 +10,7 @@ import click
 from ..errors import UsageError
 from . import files, options, output
 from .files import Target
-from .progress import note, stages
+from .progress import note, say, stages
 
 if TYPE_CHECKING:
     from ..pipeline import Result
@@ -116,8 +116,8 @@ def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
 def _show(document: Mapping[str, Any], result: Result, path: str) -> None:
     """Print the final table."""
     if result.log is not None:
-        click.echo(f"cleaned first: {result.log.headline}")
-        click.echo()
+        say(f"cleaned first: {result.log.headline}")
+        say()
     groups = document["groups"]
     more = "--json lists all"
     pruned = [g for g in groups if g["status"] == "pruned"]
@@ -133,8 +133,8 @@ def _show(document: Mapping[str, Any], result: Result, path: str) -> None:
             output.print_table(titles, rows, limit=output.LIMIT, rest=more)
     output.print_obstacles(result.trace)
     output.print_costs(result.before, result.after, result.trace)
-    click.echo(output.verdict(result.report))
+    say(output.verdict(result.report))
     if output.unchanged(result):
-        click.echo(f"nothing was removed: '{document['output']}' is a copy of '{path}'")
+        say(f"nothing was removed: '{document['output']}' is a copy of '{path}'")
     else:
-        click.echo(f"wrote '{document['output']}'")
+        say(f"wrote '{document['output']}'")

@@ -9,7 +9,7 @@ import click
 
 from ..errors import UsageError
 from . import options, output
-from .progress import stages
+from .progress import say, stages
 
 if TYPE_CHECKING:
     from ..sensitivity import Sensitivity
@@ -73,7 +73,7 @@ def _ratios(text: str) -> list[float]:
 def _show(found: list[Sensitivity], measure: str | None) -> None:
     """One row per group, one column per ratio."""
     if not found:
-        click.echo("nothing can go: 'onnxprune inspect' says why")
+        say("nothing can go: 'onnxprune inspect' says why")
         return
     labelled = all(s.accuracy is not None for s in found)
     measure = measure or ("accuracy" if labelled else "cosine")
@@ -87,4 +87,4 @@ def _show(found: list[Sensitivity], measure: str | None) -> None:
         rows.setdefault(s.group, [f"{s.channels:,}"]).append(MEASURES[measure].format(getattr(s, measure)))
     titles = ["group", ">channels", *(f">-{ratio:.0%}" for ratio in ratios)]
     output.print_table(titles, [(name, *cells) for name, cells in rows.items()])
-    click.echo(f"{measure} when one group alone loses that share of its channels")
+    say(f"{measure} when one group alone loses that share of its channels")

@@ -10,7 +10,7 @@ import click
 from ..errors import GateError, SurgeryError, UsageError
 from . import options, output
 from .files import Target, open_models
-from .progress import note, stages
+from .progress import note, say, stages
 
 if TYPE_CHECKING:
     from ..verify import Report
@@ -94,9 +94,9 @@ def _show(report: Report) -> None:
         wrong = table.columns[0] == "wrong layer"
         limit = output.LIMIT if wrong else 0
         output.print_table(table.columns, table.rows, limit=limit, rest="--json lists all")
-    click.echo(output.verdict(report))
+    say(output.verdict(report))
     for text in reports.findings(report):
-        click.echo(text)
+        say(text)
 
 
 def _judge(report: Report) -> None:

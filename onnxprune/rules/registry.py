@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ..printable import docstring
+
 if TYPE_CHECKING:
     from ..graph import Node
     from ..walk import Walk
@@ -81,7 +83,7 @@ def rule(
     """
 
     def register(function: Function) -> Function:
-        summary = (function.__doc__ or "").strip().splitlines()[0]
+        summary = docstring(function).partition("\n")[0]
         for op in ops:
             _add(Rule(op, domain, function, summary, along=along, sign=sign, random=random))
         return function

@@ -1,0 +1,174 @@
+"""How a run ends: an exit code, and one sentence where it did not go well."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from ..errors import OnnxPruneError
+from .progress import note
+
+INTERRUPTED, NO_READER = 130, 141
+"""What shells report for a program that Ctrl-C, or a closed pipe, ended."""
+
+
+class Terminated(BaseException):
+    """A signal asked the process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class NoReader(Exception):
+    """Nobody reads the output any more. click makes a failure of what Python raises then."""
+
+
+@contextmanager
+def while_read() -> Iterator[None]:
+    """Tell a closed pipe from other failures.
+
+    Raises
+    ------
+    NoReader
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise NoReader from None
+
+
+def ended(work: Callable[[], object]) -> int:
+    """Do some work, and give the exit code; whatever goes wrong is said in one sentence."""
+    _prepare_streams()
+    try:
+        with _signals():
+            code = _sentence(work)
+            sys.stdout.flush()
+    except (BrokenPipeError, NoReader):
+        return _no_reader()
+    except (click.Abort, KeyboardInterrupt):
+        code = _fail("interrupted", "", INTERRUPTED)
+    except Terminated as found:
+        code = _fail(f"ended by {signal.Signals(found.number).name}", "", 128 + found.number)
+    except OSError as error:  # stdout cannot be written
+        code = _fail(_file_problem(error), "")
+    return code
+
+
+def _sentence(work: Callable[[], object]) -> int:
+    """Exit code of some work; an error becomes a sentence."""
+    try:
+        return int(work() or 0)  # type: ignore[call-overload]
+    except OnnxPruneError as error:
+        return _fail(error.message, error.hint, error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.UsageError as error:
+        return _usage(error)
+    except (click.Abort, BrokenPipeError, NoReader):
+        raise
+    except MemoryError:
+        return _fail("out of memory", "The model or the data is too large for this machine.")
+    except ImportError as error:
+        if str(error.name).startswith("onnxprune"):
+            return _internal(error)
+        return _fail(f"a package cannot be imported: {error}", "Install onnxprune again with pip.")
+    except OSError as error:
+        return _fail(_file_problem(error), "")
+    except SystemExit as error:  # a rule of the user's, say: it must not decide how this ends
+        return _fail(f"something that was called exits with {error.code!r}", "")
+    except Exception as error:  # a mistake of ours: say so, but show no traceback
+        return _internal(error)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the work as Ctrl-C does, so that temporary files go."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    old = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                old[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _no_reader() -> int:
+    """Exit code where nobody reads; the flush at exit goes nowhere instead of failing again."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, io.UnsupportedOperation):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return NO_READER
+
+
+def _prepare_streams() -> None:
+    """A name may not fit the terminal's encoding, and a stream may be closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _fail(message: str, hint: str, code: int = 2) -> int:
+    try:
+        note(f"error: {message}")
+        if hint:
+            note(f"hint: {hint}")
+    except OSError:  # stderr is closed: the code still says it
+        _no_reader()
+    return code
+
+
+def _usage(error: click.UsageError) -> int:
+    """Say what is wrong with the arguments in the form of all other errors."""
+    message = error.format_message()
+    help_of = error.ctx.command_path if error.ctx else "onnxprune"
+    hint = f"Try '{help_of} --help'."
+    if isinstance(error, click.NoSuchOption):
+        message = f"no such option '{error.option_name}'"
+        if error.possibilities:
+            hint = f"Did you mean '{error.possibilities[0]}'?"
+    return _fail(message[:1].lower() + message[1:].removesuffix("."), hint, error.exit_code)
+
+
+def _file_problem(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return "no space left on the device"
+    detail = (error.strerror or str(error)).lower()
+    return f"{detail}: '{error.filename}'" if error.filename else detail
+
+
+def _internal(error: Exception) -> int:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    text = " ".join(str(error).split())
+    return _fail(
+        f"internal error in {where}: {type(error).__name__}: {text}",
+        "This is a bug in onnxprune; please report it together with the model.",
+    )

@@ -1,0 +1,302 @@
+"""What the process does when it is interrupted, when its output is cut off, and what plugins do to it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onnxprune
+from onnxprune import engine
+from onnxprune.errors import InstallationError
+from onnxprune.registry import PASSES
+
+from .conftest import DIGITS, IMAGES, ROOT, Run
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and shells of POSIX")
+
+
+def onnxprune_process(*arguments: object, options: tuple[str, ...] = (), **settings: Any) -> Any:
+    command = [sys.executable, *options, "-m", "onnxprune", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings.pop("env", {})}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, **settings)
+
+
+# Metrics and passes ---------------------------------------------------------------------------
+
+METRICS = {
+    "raises": ("raise ValueError('no\\nlabels')", r"metric 'own:raises': ValueError: no labels"),
+    "exits": ("import sys; sys.exit(0)", "metric 'own:exits': it exits with 0"),
+    "exits_silently": ("raise SystemExit", "metric 'own:exits_silently': it exits with None"),
+    "leaves": ("import click; raise click.exceptions.Exit(0)", "metric 'own:leaves': Exit: 0"),
+    "aborts": ("import asyncio; raise asyncio.CancelledError", "metric 'own:aborts': CancelledError: "),
+    "text": ("return 'good'", "metric 'own:text': found str, expected a number"),
+    "nothing": ("return None", "metric 'own:nothing': found NoneType, expected a number"),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("gate", [(), ("--max-accuracy-drop", "0.1")])
+def test_metrics_that_fail(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, gate: tuple[str, ...]
+) -> None:
+    """``sys.exit(0)`` let a build pass whose gates nobody had judged."""
+    monkeypatch.chdir(tmp_path)
+    body, message = METRICS[name]
+    Path("own.py").write_text(f"def {name}(outputs, labels):\n    {body}\n")
+    monkeypatch.delitem(sys.modules, "own", raising=False)
+    importlib.invalidate_caches()
+    outcome = run("verify", DIGITS, DIGITS, "--data", IMAGES, "--metric", f"own:{name}", *gate)
+    monkeypatch.delitem(sys.modules, "own", raising=False)
+    assert (outcome.code, outcome.out, outcome.err.rstrip()) == (2, "", f"error: {message.rstrip()}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import sys; sys.exit(0)", "it exits with 0"),
+        ("raise ValueError('x')", "ValueError: x"),
+        ("def f(:", "SyntaxError: invalid syntax (own.py, line 1)"),
+        ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+def test_metrics_that_do_not_import(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(text)
+    monkeypatch.delitem(sys.modules, "own", raising=False)
+    importlib.invalidate_caches()
+    outcome = run("verify", DIGITS, DIGITS, "--metric", "own:f", "--data", IMAGES)
+    assert (outcome.code, outcome.err) == (2, f"error: metric 'own:f': {message}\n")
+
+
+@pytest.fixture
+def registered() -> Iterator[dict[str, dict[str, Any]]]:
+    importlib.import_module("onnxprune.passes")
+    before = {kind: dict(found) for kind, found in PASSES.items()}
+    yield PASSES
+    for kind, found in before.items():
+        PASSES[kind] = found
+
+
+@pytest.mark.parametrize("kind", ["criterion", "normalizer", "policy"])
+@pytest.mark.parametrize("how", ["raises", "exits", "shape"])
+def test_passes_that_fail(
+    run: Run, tmp_path: Path, registered: dict[str, dict[str, Any]], kind: str, how: str
+) -> None:
+    def own(given: Any) -> Any:
+        if how == "raises":
+            raise KeyError("lost")
+        if how == "exits":
+            sys.exit(0)
+        return np.zeros(3)
+
+    registered[kind]["own"] = own
+    outcome = run("prune", DIGITS, "-o", tmp_path / "out.onnx", f"--{kind}", "own")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {kind} 'own'")
+    expected = {"raises": ": KeyError: 'lost'\n", "exits": ": it exits with 0\n", "shape": "expected [32]\n"}
+    assert outcome.err.endswith(expected[how])
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_nothing_that_is_called_decides_how_it_ends(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxprune.load", lambda *_: sys.exit(0))
+    outcome = run("inspect", DIGITS)
+    assert (outcome.code, outcome.err) == (2, "error: something that was called exits with 0\n")
+
+
+# Interrupts and pipes -------------------------------------------------------------------------
+
+INTERRUPT = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {name!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["onnxprune.cli", "click", "onnxprune.cli.prune", "onnxprune.errors", "numpy", "onnx", "onnxruntime",
+     "scipy.sparse", "onnxprune.loading", "onnxprune.rules", "onnxprune.passes", "rich.table"],
+)  # fmt: skip
+def test_interrupted_while_packages_are_imported(tmp_path: Path, name: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(name=name))
+    done = onnxprune_process(
+        "prune", DIGITS, "-o", tmp_path / "out.onnx", env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nerror: interrupted\n")
+    assert (tmp_path / "out.onnx").exists() == (name == "rich.table")  # which shows what was written
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_at_any_moment(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """A run that is told to end does so in one line, and leaves nothing behind."""
+    command = [sys.executable, "-m", "onnxprune", "prune", str(DIGITS), "-o", str(tmp_path / "out.onnx")]
+    for delay in (0.35, 0.6, 0.9):
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(delay)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert "Traceback" not in said
+        assert process.returncode in (code, 0, -number), said
+        assert {path.name for path in tmp_path.iterdir()} <= {"out.onnx"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("--version",), ("ops",), ("inspect", DIGITS), ("inspect", DIGITS, "--json"),
+     ("prune", "--help"), ("explain", DIGITS, "*")],
+)  # fmt: skip
+def test_nobody_reads(arguments: tuple[object, ...]) -> None:
+    command = [sys.executable, "-m", "onnxprune", *map(str, arguments)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_nobody_reads_the_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "onnxprune", "inspect", "nowhere.onnx"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=writer, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_the_output_is_full() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "onnxprune", "inspect", str(DIGITS)]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: no space left on the device\n")
+
+
+# Python and onnxruntime -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("ops",), ("--help",), ("prune", "--help"), ("inspect", DIGITS), ("explain", DIGITS, "stem")],
+)
+def test_python_without_docstrings(arguments: tuple[object, ...]) -> None:
+    plain, stripped = (onnxprune_process(*arguments, options=given) for given in ((), ("-OO",)))
+    assert (stripped.returncode, stripped.stdout, stripped.stderr) == (0, plain.stdout, plain.stderr)
+
+
+def test_pruning_without_docstrings(tmp_path: Path) -> None:
+    outputs = []
+    for options in ((), ("-OO",)):
+        assert onnxprune_process("prune", DIGITS, "-o", tmp_path / "o.onnx", options=options).returncode == 0
+        outputs.append((tmp_path / "o.onnx").read_bytes())
+    assert outputs[0] == outputs[1]
+
+
+BUILDS = {
+    "missing": ("raise ModuleNotFoundError(\"No module named 'onnxruntime'\", name='onnxruntime')", [],
+                "onnxruntime is not installed", "pip install onnxruntime"),
+    "broken": ("raise ImportError('DLL load failed')", ["onnxruntime-gpu"],
+               "onnxruntime-gpu is installed but cannot be imported: DLL load failed",
+               "pip install --force-reinstall --no-deps onnxruntime-gpu."),
+    "half": ("", ["onnxruntime-gpu"],
+             "onnxruntime-gpu is installed but cannot be imported: files of it are missing",
+             "pip install --force-reinstall --no-deps onnxruntime-gpu."),
+    "doubled": ("raise AttributeError('no capi')", ["onnxruntime", "onnxruntime-gpu"],
+                "onnxruntime and onnxruntime-gpu are installed but cannot be imported: no capi",
+                "pip uninstall --yes onnxruntime onnxruntime-gpu && pip install onnxruntime"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BUILDS)
+def test_onnxruntime_that_is_not_whole(tmp_path: Path, case: str) -> None:
+    text, names, message, hint = BUILDS[case]
+    (tmp_path / "onnxruntime.py").write_text(text)
+    (tmp_path / "sitecustomize.py").write_text(
+        textwrap.dedent(f"""
+        from importlib import metadata
+        version = metadata.version
+        def pretended(name):
+            if name.startswith("onnxruntime") and name not in {names}:
+                raise metadata.PackageNotFoundError(name)
+            return "1.0" if name.startswith("onnxruntime") else version(name)
+        metadata.version = pretended
+    """)
+    )
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = onnxprune_process("inspect", DIGITS, env=env)
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()
+    assert first == f"error: {message}"
+    assert second.startswith(f"hint: {hint}")
+    doctor = onnxprune_process("doctor", env=env)
+    assert doctor.returncode == 0
+    assert message in doctor.stderr
+
+
+def test_two_builds_of_onnxruntime(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "builds", lambda: {"onnxruntime": "1.30", "onnxruntime-gpu": "1.31"})
+    for outcome in (run("doctor"), run("inspect", DIGITS)):
+        assert outcome.code == 0
+        assert outcome.err.startswith("onnxruntime and onnxruntime-gpu are installed together: ")
+        assert "pip uninstall --yes onnxruntime onnxruntime-gpu && pip install onnxruntime" in outcome.err
+
+
+def test_no_build_of_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "builds", dict)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InstallationError, match="onnxruntime is not installed"):
+        engine.load()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("[ONNXRuntimeError] : 1 : FAIL : Load model from x failed:/onnxruntime_src/onnxruntime/core/graph/"
+         "model.cc:182 onnxruntime::Model::Model(onnx::ModelProto&&, const PathString&, bool (*)(int)) "
+         "Unsupported model IR version: 99, max supported IR version: 13",
+         "Load model from x failed:Unsupported model IR version: 99, max supported IR version: 13"),
+        ("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running Reshape "
+         "node. Name:'r' Status Message: /a/b/core/providers/cpu/tensor/reshape_helper.h:47 "
+         "onnxruntime::ReshapeHelper::ReshapeHelper(const onnxruntime::TensorShape&, bool) "
+         "input_shape_size == size was false.",
+         "Non-zero status code returned while running Reshape node. Name:'r' Status Message: "
+         "input_shape_size == size was false."),
+        ("plain text (as it is)", "plain text (as it is)"),
+        ("", "RuntimeError"),
+    ],
+)  # fmt: skip
+def test_source_paths_are_cut_out_of_messages(said: str, shown: str) -> None:
+    from onnxprune.runtime import _first_line
+
+    assert _first_line(RuntimeError(said)) == shown
+
+
+def test_a_real_message() -> None:
+    import onnx
+
+    model = onnx.load(DIGITS)
+    model.ir_version = 99
+    with pytest.raises(onnxprune.OnnxPruneError) as caught:
+        onnxprune.prune(model, verify=True)
+    assert "/onnxruntime" not in str(caught.value)
+    assert ".cc:" not in str(caught.value)
