@@ -266,7 +266,7 @@ def _first_line(error: Exception) -> str:
 
 
 _SOURCE = re.compile(
-    r"(?:[A-Za-z]:)?[/\\][^\s:]+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ "  # the file
+    r"(?:\b[A-Za-z]:)?[/\\][^\s:]+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ "  # the file
     r"(?:[^()\n]*\([^()]*(?:\([^()]*\)[^()]*)*\)(?: const)?(?: \[with [^\]]*\])? )?"  # the function
 )
 """Place in onnxruntime's own source, in a message."""
