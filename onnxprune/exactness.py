@@ -20,10 +20,11 @@ from .masked import masked
 from .model import Model
 from .noise import Noise
 from .plan import Plan
+from .recovery.record import Recovery
 from .rewrite import Rewriter
 from .runtime import Arrays, open_session, run
 from .sizes import Sizes
-from .trace import Trace, retrace
+from .trace import Trace, retrace, trace
 from .widened import has_halves, widened, widened_feeds
 
 CAP = max(ROUNDING.values())
@@ -102,14 +103,19 @@ class Pair:
 
 
 def check_surgery(
-    traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str
+    traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str, recovery: Recovery | None = None
 ) -> tuple[Pair, Surgery]:
     """Compare the slim model with the masked original, and say how.
 
     First the outputs. Where they differ by more than rounding, the network may only have amplified
     it (a recurrent network, a saturated sigmoid): then every node is compared alone, on the masked
     original's own tensors, where nothing adds up. A node that cannot be compared leaves it open.
+
+    Recovered weights are put into the original, too, in the places that the plan keeps.
     """
+    if recovery is not None:
+        changed = recovery.spread(traced.model, traced.sizes(plan.removed(traced)))
+        traced = trace(changed, **plan.trace_options)
     pair = make_pair(traced, plan, slim, feeds, provider)
     if has_halves(pair.oracle):
         wide = replace(pair, oracle=widened(pair.oracle), slim=widened(pair.slim), wide=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -14,6 +14,8 @@ from .data import open_data
 from .loading import load
 from .model import Model, collector_paused
 from .plan import Plan
+from .recovery import job
+from .recovery.record import Recovery, opened_recovery
 from .rewrite import rewrite_trace
 from .scoring import score
 from .select import select
@@ -45,6 +47,8 @@ class Result:
         Gives the costs of both models, when they are first asked for.
     log : Log or None
         What the clean-up removed before anything was scored; None where it removed nothing.
+    recovery : Recovery or None
+        Weights that were fitted after surgery, layer by layer; None where none was asked for.
     """
 
     model: Model
@@ -53,6 +57,7 @@ class Result:
     trace: Trace
     count: Callable[[], tuple[Cost, Cost]] = field(repr=False)
     log: Log | None = None
+    recovery: Recovery | None = None
 
     @cached_property
     def _costs(self) -> tuple[Cost, Cost]:
@@ -75,6 +80,7 @@ def prune(
     preset: str | None = None,
     config: str | os.PathLike[str] | None = None,
     plan: Plan | None = None,
+    recovery: Recovery | str | os.PathLike[str] | None = None,
     clean: bool = True,
     verify: bool = False,
     on_failure: str = "raise",
@@ -93,6 +99,8 @@ def prune(
         Settings; those given here come first.
     plan : Plan, optional
         Replay this plan; settings of scoring and selection are then not used.
+    recovery : Recovery or path of an .npz file, optional
+        Recovered weights that belong to ``plan``: nothing is fitted.
     clean : bool
         Remove first what provably contributes nothing, see :func:`onnxprune.clean`. Settings of
         selection are about the channels that are left.
@@ -106,7 +114,11 @@ def prune(
     progress : callable
         Called with the name of each stage when it begins.
     **settings
-        Those of :func:`onnxprune.trace`, :func:`onnxprune.score` and :func:`onnxprune.select`.
+        Those of :func:`onnxprune.trace`, :func:`onnxprune.score` and :func:`onnxprune.select`;
+        ``recover`` (``none``, ``bias``, ``moments``, ``lstsq`` or ``auto``, which is the default
+        where there are data and no plan): how the weights of the layers behind removed channels
+        are fitted to the original's outputs on ``data``; and ``memory``, the bytes that this may
+        take beside the models.
 
     Raises
     ------
@@ -116,29 +128,36 @@ def prune(
     from .cleaning import replay
 
     check_on_failure(on_failure)
+    recovery = opened_recovery(recovery, plan)
     with collector_paused():
         progress("load")
         model = load(source)
         chosen = merged(preset, config, settings)
-        first: Result | None = None
-        progress("trace")
-        if plan is not None:
-            base, plan = prepared(model, plan)
-            traced = trace(base, **plan.trace_options)
-        else:
-            first, traced = opened(model, chosen, clean)
-            progress("score")
-            scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
-            progress("select")
-            plan = select(traced, scores, **part(chosen, SelectSettings))
+        how = job.chosen(chosen, plan is not None)
+        first, traced, plan = _planned(model, plan, chosen, clean, provider, progress)
         progress("rewrite")
         removed = plan.removed(traced)
         slim = rewrite_trace(replay(traced, plan) if plan.options.get("lossless") else traced, removed)
-    report = None
-    if verify:
+
+    def check(slim: Model, recovery: Recovery | None) -> Report:
         progress("verify")
-        report = compare(model, slim, plan=plan, provider=provider, traced=traced, **_data(traced, chosen))
-        require(report, "slim", on_failure)
+        data = _data(traced, chosen, whole=recovery is not None)
+        found = compare(model, slim, plan=plan, provider=provider, traced=traced, recovery=recovery, **data)
+        require(found, "slim", on_failure)
+        return found
+
+    report = check(slim, None) if verify else None
+    if recovery is not None:
+        job.check_recorded(plan.options, recovery)
+    elif how != job.NONE and (report is None or not report.failed):
+        sizes = traced.sizes(removed)
+        told = job.told(progress)
+        recovery = job.recover_model(traced, sizes, slim, chosen, how, provider, told)
+        record = {**recovery.options, "weights": recovery.sha256()}
+        plan = replace(plan, options={**plan.options, "recovery": record})
+    if recovery is not None and recovery.weights:
+        slim = recovery.apply(slim)
+        report = check(slim, recovery) if verify else None
     if first is not None:
         plan = staged(first.plan, plan)
 
@@ -146,7 +165,27 @@ def prune(
         before = cost(traced, traced.sizes(), model) if first is None else first.before
         return before, cost(traced, traced.sizes(removed), slim)
 
-    return Result(slim, plan, report, traced, count, first.log if first else None)
+    return Result(slim, plan, report, traced, count, first.log if first else None, recovery)
+
+
+def _planned(
+    model: Model,
+    plan: Plan | None,
+    chosen: Settings,
+    clean: bool,
+    provider: str,
+    progress: Callable[[str], None],
+) -> tuple[Result | None, Trace, Plan]:
+    """The clean-up, the analysis of what it leaves, and what goes of that."""
+    progress("trace")
+    if plan is not None:
+        base, plan = prepared(model, plan)
+        return None, trace(base, **plan.trace_options), plan
+    first, traced = opened(model, chosen, clean)
+    progress("score")
+    scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
+    progress("select")
+    return first, traced, select(traced, scores, **part(chosen, SelectSettings))
 
 
 def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: Settings) -> Settings:
@@ -170,12 +209,16 @@ def opened(model: Model, settings: Settings, clean: bool) -> tuple[Result | None
     return first, trace(first.model, **part(settings, TraceSettings))
 
 
-def _data(traced: Trace, settings: Settings) -> dict[str, Any]:
-    """What the result is checked on: the first batch of given data."""
+def _data(traced: Trace, settings: Settings, *, whole: bool) -> dict[str, Any]:
+    """What the result is checked on: given data, or the first batch of them."""
     data = settings.get("data")
-    if data is not None:
-        data = open_data(traced, data, labels=False, profile=settings.get("profile")).first.feeds
-    return {"data": data, "seed": settings.get("seed", 0)}
+    if data is None:
+        return {"data": None, "seed": settings.get("seed", 0)}
+    options: Any = {"profile": settings.get("profile"), "samples": settings.get("samples")}
+    if whole:
+        return {"data": data, "seed": settings.get("seed", 0), **options}
+    first = open_data(traced, data, labels=False, **options).first.feeds
+    return {"data": first, "seed": settings.get("seed", 0)}
 
 
 def _numbered(settings: Settings) -> bool:

@@ -27,7 +27,7 @@ Policy = Callable[[Scores], Scores]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PASSES: dict[str, dict[str, Any]] = {"criterion": {}, "normalizer": {}, "policy": {}}
+PASSES: dict[str, dict[str, Any]] = {"criterion": {}, "normalizer": {}, "policy": {}, "recovery": {}}
 
 _TRAITS: dict[int, tuple[Any, str]] = {}
 """Identity of a pass -> the pass and its trait; an object that is called need not be hashable."""
@@ -104,6 +104,16 @@ def policy(name: str, *, raw: bool = False) -> Callable[[F], F]:
         Whether it merges raw scores, so that the result is normalized in their place.
     """
     return _register("policy", name, RAW if raw else "")
+
+
+def recovery(name: str) -> Callable[[F], F]:
+    """Register a recovery: new weights of a layer, see ``Recover`` in ``onnxprune.moments.joint``.
+
+    Parameters
+    ----------
+    name : str
+    """
+    return _register("recovery", name)
 
 
 def names(kind: str) -> list[str]:

@@ -60,7 +60,14 @@ class SelectSettings(TypedDict, total=False):
     include: Sequence[str]
 
 
-class Settings(TraceSettings, ScoreSettings, SelectSettings, total=False):
+class RecoverSettings(TypedDict, total=False):
+    """See :func:`onnxprune.prune`."""
+
+    recover: str | None
+    memory: int | None
+
+
+class Settings(TraceSettings, ScoreSettings, SelectSettings, RecoverSettings, total=False):
     """Settings of the whole pipeline."""
 
 
@@ -134,6 +141,7 @@ CHOICES: dict[str, Callable[[], Iterable[str]]] = {
     "preset": lambda: PRESETS,
     "normalizer": lambda: names("normalizer"),
     "policy": lambda: names("policy"),
+    "recover": lambda: ("none", "auto", *names("recovery")),
 }
 
 CHECKS: dict[str, Check] = {
@@ -150,6 +158,7 @@ CHECKS: dict[str, Check] = {
     "include": _texts,
     "samples": _integer(1),
     "seed": _integer(0),
+    "memory": _integer(1),
 }
 
 HINTS = {"ratio": "It is the fraction of channels removed."}

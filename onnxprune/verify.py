@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from .layers import compare_entire
 from .loading import load
 from .plan import Plan
 from .printable import page
+from .recovery.record import Recovery, opened_recovery, require_none
 from .runtime import Arrays, choose_provider, open_session, run
 from .staged import prepared
 from .trace import Trace, trace
@@ -267,6 +269,7 @@ def verify(
     layers: bool = False,
     metric: str | Metric | None = None,
     traced: Trace | None = None,
+    recovery: Recovery | str | os.PathLike[str] | None = None,
     **settings: Unpack[Settings],
 ) -> Report:
     """Compare a slim model with its original.
@@ -288,6 +291,8 @@ def verify(
         ``module:function`` or a function, see :data:`onnxprune.accuracy.Metric`.
     traced : Trace, optional
         Analysis of ``dense``, after the first stage of a plan in two, where it was made already.
+    recovery : Recovery or path of an .npz file, optional
+        Recovered weights of the slim model: the surgery is then checked with them in place.
     **settings
         ``labels``, ``samples``, ``profile`` and ``seed``, see :func:`onnxprune.data.open_data`;
         ``min_cosine``, ``max_abs``, ``min_agreement``, ``max_accuracy_drop`` and
@@ -302,6 +307,7 @@ def verify(
     """
     if layers and plan is None:
         raise UsageError("layers are compared by the plan: found none", "Give it with --plan.")
+    recovery = opened_recovery(recovery, plan)
     limits, options = _parted(settings)
     original, result = load(dense), load(slim)
     base = original
@@ -331,7 +337,9 @@ def verify(
     surgery = Surgery()
     if plan is not None:
         with _ours():
-            pair, surgery = check_surgery(traced, plan, result, samples.first.feeds, both[1])
+            pair, surgery = check_surgery(traced, plan, result, samples.first.feeds, both[1], recovery)
+            if recovery is None and not all(surgery.found):
+                require_none(plan.options)
             if layers:
                 alike = samples.alike()
                 entire = tuple(compare_entire(pair.traced, pair.sizes, result, alike, *both))

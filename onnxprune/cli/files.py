@@ -139,14 +139,17 @@ def _writable(path: str) -> None:
         raise UsageError(f"cannot write '{path}': {problem}")
 
 
-def write_result(result: Result, out: str, plan_out: str | None) -> None:
-    """Write the plan, then the model; a model that lost nothing is copied byte for byte."""
+def write_result(result: Result, out: str, plan_out: str | None, recovery_out: str | None = None) -> None:
+    """Write the plan and recovered weights, then the model; a model that lost nothing is copied byte for byte."""
+    from ..recovery.record import Recovery
     from ..source import Source
     from ..writing import write_graph
     from .output import unchanged
 
     if plan_out:
         result.plan.save(plan_out)
+    if recovery_out:
+        (result.recovery or Recovery({})).save(recovery_out)
     original = result.trace.model
     if unchanged(result) and original.path and not original.external:
         data = original.path.read_bytes()

@@ -46,6 +46,25 @@ class OneOf(click.Choice[Any]):
             raise unknown_name(_flag(param), str(value), map(str, self.choices)) from None
 
 
+class Bytes(click.ParamType[int]):
+    """A number of bytes, with a unit or without."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().upper().removesuffix("B").removesuffix("I")
+        power = "KMG".find(text[-1:]) + 1 if text[-1:] else 0
+        try:
+            return int(float(text[:-1] if power else text) * 1024**power)
+        except (ValueError, OverflowError):
+            raise UsageError(
+                f"{_flag(param).removeprefix('value of --')}: found '{value}', expected bytes such as 2G"
+            ) from None
+
+
 class Pass(click.Option):
     """An option that takes the name of a registered pass; help and mistakes list those there are."""
 
@@ -196,7 +215,7 @@ def score_options(function: F) -> F:
         ),
         click.option(
             "--samples", type=int, metavar="N",
-            help="Use so many samples of --data for scores that look at activations.",
+            help="Use so many samples of --data, for scores and for recovery.",
         ),
     ])(function)  # fmt: skip
 
@@ -300,6 +319,22 @@ def data_options(function: F) -> F:
         click.option(
             "--provider", type=OneOf(*PROVIDERS), default="auto", show_default=True,
             help="Where onnxruntime runs; auto takes CUDA where it works.",
+        ),
+    ])(function)  # fmt: skip
+
+
+def recover_options(function: F) -> F:
+    """``--recover``, ``--memory``: how the weights are fitted after surgery."""
+    return _together([
+        click.option(
+            "--recover", metavar="NAME",
+            help="Fit the layers behind removed channels to the original's outputs on --data: none, "
+            "bias, moments, lstsq, or auto, which also minds activations.  "
+            "[default: auto with --data, else none]",
+        ),
+        click.option(
+            "--memory", type=Bytes(), metavar="N[K|M|G]",
+            help="Bytes that statistics of --data may take beside the models.  [default: 2G]",
         ),
     ])(function)  # fmt: skip
 

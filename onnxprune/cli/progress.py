@@ -15,7 +15,7 @@ from ..printable import printable
 DELAY = 1.0
 """Seconds before a bar appears: short work shows none."""
 
-STAGES = ("load", "clean", "trace", "score", "select", "rewrite", "verify", "write")
+STAGES = ("load", "clean", "trace", "score", "select", "rewrite", "recover", "verify", "write")
 
 
 @contextmanager
@@ -42,14 +42,14 @@ def _bar() -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description:8}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:14}"), BarColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task(STAGES[0], total=len(STAGES))
     timer = threading.Timer(DELAY, bar.start)
     timer.daemon = True
     timer.start()
     try:
-        yield lambda stage: bar.update(task, description=stage, completed=STAGES.index(stage))
+        yield lambda stage: bar.update(task, description=stage, completed=STAGES.index(stage.split()[0]))
     finally:
         timer.cancel()
         timer.join()

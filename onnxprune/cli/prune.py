@@ -15,7 +15,7 @@ from .progress import note, say, stages
 if TYPE_CHECKING:
     from ..pipeline import Result
 
-VERIFIED_WITH = ("data", "profile", "seed")
+VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 """Settings that have an effect next to a plan."""
 
 
@@ -36,6 +36,9 @@ VERIFIED_WITH = ("data", "profile", "seed")
     help="Remove first what contributes nothing; see 'onnxprune clean'.",
 )
 @options.data_options
+@options.recover_options
+@click.option("--recovery", metavar="FILE.npz", help="Recovered weights that belong to --plan.")
+@click.option("--recovery-out", cls=Target, metavar="FILE.npz", help="Write the recovered weights.")
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
 )
@@ -58,7 +61,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     if ignored:
         raise UsageError(f"{ignored[0]} has no effect with --plan", "The plan says what is kept.")
     settings = options.settings(context, flags)
-    settings |= {name: flags[name] for name in ("preset", "provider", "verify", "clean")}
+    settings |= {name: flags[name] for name in ("preset", "provider", "verify", "clean", "recovery")}
     with stages(quiet) as stage:
         result = _run(model, plan, {**settings, "progress": stage})
         document = {
@@ -68,11 +71,11 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         right = result.report is None or not result.report.failed
         if right:
             stage("write")
-            files.write_result(result, out, plan_out)
+            files.write_result(result, out, plan_out, flags["recovery_out"])
     if as_json:
         output.print_json("prune", {**document, "written": right})
     output.judge(result.report, "slim", quiet)
-    for text in result.trace.notes:
+    for text in (*result.trace.notes, *_left_out(result)):
         note(text, quiet)
     if not (as_json or quiet):
         _show(document, result, model)
@@ -109,8 +112,18 @@ def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
         "obstacles": output.obstacles(result.trace),
         "notes": list(result.trace.notes),
         "cost": {"before": result.before.to_dict(), "after": result.after.to_dict()},
+        "recovery": result.recovery.to_dict() if result.recovery is not None else None,
         "verification": report.to_dict() if report is not None else None,
     }
+
+
+def _left_out(result: Result) -> list[str]:
+    """What a recovery could not do, and one that was recorded and is missing."""
+    found = result.recovery
+    if found is None:
+        missing = "recovery" in result.plan.options
+        return ["the plan records a recovery: give its weights with --recovery"] if missing else []
+    return [f"not recovered: {o.layer}: {o.reason}" for o in found.outcomes if o.named]
 
 
 def _show(document: Mapping[str, Any], result: Result, path: str) -> None:
@@ -133,7 +146,11 @@ def _show(document: Mapping[str, Any], result: Result, path: str) -> None:
             output.print_table(titles, rows, limit=output.LIMIT, rest=more)
     output.print_obstacles(result.trace)
     output.print_costs(result.before, result.after, result.trace)
+    if result.recovery is not None:
+        say(str(result.recovery))
     say(output.verdict(result.report))
+    for score in result.report.scores if result.report is not None else ():
+        say(f"{score.name}: {score.before:.4f} before, {score.after:.4f} after")
     if output.unchanged(result):
         say(f"nothing was removed: '{document['output']}' is a copy of '{path}'")
     else:

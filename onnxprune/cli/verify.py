@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("dense")
 @click.argument("slim")
 @click.option("--plan", metavar="FILE", help="Check the surgery, too: compare with DENSE, masked.")
+@click.option("--recovery", metavar="FILE.npz", help="Recovered weights of SLIM, written with the plan.")
 @options.gate_options
 @options.data_options
 @options.sample_options

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+
+import numpy as np
 
 from ..data import Batch, DataSet
 from ..errors import UsageError
@@ -28,13 +31,15 @@ class Held:
         self._batches: list[Batch] = []
         self.count = self.samples = 0
         """Number of batches, and of samples in them."""
-        size, fits = 0, True
+        size, fits, digest = 0, True, hashlib.sha256()
         for batch in data:
             if not all(array.size for array in batch.feeds.values()):
                 break
             self.count += 1
             self.samples += batch.size
             size += sum(array.nbytes for array in batch.feeds.values())
+            for name in sorted(batch.feeds):
+                digest.update(np.ascontiguousarray(batch.feeds[name]).tobytes())
             fits = fits and size <= memory
             if fits:
                 self._batches.append(batch)
@@ -42,6 +47,8 @@ class Held:
             raise UsageError("data: found no samples, expected at least one")
         if not fits:
             self._batches = []
+        self.sha256 = digest.hexdigest()
+        """Digest of what is fed, in this order."""
 
     def __len__(self) -> int:
         return self.count

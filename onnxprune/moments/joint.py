@@ -1,0 +1,102 @@
+"""What a fit of a layer sees: weights, and moments of what it reads with what it should give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .linear import Floats
+
+Block = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Weights:
+    """``matrix`` (groups, outputs of a block, width) and ``offset`` (groups, outputs of a block).
+
+    Attributes
+    ----------
+    penalty : float or None
+        Strength of the ridge that a fit chose, where it chose one.
+    """
+
+    matrix: Floats
+    offset: Floats
+    penalty: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class JointMoments:
+    """Moments of what a layer reads and of what it should give, by blocks.
+
+    Attributes
+    ----------
+    count : int
+        Number of rows.
+    mean, second : float arrays, shapes (groups, width) and (groups, width, width)
+        Of the rows; the second moment is centred.
+    target, variance : float arrays, shape (groups, outputs)
+        Mean and variance of the target.
+    cross : float array, shape (groups, width, outputs)
+        Centred cross moment.
+    """
+
+    count: int
+    mean: Floats
+    second: Floats
+    target: Floats
+    variance: Floats
+    cross: Floats
+
+    def error(self, weights: Weights) -> Floats:
+        """Mean squared error of every output, (groups, outputs); it follows from the moments."""
+        W = weights.matrix
+        spread = np.einsum("goi,gio->go", W @ self.second, W.swapaxes(1, 2))
+        met = np.einsum("goi,gio->go", W, self.cross)
+        gap = self.target - weights.offset - np.einsum("goi,gi->go", W, self.mean)
+        return self.variance - 2 * met + spread + gap**2
+
+    def offset(self, matrix: Floats) -> Floats:
+        """The best offset beside a matrix: it makes the means agree."""
+        return self.target - np.einsum("goi,gi->go", matrix, self.mean)
+
+    def output_variance(self, matrix: Floats) -> Floats:
+        """Variance of every output."""
+        return np.einsum("goi,gio->go", matrix @ self.second, matrix.swapaxes(1, 2))
+
+
+def row_moments(rows: Block) -> tuple[Floats, Floats]:
+    """Mean and centred second moment of rows (n, groups, width), by blocks.
+
+    Products are taken in float32 of centred values: what follows from them is no more exact.
+    """
+    blocks = rows.swapaxes(0, 1)
+    mean = blocks.mean(axis=1, dtype=np.float64)
+    blocks = np.ascontiguousarray(blocks) - mean[:, None].astype(np.float32)
+    return mean, (blocks.swapaxes(1, 2) @ blocks).astype(np.float64) / len(rows)
+
+
+def joint_moments(rows: Block, target: Block, known: tuple[Floats, Floats] | None = None) -> JointMoments:
+    """Moments of rows (n, groups, width) and targets (n, groups, outputs).
+
+    Parameters
+    ----------
+    known : (mean, second), optional
+        Those of the rows alone, where they are known.
+    """
+    mean, second = row_moments(rows) if known is None else known
+    goals = np.ascontiguousarray(target.swapaxes(0, 1))
+    goal = goals.mean(axis=1, dtype=np.float64)
+    goals = goals - goal[:, None].astype(np.float32)
+    # One centred factor is enough: the other's mean is multiplied by a sum that is zero.
+    cross = (rows.transpose(1, 2, 0) @ goals).astype(np.float64) / len(rows)
+    cross -= mean[:, :, None] * goals.mean(axis=1, dtype=np.float64)[:, None, :]
+    variance = np.square(goals, dtype=np.float64).mean(axis=1)
+    return JointMoments(len(rows), mean, second, goal, variance, cross)
+
+
+Recover = Callable[[Weights, Weights, JointMoments, JointMoments], Weights]
+"""``(dense layer, slim layer, moments, held-out moments) -> new weights``: what passes register."""

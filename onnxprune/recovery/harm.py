@@ -1,0 +1,96 @@
+"""How much a change of a network hurts, as one number that is comparable between changes.
+
+Where an output is class scores it is the Kullback-Leibler divergence of the softmax, in nats per
+sample: what the decisions of the network depend on. Other outputs give the mean squared difference
+over the variance of the original's. Several outputs give their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..compare import class_scores
+from ..data import Batch
+from ..model import Model
+from ..runtime import Arrays, open_session, run
+
+Sums = dict[str, tuple[float, float]]
+
+
+@dataclass(eq=False)
+class Harm:
+    """Sums over samples, for one changed network.
+
+    Attributes
+    ----------
+    sums : dict
+        Output -> sum of its harm, and what it is divided by.
+    """
+
+    sums: Sums = field(default_factory=dict)
+
+    def add(self, before: Arrays, after: Arrays, samples: int) -> None:
+        """Add the outputs of one batch."""
+        for name, reference in before.items():
+            found = after.get(name)
+            if found is None or found.shape != reference.shape or reference.dtype.kind not in "fV":
+                continue
+            old, new = class_scores(reference, samples), class_scores(found, samples)
+            if old is not None and new is not None:
+                self._count(name, float(divergence(old, new).sum()), samples)
+                continue
+            a, b = reference.astype(np.float64), found.astype(np.float64)
+            spread = float(np.square(a - a.mean(axis=0)).sum()) if len(a) > 1 and a.ndim > 1 else 0.0
+            self._count(name, float(np.square(b - a).sum()), spread or float(np.square(a).sum()))
+
+    def _count(self, name: str, harm: float, by: float) -> None:
+        old = self.sums.get(name, (0.0, 0.0))
+        self.sums[name] = old[0] + harm, old[1] + by
+
+    @property
+    def value(self) -> float:
+        """The harm; infinite where outputs are not finite."""
+        found = [harm / by for harm, by in self.sums.values() if by > 0]
+        mean = float(np.mean(found)) if found else 0.0
+        return mean if np.isfinite(mean) else np.inf
+
+
+def divergence(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """KL divergence per row, of logits or of rows that are probabilities already."""
+    p, q = _log_probabilities(before), _log_probabilities(after)
+    return np.asarray((np.exp(p) * (p - q)).sum(axis=1))
+
+
+def _log_probabilities(scores: np.ndarray) -> np.ndarray:
+    if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3):
+        return np.asarray(np.log(np.maximum(scores, 1e-12)))
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+class Reference:
+    """Outputs of the original on some batches, to measure changed networks by.
+
+    Parameters
+    ----------
+    model : Model
+    batches : iterable of Batch
+        Held in memory, with the outputs.
+    """
+
+    def __init__(self, model: Model, batches: Iterable[Batch], provider: str = "cpu") -> None:
+        self.provider = provider
+        self.batches = list(batches)
+        with open_session(model, provider, "the original") as session:
+            self.outputs = [run(session, batch.feeds, "the original") for batch in self.batches]
+
+    def of(self, model: Model) -> float:
+        """Harm of a changed network."""
+        found = Harm()
+        with open_session(model, self.provider, "the slim model") as session:
+            for batch, before in zip(self.batches, self.outputs, strict=True):
+                found.add(before, run(session, batch.feeds, "the slim model"), batch.size)
+        return found.value

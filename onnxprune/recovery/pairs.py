@@ -1,0 +1,228 @@
+"""A layer of the original and its slim form, with what the fit of the second should reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import ModelError
+from ..graph import Graph
+from ..moments.joint import Weights
+from ..moments.linear import Linear, linear_of
+from ..moments.segment import Parts
+from ..sizes import Index, Sizes
+from ..trace import Trace
+from .affine import Affine, affine_after
+from .stores import Unwritable, write_back
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A layer in both models.
+
+    Attributes
+    ----------
+    dense, slim : Linear
+    before, after : Affine
+        What follows the layer in the original, and in the slim model.
+    target : str
+        Tensor of the original that the layer should reproduce on its kept outputs.
+    other : str
+        Tensor of the slim model that is added before that; ``""`` where nothing is.
+    kept : int array or None
+        Outputs of the original that the slim layer has, None for all.
+    low, high : float
+        Where the activation behind it is cut off: -inf and inf where it is not.
+    leads : bool
+        Whether the layer's result is an output of the model.
+    """
+
+    dense: Linear
+    slim: Linear
+    before: Affine
+    after: Affine
+    target: str
+    other: str
+    kept: Index
+    low: float
+    high: float
+    leads: bool
+
+    @property
+    def bounded(self) -> bool:
+        """Whether an activation cuts its result off."""
+        return self.low > -np.inf or self.high < np.inf
+
+    def store(self, graph: Graph, new: Weights) -> dict[str, np.ndarray]:
+        """Constants that hold new weights.
+
+        Raises
+        ------
+        Unwritable
+            If the file has no place of its own for them.
+        """
+        matrix = self.slim.matrix(graph)
+        factor = self.after.factor.reshape(matrix.shape[:2])[:, :, None]
+        live = np.abs(factor) > 1e-12
+        inner = np.where(live, new.matrix / np.where(live, factor, 1), matrix)
+        shape = np.shape(graph.value(self.slim.weight))
+        name, stored = write_back(graph, self.slim.weight, self.slim.layout.weight(inner, shape))
+        found = {name: stored}
+        gap = new.offset - self.after.shift.reshape(new.offset.shape)
+        for holder in self.after.holders:
+            by = holder.factor.reshape(gap.shape)
+            usable = np.abs(by) > 1e-12
+            moved = np.where(usable, gap / np.where(usable, by, 1), 0).reshape(-1)
+            old = np.asarray(graph.value(holder.name)).astype(np.float64)
+            try:
+                name, vector = write_back(graph, holder.name, old + moved.reshape(old.shape))
+            except Unwritable:
+                continue
+            found[name] = vector
+            return found
+        return found
+
+    @property
+    def free(self) -> bool:
+        """Whether the offset can change."""
+        return bool(self.after.holders)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Layers of a slim model that can be recovered, in the order of its nodes, and the others.
+
+    Attributes
+    ----------
+    skipped : dict
+        Layer -> why it keeps its weights.
+    """
+
+    pairs: list[Pair]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def up_to_activation(graph: Graph, layer: Linear, after: Affine) -> Weights:
+    """A layer as it stands, with what follows it up to its activation."""
+    matrix = layer.matrix(graph)
+    factor = after.factor.reshape(matrix.shape[:2])
+    return Weights(matrix * factor[:, :, None], after.shift.reshape(matrix.shape[:2]))
+
+
+def find_pairs(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts) -> Found:
+    """Every linear layer whose input surgery changed."""
+    dense = {node.output: node for node in traced.graph.main.nodes if node.outputs}
+    cut = {name for name in parts.makers if sizes.cut(name)}
+    found = Found([])
+    places = {
+        n.output: parts.makers[n.output] for n in slim.main.nodes if n.outputs and n.output in parts.makers
+    }
+    for node in sorted(slim.main.nodes, key=lambda n: places.get(n.output, -1) if n.outputs else -1):
+        twin = dense.get(node.output) if node.outputs else None
+        if twin is None or twin.op != node.op:
+            continue
+        try:
+            one, two = linear_of(traced.graph, twin), linear_of(slim, node)
+        except ModelError as error:
+            found.skipped[node.name] = error.message
+            continue
+        if one is None or two is None or one.source != two.source:
+            continue
+        if not _changed(two.source, cut, parts):
+            continue  # it reads what it always read
+        pair = _pair(traced, sizes, slim, parts, one, two)
+        try:
+            write_back(slim, two.weight, np.asarray(slim.value(two.weight)))
+        except Unwritable as error:
+            found.skipped[node.name] = str(error)
+        else:
+            found.pairs.append(pair)
+    return found
+
+
+def _changed(name: str, cut: set[str], parts: Parts) -> bool:
+    """Whether a tensor depends on one that lost entries."""
+    nodes = parts.needed((), [name])
+    made = {output for k in nodes for output in parts.proto.graph.node[k].output}
+    return name in cut or bool(made & cut)
+
+
+def _pair(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, two: Linear) -> Pair:
+    before, after = affine_after(traced.graph, one), affine_after(slim, two)
+    if before.end != after.end:  # the rewriter put a node between
+        before, after = Affine(one.output, before.factor, before.shift), _own_part(slim, two)
+    axis = one.channels % max(1, len(sizes.original(one.output)))
+    kept = sizes.index(one.output, axis)
+    end, other = after.end, _added(slim, after.end)
+    target = end
+    if other and _known(parts, other, two.output) and _added(traced.graph, end) == other:
+        target = slim.consumers[end][0].output
+    else:
+        other = ""
+    low, high = _bounds(slim, target)
+    return Pair(one, two, before, after, target, other, kept, low, high, target in slim.returned)
+
+
+def _own_part(graph: Graph, layer: Linear) -> Affine:
+    """The layer alone, with its own bias."""
+    whole = affine_after(graph, layer)
+    own = Affine(layer.output, np.ones_like(whole.factor), np.zeros_like(whole.shift))
+    if layer.bias:
+        value = np.asarray(graph.value(layer.bias)).astype(np.float64)
+        if value.size == len(own.shift):
+            own.add(layer.bias, value.reshape(-1), layer.beta)
+    return own
+
+
+def _added(graph: Graph, name: str) -> str:
+    """What a tensor is added to by the only node that reads it."""
+    readers = graph.consumers.get(name, [])
+    if len(readers) != 1 or readers[0].kind != "Add" or name in graph.returned:
+        return ""
+    one, two = readers[0].inputs
+    other = two if one == name else one
+    stored = graph.is_constant(other) or other in graph.derived
+    return "" if stored or other == name else other
+
+
+def _known(parts: Parts, name: str, before: str) -> bool:
+    """Whether a tensor is made before another one, in the order of the nodes."""
+    last = max(parts.needed((), [name]), default=-1)
+    return last < parts.makers[before]
+
+
+def _bounds(graph: Graph, name: str) -> tuple[float, float]:
+    """Where the activation that alone reads a tensor is cut off."""
+    readers = graph.consumers.get(name, [])
+    if len(readers) != 1 or name in graph.returned:
+        return -np.inf, np.inf
+    (node,) = readers
+    if node.kind == "Relu":
+        return 0.0, np.inf
+    if node.kind != "Clip":
+        return -np.inf, np.inf
+    _, low, high = node.take(3)
+    ends = node.attr("min", -np.inf), node.attr("max", np.inf)
+    found = [_number(graph, n, end) for n, end in zip((low, high), ends, strict=True)]
+    return (-np.inf, np.inf) if None in found else (found[0], found[1])  # type: ignore[return-value]
+
+
+def _number(graph: Graph, name: str, absent: float) -> float | None:
+    if not name:
+        return float(absent)
+    return float(np.asarray(graph.value(name)).item()) if graph.is_constant(name) else None
+
+
+def in_steps(pairs: Sequence[Pair], parts: Parts) -> list[list[Pair]]:
+    """Neighbours that do not depend on each other: what they read can be collected together."""
+    steps: list[list[Pair]] = []
+    for pair in pairs:
+        needed = set(parts.needed((), filter(None, [pair.slim.source, pair.other])))
+        mine = {parts.makers[p.slim.output] for p in (steps[-1] if steps else ())}
+        if steps and not (needed & mine):
+            steps[-1].append(pair)
+        else:
+            steps.append([pair])
+    return steps

@@ -1,0 +1,281 @@
+"""The walk: layer by layer through both models, each fitted on what the fits before it left.
+
+Layers are taken in the order of the slim model's nodes. What a layer reads is computed by the slim
+model as it is by then, so a fit sees, and undoes, all errors before it; its target comes from the
+original. Samples stream batch by batch. Tensors that are alive between two steps are held where
+they fit into the bound; otherwise both models run again from the last ones that did, which costs
+little in front, where tensors are large, and is never needed behind, where they are small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ModelError
+from ..graph import Graph
+from ..model import Model
+from ..moments.held import Held
+from ..moments.joint import Recover
+from ..moments.second import MEMORY, Progress, Sampler, silent
+from ..moments.segment import Parts, running
+from ..registry import lookup
+from ..runtime import Arrays
+from ..sizes import Sizes
+from ..trace import Trace
+from .fit import fit, restored
+from .pairs import Found, Pair, find_pairs, in_steps, up_to_activation
+from .record import Outcome, Recovery
+from .samples import Samples
+from .stores import Unwritable
+
+ROWS = 30_000
+"""Rows that a layer is fitted on; 15,000 to 40,000 gave the same accuracy."""
+
+FEWEST = 10
+"""Rows below which a layer keeps its weights."""
+
+AUTO = "auto"
+
+_ODD = "it reads or gives values that are not finite"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to recover.
+
+    Attributes
+    ----------
+    how : str
+        ``bias``, ``moments`` or ``lstsq``; ``auto`` is ``lstsq`` with targets that follow the
+        activation and variances restored.
+    memory : int
+        Bytes that rows, and tensors between two steps, may take.
+    """
+
+    how: str = AUTO
+    memory: int = MEMORY
+    seed: int = 0
+    provider: str = "cpu"
+
+    @property
+    def recover(self) -> Recover:
+        """The pass."""
+        found: Recover = lookup("recovery", "lstsq" if self.how == AUTO else self.how)
+        return found
+
+
+class Front:
+    """One model and what is known of it between two steps.
+
+    Parameters
+    ----------
+    parts : Parts
+    data : Held
+    memory : int
+        Bytes that held tensors may take.
+    """
+
+    def __init__(self, parts: Parts, data: Held, memory: int) -> None:
+        self.parts, self.data, self.memory = parts, data, memory
+        self._held: list[dict[str, np.ndarray]] | None = None
+        self._next: list[dict[str, np.ndarray]] = []
+
+    def known(self) -> Iterator[Arrays]:
+        """What is known of every batch."""
+        for number, batch in enumerate(self.data):
+            yield {**batch.feeds, **(self._held[number] if self._held is not None else {})}
+
+    def hold(self, found: Arrays, names: Sequence[str]) -> None:
+        """Keep tensors of one batch for the next step, if those of all batches will fit."""
+        part = {name: found[name] for name in names}
+        size = sum(array.nbytes for array in part.values())
+        if size * len(self.data) <= self.memory:
+            self._next.append(part)
+
+    def step(self) -> None:
+        """Go on from what was kept, if all of it was."""
+        if len(self._next) == len(self.data):
+            self._held = self._next
+        self._next = []
+
+
+def recover(
+    traced: Trace,
+    sizes: Sizes,
+    slim: Model,
+    data: Held,
+    settings: Settings,
+    progress: Progress = silent,
+) -> Recovery:
+    """Fit every layer of a slim model whose input surgery changed.
+
+    Parameters
+    ----------
+    traced : Trace
+        Of the original.
+    sizes : Sizes
+        View of the kept entries.
+    slim : Model
+        What surgery made of it. Not changed.
+    data : Held
+        Unlabelled samples.
+    progress : callable
+        Called with the number of layers done, and of all.
+
+    Returns
+    -------
+    Recovery
+        Weights of the layers that gained on held-out samples, and what became of every layer.
+    """
+    graph, parts = Graph(slim), Parts(slim)
+    found = find_pairs(traced, sizes, graph, parts)
+    walk = _Walk(traced, slim, graph, data, settings)
+    total = len(found.pairs)
+    for step, later in _steps(found, parts):
+        walk.take(step, later)
+        progress(len(walk.outcomes), total)
+    skipped = [Outcome(name, reason=why, named=True) for name, why in found.skipped.items()]
+    options = {"recover": settings.how, "seed": settings.seed, "samples": data.samples}
+    return Recovery(walk.weights, (*walk.outcomes, *skipped), options)
+
+
+def _steps(found: Found, parts: Parts) -> Iterator[tuple[list[Pair], list[Pair]]]:
+    """Every step, and the layers from it on."""
+    steps = in_steps(found.pairs, parts)
+    for number, step in enumerate(steps):
+        yield step, [pair for later in steps[number:] for pair in later]
+
+
+class _Walk:
+    """State of a walk: weights so far, and tensors of both models at this place."""
+
+    def __init__(self, traced: Trace, slim: Model, graph: Graph, data: Held, settings: Settings) -> None:
+        self.traced, self.slim, self.graph, self.data, self.settings = traced, slim, graph, data, settings
+        self.weights: dict[str, np.ndarray] = {}
+        self.outcomes: list[Outcome] = []
+        quarter = settings.memory // 4
+        self.before = Front(Parts(traced.model), data, quarter)
+        self.after = Front(Parts(slim), data, quarter)
+
+    def take(self, step: Sequence[Pair], later: Sequence[Pair]) -> None:
+        """Collect samples of some layers, fit them and let the slim model have their weights."""
+        try:
+            samples = self._collect(step, later)
+        except ModelError as error:  # a part may not run alone: an operator that hands on no tensor
+            self.outcomes += [Outcome(pair.slim.node.name, reason=error.message, named=True) for pair in step]
+            return
+        changed = False
+        for pair, found in zip(step, samples, strict=True):
+            outcome, weights = self._fit(pair, found)
+            self.outcomes.append(outcome)
+            self.weights |= weights
+            changed = changed or bool(weights)
+        if changed:
+            self.after.parts = Parts(Recovery(self.weights).apply(self.slim))
+
+    def _fit(self, pair: Pair, found: Samples | None) -> tuple[Outcome, dict[str, np.ndarray]]:
+        name = pair.slim.node.name
+        if found is None or len(found) < FEWEST:
+            rows = 0 if found is None else len(found)
+            return Outcome(name, reason=f"found {rows} rows, expected at least {FEWEST}", named=True), {}
+        if not np.isfinite(found.target).all() or not np.isfinite(found.rows).all():
+            return Outcome(name, reason=_ODD, named=True), {}
+        auto = self.settings.how == AUTO
+        start = up_to_activation(self.graph, pair.slim, pair.after)
+        dense = up_to_activation(self.traced.graph, pair.dense, pair.before)
+        new, error, kept, how = fit(self.settings.recover, dense, start, found, free=pair.free, aware=auto)
+        if new is None:
+            return Outcome(name, error, kept, reason="nothing was better on held-out samples"), {}
+        if auto and pair.free and not (pair.bounded or pair.other or pair.leads):
+            new = restored(new, found.moments)
+        try:
+            return Outcome(name, error, kept, how), pair.store(self.graph, new)
+        except Unwritable as problem:
+            return Outcome(name, kept, kept, reason=str(problem), named=True), {}
+
+    def _collect(self, step: Sequence[Pair], later: Sequence[Pair]) -> list[Samples | None]:
+        """Rows and targets of some layers, at positions drawn once for both models."""
+        reads = {n for pair in step for n in (pair.slim.source, pair.other) if n}
+        gives = {pair.target for pair in step}
+        ahead = {n for pair in later for n in (pair.slim.source, pair.other) if n}
+        goals = {pair.target for pair in later}
+        place = min(self.after.parts.makers[pair.slim.output] for pair in step)
+        start = self.before.parts.makers[step[0].dense.output]
+        after = self._frontier(self.after.parts, place, ahead)
+        before = self._frontier(self.before.parts, start, goals)
+        rows = [_Rows(pair, self.settings, self._limit(step, pair)) for pair in step]
+        first = next(self.after.known()), next(self.before.known())
+        provider = self.settings.provider
+        with (
+            running(self.after.parts, first[0], sorted(reads | set(after)), provider) as slim,
+            running(self.before.parts, first[1], sorted(gives | set(before)), provider) as dense,
+        ):
+            for mine, theirs in zip(self.after.known(), self.before.known(), strict=True):
+                found, goal = slim(mine), dense(theirs)
+                self.after.hold(found, after)
+                self.before.hold(goal, before)
+                for part in rows:
+                    part.add(found, goal, len(self.data))
+        self.after.step()
+        self.before.step()
+        return [part.samples() for part in rows]
+
+    def _frontier(self, parts: Parts, place: int, wanted: set[str]) -> list[str]:
+        """Computed tensors before a place that something wanted later depends on."""
+        alive = parts.frontier(place, parts.needed((), wanted))
+        return sorted({*alive, *(n for n in wanted if parts.makers.get(n, place) < place)})
+
+    def _limit(self, step: Sequence[Pair], pair: Pair) -> int:
+        """Rows of a layer that fit into its share of the bound."""
+        groups, outputs, width = pair.slim.matrix(self.graph).shape
+        row = 4 * groups * (width + 3 * outputs)
+        return min(ROWS, self.settings.memory // 4 // row // len(step))
+
+
+class _Rows:
+    """Rows and targets of one layer, batch by batch."""
+
+    def __init__(self, pair: Pair, settings: Settings, limit: int) -> None:
+        self.pair = pair
+        self.sampler = Sampler(settings.seed, pair.slim.node.name, limit)
+        self.rows: list[np.ndarray] = []
+        self.targets: list[np.ndarray] = []
+        self.others: list[np.ndarray] = []
+        self.fits = True
+
+    def add(self, slim: Arrays, dense: Arrays, batches: int) -> None:
+        """Draw positions of one batch."""
+        pair, layer = self.pair, self.pair.slim
+        x, goal = slim[layer.source], dense[pair.target]
+        count = layer.positions(x)
+        width = goal.shape[layer.channels]
+        self.fits = self.fits and goal.size == count * width
+        if not self.fits:
+            return
+        if not self.rows:
+            self.sampler.expect(count * batches)
+        chosen = self.sampler.draw(count)
+        target = layer.outputs(goal, chosen)
+        target = target if pair.kept is None else target[:, pair.kept]
+        if pair.other:
+            other = slim[pair.other]
+            self.fits = other.size == count * target.shape[1]
+            if not self.fits:
+                return
+            self.others.append(layer.outputs(other, chosen))
+            target = target - self.others[-1]
+        self.rows.append(layer.rows(x, chosen))
+        self.targets.append(target)
+
+    def samples(self) -> Samples | None:
+        """All of them; None where both models do not have the same positions."""
+        if not self.fits or not self.rows:
+            return None
+        rows, target = np.concatenate(self.rows), np.concatenate(self.targets)
+        shape = len(rows), rows.shape[1], -1
+        other = np.concatenate(self.others).reshape(shape) if self.others else None
+        self.rows, self.targets, self.others = [], [], []
+        return Samples(rows, target.reshape(shape), other, self.pair.low, self.pair.high)

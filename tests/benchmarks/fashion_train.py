@@ -1,0 +1,160 @@
+"""Train a ResNet-20 and a MobileNetV2-like network on Fashion-MNIST, and export both twice.
+
+Each is written with BatchNorm folded and with it kept. PyTorch is needed to run this script, and
+only for that.
+
+Usage::
+
+    python tests/benchmarks/fashion_train.py DATA FOLDER [--epochs 6] [--network resnet20]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+BATCH = 128
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside the identity, or a 1x1 convolution where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = convolution(inputs, outputs, 3, stride)
+        self.second = convolution(outputs, outputs, 3)
+        changes = stride > 1 or inputs != outputs
+        self.skip = convolution(inputs, outputs, 1, stride) if changes else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sum of both paths."""
+        return functional.relu(self.second(functional.relu(self.first(x))) + self.skip(x))
+
+
+class Inverted(nn.Module):
+    """Widen, filter each channel alone, narrow again; beside the identity where the shape stays."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        hidden = inputs * 4
+        self.body = nn.Sequential(
+            convolution(inputs, hidden, 1), nn.ReLU6(),
+            convolution(hidden, hidden, 3, stride, hidden), nn.ReLU6(),
+            convolution(hidden, outputs, 1),
+        )  # fmt: skip
+        self.add = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output of the block."""
+        return x + self.body(x) if self.add else self.body(x)
+
+
+def convolution(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution and BatchNorm."""
+    conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+
+def head(width: int) -> list[nn.Module]:
+    """Mean over positions, then classes."""
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)]
+
+
+def resnet20() -> nn.Module:
+    """The ResNet-20 of He et al. (arXiv 1512.03385), for one input channel."""
+    blocks: list[nn.Module] = [convolution(1, 16, 3), nn.ReLU()]
+    width = 16
+    for outputs, stride in ((16, 1), (32, 2), (64, 2)):
+        for k in range(3):
+            blocks.append(Residual(width, outputs, stride if k == 0 else 1))
+            width = outputs
+    return nn.Sequential(*blocks, *head(width))
+
+
+def mobilenet() -> nn.Module:
+    """Inverted residuals as in MobileNetV2 (arXiv 1801.04381), small."""
+    blocks: list[nn.Module] = [convolution(1, 16, 3), nn.ReLU6()]
+    width = 16
+    for outputs, stride, count in ((16, 1, 1), (24, 2, 2), (32, 2, 3), (64, 1, 2)):
+        for k in range(count):
+            blocks.append(Inverted(width, outputs, stride if k == 0 else 1))
+            width = outputs
+    return nn.Sequential(*blocks, convolution(width, 256, 1), nn.ReLU6(), *head(256))
+
+
+NETWORKS = {"resnet20": resnet20, "mobilenet": mobilenet}
+
+
+def read(folder: Path, part: str) -> tuple[Tensor, Tensor]:
+    """Images and labels of ``train`` or ``t10k``."""
+    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
+        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
+        labels = np.frombuffer(file.read(), np.uint8, offset=8)
+    scaled = (images.astype(np.float32) / 255 - 0.2860) / 0.3530
+    return torch.from_numpy(scaled), torch.from_numpy(labels.astype(np.int64))
+
+
+def train(net: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> None:
+    """Stochastic gradient descent with one cycle; images are flipped at random."""
+    steps = len(images) // BATCH
+    optimiser = torch.optim.SGD(net.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.2, total_steps=epochs * steps)
+    for epoch in range(epochs):
+        for chosen in torch.randperm(len(images))[: steps * BATCH].view(steps, BATCH):
+            x = images[chosen]
+            x = torch.where(torch.rand(BATCH, 1, 1, 1) < 0.5, x, x.flip(3))
+            optimiser.zero_grad()
+            loss = functional.cross_entropy(net(x), labels[chosen])
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        print(f"epoch {epoch + 1}: loss {float(loss):.3f}", flush=True)
+
+
+def export(net: nn.Module, path: Path, folded: bool) -> None:
+    """Write the network as ONNX."""
+    mode = torch.onnx.TrainingMode.EVAL if folded else torch.onnx.TrainingMode.PRESERVE
+    torch.onnx.export(
+        net, (torch.zeros(2, 1, 28, 28),), path, input_names=["image"], output_names=["logits"],
+        opset_version=17, dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
+        training=mode, dynamo=False,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Train, measure and export."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--network", choices=NETWORKS, default=next(iter(NETWORKS)))
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(given.threads)
+    images, labels = read(given.data, "train")
+    net = NETWORKS[given.network]()
+    net.train()
+    train(net, images, labels, given.epochs)
+    net.eval()
+    held, classes = read(given.data, "t10k")
+    with torch.no_grad():
+        hits = [
+            (net(x).argmax(1) == y).sum() for x, y in zip(held.split(500), classes.split(500), strict=True)
+        ]
+    print(f"{given.network}: accuracy {float(sum(hits)) / len(held):.4f}")
+    for folded in (True, False):
+        export(net, given.folder / f"{given.network}{'' if folded else '_bn'}.onnx", folded)
+    np.savez(given.folder / "calibration.npz", image=images[:512].numpy())
+    np.savez(given.folder / "test.npz", image=held.numpy(), labels=classes.numpy())
+
+
+if __name__ == "__main__":
+    main()
