@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnxprune.compare import difference
@@ -31,6 +30,7 @@ from onnxprune.sizes import Sizes
 from onnxprune.trace import Trace, retrace, trace
 
 from .building import TOLERANCE, Case
+from .by_plan import masked_by_plan
 from .reference_ops import OPERATORS
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
@@ -195,20 +195,7 @@ def check_zeroed(pruned: Pruned, limit: float = TOLERANCE) -> None:
 
     An oracle that shares no code with the masked original.
     """
-    zeroed = onnx.ModelProto()
-    zeroed.CopyFrom(pruned.trace.model.proto)
-    stored = {t.name: t for t in zeroed.graph.initializer}
-    for node in zeroed.graph.node:
-        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
-            stored[node.output[0]] = node.attribute[0].t
-    for name, entry in pruned.plan.constants.items():
-        array = numpy_helper.to_array(stored[name]).copy()
-        if array.dtype.kind != "f":
-            continue
-        for axis, keep in entry["keep"].items():
-            dead = np.setdiff1d(np.arange(array.shape[int(axis)]), keep)
-            array[(slice(None),) * int(axis) + (dead,)] = 0
-        stored[name].CopyFrom(numpy_helper.from_array(array, stored[name].name))
+    zeroed = masked_by_plan(pruned.trace.model.proto, pruned.plan.to_dict())
     feeds = synthetic_inputs(pruned.trace.graph)
     check_equal(outputs(zeroed, feeds), outputs(pruned.slim, feeds), limit, "not zeroing")
 
