@@ -8,8 +8,7 @@ from functools import cached_property
 
 from .graph import Node
 from .groups import Group
-from .incidence import ByUnit
-from .labels import NONE
+from .incidence import ByUnit, Carriers
 from .trace import Trace
 
 
@@ -36,15 +35,8 @@ class Chains:
         return found
 
     @cached_property
-    def _carriers(self) -> tuple[ByUnit, list[list[str]]]:
-        """Label vectors by unit, and the tensors that each of them belongs to."""
-        vectors, names = {}, defaultdict(list)
-        for name, axes in self._traced.walk.axes.items():
-            for labels in axes:
-                if labels is not None and labels is not NONE:
-                    vectors[id(labels)] = labels
-                    names[id(labels)].append(name)
-        return ByUnit(list(vectors.values()), self._unit), [names[identity] for identity in vectors]
+    def _carriers(self) -> Carriers:
+        return Carriers(self._traced.walk.axes, self._unit)
 
     @cached_property
     def _pins(self) -> ByUnit:
@@ -59,8 +51,7 @@ class Chains:
     def of(self, group: Group, start: Node) -> list[str]:
         """Shortest way along the tensors that carry a blocked channel, to what blocks it."""
         channel = int(group.units[0])
-        vectors, names = self._carriers
-        carriers = {name for vector in vectors.of(channel) for name in names[vector]}
+        carriers = self._carriers.of(channel)
         goals, outputs = self._goals(group, channel, carriers)
         previous: dict[int, Node | None] = {start.index: None}
         queue = deque([start])

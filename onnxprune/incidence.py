@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -101,3 +102,30 @@ class ByUnit:
     def of(self, unit: int) -> list[int]:
         """Positions of the vectors with an entry of a unit, ascending."""
         return list(dict.fromkeys(self._owner[self._start[unit] : self._start[unit + 1]].tolist()))
+
+
+class Carriers:
+    """Tensors by the units whose channels they carry.
+
+    Parameters
+    ----------
+    axes : mapping
+        Tensor -> label vectors.
+    unit : int array, shape (labels,)
+        Unit of each label.
+    """
+
+    def __init__(self, axes: Mapping[str, Sequence[Labels | None]], unit: Ints) -> None:
+        vectors: dict[int, Labels] = {}
+        names: dict[int, list[str]] = defaultdict(list)
+        for name, found in axes.items():
+            for labels in found:
+                if labels is not None and labels is not NONE:
+                    vectors[id(labels)] = labels
+                    names[id(labels)].append(name)
+        self._vectors = ByUnit(list(vectors.values()), unit)
+        self._names = [names[identity] for identity in vectors]
+
+    def of(self, unit: int) -> set[str]:
+        """Names of the tensors that carry a unit."""
+        return {name for vector in self._vectors.of(unit) for name in self._names[vector]}

@@ -17,6 +17,7 @@ from onnxprune.bench import peak_activations
 from onnxprune.explain import explain_trace
 from onnxprune.graph import Graph
 from onnxprune.lossless import find_dead
+from onnxprune.moments.consumers import Reading
 from onnxprune.trace import Trace
 from onnxprune.values import Mix
 
@@ -138,3 +139,13 @@ def test_chains_look_at_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
             f"graph output '{n}'" for n in traced.graph.main.outputs
         ]
         assert calls[0] <= layers
+
+
+def test_readers_of_every_group_are_looked_for_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = counting(monkeypatch, Reading, "_carried")
+    for layers in (20, 80):
+        calls[0] = 0
+        traced = onnxprune.trace(constants(layers))
+        reading = Reading(traced)
+        assert [len(reading.of(group).consumers) for group in traced] == [1] * (layers + 1)
+        assert calls[0] <= 5 * (layers + 2)

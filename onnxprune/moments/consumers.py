@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ..errors import ModelError
 from ..graph import Node
 from ..groups import Group
+from ..incidence import Carriers
 from ..labels import NONE
 from ..trace import Trace
 from .linear import Linear, linear_of
@@ -105,6 +106,28 @@ class Readers:
         return {"consumers": [c.to_dict() for c in self.consumers], "passes": [n.name for n in self.passes]}
 
 
+class Places:
+    """Where labels stand in a group.
+
+    Parameters
+    ----------
+    unit : int array, shape (labels,)
+        Unit of each label.
+    group : Group
+    """
+
+    def __init__(self, unit: Ints, group: Group) -> None:
+        self._unit = unit
+        self._order = np.argsort(group.units)
+        self._units = group.units[self._order]
+
+    def __getitem__(self, labels: Ints) -> Ints:
+        """Position in the group of some labels, -1 for those of others."""
+        mine = self._unit[labels]
+        found = np.searchsorted(self._units, mine).clip(max=len(self._units) - 1)
+        return np.where(self._units[found] == mine, self._order[found], -1)
+
+
 class Reading:
     """Readers of every group of a traced model.
 
@@ -115,6 +138,7 @@ class Reading:
 
     def __init__(self, traced: Trace) -> None:
         self.traced = traced
+        self._carriers: dict[int, Carriers] = {}
         self.problems: dict[str, str] = {}
         """Node -> why it cannot be taken as a linear layer, where it looks like one."""
 
@@ -134,9 +158,9 @@ class Reading:
 
     def of(self, group: Group) -> Readers:
         """Readers of one group."""
-        places = self._places(group)
+        places = Places(self.traced.owners(group), group)
         consumers, passes = [], []
-        for node in self.traced.graph.main.nodes:
+        for node in self._touching(group):
             read = [name for name in dict.fromkeys(node.inputs) if self._carried(name, places)]
             if not read or node.op in SIZES:
                 continue
@@ -150,15 +174,16 @@ class Reading:
                 consumers += [self._end(node, name, places) for name in read]
         return Readers(group, tuple(consumers), tuple(passes))
 
-    def _places(self, group: Group) -> Ints:
-        """Position in the group of every label, -1 for those of others."""
-        owners = self.traced.owners(group)
-        table = np.full(int(owners.max()) + 2, -1)
-        known = group.units[group.units < len(table)]
-        table[known] = np.arange(len(known))
-        return table[owners]
+    def _touching(self, group: Group) -> list[Node]:
+        """Nodes of the main graph that read something with a channel of a group, in their order."""
+        consumers, owners = self.traced.graph.consumers, self.traced.owners(group)
+        if id(owners) not in self._carriers:
+            self._carriers[id(owners)] = Carriers(self.traced.walk.axes, owners)
+        names = self._carriers[id(owners)].of(int(group.units[0]))  # the others stand where it does
+        found = {n.index: n for name in names for n in consumers.get(name, ()) if n.outermost}
+        return [found[index] for index in sorted(found)]
 
-    def _carried(self, name: str, places: Ints) -> list[int]:
+    def _carried(self, name: str, places: Places) -> list[int]:
         """Axes of a computed tensor that carry channels of the group."""
         graph = self.traced.graph
         if not name or graph.is_constant(name) or name in graph.derived:
@@ -169,7 +194,7 @@ class Reading:
             if labels is not None and labels is not NONE and (places[labels] >= 0).any()
         ]  # fmt: skip
 
-    def _contracted(self, node: Node, name: str, places: Ints) -> Iterator[Consumer]:
+    def _contracted(self, node: Node, name: str, places: Places) -> Iterator[Consumer]:
         """The node as one that sums over channels with a stored weight."""
         layer = self.layers.get(node.index)
         if layer is None or name != layer.source:
@@ -190,7 +215,7 @@ class Reading:
             node, name, axis, int(mine[0]), len(mine), layer.weight, taken, layer, columns
         )  # fmt: skip
 
-    def _end(self, node: Node, name: str, places: Ints) -> Consumer:
+    def _end(self, node: Node, name: str, places: Places) -> Consumer:
         """The node as one whose outputs do not carry the channels."""
         axis = self._carried(name, places)[0]
         labels = self.traced.walk.axes[name][axis]
@@ -200,7 +225,7 @@ class Reading:
         problem = self.problems.get(node.name) or (f"{node} has no weight in matrix form" if weight else "")
         return Consumer(node, name, axis, int(mine[0]), len(mine), weight, taken, problem=problem)
 
-    def _stored(self, node: Node, places: Ints) -> tuple[str, int]:
+    def _stored(self, node: Node, places: Places) -> tuple[str, int]:
         """The largest stored operand that carries the channels, and what one of them takes of it."""
         graph, best, taken = self.traced.graph, "", 0
         for name in node.inputs:
