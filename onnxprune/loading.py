@@ -21,6 +21,7 @@ from .names import Names, names_of
 from .ordering import sort_nodes
 from .protos import UNLISTED, bodies, graphs, node_protos, opset_of, skeleton, tensors
 from .source import Source
+from .wellformed import check_form
 
 if TYPE_CHECKING:
     from .model import ModelLike
@@ -63,6 +64,7 @@ def load(source: ModelLike) -> Model:
         model = Model(gs.export_onnx(source))
     else:
         raise ModelError(f"cannot load a model from {type(source).__name__}")
+    check_form(model.proto, model.source.size if model.source else None)
     model.files.remember(model.locations())
     return _normalise(_check(model))
 
@@ -100,9 +102,13 @@ def _check(model: Model) -> Model:
     except (onnx.checker.ValidationError, ValueError) as error:
         if sort_nodes(light):
             return _check(_in_order(model))
-        first = " ".join(str(error).split("\n\n")[0].split("\n==>")[0].split())
-        raise ModelError(f"the ONNX checker refuses the model: {first}") from None
+        raise ModelError(f"the ONNX checker refuses the model: {one_line(error)}") from None
     return model
+
+
+def one_line(error: Exception) -> str:
+    """First paragraph of a message of onnx, on one line."""
+    return " ".join(str(error).split("\n\n")[0].split("\n==>")[0].split())
 
 
 def _in_order(model: Model) -> Model:
@@ -169,7 +175,10 @@ def _normalise(model: Model) -> Model:
     """Inline local functions and make names unique over nested graphs, on a copy if needed."""
     proto = model.proto
     if proto.functions:
-        proto = inline_local_functions(model.embedded())
+        try:
+            proto = inline_local_functions(model.embedded())
+        except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
+            raise ModelError(f"the functions of the model cannot be written out: {one_line(error)}") from None
     names = [name for graph in graphs(proto.graph) for name in _own_names(graph)]
     if len(set(names)) < len(names):
         if proto is model.proto:

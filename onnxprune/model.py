@@ -25,7 +25,7 @@ import onnx
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from .cuts import take
-from .errors import ModelError
+from .errors import ExternalDataError, ModelError
 from .protos import opset_of, tensors
 from .source import DataFiles, Source
 from .writing import write_graph, write_pair
@@ -107,7 +107,7 @@ class Model:
             external_data_helper.load_external_data_for_tensor(loaded, str(self.files.folder))
             return numpy_helper.to_array(loaded)
         if (info.offset or 0) + dtype.itemsize * count > path.stat().st_size:
-            raise ModelError(f"tensor '{tensor.name}': external data '{info.location}' is cut short")
+            raise ExternalDataError(f"tensor '{tensor.name}': external data '{info.location}' is cut short")
         return np.memmap(path, dtype, "r", info.offset or 0, tuple(tensor.dims))
 
     @property
@@ -204,7 +204,7 @@ class Model:
 
         def graph(name: str) -> bytes:
             for tensor in moved:
-                tensor.external_data.add(key="location", value=name)
+                tensor.external_data[0].value = name
             return proto.SerializeToString()
 
         read = {file.resolve() for file in self.data_files()}
@@ -285,5 +285,5 @@ def _append_external(tensor: TensorProto, array: np.ndarray, out: BufferedRandom
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     del tensor.external_data[:]
-    for key, value in (("offset", offset), ("length", out.tell() - offset)):
+    for key, value in (("location", ""), ("offset", offset), ("length", out.tell() - offset)):
         tensor.external_data.add(key=key, value=str(value))

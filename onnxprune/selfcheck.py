@@ -10,6 +10,7 @@ from .bare import NOT_INFERRED, bare_model
 from .errors import ModelError, SurgeryError
 from .model import Model
 from .protos import graphs
+from .runtime import open_session, run, synthetic_inputs
 from .sizes import Sizes
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def self_check(slim: Model, traced: Trace, sizes: Sizes) -> None:
     before = contradiction(traced.model, traced, traced.sizes())
     if before is not None:
         refuse_original(before, traced)
+    must_run(traced)
     if found.error:
         raise SurgeryError(f"the slim model contradicts itself: {found.error}")
     raise SurgeryError(
@@ -71,6 +73,19 @@ def contradiction(model: Model, traced: Trace, sizes: Sizes) -> Contradiction | 
                 if dim.dim_value != size and dim.HasField("dim_value"):
                     return Contradiction(value.name, axis, dim.dim_value, size)
     return None
+
+
+def must_run(traced: Trace) -> None:
+    """Nothing is our mistake where the original does not run: then its sizes mean nothing.
+
+    Raises
+    ------
+    ModelError
+        Why it does not run.
+    """
+    feeds = synthetic_inputs(traced.graph, sizes=traced.shapes.first.sizes)
+    with open_session(traced.model, what="the original") as session:
+        run(session, feeds, "the original")
 
 
 def refuse_original(found: Contradiction, traced: Trace) -> None:

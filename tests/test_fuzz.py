@@ -1,0 +1,33 @@
+"""Broken files by the thousand: each gives a result or a sentence, and costs little."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from .fuzz import GOOD, attempts, broken, table
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="every file is read in a forked process")
+
+
+def test_a_number_says_everything() -> None:
+    assert [broken(k) for k in range(50)] == [broken(k) for k in range(50)]
+    assert len({broken(k).data for k in range(50)}) > 45
+
+
+def hundred(start: int) -> None:
+    found = list(attempts(range(start, start + 100), processes=1))
+    bad = [outcome for outcome in found if outcome.kind not in GOOD]
+    assert not bad, f"{table(found)}\n{bad}"
+
+
+@pytest.mark.parametrize("start", range(0, 1000, 100))
+def test_a_result_or_a_sentence(start: int) -> None:
+    hundred(start)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(1000, 10000, 100))
+def test_a_result_or_a_sentence_by_the_thousand(start: int) -> None:
+    hundred(start)
