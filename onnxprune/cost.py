@@ -13,6 +13,7 @@ from functools import partial
 
 from onnx import TensorProto
 
+from .computed import Computed, find_computed
 from .model import Model, payload
 from .sizes import SizeView
 from .trace import Trace
@@ -72,12 +73,27 @@ def _stored(traced: Trace) -> list[tuple[int, Term]]:
     for name, constant in traced.graph.constants.items():
         names[constant.name].append(name)
     found: list[tuple[int, Term]] = []
+    for computed in find_computed(traced).values():
+        if computed.replaces:
+            found.append((computed.dtype, partial(_stored_once_cut, computed)))
+            for root in computed.roots:
+                found.append((root.dtype, partial(_stored_until_cut, computed, root.size)))
+                del names[root.name]
     for uses in names.values():
         constant = traced.graph.constants[uses[0]]
         cut = [name for name in uses if name in traced.walk.axes]
         least = 0 if len(cut) == len(uses) else constant.size
         found.append((constant.dtype, partial(_largest, cut, least)))
     return found
+
+
+def _stored_once_cut(computed: Computed, sizes: SizeView) -> int:
+    left = sizes.numel(computed.name)
+    return left if left < computed.size else 0
+
+
+def _stored_until_cut(computed: Computed, size: int, sizes: SizeView) -> int:
+    return size if sizes.numel(computed.name) == computed.size else 0
 
 
 def _largest(names: list[str], least: int, sizes: SizeView) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .computed import find_computed, origin
 from .errors import PlanError
 from .model import Model
 from .printable import json_text
@@ -221,12 +222,17 @@ def make_plan(traced: Trace, decided: Sequence[PlanGroup], options: Mapping[str,
 def _constants(traced: Trace, plan: Plan) -> dict[str, Any]:
     """What becomes of every stored tensor."""
     sizes = traced.sizes(plan.removed(traced))
+    computed = find_computed(traced)
     constants: dict[str, Any] = {}
     for part in find_slices(traced.graph, sizes):
         keep = {str(k): _indices(i) for k, i in enumerate(part.cut) if i is not None}
         entry: dict[str, Any] = {"shape": list(part.shape), "keep": keep}
         if part.name != part.root:
             entry["copy_of"] = part.root
+        if part.root in traced.graph.folded:
+            if not computed[part.root].replaces:
+                continue  # nothing that is stored changes
+            entry["computed_from"] = origin(traced.graph, part.root)
         if not part.whole:
             constants[part.name] = entry
     return constants

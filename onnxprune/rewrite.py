@@ -18,6 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import external_data_helper
 
+from .computed import find_computed
 from .cuts import Cut, compose
 from .editor import Editor
 from .graph import Graph, Node
@@ -47,6 +48,7 @@ class Rewriter:
         self.proto = skeleton(traced.model.proto)
         self.protos = list(node_protos(self.proto.graph))
         self.slices = find_slices(traced.graph, sizes)
+        self.computed = find_computed(traced)
         self.names = Names(traced.graph.taken, (part.name for part in self.slices))
         self.cuts: dict[str, Cut] = {}
         self._before: dict[int, list[onnx.NodeProto]] = defaultdict(list)
@@ -72,7 +74,10 @@ class Rewriter:
         kept: dict[str, Slice] = {}
         for part in self.slices:
             if part.root in self.graph.folded:
-                self._store_computed(part)
+                if self._replaces(part):
+                    self._store_computed(part)
+                else:
+                    self._gather_computed(part)
                 continue
             if part.name == part.root:
                 kept[part.root] = part
@@ -131,6 +136,19 @@ class Rewriter:
         label = proto.attribute[0].t.name
         del proto.attribute[:]
         proto.attribute.append(onnx.helper.make_attribute("value", stored(array, label)))
+
+    def _replaces(self, part: Slice) -> bool:
+        """Whether a computed constant is stored."""
+        found = self.computed.get(part.root)
+        ragged = any(index is not None and index.ndim > 1 for index in part.cut)
+        return found is None or found.replaces or ragged
+
+    def _gather_computed(self, part: Slice) -> None:
+        """Leave out what is removed of a computed constant behind the node that computes it."""
+        node = self.graph.producers[part.root]
+        for axis, index in enumerate(part.cut):
+            if index is not None:
+                self.gather_after(node, axis, index, node.outputs.index(part.root))
 
     def _store_computed(self, part: Slice) -> None:
         """Store a computed constant under its name; the node that computed it becomes dead.
@@ -207,16 +225,20 @@ class Rewriter:
             )
             name = result
 
-    def gather_after(self, node: Node, axis: int, index: npt.NDArray[np.int64]) -> None:
+    def gather_after(self, node: Node, axis: int, index: npt.NDArray[np.int64], output: int = 0) -> None:
         """Insert a Gather along one axis behind a node, under the old name of its output."""
         proto = self.protos[node.index]
-        old = proto.output[0]
-        proto.output[0] = self.names.fresh(f"{old}_whole")
+        old = proto.output[output]
+        proto.output[output] = self.names.fresh(f"{old}_whole")
         constant = self.add_constant(f"{old}_index", index)
         self._after[node.index].insert(
             0,
             onnx.helper.make_node(
-                "Gather", [proto.output[0], constant], [old], self.names.fresh(f"{old}_gather"), axis=axis
+                "Gather",
+                [proto.output[output], constant],
+                [old],
+                self.names.fresh(f"{old}_gather"),
+                axis=axis,
             ),
         )
 

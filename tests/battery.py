@@ -245,6 +245,29 @@ def check_cost(pruned: Pruned) -> None:
     planned = macs(pruned.trace, pruned.sizes)
     again = trace(pruned.slim)
     assert macs(again, again.sizes()) == planned
+    check_size(pruned)
+
+
+ENTRY = 8
+"""Bytes that say of which kind and how long something is that was inserted into a file."""
+
+
+def check_size(pruned: Pruned) -> None:
+    """The slim file is no larger than its input, but for nodes that keep computed shapes right."""
+    dense, slim = pruned.trace.model, pruned.slim
+    known = {node.SerializeToString() for node in dense.proto.graph.node}
+    stored = {tensor.name for tensor in dense.proto.graph.initializer}
+    new = [node for node in slim.proto.graph.node if node.op_type in INSERTED]
+    new = [node for node in new if node.SerializeToString() not in known]
+    added = [
+        tensor for tensor in slim.proto.graph.initializer
+        if tensor.name not in stored and tensor.data_type == onnx.TensorProto.INT64
+    ]  # fmt: skip
+    inserted = sum(part.ByteSize() + ENTRY for part in (*new, *added))
+    assert slim.nbytes() <= dense.nbytes() + inserted
+
+
+INSERTED = {"Constant", "Div", "Gather", "Mul"}
 
 
 def serialized(model: Model) -> bytes:

@@ -75,7 +75,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     if as_json:
         output.print_json("prune", {**document, "written": right})
     output.judge(result.report, "slim", quiet)
-    for text in (*result.trace.notes, *_left_out(result)):
+    for text in (*document["notes"], *_left_out(result)):
         note(text, quiet)
     if not (as_json or quiet):
         _show(document, result, model)
@@ -110,7 +110,7 @@ def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
             for g in result.plan.groups
         ],
         "obstacles": output.obstacles(result.trace),
-        "notes": list(result.trace.notes),
+        "notes": [*result.trace.notes, *_grown(result)],
         "cost": {"before": result.before.to_dict(), "after": result.after.to_dict()},
         "recovery": result.recovery.to_dict() if result.recovery is not None else None,
         "verification": report.to_dict() if report is not None else None,
@@ -124,6 +124,16 @@ def _left_out(result: Result) -> list[str]:
         missing = "recovery" in result.plan.options
         return ["the plan records a recovery: give its weights with --recovery"] if missing else []
     return [f"not recovered: {o.layer}: {o.reason}" for o in found.outcomes if o.named]
+
+
+def _grown(result: Result) -> list[str]:
+    """A sentence if the file becomes larger, which a few nodes in a tiny model can do."""
+    more = result.after.bytes - result.before.bytes
+    if more <= 0:
+        return []
+    return [
+        f"the file becomes {output.plural(more, 'byte')} larger: what was put in takes more than what went"
+    ]
 
 
 def _show(document: Mapping[str, Any], result: Result, path: str) -> None:
