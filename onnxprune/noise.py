@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from .custom import stands_in
 from .graph import Node
 from .names import Names, names_of
 from .rules import find
@@ -20,8 +21,10 @@ from .trace import Trace
 
 
 def draws(node: Node, traced: Trace) -> bool:
-    """Whether a node, or one inside its bodies, draws random numbers."""
+    """Whether a node, or one inside its bodies, draws random numbers, or those stand in for it."""
     rule = find(node)
+    if stands_in(node.domain, node.op):
+        return True
     if rule is not None and rule.random is not None and rule.random(traced.walk, node):
         return True
     return any(draws(child, traced) for body in node.bodies.values() for child in body.nodes)

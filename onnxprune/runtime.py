@@ -8,15 +8,16 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
+from .custom import PiecewiseSession, has_custom
 from .engine import ort
 from .errors import ModelError, UsageError, unknown_name
 from .graph import Graph
@@ -41,6 +42,8 @@ LEVELS = {
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
 
+
+OWN_OPERATOR = "An operator of your own takes a rule with a reference function, or --no-verify."
 
 _SEVERITIES = [2]
 """What onnxruntime's own logger was told last, and before: it cannot be asked. 2 is its default."""
@@ -197,6 +200,8 @@ def open_session(
 ) -> Iterator[ort.InferenceSession]:
     """Session of a model on one provider; large models go through a file.
 
+    A model with operators of the user's own runs in pieces, see ``custom.py``.
+
     Parameters
     ----------
     what : str
@@ -213,6 +218,14 @@ def open_session(
     """
     if isinstance(model, onnx.ModelProto):
         model = Model(model)
+    if has_custom(model.proto):
+        with ExitStack() as stack:
+
+            def opener(piece: onnx.ModelProto) -> ort.InferenceSession:
+                return stack.enter_context(open_session(piece, provider, what, optimize, tf32=tf32))
+
+            yield cast(ort.InferenceSession, PiecewiseSession(model, opener))
+        return
     with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
         source: bytes | str
         if model.external or model.weight_bytes > PROTOBUF_LIMIT:
@@ -223,7 +236,9 @@ def open_session(
         try:
             session = _session(source, provider, exact=not tf32, optimize=optimize)
         except Exception as error:  # onnxruntime's exception types share no base but this
-            raise ModelError(f"onnxruntime cannot load {what}: {_first_line(error)}") from None
+            said = _first_line(error)
+            hint = OWN_OPERATOR if "is not a registered function/op" in said else ""
+            raise ModelError(f"onnxruntime cannot load {what}: {said}", hint) from None
         yield session
 
 
@@ -242,6 +257,8 @@ def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -
         raise ModelError(f"nothing is given for inputs of {what}: {missing}")
     try:
         results = session.run(names, {k: v for k, v in feeds.items() if k in wanted})
+    except ModelError:
+        raise
     except Exception as error:  # as above
         raise ModelError(f"{what} does not run on these inputs: {_first_line(error)}") from None
     return dict(pair for named in zip(names, results, strict=True) for pair in _tensors(*named))

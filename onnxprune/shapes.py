@@ -20,6 +20,7 @@ from onnx import TensorProto, TypeProto, numpy_helper
 from . import nested
 from .bare import NOT_INFERRED, bare_model, say_onesided
 from .contributed import infer_contributed
+from .custom import CUSTOM, shapes_behind
 from .elements import Elements
 from .folding import evaluable, evaluate
 from .graph import Body, Graph, Node
@@ -302,6 +303,7 @@ def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
     if node.domain or node.op == "SimplifiedLayerNormalization":
         infer_quantized(node, setting)
         infer_contributed(node, setting)
+        _infer_custom(node, setting)
     if node.domain or not all(name in setting.dtypes for name in node.inputs if name):
         return
     if node.op in LIKE_INPUT and node.inputs[0] in setting.shapes:
@@ -333,6 +335,18 @@ def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
         if tensor.HasField("shape"):
             dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
             _complete(graph, node, name, dims, setting)
+
+
+def _infer_custom(node: Node, setting: Setting) -> None:
+    """Shapes behind an operator of the user's own, of the type of its first input."""
+    inputs = [setting.shapes.get(name) if name else None for name in node.inputs]
+    known = all(shape is not None for shape, name in zip(inputs, node.inputs, strict=True) if name)
+    if (node.domain, node.op) not in CUSTOM or not known or not node.inputs:
+        return
+    for name, shape in zip(node.outputs, shapes_behind(node.proto, inputs), strict=True):
+        if name and node.inputs[0] in setting.dtypes:
+            setting.shapes[name] = shape
+            setting.dtypes[name] = setting.dtypes[node.inputs[0]]
 
 
 def _complete(graph: Graph, node: Node, name: str, dims: list[int | None], setting: Setting) -> None:

@@ -8,17 +8,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
+from onnx import ModelProto
 
 from .accuracy import Accuracy, Metric, Score, measure
 from .bench import Latency, measure_latency
 from .compare import Comparison, Difference
-from .data import DataSet, DataSettings, runnable
+from .custom import without_reference
+from .data import Batch, DataSettings, runnable
 from .engine import InferenceSession
 from .errors import ModelError, SurgeryError, UsageError, unknown_name
 from .exactness import Surgery, check_surgery
@@ -79,6 +81,9 @@ class Report:
         surgery is neither proven right nor wrong.
     odd : tuple of str
         Stored tensors of the original that hold NaN or infinity, where results do, too.
+    unrun : tuple of str
+        Operators of the user's own without a reference function: random numbers stood in for them, so
+        that the surgery is checked of all but them, and no change is measured.
     """
 
     surgery: tuple[Difference, ...]
@@ -95,9 +100,10 @@ class Report:
     data: str = ""
     left_out: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
+    unrun: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return not self.failed and not self.problem
+        return not self.failed and not self.problem and not self.unrun
 
     @property
     def failed(self) -> bool:
@@ -107,12 +113,14 @@ class Report:
     @property
     def exact(self) -> bool | None:
         """Whether the surgery was proven right; None where that was not checked."""
-        return all((*self.surgery, *self.single)) if self.surgery else None
+        right = all((*self.surgery, *self.single))
+        return None if not self.surgery or (right and self.unrun) else right
 
     @property
     def verdict(self) -> str:
         """Whether the surgery is right, in a word or two; empty where that was not checked."""
-        return "not proven" if self.left_out else {None: "", True: "exact", False: "WRONG"}[self.exact]
+        open_ = self.left_out or (self.unrun and self.surgery and not self.failed)
+        return "not proven" if open_ else {None: "", True: "exact", False: "WRONG"}[self.exact]
 
     @property
     def judgement(self) -> str:
@@ -131,8 +139,11 @@ class Report:
             parts.append(
                 f"surgery {self.verdict}{how} ({worst.relative:.1e}, accepted {worst.tolerance:.0e}{self._unknown})"
             )
-        change = summary(self.change)
-        parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
+        if self.change:
+            change = summary(self.change)
+            parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
+        else:
+            parts.append("change not measured")
         if self.odd:
             parts.append(self._origin)
         return f"{self.provider}: {'; '.join(parts)}"
@@ -140,6 +151,8 @@ class Report:
     @property
     def _unknown(self) -> str:
         """Which nodes were left out, for the end of a sentence."""
+        if self.unrun:
+            return f"; {', '.join(self.unrun)} has no reference function, all else was compared"
         if not self.left_out:
             return ""
         more = f" and {len(self.left_out) - 1} more" if len(self.left_out) > 1 else ""
@@ -184,6 +197,7 @@ class Report:
             "verdict": self.verdict,
             "left_out": list(self.left_out),
             "not_finite": list(self.odd),
+            "unrun": list(self.unrun),
             "method": self.method,
             "passed": bool(self),
             "provider": self.provider,
@@ -317,6 +331,7 @@ def verify(
     both = chosen, choose_provider(slim_provider) if slim_provider else chosen
     if traced is None:
         traced = trace(base, **(plan.trace_options if plan is not None else {}))
+    unrun = _without_reference(original.proto, plan is None or metric is not None, options)
     with open_session(original, both[0], "the original", tf32=tf32) as before:
         try:
             samples = runnable(before, traced, data, **options)
@@ -326,12 +341,12 @@ def verify(
             return Report((), (), chosen, f"{error.message}; they are synthetic")
         with _ours(), open_session(result, both[1], "the slim model", tf32=tf32) as after:
             _same_inputs(before, after)
-            change, scores = _change(before, after, samples, Accuracy(required=metric is None))
+            accuracy = Accuracy(required=metric is None)
+            change, scores = _change(before, after, () if unrun else samples, accuracy)
             if metric is not None:
                 scores = (*scores, measure(metric, samples, before, after))
-            latency = None
-            if limits.get("max_latency_ratio") is not None:
-                latency = measure_latency(before, after, samples.first.feeds)
+            timed = limits.get("max_latency_ratio") is not None
+            latency = measure_latency(before, after, samples.first.feeds) if timed else None
     entire: tuple[Difference, ...] = ()
     single: tuple[Difference, ...] = ()
     surgery = Surgery()
@@ -347,7 +362,7 @@ def verify(
     gates = check_gates(limits, change, scores, latency.ratio if latency else None)
     return Report(
         surgery.found, change, chosen, "", surgery.method, both[1], scores, gates, entire, single, latency,
-        samples.source, surgery.left_out, _odd(traced, (*change, *surgery.found)),
+        samples.source, surgery.left_out, _odd(traced, (*change, *surgery.found)), unrun,
     )  # fmt: skip
 
 
@@ -355,6 +370,17 @@ def _odd(traced: Trace, differences: Sequence[Difference]) -> tuple[str, ...]:
     """Stored tensors that hold NaN or infinity, looked for where results do."""
     finite = all(np.isfinite(d.max_abs) and "not finite" not in d.remark for d in differences)
     return () if finite else tuple(not_finite(traced.graph))
+
+
+def _without_reference(original: ModelProto, asked: bool, options: DataSettings) -> tuple[str, ...]:
+    """Operators that have no reference function; refused where outputs are asked for."""
+    unrun = without_reference(original)
+    if unrun and (asked or options.get("labels") is not None):
+        raise UsageError(
+            f"{unrun[0]} has no reference function, so the outputs are not known",
+            "Give its rule one: rule(..., reference=function). Without it the surgery alone is checked, by the plan.",
+        )
+    return unrun
 
 
 def _parted(settings: Settings) -> tuple[Limits, DataSettings]:
@@ -368,7 +394,7 @@ def _parted(settings: Settings) -> tuple[Limits, DataSettings]:
 
 
 def _change(
-    before: InferenceSession, after: InferenceSession, data: DataSet, accuracy: Accuracy
+    before: InferenceSession, after: InferenceSession, data: Iterable[Batch], accuracy: Accuracy
 ) -> tuple[tuple[Difference, ...], tuple[Score, ...]]:
     """Run both models; how they differ, and how accurate they are."""
     sums: dict[str, Comparison] = {}

@@ -65,7 +65,7 @@ def equal_bits(report: Report) -> bool:
 
 
 CASES = [*cases_quantized.CASES, *cases_quantized_ms.CASES]
-RUN = [case for case in CASES if not case.reference]
+RUN = [case for case in CASES if not case.reference and case.groups]
 
 
 @pytest.mark.parametrize("case", RUN, ids=str)
@@ -305,7 +305,7 @@ def test_packed_columns_fall_in_steps_of_the_granularity() -> None:
     (group,) = traced
     assert (len(group), group.width) == (80, 1)
     plan = select(traced, score(traced), ratio=0.47, granularity=8)
-    assert len(plan.groups[0].keep) == 40
+    assert len(plan.groups[0].keep) == 48
 
 
 # Whole networks ----------------------------------------------------------------------------------

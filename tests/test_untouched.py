@@ -16,9 +16,10 @@ UNTOUCHED: dict[str, Builder] = {
         g = Conv (h, W2)
         y = Conv (g, W3)""", outputs="y, g, h", W1=(8, 3, 1, 1), W2=(8, 8, 1, 1), W3=(4, 8, 1, 1)),
     "softmax over channels": between("r = Softmax <axis=1> (h)"),
-    "largest of all channels": between("""
-        p = ReduceMax <axes=[1]> (h)
-        r = Mul (h, p)"""),
+    "position of the largest channel": between("""
+        p = ArgMax <axis=1> (h)
+        f = Cast <to=1> (p)
+        r = Mul (h, f)"""),
     "operators that nobody knows": net("""
         h = Conv (x, W1)
         r = example.Shuffle (h)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ..custom import Reference, Sized
+from ..custom import register as register_custom
 from ..printable import docstring
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ def rule(
     along: Along = "",
     sign: Sign | None = None,
     random: Random | None = None,
+    shape: Sized | None = None,
+    reference: Reference | None = None,
 ) -> Callable[[Function], Function]:
     """Register a function as the rule of some operators.
 
@@ -75,16 +79,23 @@ def rule(
     domain : str
     along, sign, random
         Traits of the operators, see :class:`Rule`.
+    shape : callable, optional
+        Of operators of your own: ``shape(*shapes, **attributes)`` gives the shape of the output, or a
+        list of one per output. By default that of the first input.
+    reference : callable, optional
+        Of operators of your own: ``reference(*arrays, **attributes)`` gives the output, or a tuple of
+        them. Models with the operator are verified with it; without it all but the operator is.
 
     Raises
     ------
     ValueError
-        If one of them has a rule already.
+        If one of them has a rule already, or is run by onnxruntime and given a shape or a reference.
     """
 
     def register(function: Function) -> Function:
         summary = docstring(function).partition("\n")[0]
         for op in ops:
+            register_custom(domain, op, shape, reference)
             _add(Rule(op, domain, function, summary, along=along, sign=sign, random=random))
         return function
 
