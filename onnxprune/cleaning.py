@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,8 @@ class Log:
         (group, reason) -> constant channels that stay for that reason.
     assumed : mapping
         Graph input -> range that was assumed.
+    kinds : mapping
+        Unit of the analysed model that went -> kind.
     """
 
     rows: tuple[Row, ...]
@@ -70,6 +72,7 @@ class Log:
     assumed: Ranges
     before: Cost
     after: Cost
+    kinds: Mapping[int, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -280,6 +283,7 @@ def make_log(traced: Trace, slim: Model, dead: Dead, ranges: Ranges, before: Cos
         ranges,
         before,
         after,
+        dead.kinds,
     )
 
 

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from .chains import Chains
 from .errors import UsageError
+from .graph import Node
 from .groups import Group
 from .loading import load
+from .numbering import Numbering
 from .pipeline import merged, opened
 from .plan import Plan
 from .printable import page, printable
-from .registry import names
+from .registry import DATA, PASSES, names, trait_of
 from .scoring import Grid, ScoreTable, score
 from .select import Decision, complete, decide
 from .selectors import removal_order
@@ -44,15 +47,15 @@ class Channel:
         Score in each measured layer; the mean where the channel has several entries there.
     merged : float
         What decided.
-    rank : int
-        1 stays longest.
+    rank : int or None
+        1 stays longest; None where the clean-up removed the channel before any had a score.
     """
 
     index: int
     raw: tuple[float, ...]
     normalized: tuple[float, ...]
     merged: float
-    rank: int
+    rank: int | None
     kept: bool
     why: str
     block: int | None = None
@@ -164,17 +167,90 @@ def explain(
         If nothing has that name, with the nearest that has; or a plan was not made by scores.
     """
     model, note = load(source), ""
+    kinds: Mapping[int, str] = {}
     if plan is not None:
-        model, plan = prepared(model, plan)
-        settings = _recorded(plan)
-    chosen = merged(preset, config, settings)
-    first, traced = opened(model, chosen, clean and plan is None)
-    if first is not None and first.log is not None:
-        note = f"{first.log.headline} before; channels count what is left"
-    traced.find(layer)  # an unknown name is told before any work
+        traced, plan, numbering = prepared(model, plan)
+        chosen = merged(preset, config, _recorded(plan))
+    else:
+        chosen = merged(preset, config, settings)
+        first, traced, numbering = opened(model, chosen, clean)
+        if first is not None and first.log is not None:
+            note, kinds = f"{first.log.headline} before", first.log.kinds
+    asked = named(traced, layer) if numbering is None else numbering.named(layer)
     scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
-    found = explain_trace(traced, scores, layer, **part(chosen, SelectSettings))
-    return Explanations(found.parts, note)
+    wanted = asked if numbering is None else numbering.sources(asked)
+    found = explain_groups(traced, scores, wanted, layer, **part(chosen, SelectSettings))
+    if numbering is not None:
+        found = [whole for one in found for whole in in_the_file(one, numbering, kinds)]
+        found += only_cleaned(numbering, asked - {one.group for one in found}, kinds)
+        found = [one for one in found if one.group in asked]
+    return Explanations(tuple(found), note)
+
+
+def named(traced: Trace, layer: str) -> set[str]:
+    """Names of the groups that a pattern names."""
+    return {group.name for group in traced.find(layer)}
+
+
+def in_the_file(
+    explained: Explanation, numbering: Numbering, kinds: Mapping[int, str]
+) -> Iterator[Explanation]:
+    """What happened in the input file, from what is said of a group that a clean-up left.
+
+    Parameters
+    ----------
+    kinds : mapping
+        Unit that the clean-up removed -> what it was, as far as that is known.
+    """
+    for here in numbering.parts[explained.group]:
+        pairs = zip(here.here.tolist(), here.there.tolist(), strict=True) if explained.channels else ()
+        channels = [replace(explained.channels[k], index=number) for k, number in pairs]
+        if channels:
+            channels += _cleaned_rows(numbering, here.name, ~here.left, len(explained.layers), kinds)
+        story = explained.story
+        if not here.left.all():
+            story = (_headline(here.name, here.left, story[0].rpartition("; ")[2]), *story[1:])
+        yield replace(
+            explained,
+            group=here.name,
+            status="pruned" if not here.left.all() and explained.status == "kept" else explained.status,
+            story=story,
+            channels=tuple(sorted(channels, key=lambda c: c.index)),
+        )
+
+
+def only_cleaned(
+    numbering: Numbering, names: Collection[str], kinds: Mapping[int, str]
+) -> Iterator[Explanation]:
+    """What happened to groups of the input file of which the clean-up left nothing that can go."""
+    for group in numbering.groups:
+        if group.name in names:
+            left = numbering.stays(group)
+            rows = _cleaned_rows(numbering, group.name, np.ones_like(left), 0, kinds)
+            story = (_headline(group.name, left, f"{int(left.sum())} stay, none of which can go alone"),)
+            yield Explanation(group.name, "kept" if left.all() else "pruned", (), story, tuple(rows))
+
+
+def _headline(name: str, left: npt.NDArray[np.bool_], rest: str) -> str:
+    went = f"{len(left)} channels, {int((~left).sum())} of which the clean-up removed"
+    return f"{name}: {went}; {rest}"
+
+
+def _cleaned_rows(
+    numbering: Numbering, name: str, wanted: npt.NDArray[np.bool_], layers: int, kinds: Mapping[int, str]
+) -> list[Channel]:
+    """Rows of channels that no score decided about."""
+    group = numbering.by_name.get(name)
+    lost = numbering.lost(group) if group is not None else {}
+    unknown = (math.nan,) * layers
+    rows = []
+    for k in np.flatnonzero(wanted).tolist():
+        kept = group is not None and k not in lost
+        why = ": ".join(filter(None, ["removed by the clean-up", kinds.get(lost.get(k, -1), "")]))
+        block = None if group is None or group.blocks is None else int(group.blocks[k])
+        why = "left by the clean-up" if kept else why
+        rows.append(Channel(k, unknown, unknown, math.nan, None, kept, why, block))
+    return rows
 
 
 def _recorded(plan: Plan) -> Settings:
@@ -190,7 +266,13 @@ def explain_trace(
     traced: Trace, scores: ScoreTable, layer: str, **settings: Unpack[SelectSettings]
 ) -> Explanations:
     """The same for a model that is traced and scored already."""
-    wanted = {group.name for group in traced.find(layer)}
+    return Explanations(tuple(explain_groups(traced, scores, named(traced, layer), layer, **settings)))
+
+
+def explain_groups(
+    traced: Trace, scores: ScoreTable, wanted: Collection[str], layer: str, **settings: Unpack[SelectSettings]
+) -> list[Explanation]:
+    """The same for groups of some names."""
     options = complete(settings)
     open_parts = [
         explain_group(traced, scores, decision)
@@ -199,7 +281,7 @@ def explain_trace(
     ]
     chains = Chains(traced)
     blocked = [explain_blocked(g, layer, chains) for g in traced.blocked if g.name in wanted]
-    return Explanations((*open_parts, *blocked))
+    return [*open_parts, *blocked]
 
 
 def explain_group(traced: Trace, scores: ScoreTable, decision: Decision) -> Explanation:
@@ -224,7 +306,7 @@ def explain_group(traced: Trace, scores: ScoreTable, decision: Decision) -> Expl
             float(found.merged[k]),
             int(rank[k]),
             bool(kept[k]),
-            _why(decision, int(rank[k]), bool(kept[k])),
+            _why(decision, int(rank[k]), bool(kept[k]), float(found.merged[k])),
             None if group.blocks is None else int(group.blocks[k]),
         )
         for k in range(len(group))
@@ -248,26 +330,43 @@ def _story(traced: Trace, scores: ScoreTable, decision: Decision) -> Iterator[st
     yield f"at least {decision.least}, in steps of {decision.step}: {len(decision.keep)} stay"
     if group.blocks is not None:
         yield f"each of {int(group.blocks.max()) + 1} blocks keeps as many, of its own"
+    if _may_be_folded(traced, scores.options["criterion"], [k.node for k in group.kernels]):
+        yield FOLDED
 
 
-def _why(decision: Decision, rank: int, kept: bool) -> str:
+FOLDED = (
+    "the file has no BatchNormalization, and convolutions here have biases: if one was folded into them at "
+    "export, these scores include its scale and differ from those of the training graph"
+)
+
+
+def _may_be_folded(traced: Trace, criterion: object, layers: Sequence[Node]) -> bool:
+    """Whether weights that are scored may hold a BatchNormalization: the file cannot tell for sure."""
+    known = PASSES["criterion"].get(str(criterion).replace("-", "_"))
+    if known is None or trait_of(known) == DATA:
+        return False
+    biased = any(n.op in ("Conv", "ConvTranspose") and n.take(3)[2] for n in layers)
+    return biased and "BatchNormalization" not in traced.graph.operators
+
+
+def _why(decision: Decision, rank: int, kept: bool, merged: float) -> str:
     """What became of the channel of a rank, in a few words."""
     want = decision.want
     if want is None:
-        return decision.reason if kept else "given by index"
-    above = rank <= math.ceil(want.kept - 0.5 - 1e-9)
-    if kept and above:
-        return "" if math.isnan(want.cut) else "above the cut"
-    if kept:
+        return (decision.reason or "not given by index") if kept else "given by index"
+    asked = math.ceil(want.kept - 0.5 - 1e-9)
+    if kept and rank > asked:
         least = len(decision.keep) == decision.least
         return f"to keep at least {decision.least}" if least else f"by rounding to steps of {decision.step}"
-    return (
-        f"by rounding to steps of {decision.step}"
-        if above
-        else ""
-        if math.isnan(want.cut)
-        else "not above the cut"
-    )
+    if not kept and rank <= asked:
+        return f"by rounding to steps of {decision.step}"
+    if math.isnan(want.cut):
+        return f"{'' if kept else 'not '}among the {asked} that should stay"
+    if decision.group.blocks is not None and kept == (merged <= want.cut):
+        return "because every block keeps as many"
+    if kept and merged <= want.cut:
+        return "at the cut" if merged == want.cut else "the best of its group stays"
+    return "above the cut" if kept else "not above the cut"
 
 
 def _table(explained: Explanation) -> list[str]:
@@ -279,10 +378,20 @@ def _table(explained: Explanation) -> list[str]:
     header += [f"raw({k})" for k in range(1, count + 1)]
     header += [f"norm({k})" for k in range(1, count + 1)]
     rows = [[*header, "merged", "kept", "why"]]
-    for c in sorted(explained.channels, key=lambda c: c.rank):
+    for c in sorted(explained.channels, key=lambda c: (c.rank is None, c.rank, c.index)):
         block = [] if c.block is None else [str(c.block)]
-        numbers = [f"{v:.5g}" for v in (*c.raw, *c.normalized, c.merged)]
-        rows.append([str(c.rank), str(c.index), *block, *numbers, "yes" if c.kept else "no", c.why])
+        values = (*c.raw, *c.normalized, c.merged)
+        numbers = ["-" if c.rank is None else f"{v:.5g}" for v in values]
+        rows.append(
+            [
+                "-" if c.rank is None else str(c.rank),
+                str(c.index),
+                *block,
+                *numbers,
+                "yes" if c.kept else "no",
+                c.why,
+            ]
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.rjust(w) for cell, w in zip(row[:-1], widths[:-1], strict=True))

@@ -393,6 +393,11 @@ class Graph:
         return {name for body in self.bodies for name in body.outputs}
 
     @cached_property
+    def operators(self) -> set[str]:
+        """Operators of all nodes, without their domains."""
+        return {node.op for node in self.nodes}
+
+    @cached_property
     def producers(self) -> dict[str, Node]:
         """Tensor name -> the node that makes it."""
         return {name: node for node in self.nodes for name in node.outputs if name}

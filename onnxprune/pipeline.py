@@ -13,6 +13,7 @@ from .cost import Cost, cost
 from .data import open_data
 from .loading import load
 from .model import Model, collector_paused
+from .numbering import Numbering
 from .plan import Plan
 from .recovery import job
 from .recovery.record import Recovery, opened_recovery
@@ -134,7 +135,7 @@ def prune(
         model = load(source)
         chosen = merged(preset, config, settings)
         how = job.chosen(chosen, plan is not None)
-        first, traced, plan = _planned(model, plan, chosen, clean, provider, progress)
+        first, traced, plan, numbering = _planned(model, plan, chosen, clean, provider, progress)
         progress("rewrite")
         removed = plan.removed(traced)
         slim = rewrite_trace(replay(traced, plan) if plan.options.get("lossless") else traced, removed)
@@ -158,8 +159,8 @@ def prune(
     if recovery is not None and recovery.weights:
         slim = recovery.apply(slim)
         report = check(slim, recovery) if verify else None
-    if first is not None:
-        plan = staged(first.plan, plan)
+    if first is not None and numbering is not None:
+        plan = staged(first.plan, plan, numbering)
 
     def count() -> tuple[Cost, Cost]:
         before = cost(traced, traced.sizes(), model) if first is None else first.before
@@ -175,17 +176,16 @@ def _planned(
     clean: bool,
     provider: str,
     progress: Callable[[str], None],
-) -> tuple[Result | None, Trace, Plan]:
-    """The clean-up, the analysis of what it leaves, and what goes of that."""
+) -> tuple[Result | None, Trace, Plan, Numbering | None]:
+    """The clean-up, the analysis of what it leaves, what goes of that, and where all that comes from."""
     progress("trace")
     if plan is not None:
-        base, plan = prepared(model, plan)
-        return None, trace(base, **plan.trace_options), plan
-    first, traced = opened(model, chosen, clean)
+        return None, *prepared(model, plan)
+    first, traced, numbering = opened(model, chosen, clean)
     progress("score")
     scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
     progress("select")
-    return first, traced, select(traced, scores, **part(chosen, SelectSettings))
+    return first, traced, select(traced, scores, **part(chosen, SelectSettings)), numbering
 
 
 def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: Settings) -> Settings:
@@ -195,18 +195,20 @@ def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: 
     return merge(preset or named, file, settings)
 
 
-def opened(model: Model, settings: Settings, clean: bool) -> tuple[Result | None, Trace]:
+def opened(model: Model, settings: Settings, clean: bool) -> tuple[Result | None, Trace, Numbering | None]:
     """What a clean-up gives before anything is scored, and the analysis of what it leaves.
 
-    The first is None where nothing is removed.
+    The last is where the channels of that come from; it and the first are None where nothing goes.
     """
     from .cleaning import first_pass
 
     traced = trace(model, **part(settings, TraceSettings))
     first = first_pass(traced) if clean and not _numbered(settings) else None
     if first is None:
-        return None, traced
-    return first, trace(first.model, **part(settings, TraceSettings))
+        return None, traced, None
+    cleaned = trace(first.model, **part(settings, TraceSettings))
+    removed = first.plan.removed(first.trace)
+    return first, cleaned, Numbering(traced, first.trace, removed, cleaned)
 
 
 def _data(traced: Trace, settings: Settings, *, whole: bool) -> dict[str, Any]:

@@ -82,7 +82,8 @@ def plot_scores(parts: Sequence[Explanation], path: str | os.PathLike[str]) -> N
     figure = new_figure(8, 3 * len(drawn))
     axes = figure.subplots(len(drawn), squeeze=False)[:, 0]
     for axis, part in zip(axes, drawn, strict=True):
-        channels = sorted(part.channels, key=lambda c: c.rank)
+        ranked = {c.rank: c for c in part.channels if c.rank is not None}
+        channels = [ranked[rank] for rank in sorted(ranked)]
         colours = [KEPT if c.kept else REMOVED for c in channels]
         heights = [c.merged if math.isfinite(c.merged) else 0.0 for c in channels]
         axis.bar(range(1, len(channels) + 1), heights, width=1.0, color=colours)
@@ -90,7 +91,7 @@ def plot_scores(parts: Sequence[Explanation], path: str | os.PathLike[str]) -> N
             axis.axhline(part.cut, color="black", linewidth=0.8, linestyle="--", label=f"cut {part.cut:.4g}")
             axis.legend(loc="upper right")
         kept = sum(c.kept for c in channels)
-        axis.set_title(f"{label(part.group)}: {kept} of {len(channels)} channels stay", fontsize=10)
+        axis.set_title(f"{label(part.group)}: {kept} of {len(part.channels)} channels stay", fontsize=10)
         axis.set_xlabel("rank")
         axis.set_ylabel("merged score")
     save_figure(figure, path)

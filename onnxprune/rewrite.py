@@ -353,10 +353,8 @@ def rewrite(source: ModelLike, plan: Plan) -> Model:
         If the slim model's shapes contradict the analysis.
     """
     from .staged import prepared
-    from .trace import trace
 
-    model, plan = prepared(source, plan)
-    traced = trace(model, **plan.trace_options)
+    traced, plan, _ = prepared(source, plan)
     if plan.options.get("lossless"):
         from .cleaning import replay
 

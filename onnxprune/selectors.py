@@ -139,6 +139,9 @@ def per_group(traced: Trace, ratios: Mapping[str, float]) -> dict[str, float]:
 def by_index(traced: Trace, remove: Mapping[str, Sequence[int]]) -> dict[str, Ints]:
     """Positions that go in each group, from channel indices per layer (NetsPresso's PR_ID).
 
+    Indices are those of the stored axis of the layer; under the name of a group that no layer has
+    (``conv#2``), positions in that group.
+
     Raises
     ------
     UsageError
@@ -147,10 +150,15 @@ def by_index(traced: Trace, remove: Mapping[str, Sequence[int]]) -> dict[str, In
     """
     unit = traced.components.unit
     position = {int(u): (g, k) for g in traced for k, u in enumerate(g.units.tolist())}
+    groups = (*traced.groups, *traced.blocked)
+    layers = {name for g in groups for k in g.kernels for name in (k.node.name, k.tensor)}
+    alone = {g.name: g.units for g in groups if g.name not in layers}
     gone: dict[str, set[int]] = {}
     for name, indices in remove.items():
-        kernel = _layer(traced, name)
-        mine = unit[traced.walk.axis(kernel.tensor, kernel.axis)]
+        mine = alone.get(name)
+        if mine is None:
+            kernel = _layer(traced, name)
+            mine = unit[traced.walk.axis(kernel.tensor, kernel.axis)]
         index = np.unique(np.asarray(indices, np.int64))
         if len(index) and not 0 <= index[0] <= index[-1] < len(mine):
             raise UsageError(

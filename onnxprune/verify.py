@@ -324,13 +324,12 @@ def verify(
     recovery = opened_recovery(recovery, plan)
     limits, options = _parted(settings)
     original, result = load(dense), load(slim)
-    base = original
     if plan is not None:
-        base, plan = prepared(original, plan)
+        traced, plan, _ = prepared(original, plan, traced)
     chosen = choose_provider(provider)
     both = chosen, choose_provider(slim_provider) if slim_provider else chosen
     if traced is None:
-        traced = trace(base, **(plan.trace_options if plan is not None else {}))
+        traced = trace(original)
     unrun = _without_reference(original.proto, plan is None or metric is not None, options)
     with open_session(original, both[0], "the original", tf32=tf32) as before:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,20 @@ import pytest
 
 import onnxprune
 from models.build import BUILDERS, Net
-from onnxprune.explain import Explanation, Explanations
+from onnxprune.explain import FOLDED, Explanation, Explanations
+from onnxprune.pipeline import Result
 
-from .conftest import DIGITS, Run
+from .conftest import DIGITS, ROOT, Run
+from .planting import plant
 from .test_golden import F, G, X, residual
 from .test_group_policies import grouped
 from .test_selection import mobile
+
+MOBILENET = (
+    Path(os.environ.get("ONNXPRUNE_SHARED", ROOT.parent / "shared"))
+    / "models"
+    / "derived_mobilenet_v2_fp32.onnx"
+)
 
 
 def only(found: Explanations) -> Explanation:
@@ -47,6 +56,7 @@ def test_the_numbers_of_a_threshold() -> None:
         "scores: l2, normalizer max, policy union",
         f"threshold 0.7: {above} should stay",
         f"at least 16, in steps of 8: {kept} stay",
+        FOLDED,
     )
     assert [c.kept for c in sorted(found.channels, key=lambda c: c.rank)] == [True] * kept + [False] * (
         32 - kept
@@ -100,9 +110,33 @@ def test_why_says_what_overruled_the_target() -> None:
     assert [(c.kept, c.why) for c in down.channels if c.rank == 20] == [(False, "by rounding to steps of 8")]
 
 
+def test_a_normalization_that_may_be_folded_in_is_told() -> None:
+    """The file cannot say whether biases come from it, so neither does the sentence."""
+
+    def told(model: onnx.ModelProto, **settings: Any) -> bool:
+        (part,) = onnxprune.explain(model, "layer", granularity=1, **settings)
+        return any("BatchNormalization" in sentence for sentence in part.story)
+
+    def build(*, bias: bool, normalized: bool) -> onnx.ModelProto:
+        net = Net("folded", 0)
+        inputs = [net.input("x", 1, 3, 8, 8), net.weight("w", 8, 3, 3, 3)]
+        y = net.node("Conv", *inputs, *([net.bias("b", 8)] if bias else []), name="layer")
+        if normalized:
+            norm = [net.gain("scale", 8), net.bias("shift", 8), net.bias("mean", 8), net.gain("variance", 8)]
+            y = net.node("BatchNormalization", y, *norm)
+        return net.build(net.node("Conv", net.node("Relu", y), net.weight("v", 4, 8, 1, 1)))
+
+    assert told(build(bias=True, normalized=False))
+    assert not told(build(bias=False, normalized=False))
+    assert not told(build(bias=True, normalized=True))
+    assert not told(build(bias=True, normalized=False), criterion={"w": np.arange(8.0)})
+    data = {"x": np.ones((1, 3, 8, 8), np.float32)}
+    assert not told(build(bias=True, normalized=False), criterion="activation", data=data)
+
+
 def test_blocks_are_shown() -> None:
     found = only(onnxprune.explain(grouped(), "first", group_policy="none", granularity=1))
-    assert found.story[-1] == "each of 4 blocks keeps as many, of its own"
+    assert "each of 4 blocks keeps as many, of its own" in found.story
     kept = [c.block for c in found.channels if c.kept]
     assert [kept.count(b) for b in range(4)] == [4, 4, 4, 4]
 
@@ -206,11 +240,83 @@ def test_what_is_dead_goes_first(policy: str) -> None:
     again = onnxprune.explain(model, "first", plan=result.plan)
     for part in (only(found), only(again)):
         kept = [c.index for c in part.channels if c.kept]
-        alive = np.delete(np.arange(32), [8 * b + k for b in range(4) for k in (0, 5)])
+        entry = next(g for g in result.plan.groups if g.name == "first")
+        assert (part.group, tuple(kept)) == ("first", entry.keep)
         if policy == "none":
-            assert sorted(result.plan.constants["first.weight"]["keep"]["0"]) == alive[kept].tolist()
+            assert sorted(result.plan.constants["first.weight"]["keep"]["0"]) == kept
         assert len(kept) == (12 if policy == "none" else 3)
+        gone = [c for c in part.channels if c.rank is None]
+        assert [c.index % 8 for c in gone] == [0, 5] * (4 if policy == "none" else 1)
+        assert not any(c.kept for c in gone)
+        count = len(part.channels)
+        assert (
+            part.story[0]
+            == f"first: {count} channels, {len(gone)} of which the clean-up removed; {len(kept)} stay"
+        )
     assert not onnxprune.explain(model, "first", clean=False, **settings).note
+
+
+def differing(model: Any, result: Result, settings: dict[str, Any]) -> list[str]:
+    """Groups of which explain says other channels, or of other numbers, than the plan; and what is not said."""
+    again = onnxprune.Plan.from_dict(json.loads(json.dumps(result.plan.to_dict())))
+    wrong = []
+    for settled in (settings, {"plan": again}):
+        parts = {part.group: part for part in onnxprune.explain(model, "*", **settled)}
+        assert parts.keys() == {entry.name for entry in result.plan.groups}
+        for entry in result.plan.groups:
+            part = parts[entry.name]
+            if entry.status == "blocked":
+                continue
+            if tuple(c.index for c in part.channels if c.kept) != entry.keep:
+                wrong.append(f"{entry.name}: kept")
+            if [c.index for c in part.channels] != list(range(entry.channels)):
+                wrong.append(f"{entry.name}: numbers")
+            if part.status != entry.status or not all(c.why for c in part.channels):
+                wrong.append(f"{entry.name}: why")
+    return wrong
+
+
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {"ratio": 0.5, "granularity": 1},
+    {"preset": "tao", "threshold": 0.6},
+    {"ratio": 0.3, "granularity": 1, "scope": "global", "group_policy": "none"},
+    {"ratio": 0.3, "granularity": 1, "reshape_channel_axis": "both", "norm": "pin"},
+)
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+def test_channels_have_the_numbers_of_the_file(name: str, settings: dict[str, Any]) -> None:
+    """In explain and in the plan, group by group and tensor by tensor, whatever the clean-up removed
+    before, with settings under which units are others; and the plan can be replayed."""
+    model = BUILDERS[name]()
+    traced = onnxprune.trace(model, norm="pin")
+    if traced.groups:
+        model, _ = plant(traced, 3)
+    result = onnxprune.prune(model, **settings)
+    assert not differing(model, result, settings)
+    whole = onnxprune.trace(model, **result.plan.trace_options)
+    sizes = {g.name: (len(g), g.members) for g in (*whole.groups, *whole.blocked)}
+    assert {g.name: (g.channels, g.members) for g in result.plan.groups if g.name in sizes} == sizes
+    assert len({g.name for g in result.plan.groups}) == len(result.plan.groups)
+    alone = [g for g in result.plan.groups if g.name not in sizes]
+    assert not alone or name == "separate_attention", "one of two heads was cleaned"
+    for entry in alone:
+        tensor, axis = entry.members[0]
+        assert result.plan.constants[tensor]["keep"][str(axis)] == list(entry.keep)
+    again = onnxprune.Plan.from_dict(json.loads(json.dumps(result.plan.to_dict())))
+    assert onnxprune.rewrite(model, again).proto == result.model.proto
+    assert onnxprune.verify(model, result.model, plan=again, provider="cpu").exact
+
+
+@pytest.mark.skipif(not MOBILENET.is_file(), reason="the shared networks are not beside the repository")
+def test_the_numbers_of_mobilenet() -> None:
+    """Folded BatchNormalization leaves channels that are constant: the question of a TAO user."""
+    settings = {"preset": "tao", "threshold": 0.68}
+    result = onnxprune.prune(MOBILENET, **settings)
+    assert result.log is not None
+    assert sum(result.log.removed.values()) == 13
+    assert not differing(MOBILENET, result, settings)
 
 
 def test_plans_that_no_score_made() -> None:

@@ -138,6 +138,22 @@ def test_groups_of_one_node_beside_a_node_of_their_name() -> None:
     assert result.report
 
 
+def test_channels_of_a_group_that_no_layer_is_called_after() -> None:
+    """'conv#2' is the second half of 'conv': its channels have the numbers that plan and explain give."""
+    net_ = Net("halves", 0)
+    x = net_.node("Conv", net_.input("x", 1, 3, 8, 8), net_.weight("w0", 32, 3, 3, 3), name="conv")
+    a, b = net_.split("halves", x, [16, 16], axis=1)
+    readers = [net_.node("Conv", net_.node("Relu", y), net_.weight(f"w{y}", 4, 16, 1, 1)) for y in (a, b)]
+    model = net_.build(*readers)
+    plan = onnxprune.prune(model, remove={"conv#2": [0, 3], "conv": [1]}, verify=True, provider="cpu").plan
+    kept = {g.name: g.keep for g in plan.groups}
+    assert sorted(set(range(16)) - set(kept["conv#2"])) == [0, 3]
+    assert sorted(set(range(32)) - set(plan.constants["w0"]["keep"]["0"])) == [1, 16, 19]
+    explained = onnxprune.explain(model, "conv#2", remove={"conv#2": [0, 3]})[0]
+    assert [c.index for c in explained.channels if c.why == "given by index"] == [0, 3]
+    assert {c.why for c in explained.channels if c.kept} == {"not given by index"}
+
+
 @pytest.mark.parametrize("name", ["b#1", "b_version1", "b_pruned"])
 def test_a_vector_beside_the_view_of_another(name: str) -> None:
     """Three layers, two biases; one of them is called as the second use of the other would be."""
