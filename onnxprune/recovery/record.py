@@ -21,8 +21,9 @@ import onnx
 from ..errors import PlanError, UsageError
 from ..graph import Graph
 from ..model import Model
+from ..names import Names, names_of
 from ..plan import Plan
-from ..protos import UNLISTED, fill, tensors
+from ..protos import UNLISTED, fill
 from ..sizes import Sizes
 from ..writing import write_atomically
 
@@ -236,12 +237,7 @@ def _shared(graph: Graph, name: str) -> bool:
 def _own(graph: Graph, name: str) -> onnx.TensorProto:
     """A stored tensor for one use of a vector that several nodes share."""
     proto = graph.model.proto
-    taken = {t.name for t in tensors(proto.graph)} | graph.producers.keys() | {*graph.main.inputs}
-    fresh = base = f"{name.replace('#', '_')}_recovered"
-    number = 1
-    while fresh in taken:
-        number += 1
-        fresh = f"{base}_{number}"
+    fresh = Names(graph.taken, names_of(proto)).fresh(f"{name.replace('#', '_')}_recovered")
     old = graph.constants[name]
     for node in graph.nodes:
         for slot, read in enumerate(node.inputs):
