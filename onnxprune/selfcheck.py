@@ -103,9 +103,10 @@ def refuse_original(found: Contradiction, traced: Trace) -> None:
             dims = value.type.tensor_type.shape.dim
             if value.name == found.name and found.axis < len(dims):
                 declared = dims[found.axis].dim_value
-                if declared == found.expected:
+                given = found.found if declared == found.expected else found.expected
+                if declared in (found.expected, found.found):
                     raise ModelError(
                         f"{traced.graph.producers.get(found.name)}: the model declares size {declared} along "
-                        f"axis {found.axis} of '{found.name}', but its nodes give {found.found}",
+                        f"axis {found.axis} of '{found.name}', but its nodes give {given}",
                         "Take the declared shape out of the file (its value_info), or export it again.",
                     )
