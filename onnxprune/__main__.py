@@ -13,7 +13,7 @@ def main() -> int:
     try:
         from .cli import main as run
 
-        code = run()
+        code = run(own=True)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is decided: Python only tidies up
     except KeyboardInterrupt:
         sys.stderr.write("\nerror: interrupted\n")

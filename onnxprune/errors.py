@@ -2,7 +2,7 @@
 
     OnnxPruneError            2
     ├── ModelError            2   the file is no ONNX model that we can work on
-    │   └── ExternalDataError 2   weights in another file are not there
+    │   └── UnusableError     2   weights in another file are missing, or it asks for too much
     ├── UsageError            2   a flag, name or value that makes no sense here
     ├── PlanError             2   the plan does not belong to this model
     ├── InstallationError     2   a package that is needed is missing or broken
@@ -51,8 +51,8 @@ class ModelError(OnnxPruneError):
     """The input is not an ONNX model, or one that cannot be read or checked."""
 
 
-class ExternalDataError(ModelError):
-    """External data is missing, or not what it was: no reason to leave a node alone and go on."""
+class UnusableError(ModelError):
+    """External data is missing, or a file asks for too much: no reason to leave a node alone and go on."""
 
 
 class UsageError(OnnxPruneError):

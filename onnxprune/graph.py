@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
+from .effort import Effort
 from .errors import ModelError
 from .folding import NOT_DETERMINISTIC, evaluate, foreign
 from .model import Model, kept_dims
@@ -169,6 +170,8 @@ class Graph:
         self.aliases: dict[str, str] = {}
         self.taken = names_of(model.proto)
         self.main = self._body(model.proto.graph, outermost=True)
+        self.stored = sum(constant.size for constant in self.constants.values())
+        self.effort = Effort(self.stored)
         self._separate_vectors()
         self._values: dict[str, np.ndarray] = {}
         self.derived = dict(self._derive())
@@ -341,6 +344,7 @@ class Graph:
         readers = Counter(i for node in needed for i in dict.fromkeys(node.inputs))
         for node in needed:
             inputs = [self._at_hand(i, found) if i else None for i in node.inputs]
+            self.effort.admit(node, inputs)
             results = evaluate(node, inputs)
             if results is None:
                 raise ModelError(f"the value of '{node.output}' cannot be computed from constants")

@@ -25,7 +25,7 @@ import onnx
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from .cuts import take
-from .errors import ExternalDataError, ModelError
+from .errors import ModelError, UnusableError
 from .protos import opset_of, tensors
 from .source import DataFiles, Source
 from .writing import write_graph, write_pair
@@ -107,7 +107,7 @@ class Model:
             external_data_helper.load_external_data_for_tensor(loaded, str(self.files.folder))
             return numpy_helper.to_array(loaded)
         if (info.offset or 0) + dtype.itemsize * count > path.stat().st_size:
-            raise ExternalDataError(f"tensor '{tensor.name}': external data '{info.location}' is cut short")
+            raise UnusableError(f"tensor '{tensor.name}': external data '{info.location}' is cut short")
         return np.memmap(path, dtype, "r", info.offset or 0, tuple(tensor.dims))
 
     @property

@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto
 
 from .custom import PiecewiseSession, has_custom
+from .effort import check_trips
 from .engine import ort
 from .errors import ModelError, UsageError, unknown_name
 from .graph import Graph
@@ -218,6 +219,7 @@ def open_session(
     """
     if isinstance(model, onnx.ModelProto):
         model = Model(model)
+    check_trips(model.proto.graph)
     if has_custom(model.proto):
         with ExitStack() as stack:
 

@@ -21,6 +21,7 @@ from . import nested
 from .bare import NOT_INFERRED, bare_model, say_onesided
 from .contributed import infer_contributed
 from .custom import CUSTOM, shapes_behind
+from .effort import check_constants, check_ranges
 from .elements import Elements
 from .folding import evaluable, evaluate
 from .graph import Body, Graph, Node
@@ -134,7 +135,9 @@ def analyse(graph: Graph) -> Shapes:
 
 def analyse_at(graph: Graph, first: Sizes, second: Sizes) -> Shapes:
     """The same for given sizes of the free dimensions in the two settings."""
+    check_ranges(graph)
     one = infer(graph, first, 0)
+    check_constants(graph, one)
     if first == second and not one.sampled:
         return Shapes(one, one)
     return Shapes(one, infer(graph, second, 1))
@@ -281,6 +284,7 @@ def _evaluate(graph: Graph, node: Node, setting: Setting) -> bool:
         inputs = [_known(graph, name, setting) if name else None for name in node.inputs]
         if any(v is None for v, name in zip(inputs, node.inputs, strict=True) if name):
             return False
+        graph.effort.admit(node, inputs)
         found = evaluate(node, inputs)
         if found is None:
             return False

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
-from .errors import ExternalDataError, ModelError
+from .errors import ModelError, UnusableError
 
 
 class Source:
@@ -80,7 +80,7 @@ class DataFiles:
         if path in self._states and not path.is_file():
             raise _changed(owner, location)
         if not path.is_relative_to(self.folder) or not path.is_file():
-            raise ExternalDataError(
+            raise UnusableError(
                 f"{owner}: external data '{location}' not found beside the model",
                 f"Put it into {self.folder}.",
             )
@@ -97,7 +97,7 @@ class DataFiles:
                 self.look(location)
 
 
-def _changed(owner: str, location: str) -> ExternalDataError:
-    return ExternalDataError(
+def _changed(owner: str, location: str) -> UnusableError:
+    return UnusableError(
         f"{owner}: external data '{location}' was changed after the model was loaded", "Load the model again."
     )

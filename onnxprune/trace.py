@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .blocks import Apart, separate
-from .errors import ExternalDataError, ModelError, UsageError, unknown_name
+from .errors import ModelError, UnusableError, UsageError, unknown_name
 from .factors import both
 from .graph import Graph, Node
 from .groups import Group, find_groups
@@ -308,7 +308,7 @@ def apply_rule(walk: Walk, node: Node) -> None:
         walk.hand_on_zeros(node)
         if found.sign is not None:
             walk.hand_on_sign(node, found.sign(walk, node))
-    except ExternalDataError:
+    except UnusableError:
         raise
     except (Blocked, ModelError) as error:
         reason = f"{node}: {error.args[0]}"

@@ -107,7 +107,7 @@ def replacement(target: Path) -> Iterator[tuple[BufferedRandom, Callable[..., No
     A link stays one: the file that it leads to is replaced. Permissions are those of the old file.
     """
     target = Path(os.path.realpath(target))
-    _remove_abandoned(target)
+    remove_abandoned(target)
     with _Signals() as signals:
         handle, path = _create(target)
         file = os.fdopen(handle, "w+b")
@@ -207,7 +207,7 @@ def lock(handle: int) -> bool:
     return True
 
 
-def _remove_abandoned(target: Path) -> None:
+def remove_abandoned(target: Path) -> None:
     """Remove what runs left behind that were killed while they wrote to the same target."""
     prefix = _prefix(target)
     for path in target.parent.iterdir() if fcntl is not None else ():

@@ -24,7 +24,7 @@ from .. import __version__
 from ..errors import unknown_name
 from .ending import ended, while_read
 
-HELPERS = {"ending", "files", "options", "output", "progress"}
+HELPERS = {"ending", "files", "isolation", "options", "output", "progress"}
 """Modules of this package that are no verbs."""
 
 ORDER = ("prune", "clean", "inspect", "explain", "verify", "sensitivity", "bench", "ops", "doctor")
@@ -94,12 +94,14 @@ def cli() -> None:
     """See ``ABOUT``."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, own: bool = False) -> int:
     """Run the command line and return the exit code.
 
     Parameters
     ----------
     arguments : sequence of str, optional
         Those of the process by default.
+    own : bool
+        Whether there is nothing else in this process, so that it may be forked.
     """
-    return ended(lambda: cli.main(arguments, prog_name="onnxprune", standalone_mode=False))
+    return ended(lambda: cli.main(arguments, prog_name="onnxprune", standalone_mode=False, obj=own))

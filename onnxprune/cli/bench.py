@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @options.data_options
 @options.sample_options
 @options.pair_options
+@options.isolation_options
 @options.json_option
 def command(dense: str, slim: str, as_json: bool, **flags: Any) -> None:
     """Compare the speed and the size of SLIM with those of DENSE.

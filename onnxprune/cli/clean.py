@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
 )
+@options.isolation_options
 @options.json_option
 @options.quiet_option
 def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bool, **flags: Any) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     help="Remove first what contributes nothing, as 'prune' does.",
 )
 @click.option("--plot", cls=Target, metavar="FILE.png|svg", help="Draw the sorted scores and the cut.")
+@options.isolation_options
 @options.json_option
 @click.pass_context
 def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> None:

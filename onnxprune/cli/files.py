@@ -42,14 +42,14 @@ def check_targets(context: click.Context) -> None:
     UsageError
         If nothing can be written there, an input would be lost, or one result another.
     """
-    targets = _written(context)
-    for target in targets:
+    written = targets(context)
+    for target in written:
         _writable(target)
-    _disjoint(targets, _read(context))
-    places = [os.path.normcase(os.path.realpath(target)) for target in targets]
-    for first, one in enumerate(targets):
-        for second in range(first + 1, len(targets)):
-            if places[first] == places[second] or _same(Path(one), Path(targets[second])):
+    _disjoint(written, _read(context))
+    places = [os.path.normcase(os.path.realpath(target)) for target in written]
+    for first, one in enumerate(written):
+        for second in range(first + 1, len(written)):
+            if places[first] == places[second] or _same(Path(one), Path(written[second])):
                 raise UsageError(f"'{one}' is given for two outputs")
 
 
@@ -64,11 +64,12 @@ def open_models(*paths: str) -> tuple[Model, ...]:
 
     context = click.get_current_context()
     models = tuple(map(load, paths))
-    _disjoint(_written(context), (file for model in models for file in model.data_files()))
+    _disjoint(targets(context), (file for model in models for file in model.data_files()))
     return models
 
 
-def _written(context: click.Context) -> list[str]:
+def targets(context: click.Context) -> list[str]:
+    """Files that a command is told to write."""
     values = [context.params.get(str(p.name)) for p in context.command.params if isinstance(p, Target)]
     return [str(value) for value in values if value]
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @click.command(cls=options.Verb)
 @click.argument("model")
 @options.trace_options
+@options.isolation_options
 @options.json_option
 def command(model: str, as_json: bool, **flags: Any) -> None:
     """List the groups of channels of MODEL: those that can go, and those that cannot and why.

@@ -6,14 +6,19 @@ as they are.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from ..errors import UsageError, unknown_name
 from ..printable import docstring
-from .files import Target, also_read, check_targets
+from ..writing import remove_abandoned
+from .files import Target, also_read, check_targets, targets
+from .isolation import Limits, in_child, possible
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
@@ -27,9 +32,19 @@ class Verb(click.Command):
         super().__init__(name, **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Check the targets, then run."""
+        """Check the targets, then run; in a process of its own where that is wanted and possible."""
         check_targets(ctx)
-        return super().invoke(ctx)
+        limits = Limits(ctx.params.pop("time_limit", MOST_SECONDS), ctx.params.pop("memory_limit", None))
+        isolate = ctx.params.pop("isolate", None)
+        if isolate is None:
+            isolate = ctx.info_name == "verify" or os.environ.get("CI") == "true"
+        if not (isolate and ctx.obj and possible()):
+            return super().invoke(ctx)
+        try:
+            raise click.exceptions.Exit(in_child(partial(super().invoke, ctx), limits))
+        finally:
+            for target in targets(ctx):
+                remove_abandoned(Path(target))
 
 
 class OneOf(click.Choice[Any]):
@@ -384,6 +399,29 @@ def gate_options(function: F) -> F:
         click.option(
             "--max-latency-ratio", type=float, metavar="F",
             help="Gate: latency of SLIM over that of DENSE.",
+        ),
+    ])(function)  # fmt: skip
+
+
+MOST_SECONDS = 3600.0
+"""Seconds that a process of its own may take by default."""
+
+
+def isolation_options(function: F) -> F:
+    """``--isolate``, ``--time-limit``, ``--memory-limit``: a process of its own, and what it may take."""
+    return _together([
+        click.option(
+            "--isolate/--no-isolate", default=None,
+            help="Work in a process of its own, so that a model that crashes it is an error like any "
+            "other.  [default: in verify, and where CI=true]",
+        ),
+        click.option(
+            "--time-limit", type=click.FloatRange(min=0, min_open=True), default=MOST_SECONDS,
+            show_default=True, metavar="SECONDS", help="Of that process.",
+        ),
+        click.option(
+            "--memory-limit", type=click.FloatRange(min=0, min_open=True), metavar="GB",
+            help="Of that process.  [default: nine tenths of the machine's]",
         ),
     ])(function)  # fmt: skip
 

@@ -42,6 +42,7 @@ VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
 )
+@options.isolation_options
 @options.json_option
 @options.quiet_option
 @click.pass_context

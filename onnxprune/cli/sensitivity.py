@@ -45,6 +45,7 @@ MEASURES = {
 )
 @options.data_options
 @options.sample_options
+@options.isolation_options
 @options.json_option
 def command(model: str, ratios: str, measure: str | None, as_json: bool, **flags: Any) -> None:
     """Prune each group of MODEL alone, and show what that does to the outputs.

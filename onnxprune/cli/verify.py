@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @options.pair_options
 @click.option("--junit", cls=Target, metavar="FILE", help="Write JUnit XML.")
 @click.option("--markdown", cls=Target, metavar="FILE", help="Write Markdown for a pull request.")
+@options.isolation_options
 @options.json_option
 @options.quiet_option
 def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
