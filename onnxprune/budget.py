@@ -1,7 +1,8 @@
 """Budgets: the largest model whose MACs, parameters and bytes stay within given shares.
 
 One granule after the other is taken away, in the order in which a growing ratio would take them
-(layer scope: the same share of every group; global scope: the lowest scores first). The search
+(layer scope: the same share of every group; global scope: the lowest scores first, or,
+where scores come with costs, the lowest cost per share of the budget). The search
 bisects that chain on the size view, so no trial model is written. Then granules are given back,
 those that went last first, as long as the budget holds: the result is never above the budget, and
 no group can have another granule. Only what a step touches is counted anew (``meter.py``).
@@ -59,17 +60,32 @@ class Chain:
         self._full = np.array([len(group) for group in groups], np.int64)
         self._rungs = [_counts(group, rounding) for group in groups]
         orders = [removal_order(group, scores[group.name].merged) for group in groups]
+        self.meter = Meter(traced, groups, orders, {name: TERMS[name](traced) for name in names})
         keys = [np.zeros(0)]
-        for group, order, rungs in zip(groups, orders, self._rungs, strict=True):
+        for number, (group, order) in enumerate(zip(groups, orders, strict=True)):
+            rungs, found = self._rungs[number], scores[group.name]
             limits = np.asarray(rungs + rounding.limit(group, 0), np.float64)
-            keys.append(_ranks(scores[group.name].merged[order], limits) if scope == "global"
-                        else np.maximum(0.0, 1 - limits / len(group)))  # fmt: skip
+            if scope != "global":
+                keys.append(np.maximum(0.0, 1 - limits / len(group)))
+            elif found.costs is not None and len(rungs):
+                keys.append(_slopes(found.costs, len(group) - rungs, self._saved(number)))
+            else:
+                keys.append(_ranks(found.merged[order], limits))
         owner = np.repeat(np.arange(len(groups)), [len(rungs) for rungs in self._rungs])
         kept = np.concatenate([np.zeros(0, np.int64), *self._rungs])
         order = np.lexsort((-kept, owner, np.concatenate(keys)))
         self.groups, self.kept = owner[order], kept[order]
-        self.meter = Meter(traced, groups, orders, {name: TERMS[name](traced) for name in names})
         self._last: int | None = None
+
+    def _saved(self, number: int) -> float:
+        """Share of the budgets that one group alone saves, per channel."""
+        least = int(self._rungs[number][-1])
+        before = dict(self.meter.totals)
+        self.meter.keep([(number, least)])
+        after = dict(self.meter.totals)
+        self.meter.keep([(number, int(self._full[number]))])
+        saved = sum(1 - after[name] / before[name] for name in before if before[name])
+        return float(saved) / (int(self._full[number]) - least)
 
     def go(self, length: int) -> None:
         """Stand at the plan behind so many steps."""
@@ -129,6 +145,24 @@ class Chain:
             low, high = (probe, high) if self._within(limits) else (low, probe)
             probe = min(2 * low + 2, high - 1) if high == len(rungs) else (low + high) // 2
         self.meter.keep([(number, rungs[low] if low >= 0 else kept)])
+
+
+def _slopes(costs: Floats, lost: Ints, saved: float) -> Floats:
+    """Price of every step of a group: cost per share of the budget that is saved.
+
+    Steps of one edge of the lower convex hull have one price, so a cheap step behind a dear one
+    pays for both (the relaxation of a multiple-choice knapsack problem, Sinha and Zoltners 1979).
+    """
+    total = np.concatenate([[0.0], np.cumsum(costs)])[lost]
+    places = np.concatenate([[0], lost]).astype(np.float64)
+    heights = np.concatenate([[0.0], total])
+    prices, at = np.empty(len(lost)), 0
+    while at < len(lost):
+        slopes = (heights[at + 1 :] - heights[at]) / (places[at + 1 :] - places[at])
+        best = len(slopes) - 1 - int(np.argmin(slopes[::-1]))
+        prices[at : at + best + 1] = slopes[best]
+        at += best + 1
+    return prices / max(saved, 1e-30)
 
 
 def _ranks(merged: Floats, limits: Floats) -> Floats:

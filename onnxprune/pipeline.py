@@ -18,9 +18,8 @@ from .plan import Plan
 from .recovery import job
 from .recovery.record import Recovery, opened_recovery
 from .rewrite import rewrite_trace
-from .scoring import score
 from .select import select
-from .settings import ScoreSettings, SelectSettings, Settings, TraceSettings, merge, part
+from .settings import SelectSettings, Settings, TraceSettings, merge, part
 from .staged import prepared, staged
 from .trace import Trace, trace
 from .verify import Report, check_on_failure, require
@@ -152,7 +151,7 @@ def prune(
         job.check_recorded(plan.options, recovery)
     elif how != job.NONE and (report is None or not report.failed):
         sizes = traced.sizes(removed)
-        told = job.told(progress)
+        told = job.told(progress, "recover")
         recovery = job.recover_model(traced, sizes, slim, chosen, how, provider, told)
         record = {**recovery.options, "weights": recovery.sha256()}
         plan = replace(plan, options={**plan.options, "recovery": record})
@@ -183,7 +182,8 @@ def _planned(
         return None, *prepared(model, plan)
     first, traced, numbering = opened(model, chosen, clean)
     progress("score")
-    scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
+    chosen = job.with_data(chosen)
+    scores = job.priced(traced, chosen, provider, progress)
     progress("select")
     return first, traced, select(traced, scores, **part(chosen, SelectSettings)), numbering
 

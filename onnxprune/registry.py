@@ -34,6 +34,10 @@ _TRAITS: dict[int, tuple[Any, str]] = {}
 
 DATA = "data"
 """A criterion that reads ``layer.activation``: scoring needs calibration data."""
+MOMENTS = "moments"
+"""A criterion of moments of what the consumers of a whole group read, see ``Choose`` in
+``onnxprune.moments.removal``: it returns an order of removal with costs that add up. Scoring needs
+calibration data; normalizer and policy do not act."""
 UNITS = "units"
 """A normalizer that acts on the merged scores of a group, after policy and group policy."""
 RAW = "raw"
@@ -65,7 +69,7 @@ def label_of(given: object) -> str:
     return next(registered, getattr(given, "__name__", type(given).__name__))
 
 
-def criterion(name: str, *, data: bool = False) -> Callable[[F], F]:
+def criterion(name: str, *, data: bool = False, moments: bool = False) -> Callable[[F], F]:
     """Register a criterion: layer -> one score per channel of it, higher stays.
 
     NaN for every channel says that the criterion does not measure this layer. A channel of minus
@@ -76,8 +80,10 @@ def criterion(name: str, *, data: bool = False) -> Callable[[F], F]:
     name : str
     data : bool
         Whether it reads ``layer.activation``, so that scoring needs calibration data.
+    moments : bool
+        Whether it is a function of what the consumers of a group read instead of a layer.
     """
-    return _register("criterion", name, DATA if data else "")
+    return _register("criterion", name, MOMENTS if moments else DATA if data else "")
 
 
 def normalizer(name: str, *, units: bool = False) -> Callable[[F], F]:

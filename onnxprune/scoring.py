@@ -14,25 +14,44 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from .calibration import activations
-from .data import load_data
+from .data import load_data, open_data
 from .errors import UsageError, unknown_name
 from .groups import Group
 from .labels import Kernel
 from .measure import lowest, measure, measured
-from .registry import RAW, UNITS, Criterion, Normalizer, Policy, Scores, applied, label_of, lookup, trait_of
-from .runtime import Arrays
+from .moments.held import Held
+from .moments.ranking import Ranked, rank
+from .moments.removal import Choose
+from .moments.second import MEMORY
+from .registry import (
+    MOMENTS,
+    RAW,
+    UNITS,
+    Criterion,
+    Normalizer,
+    Policy,
+    Scores,
+    applied,
+    label_of,
+    lookup,
+    trait_of,
+)
+from .runtime import Arrays, choose_provider
 from .trace import Trace
 
 Data = str | os.PathLike[str] | Arrays
 Ints = npt.NDArray[np.int64]
+
+FALLBACK = "l2"
+"""Criterion of groups whose consumers read what has no moments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +72,16 @@ class LayerScore:
 class GroupScore:
     """Scores of a group: of every layer, and merged, one per unit.
 
-    ``merged`` is NaN where the criterion measures none of the layers.
+    ``merged`` is NaN where the criterion measures none of the layers. ``costs`` are what is lost
+    with each unit, in the order in which they go, where the criterion knows that. ``problem`` says
+    why it does not, and the scores are those of weights.
     """
 
     group: Group
     layers: tuple[LayerScore, ...]
     merged: Scores
+    costs: Scores | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +91,21 @@ class ScoreTable(Mapping[str, GroupScore]):
     trace: Trace
     scores: Mapping[str, GroupScore]
     options: Mapping[str, object] = field(default_factory=dict)
+    ranked: Mapping[str, Ranked] = field(default_factory=dict)
+
+    @property
+    def additive(self) -> bool:
+        """Whether scores come with costs that add up."""
+        return bool(self.ranked)
+
+    def priced(self, prices: Mapping[str, float]) -> ScoreTable:
+        """The same with the costs of every group times a price: what they do to the outputs."""
+        table = dict(self.scores)
+        for name, price in prices.items():
+            found = table[name]
+            if found.costs is not None:
+                table[name] = replace(found, merged=found.merged * price, costs=found.costs * price)
+        return replace(self, scores=table)
 
     def __getitem__(self, name: str) -> GroupScore:
         return self.scores[name]
@@ -85,11 +123,12 @@ def score(
     criterion: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | Criterion = "l2",
     normalizer: str | Normalizer = "max",
     policy: str | Policy = "average",
-    data: Data | None = None,
+    data: Data | Held | None = None,
     samples: int | None = None,
     profile: Any = None,
     provider: str = "cpu",
     seed: int = 0,
+    memory: int = MEMORY,
 ) -> ScoreTable:
     """Score every channel of every group that can shrink.
 
@@ -113,6 +152,8 @@ def score(
         How images become inputs: see ``onnxprune.images``.
     seed : int
         For criteria that draw random numbers.
+    memory : int
+        Bytes that second moments may take, for criteria that need those.
 
     Returns
     -------
@@ -133,11 +174,21 @@ def score(
         lookup("policy", policy),
         np.nansum if traced.options.get("group_policy") == "sum" else np.nanmean,
     )
+    options = {
+        "criterion": _label(criterion), "normalizer": _label(normalizer), "policy": _label(policy),
+        "data": _label(data), "samples": samples, "seed": seed,
+    }  # fmt: skip
+    if profile is not None:
+        options["profile"] = profile
+    if trait_of(steps.criterion) == MOMENTS:
+        weights = score(traced, criterion=FALLBACK, normalizer="none")
+        held = _held(traced, steps, data, samples, profile, memory)
+        return _by_moments(weights, steps, held, memory, seed, provider, options)
     kernels = measured(traced, steps.criterion, steps.policy, data is not None)
     wanted = {(k.tensor, k.axis): k for found in kernels.values() for k in found}
     batches = (
         None
-        if data is None
+        if data is None or isinstance(data, Held)
         else partial(activations, traced, data=data, samples=samples, profile=profile, provider=provider)
     )
     raw = measure(traced, steps.criterion, wanted, batches, seed)
@@ -146,13 +197,50 @@ def score(
         group.name: steps.group(traced, group, [known[k.tensor, k.axis] for k in kernels[group.name]])
         for group in traced
     }  # fmt: skip
-    options = {
-        "criterion": _label(criterion), "normalizer": _label(normalizer), "policy": _label(policy),
-        "data": _label(data), "samples": samples, "seed": seed,
-    }  # fmt: skip
-    if profile is not None:
-        options["profile"] = profile
     return ScoreTable(traced, table, options)
+
+
+def _held(traced: Trace, steps: Steps, data: Any, samples: int | None, profile: Any, memory: int) -> Held:
+    """The samples that moments are taken of."""
+    if isinstance(data, Held):
+        return data
+    if data is None:
+        raise UsageError(
+            f"criterion '{label_of(steps.criterion)}' looks at what layers read: found no data, expected samples",
+            "Give a few hundred, which need no labels, with --data.",
+        )
+    return Held(open_data(traced, data, labels=False, samples=samples, profile=profile), memory // 4)
+
+
+def _by_moments(
+    weights: ScoreTable,
+    steps: Steps,
+    data: Held,
+    memory: int,
+    seed: int,
+    provider: str,
+    options: Mapping[str, object],
+) -> ScoreTable:
+    """Scores from what the consumers of every group read; from weights where that is not known."""
+    traced = weights.trace
+    provider = choose_provider(provider)
+    found = rank(
+        traced,
+        traced.groups,
+        cast(Choose, steps.criterion),
+        data,
+        memory=memory,
+        seed=seed,
+        provider=provider,
+    )
+    table = dict(weights.scores)
+    for name, known in found.items():
+        if known.removal is None:
+            table[name] = replace(table[name], problem=known.problem)
+        else:
+            removal = known.removal
+            table[name] = GroupScore(table[name].group, (), removal.scores, removal.costs)
+    return ScoreTable(traced, table, options, found)
 
 
 def _label(given: object) -> object:

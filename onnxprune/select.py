@@ -28,6 +28,9 @@ from .selectors import (
 from .settings import TARGETS, SelectSettings, check, one_target
 from .trace import Trace
 
+EIGHTH = 0.125
+"""Smallest share of a group where what it does to the outputs was measured at half of it."""
+
 DEFAULTS: SelectSettings = {
     "scope": "layer", "granularity": 8, "rounding": "up", "min_channels": 1, "exclude": (), "include": (),
 }  # fmt: skip
@@ -80,6 +83,10 @@ def select(traced: Trace, scores: ScoreTable, **settings: Unpack[SelectSettings]
         Indices of the channels that go, by layer.
     scope : {"layer", "global"}
         Whether every group loses the same share, or the channels of all groups are ranked together.
+    allocate : {"uniform", "global", "harm"}, optional
+        In place of a scope: uniform is layer; global ranks by score, or by cost per share of the
+        budget where the criterion knows costs; harm has those costs times the price of their group,
+        which ``onnxprune.prune`` measures, and leaves at least an eighth of a group unless told.
     granularity : int, default 8
         Kept channel counts are multiples of it (or the whole group). Counts that are no multiple
         of 8 can run slower than the unpruned model.
@@ -128,6 +135,10 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     one_target(given)
     if not any(name in given for name in TARGETS):
         given["ratio"] = 0.5
+    if "allocate" in given:
+        given["scope"] = "layer" if given["allocate"] == "uniform" else "global"
+        if given["allocate"] == "harm":
+            given.setdefault("min_share", EIGHTH)
     return {**DEFAULTS, "min_share": 0.0 if "threshold" in given else MIN_SHARE, **given}
 
 
@@ -194,6 +205,8 @@ def _left_whole(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -
     for name, score in scores.items():
         if np.isnan(score.merged).any() and "remove" not in options:
             whole.setdefault(name, f"criterion '{criterion}' measures none of its layers")
+        if scores.additive and score.costs is None and options["scope"] == "global":
+            whole.setdefault(name, f"its costs are not known: {score.problem}")
     return whole
 
 

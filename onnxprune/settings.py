@@ -20,6 +20,7 @@ from .runtime import Arrays
 from .trace import GROUP_POLICIES, NORMS
 
 SCOPES = ("layer", "global")
+ALLOCATIONS = ("uniform", "global", "harm")
 
 
 class TraceSettings(TypedDict, total=False):
@@ -40,6 +41,7 @@ class ScoreSettings(TypedDict, total=False):
     samples: int | None
     profile: Any
     seed: int
+    memory: int
 
 
 class SelectSettings(TypedDict, total=False):
@@ -52,6 +54,7 @@ class SelectSettings(TypedDict, total=False):
     keep_size: float
     remove: Mapping[str, Sequence[int]]
     scope: str
+    allocate: str
     granularity: int
     rounding: str
     min_channels: int
@@ -64,7 +67,6 @@ class RecoverSettings(TypedDict, total=False):
     """See :func:`onnxprune.prune`."""
 
     recover: str | None
-    memory: int | None
 
 
 class Settings(TraceSettings, ScoreSettings, SelectSettings, RecoverSettings, total=False):
@@ -137,6 +139,7 @@ CHOICES: dict[str, Callable[[], Iterable[str]]] = {
     "norm": lambda: NORMS,
     "group_policy": lambda: GROUP_POLICIES,
     "scope": lambda: SCOPES,
+    "allocate": lambda: ALLOCATIONS,
     "rounding": lambda: ROUNDINGS,
     "preset": lambda: PRESETS,
     "normalizer": lambda: names("normalizer"),

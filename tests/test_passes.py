@@ -18,7 +18,7 @@ import onnxprune
 from models.build import BUILDERS, Net
 from onnxprune.errors import UsageError
 from onnxprune.layer import Layer
-from onnxprune.registry import DATA, PASSES, lookup, names, trait_of
+from onnxprune.registry import DATA, MOMENTS, PASSES, lookup, names, trait_of
 from onnxprune.scoring import ScoreTable
 from onnxprune.trace import Trace, trace
 
@@ -32,7 +32,7 @@ SCORES = arrays(np.float64, st.integers(1, 12), elements=st.floats(0, 1e6, width
 
 
 def needs_data(name: str) -> bool:
-    return trait_of(PASSES["criterion"][name]) == DATA
+    return trait_of(PASSES["criterion"][name]) in (DATA, MOMENTS)
 
 
 @pytest.fixture(scope="module")

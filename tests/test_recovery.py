@@ -19,7 +19,7 @@ from onnxprune.moments.joint import Weights, joint_moments
 from onnxprune.recovery.harm import divergence
 from onnxprune.recovery.record import Recovery
 from onnxprune.recovery.samples import Samples
-from onnxprune.recovery.walk import Settings, recover
+from onnxprune.recovery.walk import Way, recover
 from onnxprune.registry import lookup
 from onnxprune.rewrite import rewrite_trace
 
@@ -264,7 +264,7 @@ def test_a_layer_makes_up_for_channels_that_others_determine(kind: str) -> None:
     slim = rewrite_trace(traced, removed)
     feeds = {"x": np.random.default_rng(1).standard_normal(shape).astype(np.float32) + 0.5}
     data = Held(open_data(traced, feeds), 2**30)
-    found = recover(traced, traced.sizes(removed), slim, data, Settings())
+    found = recover(traced, traced.sizes(removed), slim, data, Way())
     (outcome,) = found.outcomes
     assert outcome.how
     assert outcome.error < LOST.get(kind, 1e-3) * outcome.kept
@@ -294,7 +294,7 @@ def test_what_cannot_take_weights_is_named() -> None:
     removed = traced[0].units[4:]
     slim = rewrite_trace(traced, removed)
     data = Held(open_data(traced, {"x": np.ones(ROW, np.float32)}), 2**30)
-    found = recover(traced, traced.sizes(removed), slim, data, Settings())
+    found = recover(traced, traced.sizes(removed), slim, data, Way())
     reasons = {o.layer: o.reason for o in found.outcomes if o.named}
     assert reasons["z"] == reasons["v"] == "'W' is read in several places"
 
@@ -338,7 +338,7 @@ def test_weaker_recoveries_do_less(half: Path) -> None:
     data = Held(open_data(traced, CALIBRATION, samples=256), 2**30)
 
     def loss(how: str) -> float:
-        found = recover(traced, sizes, slim, data, Settings(how))
+        found = recover(traced, sizes, slim, data, Way(how))
         return sum(outcome.error for outcome in found.outcomes)
 
     assert loss("lstsq") < loss("moments") < loss("bias")
@@ -350,8 +350,8 @@ def test_memory_does_not_change_the_result(half: Path) -> None:
     removed = onnxprune.Plan.load(half / "plan.json").removed(traced)
     slim, sizes = rewrite_trace(traced, removed), traced.sizes(removed)
     samples = open_data(traced, CALIBRATION, samples=64)
-    plenty = recover(traced, sizes, slim, Held(samples, 2**30), Settings())
-    settings = Settings(memory=2**24)  # rows fit, the tensors of 64 images do not
+    plenty = recover(traced, sizes, slim, Held(samples, 2**30), Way())
+    settings = Way(memory=2**24)  # rows fit, the tensors of 64 images do not
     scarce = recover(traced, sizes, slim, Held(samples, 0), settings)
     assert plenty.weights.keys() == scarce.weights.keys()
     for name, value in plenty.weights.items():

@@ -265,6 +265,11 @@ def target_options(function: F) -> F:
             "--scope", type=OneOf("layer", "global"), default="layer", show_default=True,
             help="Prune every group alike, or rank the channels of all groups together.",
         ),
+        click.option(
+            "--allocate", type=OneOf("uniform", "global", "harm"),
+            help="In place of --scope: uniform; global by cost per share of the budget; or such costs "
+            "times what half of each group does to the outputs.  [default: harm for a budget with --data]",
+        ),
     ])(function)  # fmt: skip
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
@@ -27,7 +29,7 @@ class Held:
     """
 
     def __init__(self, data: DataSet, memory: int) -> None:
-        self._data = data
+        self._data, self._memory = data, memory
         self._batches: list[Batch] = []
         self.count = self.samples = 0
         """Number of batches, and of samples in them."""
@@ -49,6 +51,12 @@ class Held:
             self._batches = []
         self.sha256 = digest.hexdigest()
         """Digest of what is fed, in this order."""
+
+    def part(self, start: float, end: float) -> Held:
+        """Some of the batches, as shares of all; at least one."""
+        first = min(self.count - 1, round(start * self.count))
+        last = max(first + 1, round(end * self.count))
+        return Held(replace(self._data, make=lambda: islice(self, first, last)), self._memory)
 
     def __len__(self) -> int:
         return self.count

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from ..data import Batch, open_data
 from ..errors import PlanError, UsageError
 from ..model import Model
 from ..moments.held import Held
 from ..moments.second import MEMORY, Progress, silent
+from ..registry import MOMENTS, lookup, trait_of
 from ..runtime import choose_provider
+from ..scoring import ScoreTable, score
+from ..settings import ScoreSettings, Settings, part
 from ..sizes import Sizes
 from ..trace import Trace
+from .allocation import probe
 from .harm import Reference
 from .record import Recovery
 from .samples import HELD
-from .walk import AUTO, Settings, recover
+from .walk import AUTO, Way, recover
 
 NONE = "none"
+
+BUDGETS = ("keep_macs", "keep_params", "keep_size")
+
+PROBED = 2 / 3
+"""Share of the samples that scores see where the others measure harm."""
 
 SAMPLES = 512
 """Samples that are used of data that hold more, where the caller names no number."""
@@ -44,6 +54,64 @@ def chosen(settings: Mapping[str, Any], replayed: bool) -> str:
             "Give a few hundred, which need no labels, with --data.",
         )
     return str(how)
+
+
+def with_data(settings: Settings) -> Settings:
+    """Settings with the defaults that data change, where there are some.
+
+    Channels are then chosen by what the layers behind them lose, and a budget is met by measured
+    harm; both unless a criterion, a policy or a scope is named.
+    """
+    if settings.get("data") is None:
+        return settings
+    found: dict[str, Any] = dict(settings)
+    if "policy" not in found and "normalizer" not in found:
+        found.setdefault("criterion", "reconstruction")
+    budget = any(name in found for name in BUDGETS)
+    additive = trait_of(_criterion(found)) == MOMENTS
+    if budget and additive and "scope" not in found:
+        found.setdefault("allocate", "harm")
+    return cast(Settings, found)
+
+
+def _criterion(settings: Mapping[str, Any]) -> Any:
+    """The criterion of some settings, where it is a registered one or a function."""
+    given = settings.get("criterion")
+    known = isinstance(given, str) and not given.endswith(".npz")
+    return lookup("criterion", given) if known else given
+
+
+def priced(
+    traced: Trace, settings: Mapping[str, Any], provider: str, progress: Callable[[str], None]
+) -> ScoreTable:
+    """Scores; their costs times the price of every group where a budget is met by measured harm.
+
+    Raises
+    ------
+    UsageError
+        If harm is asked for and there are no data, or the criterion gives no costs.
+    """
+    if settings.get("allocate") != "harm":
+        return score(traced, **part(settings, ScoreSettings), provider=provider)
+    if trait_of(_criterion(settings)) != MOMENTS:
+        raise UsageError(
+            f"allocate harm: criterion '{settings.get('criterion', 'l2')}' gives scores, expected costs",
+            "Take --criterion reconstruction or wanda, and --data.",
+        )
+    memory = settings.get("memory") or MEMORY
+    data = open_samples(traced, settings, memory)
+    options = part({**settings, "data": data.part(0, PROBED)}, ScoreSettings)
+    table = score(traced, **{**options, "samples": None, "profile": None}, provider=provider)
+    reference = Reference(traced.model, data.part(PROBED, 1), choose_provider(provider))
+    probes = probe(table, reference, told(progress, "probe"))
+    recorded = {name: settings.get(name) for name in ("samples", "profile") if settings.get(name)}
+    options = {**table.options, "data": _label(settings["data"]), **recorded}
+    prices = {found.group: found.price for found in probes}
+    return replace(table.priced(prices), options={**options, "prices": prices})
+
+
+def _label(data: Any) -> Any:
+    return os.fspath(data) if isinstance(data, (str, os.PathLike)) else "given"
 
 
 def open_samples(traced: Trace, settings: Mapping[str, Any], memory: int) -> Held:
@@ -74,12 +142,12 @@ def recover_model(
     settings : mapping
         ``data``, ``samples``, ``profile``, ``memory`` and ``seed``.
     how : str
-        See :class:`onnxprune.recovery.walk.Settings`.
+        See :class:`onnxprune.recovery.walk.Way`.
     """
     memory = settings.get("memory") or MEMORY
     data = open_samples(traced, settings, memory)
     device = choose_provider(provider)
-    asked = Settings(how, memory, settings.get("seed") or 0, device)
+    asked = Way(how, memory, settings.get("seed") or 0, device)
     found = recover(traced, sizes, slim, data, asked, progress)
     options = {**found.options, "data": data.sha256}
     found = replace(found, options=options)
@@ -94,9 +162,9 @@ def recover_model(
     return replace(found, options={**options, "harm": [before, after]})
 
 
-def told(progress: Callable[[str], None]) -> Progress:
-    """Progress by layers, as that of the stages of pruning."""
-    return lambda done, total: progress(f"recover {done}/{total}")
+def told(progress: Callable[[str], None], stage: str) -> Progress:
+    """Progress by layers or groups, as that of the stages of pruning."""
+    return lambda done, total: progress(f"{stage} {done}/{total}")
 
 
 def last_batches(data: Held) -> Iterator[Batch]:

@@ -10,12 +10,15 @@ import numpy as np
 from ..errors import ModelError
 from ..graph import Graph
 from ..moments.joint import Weights
-from ..moments.linear import Linear, linear_of
+from ..moments.linear import Floats, Linear, linear_of
 from ..moments.segment import Parts
 from ..sizes import Index, Sizes
 from ..trace import Trace
 from .affine import Affine, affine_after
 from .stores import Unwritable, write_back
+
+FLAT = 1e-12
+"""Factor below which a channel is taken to be constant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,24 +68,10 @@ class Pair:
         """
         matrix = self.slim.matrix(graph)
         factor = self.after.factor.reshape(matrix.shape[:2])[:, :, None]
-        live = np.abs(factor) > 1e-12
+        live = np.abs(factor) > FLAT
         inner = np.where(live, new.matrix / np.where(live, factor, 1), matrix)
-        shape = np.shape(graph.value(self.slim.weight))
-        name, stored = write_back(graph, self.slim.weight, self.slim.layout.weight(inner, shape))
-        found = {name: stored}
         gap = new.offset - self.after.shift.reshape(new.offset.shape)
-        for holder in self.after.holders:
-            by = holder.factor.reshape(gap.shape)
-            usable = np.abs(by) > 1e-12
-            moved = np.where(usable, gap / np.where(usable, by, 1), 0).reshape(-1)
-            old = np.asarray(graph.value(holder.name)).astype(np.float64)
-            try:
-                name, vector = write_back(graph, holder.name, old + moved.reshape(old.shape))
-            except Unwritable:
-                continue
-            found[name] = vector
-            return found
-        return found
+        return put(graph, self.slim, self.after, inner, gap)
 
     @property
     def free(self) -> bool:
@@ -102,6 +91,30 @@ class Found:
 
     pairs: list[Pair]
     skipped: dict[str, str] = field(default_factory=dict)
+
+
+def put(graph: Graph, layer: Linear, after: Affine, matrix: Floats, gap: Floats) -> dict[str, np.ndarray]:
+    """Constants with which a layer has another matrix, and gives more by ``gap`` at its end.
+
+    Raises
+    ------
+    Unwritable
+        If the file has no place of its own for the matrix. An offset that has none stays.
+    """
+    shape = np.shape(graph.value(layer.weight))
+    name, stored = write_back(graph, layer.weight, layer.layout.weight(matrix, shape))
+    found = {name: stored}
+    for holder in after.holders:
+        by = holder.factor.reshape(gap.shape)
+        usable = np.abs(by) > FLAT
+        moved = np.where(usable, gap / np.where(usable, by, 1), 0).reshape(-1)
+        old = np.asarray(graph.value(holder.name)).astype(np.float64)
+        try:
+            name, vector = write_back(graph, holder.name, old + moved.reshape(old.shape))
+        except Unwritable:
+            continue
+        return {**found, name: vector}
+    return found
 
 
 def up_to_activation(graph: Graph, layer: Linear, after: Affine) -> Weights:

@@ -43,7 +43,7 @@ _ODD = "it reads or gives values that are not finite"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Way:
     """How to recover.
 
     Attributes
@@ -107,7 +107,7 @@ def recover(
     sizes: Sizes,
     slim: Model,
     data: Held,
-    settings: Settings,
+    way: Way,
     progress: Progress = silent,
 ) -> Recovery:
     """Fit every layer of a slim model whose input surgery changed.
@@ -132,13 +132,13 @@ def recover(
     """
     graph, parts = Graph(slim), Parts(slim)
     found = find_pairs(traced, sizes, graph, parts)
-    walk = _Walk(traced, slim, graph, data, settings)
+    walk = _Walk(traced, slim, graph, data, way)
     total = len(found.pairs)
     for step, later in _steps(found, parts):
         walk.take(step, later)
         progress(len(walk.outcomes), total)
     skipped = [Outcome(name, reason=why, named=True) for name, why in found.skipped.items()]
-    options = {"recover": settings.how, "seed": settings.seed, "samples": data.samples}
+    options = {"recover": way.how, "seed": way.seed, "samples": data.samples}
     return Recovery(walk.weights, (*walk.outcomes, *skipped), options)
 
 
@@ -152,11 +152,11 @@ def _steps(found: Found, parts: Parts) -> Iterator[tuple[list[Pair], list[Pair]]
 class _Walk:
     """State of a walk: weights so far, and tensors of both models at this place."""
 
-    def __init__(self, traced: Trace, slim: Model, graph: Graph, data: Held, settings: Settings) -> None:
-        self.traced, self.slim, self.graph, self.data, self.settings = traced, slim, graph, data, settings
+    def __init__(self, traced: Trace, slim: Model, graph: Graph, data: Held, way: Way) -> None:
+        self.traced, self.slim, self.graph, self.data, self.way = traced, slim, graph, data, way
         self.weights: dict[str, np.ndarray] = {}
         self.outcomes: list[Outcome] = []
-        quarter = settings.memory // 4
+        quarter = way.memory // 4
         self.before = Front(Parts(traced.model), data, quarter)
         self.after = Front(Parts(slim), data, quarter)
 
@@ -183,10 +183,10 @@ class _Walk:
             return Outcome(name, reason=f"found {rows} rows, expected at least {FEWEST}", named=True), {}
         if not np.isfinite(found.target).all() or not np.isfinite(found.rows).all():
             return Outcome(name, reason=_ODD, named=True), {}
-        auto = self.settings.how == AUTO
+        auto = self.way.how == AUTO
         start = up_to_activation(self.graph, pair.slim, pair.after)
         dense = up_to_activation(self.traced.graph, pair.dense, pair.before)
-        new, error, kept, how = fit(self.settings.recover, dense, start, found, free=pair.free, aware=auto)
+        new, error, kept, how = fit(self.way.recover, dense, start, found, free=pair.free, aware=auto)
         if new is None:
             return Outcome(name, error, kept, reason="nothing was better on held-out samples"), {}
         if auto and pair.free and not (pair.bounded or pair.other or pair.leads):
@@ -206,9 +206,9 @@ class _Walk:
         start = self.before.parts.makers[step[0].dense.output]
         after = self._frontier(self.after.parts, place, ahead)
         before = self._frontier(self.before.parts, start, goals)
-        rows = [_Rows(pair, self.settings, self._limit(step, pair)) for pair in step]
+        rows = [_Rows(pair, self.way, self._limit(step, pair)) for pair in step]
         first = next(self.after.known()), next(self.before.known())
-        provider = self.settings.provider
+        provider = self.way.provider
         with (
             running(self.after.parts, first[0], sorted(reads | set(after)), provider) as slim,
             running(self.before.parts, first[1], sorted(gives | set(before)), provider) as dense,
@@ -232,15 +232,15 @@ class _Walk:
         """Rows of a layer that fit into its share of the bound."""
         groups, outputs, width = pair.slim.matrix(self.graph).shape
         row = 4 * groups * (width + 3 * outputs)
-        return min(ROWS, self.settings.memory // 4 // row // len(step))
+        return min(ROWS, self.way.memory // 4 // row // len(step))
 
 
 class _Rows:
     """Rows and targets of one layer, batch by batch."""
 
-    def __init__(self, pair: Pair, settings: Settings, limit: int) -> None:
+    def __init__(self, pair: Pair, way: Way, limit: int) -> None:
         self.pair = pair
-        self.sampler = Sampler(settings.seed, pair.slim.node.name, limit)
+        self.sampler = Sampler(way.seed, pair.slim.node.name, limit)
         self.rows: list[np.ndarray] = []
         self.targets: list[np.ndarray] = []
         self.others: list[np.ndarray] = []

@@ -5,7 +5,7 @@ only for that.
 
 Usage::
 
-    python tests/benchmarks/fashion_train.py DATA FOLDER [--epochs 6] [--network resnet20]
+    python tests/benchmarks/fashion_train.py DATA FOLDER [--epochs 6] [--images 60000] [--network resnet20]
 """
 
 from __future__ import annotations
@@ -111,11 +111,13 @@ def train(net: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> None:
             x = images[chosen]
             x = torch.where(torch.rand(BATCH, 1, 1, 1) < 0.5, x, x.flip(3))
             optimiser.zero_grad()
-            loss = functional.cross_entropy(net(x), labels[chosen])
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = net(x)
+            loss = functional.cross_entropy(logits.float(), labels[chosen])
             loss.backward()
             optimiser.step()
             schedule.step()
-        print(f"epoch {epoch + 1}: loss {float(loss):.3f}", flush=True)
+        print(f"epoch {epoch + 1}: loss {float(loss.detach()):.3f}", flush=True)
 
 
 def export(net: nn.Module, path: Path, folded: bool) -> None:
@@ -134,6 +136,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--network", choices=NETWORKS, default=next(iter(NETWORKS)))
     given = parser.parse_args()
@@ -142,7 +145,7 @@ def main() -> None:
     images, labels = read(given.data, "train")
     net = NETWORKS[given.network]()
     net.train()
-    train(net, images, labels, given.epochs)
+    train(net, images[: given.images], labels[: given.images], given.epochs)
     net.eval()
     held, classes = read(given.data, "t10k")
     with torch.no_grad():

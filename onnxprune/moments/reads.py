@@ -1,0 +1,176 @@
+"""What the consumers of a group read, with its moments: all that a choice of channels needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ..groups import Group
+from ..trace import Trace
+from .consumers import Consumer, Reading
+from .held import Held
+from .linear import Floats, Linear
+from .second import MEMORY, POSITIONS, Moments, Progress, bytes_of, collect, silent
+
+ENOUGH = 4
+"""Rows per column below which a layer behind a mean is looked at in front of it."""
+
+FEWEST = 2
+"""Rows per column below which second moments say too little: the group is left whole."""
+
+RIDGE = 1e-3
+"""Share of the mean diagonal that is added to second moments, where there are many rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """One consumer of a group, and the moments of what it reads.
+
+    Attributes
+    ----------
+    matrix : float array, shape (groups, outputs, width)
+    columns : int array, shape (groups, width)
+        Position in the group of the channel behind every column, -1 for those of others.
+    """
+
+    consumer: Consumer
+    layer: Linear
+    matrix: Floats
+    columns: npt.NDArray[np.int64]
+    moments: Moments
+
+    @property
+    def second(self) -> Floats:
+        """Centred second moments, shrunk towards a multiple of the identity.
+
+        A thousandth of the mean diagonal is added; more where there are few rows for the columns,
+        because then they show directions as empty that are not: ``RIDGE (1 + 10 columns / rows)``.
+        """
+        second = self.moments.second
+        width = second.shape[1]
+        ridge = RIDGE * (1 + 10 * width / self.moments.count)
+        diagonal = np.trace(second, axis1=1, axis2=2)[:, None, None] / width
+        return second + (ridge * diagonal + 1e-12) * np.eye(width)
+
+    @property
+    def scaled(self) -> Floats:
+        """The matrix with every output divided by its standard deviation; zero for constant ones."""
+        variance = self.moments.variance(self.matrix)
+        scale = 1 / np.sqrt(np.where(variance > 1e-12 * variance.max(initial=0), variance, np.inf))
+        return self.matrix * scale[:, :, None]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupReads:
+    """What is known of the consumers of a group.
+
+    Attributes
+    ----------
+    reads : list of Read
+        Empty where too little is known of one of them.
+    problem : str
+        Why they are.
+    complete : bool
+        Whether there are no other consumers.
+    """
+
+    group: Group
+    reads: list[Read] = field(default_factory=list)
+    problem: str = ""
+    complete: bool = True
+
+
+def reads_of(
+    traced: Trace,
+    groups: Sequence[Group],
+    data: Held,
+    *,
+    positions: int = POSITIONS,
+    memory: int = MEMORY,
+    seed: int = 0,
+    provider: str = "cpu",
+    progress: Progress = silent,
+) -> Iterator[GroupReads]:
+    """Moments of what the consumers of some groups read, group by group.
+
+    Groups are taken in turns whose moments fit into the bound; one that does not fit alone is left
+    out, and says so.
+    """
+    reading = Reading(traced)
+    wanted = [(group, _layers(traced, reading, group, data.samples)) for group in groups]
+    done = 0
+    for turn in _turns(traced, wanted, memory):
+        fitting = [found for _, found in turn if _bytes(traced, found) <= memory]
+        layers = {id(layer): layer for found in fitting for _, layer in found}
+        known = {
+            id(layer): moments
+            for layer, moments in collect(
+                traced, list(layers.values()), data,
+                positions=positions, memory=memory, seed=seed, provider=provider,
+            )
+        }  # fmt: skip
+        for group, found in turn:
+            if not found or _bytes(traced, found) > memory:
+                yield GroupReads(group, problem=_problem(traced, reading, group, found, memory))
+                continue
+            reads = [
+                Read(c, layer, layer.matrix(traced.graph), np.asarray(c.columns), known[id(layer)])
+                for c, layer in found
+            ]
+            poor = [r for r in reads if r.moments.count < FEWEST * r.matrix.shape[2]]
+            if poor:
+                rows, width = poor[0].moments.count, poor[0].matrix.shape[2]
+                why = f"{poor[0].layer.node} reads {width} columns: found {rows} rows, expected {FEWEST * width}"
+                yield GroupReads(group, problem=why)
+            else:
+                complete = len(reads) == len(reading.of(group).consumers)
+                yield GroupReads(group, reads, complete=complete)
+        done += len(turn)
+        progress(done, len(groups))
+
+
+Wanted = tuple[Group, list[tuple[Consumer, Linear]]]
+
+
+def _layers(traced: Trace, reading: Reading, group: Group, samples: int) -> list[tuple[Consumer, Linear]]:
+    """Consumers of a group as layers; those behind a mean in front of it, where rows are few."""
+    found = []
+    for consumer in reading.of(group).layers:
+        layer = consumer.layer
+        assert layer is not None
+        wide = layer.before_pool(traced.graph, traced.walk.rank)
+        width = layer.matrix(traced.graph).shape[2]
+        found.append((consumer, wide if wide is not None and samples < ENOUGH * width else layer))
+    return found
+
+
+def _bytes(traced: Trace, found: Sequence[tuple[Consumer, Linear]]) -> int:
+    """Bytes of the second moments of some layers, their inverses, and one product of them."""
+    return sum(3 * bytes_of(traced, layer) for _, layer in found)
+
+
+def _problem(
+    traced: Trace, reading: Reading, group: Group, found: Sequence[tuple[Consumer, Linear]], memory: int
+) -> str:
+    if found:
+        need, most = _bytes(traced, found) / 2**20, memory / 2**20
+        return f"moments of its consumers take {need:,.0f} MiB: found --memory {most:,.0f} MiB"
+    problems = [c.problem or f"{c.node} has no weight in matrix form" for c in reading.of(group).consumers]
+    return problems[0] if problems else "nothing reads it"
+
+
+def _turns(traced: Trace, wanted: Sequence[Wanted], memory: int) -> Iterator[list[Wanted]]:
+    turn: list[Wanted] = []
+    size = 0
+    for group, found in wanted:
+        need = _bytes(traced, found)
+        if turn and size + need > memory:
+            yield turn
+            turn, size = [], 0
+        turn.append((group, found))
+        size += need if need <= memory else 0
+    if turn:
+        yield turn

@@ -1,0 +1,126 @@
+"""How much a channel of each group is worth to the outputs, measured once per group.
+
+The error of the layers behind a group says in which order its channels should go. It does not say
+how much the group matters to the network: that differs by an order of magnitude between groups,
+and hardly at all within one. So half of every group is removed alone, in that order and with its
+consumers refitted, and what this does to the outputs of held-out samples, divided by the costs that
+led there, is the price of the group's costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..groups import Group
+from ..model import Model
+from ..moments.ranking import Ranked, half_of
+from ..moments.second import Progress, silent
+from ..rewrite import rewrite_trace
+from ..scoring import ScoreTable
+from ..trace import Trace
+from .affine import affine_after
+from .harm import Reference
+from .pairs import put
+from .record import Recovery
+from .stores import Unwritable
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the loss of half of one group does.
+
+    Attributes
+    ----------
+    removed : int
+        Channels that were removed.
+    harm : float
+        To the outputs, on held-out samples; see ``harm.py``.
+    cost : float
+        Of these channels by the criterion.
+    refitted : bool
+        Whether the consumers could make up for it.
+    """
+
+    group: str
+    channels: int
+    removed: int
+    harm: float
+    cost: float
+    refitted: bool
+
+    @property
+    def price(self) -> float:
+        """Harm per cost."""
+        return self.harm / self.cost if self.cost > 0 else 0.0
+
+
+def probe(table: ScoreTable, reference: Reference, progress: Progress = silent) -> list[Probe]:
+    """Remove half of every group that the criterion ranks, one group at a time.
+
+    Parameters
+    ----------
+    table : ScoreTable
+        Scores with costs.
+    reference : Reference
+        Outputs of the original on samples that the scores have not seen.
+    progress : callable
+        Called with the number of groups done, and of all.
+    """
+    traced, found = table.trace, []
+    groups = [group for group in traced if table[group.name].costs is not None]
+    for number, group in enumerate(groups, 1):
+        found.append(_probe(traced, group, table.ranked[group.name], reference))
+        progress(number, len(groups))
+    return found
+
+
+def _probe(traced: Trace, group: Group, ranked: Ranked, reference: Reference) -> Probe:
+    removal, half = ranked.removal, half_of(group)
+    assert removal is not None
+    cost = float(removal.costs[:half].sum())
+    changed = _refitted(traced, ranked)
+    if changed is None:
+        model = rewrite_trace(traced, group.units[removal.order[:half]])
+    else:
+        model = changed
+    return Probe(group.name, len(group), half, reference.of(model), cost, changed is not None)
+
+
+def _refitted(traced: Trace, ranked: Ranked) -> Model | None:
+    """The original whose consumers read half of the channels no more, and make up for it.
+
+    That is what surgery and refitting them would give, but for statistics taken over the channels.
+    None where a consumer has no weights of its own to change.
+    """
+    if not ranked.complete:
+        return None
+    weights: dict[str, np.ndarray] = {}
+    for consumer, new in ranked.refits:
+        layer = consumer.layer
+        assert layer is not None
+        after = affine_after(traced.graph, layer)
+        gap = new.offset * after.factor.reshape(new.offset.shape)
+        try:
+            weights |= put(traced.graph, layer, after, new.matrix, gap)
+        except Unwritable:
+            return None
+    return Recovery(weights).apply(traced.model)
+
+
+def expected(probes: Sequence[Probe], table: ScoreTable, kept: dict[str, int]) -> float:
+    """Harm that is to be expected when groups keep so many channels: prices times costs.
+
+    Parameters
+    ----------
+    table : ScoreTable
+        With costs as the criterion gives them.
+    """
+    total = 0.0
+    for found in probes:
+        costs = table[found.group].costs
+        if costs is not None and found.group in kept:
+            total += found.price * float(costs[: found.channels - kept[found.group]].sum())
+    return total

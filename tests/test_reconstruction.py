@@ -1,0 +1,188 @@
+"""Criteria of what consumers read, refits, prices of groups, and what allocation makes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxprune
+from models.build import BUILDERS
+from onnxprune.budget import _slopes
+from onnxprune.data import open_data
+from onnxprune.moments.consumers import Reading
+from onnxprune.moments.held import Held
+from onnxprune.moments.reads import Read, reads_of
+from onnxprune.moments.removal import Removal, refit
+from onnxprune.moments.second import Sums
+from onnxprune.recovery.allocation import expected, probe
+from onnxprune.recovery.harm import Reference
+from onnxprune.registry import lookup
+
+from .conftest import DIGITS, Run
+
+CALIBRATION = DIGITS.parent / "digits_train.npz"
+
+
+def read(name: str) -> tuple[Read, Read]:
+    """Two consumers of 12 channels with random weights and correlated inputs: 3x3 and 1x1."""
+    rng = np.random.default_rng(0)
+    traced = onnxprune.trace(BUILDERS["residual"]())
+    (consumer, *_) = Reading(traced).of(traced[0]).layers
+    layer = consumer.layer
+    assert layer is not None
+    found = []
+    for entries, outputs in ((9, 7), (1, 5)):
+        width = 12 * entries
+        rows = rng.standard_normal((4000, 1, width)) @ rng.standard_normal((width, width)) + 2
+        sums = Sums()
+        sums.add(rows.astype(np.float32))
+        columns = np.repeat(np.arange(12), entries)[None]
+        matrix = rng.standard_normal((1, outputs, width))
+        found.append(Read(consumer, layer, matrix, columns, sums.moments()))
+    return found[0], found[1]
+
+
+def error(found: Read, gone: Any) -> float:
+    """What the best weights without some channels lose, relative to the variance of each output."""
+    scale = np.linalg.norm(found.scaled, axis=2) / np.linalg.norm(found.matrix, axis=2)
+    gap = (found.matrix - refit(found, gone).matrix) * scale[:, :, None]
+    return float(np.einsum("goi,gij,goj->", gap, found.second, gap))
+
+
+def test_costs_are_what_the_best_weights_lose() -> None:
+    """They add up: what the first channels cost one by one is what all of them cost together."""
+    reads = read("")
+    removal = lookup("criterion", "reconstruction")(reads, 12)
+    np.testing.assert_array_equal(np.sort(removal.order), np.arange(12))
+    for count in range(1, 10):
+        together = sum(error(r, removal.order[:count]) for r in reads)
+        assert removal.costs[:count].sum() == pytest.approx(together, rel=1e-6)
+    alone = [sum(error(r, np.array([c])) for r in reads) for c in range(12)]
+    assert removal.order[0] == np.argmin(alone)
+
+
+def test_a_refit_is_least_squares_on_the_columns_that_stay() -> None:
+    found, _ = read("")
+    gone = np.array([2, 5, 11])
+    kept = np.flatnonzero(~np.isin(found.columns[0], gone))
+    root = np.linalg.cholesky(found.second[0]).T
+    expected = np.linalg.lstsq(root[:, kept], root @ found.matrix[0].T, rcond=None)[0].T
+    new = refit(found, gone)
+    np.testing.assert_allclose(new.matrix[0][:, kept], expected, rtol=1e-6, atol=1e-8)
+    assert not np.delete(new.matrix[0], kept, axis=1).any()
+    mean = found.moments.mean[0]
+    np.testing.assert_allclose(new.matrix[0] @ mean + new.offset[0], found.matrix[0] @ mean)
+
+
+def test_wanda_is_squared_weights_times_second_moments() -> None:
+    reads = read("")
+    removal = lookup("criterion", "wanda")(reads, 12)
+    expected = np.zeros(12)
+    for found in reads:
+        lost = (np.square(found.scaled[0]) * np.diag(found.moments.second[0])).sum(axis=0)
+        expected += lost.reshape(12, -1).sum(axis=1)
+    np.testing.assert_allclose(removal.costs, np.sort(expected))
+    np.testing.assert_array_equal(removal.order, np.argsort(expected))
+
+
+def test_scores_sort_as_the_order_does() -> None:
+    removal = Removal(np.array([2, 0, 3, 1]), np.array([1.0, 0.5, 0.5, 2.0]))
+    np.testing.assert_array_equal(np.argsort(removal.scores), removal.order)
+    np.testing.assert_allclose(removal.scores, [1, 2, 1, 1], rtol=1e-6)
+
+
+def test_a_cheap_step_behind_a_dear_one_pays_for_both() -> None:
+    costs = np.array([1.0, 1.0, 9.0, 1.0, 1.0, 30.0])
+    found = _slopes(costs, np.array([1, 2, 3, 4, 5, 6]), saved=0.5)
+    np.testing.assert_allclose(found, np.array([1, 1, 11 / 3, 11 / 3, 11 / 3, 30]) / 0.5)
+    np.testing.assert_allclose(_slopes(costs, np.array([2, 4, 6]), saved=1.0), [1, 5, 15.5])
+
+
+@pytest.mark.parametrize("name", [n for n in BUILDERS if n != "residual"])
+def test_every_network_is_ranked_or_says_why_not(name: str) -> None:
+    traced = onnxprune.trace(BUILDERS[name]())
+    made = open_data(traced, None, samples=4)
+    table = onnxprune.score(traced, criterion="reconstruction", data=Held(made, 2**28))
+    for group in traced:
+        found = table[group.name]
+        assert not np.isnan(found.merged).any(), group.name
+        assert (found.costs is None) == bool(found.problem), group.name
+        if found.costs is not None:
+            assert len(found.costs) == len(group)
+            assert (found.costs >= 0).all()
+
+
+def test_few_rows_protect_a_group(run: Run, tmp_path: Any) -> None:
+    """A rank-deficient moment makes channels look free."""
+    traced = onnxprune.trace(DIGITS)
+    data = Held(open_data(traced, CALIBRATION, samples=40), 2**28)
+    table = onnxprune.score(traced, criterion="reconstruction", data=data)
+    found = table["/stage2/first/conv/Conv"]
+    assert found.problem == (
+        "Conv '/stage2/second/conv/Conv' reads 576 columns: found 640 rows, expected 1152"
+    )
+    kept = onnxprune.select(traced, table, keep_macs=0.9, scope="global", granularity=1)
+    entry = next(g for g in kept.groups if g.name == "/stage2/first/conv/Conv")
+    assert entry.status == "kept"
+    assert entry.reason == f"its costs are not known: {found.problem}"
+    many = Held(open_data(traced, CALIBRATION, samples=2), 2**28)
+    (small,) = reads_of(traced, [traced.find("stage2/first")[0]], many, memory=2**20)
+    assert small.problem == "moments of its consumers take 8 MiB: found --memory 1 MiB"
+
+
+def test_the_price_of_a_group_is_the_harm_of_its_half(run: Run) -> None:
+    traced = onnxprune.trace(DIGITS)
+    data = Held(open_data(traced, CALIBRATION, samples=144), 2**28)
+    table = onnxprune.score(traced, criterion="reconstruction", data=data.part(0, 2 / 3))
+    reference = Reference(traced.model, data.part(2 / 3, 1))
+    assert sum(batch.size for batch in reference.batches) == 48
+    found = probe(table, reference)
+    assert [p.group for p in found] == [g.name for g in traced]
+    for one, group in zip(found, traced, strict=True):
+        costs = table[group.name].costs
+        assert costs is not None
+        assert (one.channels, one.removed, one.refitted) == (len(group), len(group) // 2, True)
+        assert one.cost == pytest.approx(costs[: len(group) // 2].sum())
+        assert 0 < one.harm < 0.5  # with consumers refitted; without, half a group does up to 3 nats
+    halves = {p.group: p.channels - p.removed for p in found}
+    assert expected(found, table, halves) == pytest.approx(sum(p.harm for p in found))
+    priced = table.priced({found[0].group: 3.0})
+    before, after = table[found[0].group].costs, priced[found[0].group].costs
+    assert before is not None
+    assert after is not None
+    np.testing.assert_allclose(after, 3 * before)
+
+
+def test_data_change_the_defaults(run: Run, tmp_path: Any) -> None:
+    flags = "--data", CALIBRATION, "--samples", 144, "--provider", "cpu", "--json"
+    out = tmp_path / "slim.onnx"
+    found = run("prune", DIGITS, "-o", out, "--keep-macs", 0.5, *flags).document["options"]
+    assert (found["criterion"], found["allocate"]) == ("reconstruction", "harm")
+    assert (found["min_share"], found["data"]) == (0.125, str(CALIBRATION))
+    assert len(found["prices"]) == 7
+    found = run("prune", DIGITS, "-o", out, *flags).document["options"]
+    assert (found["criterion"], "allocate" in found) == ("reconstruction", False)
+    named = run("prune", DIGITS, "-o", out, "--keep-macs", 0.5, "--criterion", "l1", *flags)
+    assert (named.document["options"]["criterion"], "allocate" in named.document["options"]) == ("l1", False)
+
+
+def test_costs_take_data_and_a_criterion_that_knows_them(run: Run, tmp_path: Any) -> None:
+    out = tmp_path / "slim.onnx"
+    outcome = run("prune", DIGITS, "-o", out, "--criterion", "reconstruction")
+    assert outcome.code == 2
+    assert "criterion 'reconstruction' looks at what layers read: found no data" in outcome.err
+    common = "--keep-macs", 0.5, "--data", CALIBRATION
+    outcome = run("prune", DIGITS, "-o", out, "--allocate", "harm", "--criterion", "l2", *common)
+    assert outcome.code == 2
+    assert "allocate harm: criterion 'l2' gives scores, expected costs" in outcome.err
+
+
+def test_heads_and_inner_dimensions_have_consumers() -> None:
+    """An attention block: heads end in the projection, hidden channels of the MLP in its second layer."""
+    name = next(n for n in BUILDERS if "attention" in n)
+    model: onnx.ModelProto = BUILDERS[name]()
+    traced = onnxprune.trace(model)
+    assert all(Reading(traced).of(group).layers for group in traced)
