@@ -8,7 +8,7 @@ import onnx
 
 from .model import Model, kept_dims
 from .protos import UNLISTED, bodies, node_protos, skeleton, tensors
-from .samples import Sizes
+from .samples import FreeDimensions
 
 NOT_INFERRED = (
     onnx.shape_inference.InferenceError,
@@ -19,7 +19,7 @@ NOT_INFERRED = (
 """What shape inference raises for models that contradict themselves."""
 
 
-def bare_model(model: Model, sizes: Sizes, declared: bool = True) -> onnx.ModelProto:
+def bare_model(model: Model, sizes: FreeDimensions, declared: bool = True) -> onnx.ModelProto:
     """Copy for shape inference: weights hold no data, free dimensions become ``sizes``.
 
     Parameters

@@ -14,7 +14,8 @@ from .cost import Cost, cost
 from .data import DataSettings, runnable
 from .engine import InferenceSession
 from .loading import load
-from .runtime import Arrays, choose_provider, open_session, run
+from .providers import choose_provider
+from .runtime import Arrays, open_session, run
 from .sizes import SizeView
 from .trace import Trace, retrace, trace
 

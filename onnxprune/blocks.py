@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .graph import Node
 from .incidence import Incidence
 from .labels import NONE, Labels, Product
+from .node import Node
 from .resolve import Components, Ints, resolve
 from .rules import find
 from .rules.elementwise import broadcast, parametrised, unary

@@ -12,7 +12,8 @@ import onnx
 from .data import open_data
 from .errors import UsageError
 from .model import Model
-from .runtime import Arrays, choose_provider, open_session, run
+from .providers import choose_provider
+from .runtime import Arrays, open_session, run
 from .trace import Trace
 
 

@@ -6,9 +6,9 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from functools import cached_property
 
-from .graph import Node
 from .groups import Group
 from .incidence import ByUnit, Carriers
+from .node import Node
 from .trace import Trace
 
 

@@ -18,13 +18,13 @@ from .edits import edit
 from .errors import UsageError, unknown_name
 from .loading import load
 from .lossless import KINDS, Dead, Ranges, find_dead
+from .made_up import synthetic_inputs
 from .model import Model, tensor_nbytes
 from .pipeline import Result
 from .plan import Plan, PlanGroup, make_plan
 from .printable import page
 from .protos import bodies, node_protos
 from .rewrite import rewrite_trace
-from .runtime import synthetic_inputs
 from .samples import graph_inputs
 from .trace import Trace, trace, without_statistics
 
@@ -237,7 +237,7 @@ def find_ranges(
 def inputs_within(traced: Trace, ranges: Ranges, seed: int) -> Arrays:
     """Random inputs, evenly spread over the ranges that are assumed."""
     rng = np.random.default_rng(seed)
-    feeds = dict(synthetic_inputs(traced.graph, seed, sizes=traced.shapes.first.sizes))
+    feeds = dict(synthetic_inputs(traced.graph, traced.shapes.first.sizes, seed))
     for name, (low, high) in ranges.items():
         feeds[name] = rng.uniform(low, high, feeds[name].shape).astype(feeds[name].dtype)
     return feeds

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .graph import Constant, Graph
+from .graph import Graph
 from .labels import NONE
 from .model import payload
+from .node import Constant
 from .trace import Trace
 
 OTHERS = ""

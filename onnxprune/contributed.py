@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from .graph import Node
-    from .shapes import Setting, Shape
+    from .node import Node
+    from .setting import Setting, Shape
 
 Known = Sequence["Shape | None"]
 Function = Callable[["Node", Known], Sequence["Shape | None"]]

@@ -24,8 +24,9 @@ from .engine import InferenceSession
 from .errors import ModelError, UsageError
 from .images import SUFFIXES, image_reader
 from .labelled import read_labels
-from .runtime import Arrays, run, synthetic_inputs
-from .samples import SAMPLES, Sizes, affordable, graph_inputs, sample_sizes
+from .made_up import synthetic_inputs
+from .runtime import Arrays, run
+from .samples import SAMPLES, FreeDimensions, affordable, graph_inputs, sample_sizes
 from .shapes import infer
 from .trace import Trace
 
@@ -182,14 +183,14 @@ def _other_sizes(traced: Trace, settings: DataSettings) -> Iterator[DataSet]:
         sizes = sample_sizes(traced.model.proto, 0, sample)
         if sizes == traced.shapes.first.sizes:
             continue
-        shapes = infer(traced.graph, sizes, probing=False).shapes.values()
+        shapes = infer(traced.graph, sizes).shapes.values()
         if affordable(shapes):
             yield DataSet(partial(_made_up, traced, sizes, seed, runs))
 
 
-def _made_up(traced: Trace, sizes: Sizes, seed: int, runs: int) -> Iterator[Batch]:
+def _made_up(traced: Trace, sizes: FreeDimensions, seed: int, runs: int) -> Iterator[Batch]:
     for number in range(runs):
-        feeds = synthetic_inputs(traced.graph, seed + number, sizes=sizes)
+        feeds = synthetic_inputs(traced.graph, sizes, seed + number)
         counts = {array.shape[:1] for array in feeds.values()}
         (count,) = counts.pop() if len(counts) == 1 and () not in counts else (1,)
         yield Batch(feeds, max(count, 1))

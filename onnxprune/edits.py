@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from .graph import Node
 from .lossless import Dead
 from .model import Model
 from .names import Names
+from .node import Node
 from .protos import fill, node_protos, skeleton, stored
 from .trace import Trace
 from .twins import count_uses

@@ -14,12 +14,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from .errors import ModelError, UnusableError
+from .errors import UnusableError
 from .protos import bodies
 
 if TYPE_CHECKING:
-    from .graph import Graph, Node
-    from .shapes import Setting
+    from .node import Node
 
 SMALL = 4096
 """Elements of inputs of which no node makes much, unless a value among them is a size."""
@@ -88,37 +87,6 @@ class Effort:
                 f"{MOST_PRODUCTS:.0e}",
                 "Store their result.",
             )
-
-
-def check_ranges(graph: Graph) -> None:
-    """Refuse long ranges of constants: shape inference itself writes them out, to know their values.
-
-    Raises
-    ------
-    UnusableError
-    """
-    for node in {node.index: node for node in graph.derived.values() if node.op == "Range"}.values():
-        try:
-            inputs = [graph.value(name) for name in node.inputs]
-        except UnusableError:
-            raise
-        except ModelError:
-            continue  # it cannot be computed, so inference does not do so either
-        Effort(graph.stored).admit(node, inputs)
-
-
-def check_constants(graph: Graph, setting: Setting) -> None:
-    """Refuse constants that are too large to compute, whoever computes them: onnxruntime does, too.
-
-    Raises
-    ------
-    UnusableError
-    """
-    effort = Effort(graph.stored)
-    for node in {node.index: node for node in graph.derived.values()}.values():
-        made = [setting.shapes[name] for name in node.outputs if name in setting.shapes]
-        if sum(map(prod, made)) > SMALL:
-            effort.count(node, [setting.shapes.get(name, ()) for name in node.inputs], made)
 
 
 def _products(node: Node, inputs: Sequence[Sequence[int]], made: int) -> int:

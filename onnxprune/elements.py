@@ -9,31 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto
 
+from .setting import Elements
+
 if TYPE_CHECKING:
-    from .graph import Body, Node
-    from .shapes import Setting, Shape
+    from .node import Body, Node
+    from .setting import Setting, Shape
 
 Known = Callable[[str], np.ndarray | None]
 Forward = Callable[["Body", "Setting"], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Elements:
-    """Shapes of the elements of a sequence.
-
-    Attributes
-    ----------
-    shapes : tuple of Shape
-        One per element; where the number is not known, one for all (none, if no element is known).
-    counted : bool
-        Whether the number of elements is known.
-    optional : bool
-        Whether it is an optional tensor: at most one element, and no sequence.
-    """
-
-    shapes: tuple[Shape, ...]
-    counted: bool = True
-    optional: bool = False
 
 
 def position(value: np.ndarray | None, count: int, default: int | None = None) -> int | None:

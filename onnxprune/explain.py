@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from .chains import Chains
 from .errors import UsageError
-from .graph import Node
 from .groups import Group
 from .loading import load
+from .node import Node
 from .numbering import Numbering
 from .pipeline import merged, opened
 from .plan import Plan

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from .quantized import MICROSOFT, dequantize, quantize
+from .quantization import MICROSOFT, dequantize, quantize
 
 if TYPE_CHECKING:
-    from .graph import Node
+    from .node import Node
 
 Values = Sequence[Any]
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .graph import Node
 from .incidence import Incidence
 from .labels import NONE, Kernel, Labels
 from .names import Names
+from .node import Node
 from .resolve import Components, Ints
 from .walk import Walk
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from .graph import Graph, Node
+from .graph import Graph
+from .node import Node
 from .protos import UNLISTED, bodies, graphs, node_protos
 from .runtime import Arrays
 from .sizes import Sizes

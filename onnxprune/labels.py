@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .graph import Node
+from .node import Node
 
 if TYPE_CHECKING:
     from .editor import Editor

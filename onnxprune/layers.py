@@ -33,10 +33,10 @@ from .compare import Comparison, Difference
 from .data import Batch
 from .engine import InferenceSession
 from .errors import ModelError
-from .graph import Node
 from .inside import Part, enter
 from .model import Model
 from .names import Names, names_of
+from .node import Node
 from .noise import draws
 from .protos import bodies, node_protos, tensors
 from .runtime import Arrays, open_session, run

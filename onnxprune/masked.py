@@ -23,8 +23,9 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from .finite import reached
-from .graph import MOVEMENT, Graph, Node
+from .graph import MOVEMENT, Graph
 from .names import Names
+from .node import Node
 from .protos import UNLISTED, bodies, node_protos
 from .sizes import Sizes
 from .trace import Trace

@@ -33,7 +33,8 @@ from .writing import write_graph, write_pair
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    ModelLike: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | gs.Graph | Model"
+
+ModelLike: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | gs.Graph | Model"
 
 Cuts: TypeAlias = "dict[str, tuple[np.ndarray | None, ...]]"
 

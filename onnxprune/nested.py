@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto
 
-from .elements import SEQUENCES, Elements, Forward, Known, Step
+from .elements import SEQUENCES, Forward, Known, Step
 from .folding import evaluate
+from .setting import Elements
 
 if TYPE_CHECKING:
-    from .graph import Body, Node
-    from .shapes import Setting
+    from .node import Body, Node
+    from .setting import Setting
 
 LONGEST = 1024
 """Iterations of a loop that are followed to find out when it ends."""

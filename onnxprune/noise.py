@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 
 from .custom import stands_in
-from .graph import Node
 from .names import Names, names_of
+from .node import Node
 from .rules import find
 from .runtime import Arrays
 from .sizes import Sizes

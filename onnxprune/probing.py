@@ -12,10 +12,12 @@ from collections.abc import Iterator
 import onnx
 
 from .errors import ModelError
-from .graph import Graph, Node
-from .runtime import open_session, run, synthetic_inputs
+from .graph import Graph
+from .made_up import synthetic_inputs
+from .node import Node
+from .runtime import open_session, run
 from .samples import affordable
-from .shapes import Setting
+from .setting import Setting
 
 
 def probe(graph: Graph, setting: Setting) -> bool:
@@ -44,7 +46,7 @@ def probe(graph: Graph, setting: Setting) -> bool:
     )
     try:
         with open_session(proto) as session:
-            found = run(session, synthetic_inputs(graph, sizes=setting.sizes))
+            found = run(session, synthetic_inputs(graph, setting.sizes))
     except ModelError:
         return False
     for name in found.keys() & set(wanted):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .graph import Node
 from .labels import NONE, Blocked, Facts, Labels, Pin, Product
+from .node import Node
 
 if TYPE_CHECKING:
     from .editor import Editor

@@ -21,10 +21,11 @@ from onnx import external_data_helper
 from .computed import find_computed
 from .cuts import Cut, compose
 from .editor import Editor
-from .graph import Graph, Node
+from .graph import Graph
 from .labels import NONE
 from .model import Model, collector_paused
 from .names import Names
+from .node import Node
 from .protos import UNLISTED, bodies, fill, graphs, node_protos, skeleton, stored
 from .selfcheck import self_check
 from .sizes import Sizes

@@ -9,7 +9,7 @@ import onnx
 
 from .errors import UsageError
 
-Sizes = Mapping[tuple[str, int], int]
+FreeDimensions = Mapping[tuple[str, int], int]
 """(input, axis) -> size of a free dimension."""
 
 SAMPLES = tuple(

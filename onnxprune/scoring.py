@@ -31,6 +31,7 @@ from .moments.held import Held
 from .moments.ranking import Ranked, rank
 from .moments.removal import Choose
 from .moments.second import MEMORY
+from .providers import choose_provider
 from .registry import (
     MOMENTS,
     RAW,
@@ -44,7 +45,7 @@ from .registry import (
     lookup,
     trait_of,
 )
-from .runtime import Arrays, choose_provider
+from .runtime import Arrays
 from .trace import Trace
 
 Data = str | os.PathLike[str] | Arrays

@@ -8,9 +8,10 @@ import onnx
 
 from .bare import NOT_INFERRED, bare_model
 from .errors import ModelError, SurgeryError
+from .made_up import synthetic_inputs
 from .model import Model
 from .protos import graphs
-from .runtime import open_session, run, synthetic_inputs
+from .runtime import open_session, run
 from .sizes import Sizes
 
 if TYPE_CHECKING:

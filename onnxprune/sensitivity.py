@@ -13,8 +13,9 @@ from .errors import UsageError
 from .groups import Group
 from .loading import load
 from .model import Model
+from .providers import choose_provider
 from .rewrite import rewrite_trace
-from .runtime import choose_provider, open_session, run
+from .runtime import open_session, run
 from .scoring import ScoreTable, score
 from .select import select
 from .trace import Trace, trace

@@ -9,7 +9,6 @@ ResNet-50); a forward pass fills its gaps and evaluates the shape arithmetic tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 
@@ -21,14 +20,12 @@ from . import nested
 from .bare import NOT_INFERRED, bare_model, say_onesided
 from .contributed import infer_contributed
 from .custom import CUSTOM, shapes_behind
-from .effort import check_constants, check_ranges
-from .elements import Elements
 from .folding import evaluable, evaluate
-from .graph import Body, Graph, Node
+from .graph import Graph
+from .node import Body, Node
 from .quantized import infer_quantized
-from .samples import SAMPLE_COUNT, SAMPLES, Sizes, free_dimensions, sample_sizes
-
-Shape = tuple[int, ...]
+from .samples import SAMPLE_COUNT
+from .setting import Setting, Shape
 
 VALUE_LIMIT = 4096
 """Largest tensor, in elements, whose value is followed through shape arithmetic."""
@@ -39,155 +36,13 @@ DATA_SIZED = {"Compress", "NonMaxSuppression", "NonZero", "Range", "Slice", "Top
 """Operators whose output sizes may depend on data."""
 
 
-@dataclass(slots=True)
-class Setting:
-    """Shapes, element types and known small values at one choice of the free dimensions.
-
-    Attributes
-    ----------
-    sizes : mapping
-        The free dimensions.
-    count : int
-        Stands in for every size that depends on data.
-    sampled : bool
-        Whether there is such a size.
-    probed : bool
-        Whether the model ran at these sizes.
-    sequences : dict
-        Shapes of the elements of sequences and optional values.
-    """
-
-    sizes: Sizes = field(default_factory=dict)
-    count: int = SAMPLE_COUNT[0]
-    sampled: bool = False
-    probed: bool = False
-    shapes: dict[str, Shape] = field(default_factory=dict)
-    dtypes: dict[str, int] = field(default_factory=dict)
-    values: dict[str, np.ndarray] = field(default_factory=dict)
-    sequences: dict[str, Elements] = field(default_factory=dict)
-
-    def copy(self) -> Setting:
-        """A setting whose tables can be changed on their own."""
-        tables = dict(self.shapes), dict(self.dtypes), dict(self.values), dict(self.sequences)
-        return Setting(self.sizes, self.count, self.sampled, self.probed, *tables)
-
-
-@dataclass(frozen=True, slots=True)
-class Shapes:
-    """What two settings say together. In a static model both are the same.
-
-    Attributes
-    ----------
-    first, second : Setting
-    at : Setting, optional
-        Sizes to look at instead of those of the first setting. What is static, and how a Reshape
-        cuts, is judged by the two settings: sizes given by data may agree by chance, or be 1.
-    """
-
-    first: Setting
-    second: Setting
-    at: Setting | None = None
-
-    @property
-    def shown(self) -> Setting:
-        """The setting that sizes are read from."""
-        return self.at or self.first
-
-    def get(self, name: str) -> Shape | None:
-        """Shape in the first setting, None where it is unknown."""
-        return self.shown.shapes.get(name)
-
-    def static(self, name: str, axis: int) -> bool:
-        """Whether an axis has the same size in both settings."""
-        if self.first is self.second:
-            return name in self.shown.shapes
-        one, two = self.first.shapes.get(name), self.second.shapes.get(name)
-        if one is None or two is None or len(one) != len(two):
-            return False
-        return one[axis] == two[axis]
-
-    @property
-    def held(self) -> dict[tuple[str, int], int]:
-        """Free dimensions that the model was looked at with one size of only."""
-        first, second = self.first.sizes, self.second.sizes
-        return {dim: size for dim, size in first.items() if second[dim] == size}
-
-    def value(self, name: str) -> np.ndarray | None:
-        """Value that is the same in both settings, None where there is none."""
-        one = self.first.values.get(name)
-        if one is None or self.first is self.second:
-            return one
-        two = self.second.values.get(name)
-        return one if two is not None and np.array_equal(one, two) else None
-
-
-def analyse(graph: Graph) -> Shapes:
-    """Find the static shapes and values of a model, at the first sample sizes that suit it."""
-    proto = graph.model.proto
-    found = []
-    for sample in range(len(SAMPLES) if free_dimensions(proto) else 1):
-        shapes = analyse_at(graph, *(sample_sizes(proto, setting, sample) for setting in (0, 1)))
-        found.append((problems(graph, shapes), sample, shapes))
-        if not found[-1][0] or shapes.first.probed:
-            break
-    return min(found, key=lambda entry: entry[:2])[2]
-
-
-def analyse_at(graph: Graph, first: Sizes, second: Sizes) -> Shapes:
-    """The same for given sizes of the free dimensions in the two settings."""
-    check_ranges(graph)
-    one = infer(graph, first, 0)
-    check_constants(graph, one)
-    if first == second and not one.sampled:
-        return Shapes(one, one)
-    return Shapes(one, infer(graph, second, 1))
-
-
-def problems(graph: Graph, shapes: Shapes) -> int:
-    """Number of float tensors without a shape, without an element, or that hide a free dimension.
-
-    Views of another number of elements count, too. It is zero at sizes that suit.
-    """
-    names = [name for node in graph.nodes for name in node.outputs if name]
-    count = 0
-    for setting in (shapes.first, shapes.second):  # twice the same one counts twice, to be fair
-        count += sum(_contradicts(node, setting) for node in graph.nodes)
-        for name in names:
-            shape = setting.shapes.get(name)
-            if name not in setting.sequences and setting.dtypes.get(name, 1) in FLOATS:
-                count += shape is None or any(size <= 0 for size in shape)
-    return count + sum(_hides(node, shapes) for node in graph.nodes)
-
-
-def _contradicts(node: Node, setting: Setting) -> bool:
-    """Whether a Reshape gives a shape of another number of elements, which inference lets pass."""
-    if node.kind != "Reshape" or setting.sampled:  # what stands in for data need not fit
-        return False
-    given, made = setting.shapes.get(node.inputs[0]), setting.shapes.get(node.output)
-    return given is not None and made is not None and prod(given) != prod(made)
-
-
-def _hides(node: Node, shapes: Shapes) -> bool:
-    """Whether a sliding window leaves of a free axis a single step, or equally many at both sizes."""
-    if "kernel_shape" not in node.attributes or shapes.first is shapes.second:
-        return False
-    given, made = node.inputs[0], node.output
-    sizes = shapes.first.shapes.get(made, ())
-    if len(shapes.first.shapes.get(given, ())) != len(sizes):
-        return False
-    steps = [k for k in range(2, len(sizes)) if not shapes.static(given, k)]
-    return any(sizes[k] == 1 or shapes.static(made, k) for k in steps)
-
-
-def infer(graph: Graph, sizes: Sizes, number: int = 0, probing: bool = True) -> Setting:
+def infer(graph: Graph, sizes: FreeDimensions, number: int = 0) -> Setting:
     """Shapes, types and small values of one setting, with the free dimensions set to ``sizes``.
 
     Parameters
     ----------
     number : {0, 1}
         Of the setting, which says what stands in for sizes that depend on data.
-    probing : bool
-        Whether to run the model where operators have no inference in ONNX.
     """
     setting = Setting(sizes, SAMPLE_COUNT[number])
     bare = bare_model(graph.model, sizes)
@@ -201,13 +56,7 @@ def infer(graph: Graph, sizes: Sizes, number: int = 0, probing: bool = True) -> 
         setting.dtypes[name] = constant.dtype
         if constant.dtype == TensorProto.INT64 and constant.size <= 64:
             _known(graph, name, setting)  # sizes, axes and bounds
-    _forward(graph, graph.main, setting)
-    if probing:
-        from .probing import probe  # it makes up inputs, for which it needs this module
-
-        setting.probed = probe(graph, setting)
-        if setting.probed:
-            _forward(graph, graph.main, setting)
+    forward(graph, graph.main, setting)
     return setting
 
 
@@ -237,12 +86,12 @@ def _declared(kind: TypeProto.Tensor) -> Shape | None:
     return sizes if all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims) else None
 
 
-def _forward(graph: Graph, body: Body, setting: Setting) -> None:
+def forward(graph: Graph, body: Body, setting: Setting) -> None:
     """Evaluate shape arithmetic and fill the gaps of shape inference, in topological order."""
     for node in body.nodes:
         if nested.follows(node):
             known = partial(_known, graph, setting=setting)
-            nested.follow(node, setting, known, partial(_forward, graph))
+            nested.follow(node, setting, known, partial(forward, graph))
         elif node.op == "Identity" and node.inputs[0] in setting.sequences:
             setting.sequences[node.output] = setting.sequences[node.inputs[0]]
         elif not _evaluate(graph, node, setting) and any(

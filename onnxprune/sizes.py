@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .cuts import take
-from .graph import Node
 from .labels import NONE, Labels
-from .shapes import Shapes
+from .node import Node
+from .setting import Shapes
 
 if TYPE_CHECKING:
     from .blocks import Apart

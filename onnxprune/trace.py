@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .analysis import analyse, examine
 from .blocks import Apart, separate
 from .errors import ModelError, UnusableError, UsageError, unknown_name
 from .factors import both
-from .graph import Graph, Node
+from .graph import Graph
 from .groups import Group, find_groups
 from .labels import Blocked, Pin
 from .loading import load
 from .model import Model, collector_paused
+from .node import Node
 from .printable import page
 from .resolve import Components, Ints, resolve
 from .rules import find
 from .samples import sizes_of
-from .shapes import Setting, Shapes, analyse, infer
+from .setting import Setting, Shapes
 from .sizes import Sizes
 from .walk import Walk
 
@@ -212,7 +214,7 @@ def retrace(traced: Trace, shapes: Mapping[str, Sequence[int]]) -> Trace:
     sizes = sizes_of(traced.model.proto, shapes)
     if sizes == traced.shapes.shown.sizes:
         return traced
-    at = infer(traced.graph, sizes)
+    at = examine(traced.graph, sizes)
     found = _walk_at(traced, at)
     if [(g.name, len(g)) for g in found] != [(g.name, len(g)) for g in traced]:
         # A branch that is not taken at these sizes need not make sense at them.

@@ -30,8 +30,9 @@ from .layers import compare_entire
 from .loading import load
 from .plan import Plan
 from .printable import page
+from .providers import choose_provider
 from .recovery.record import Recovery, opened_recovery, require_none
-from .runtime import Arrays, choose_provider, open_session, run
+from .runtime import Arrays, open_session, run
 from .staged import prepared
 from .trace import Trace, trace
 

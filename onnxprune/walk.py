@@ -7,11 +7,13 @@ from math import prod
 
 import numpy as np
 
-from .graph import UNLABELLED, Graph, Node
+from .graph import UNLABELLED, Graph
 from .labels import NONE, Blocked, Kernel, Labels
+from .node import Node
 from .recorder import Recorder
 from .reshape import refine
-from .shapes import FLOATS, VALUE_LIMIT, Shape, Shapes
+from .setting import Shape, Shapes
+from .shapes import FLOATS, VALUE_LIMIT
 
 
 class Walk(Recorder):

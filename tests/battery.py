@@ -22,14 +22,13 @@ from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.protos import bodies
 from onnxprune.rewrite import rewrite, rewrite_trace
-from onnxprune.runtime import synthetic_inputs
 from onnxprune.samples import free_dimensions, graph_inputs
 from onnxprune.scoring import score
 from onnxprune.select import select
 from onnxprune.sizes import Sizes
 from onnxprune.trace import Trace, retrace, trace
 
-from .building import TOLERANCE, Case
+from .building import TOLERANCE, Case, made_up
 from .by_plan import masked_by_plan
 from .reference_ops import OPERATORS
 
@@ -124,7 +123,7 @@ def check_exact(pruned: Pruned, limit: float = TOLERANCE, reference: bool = Fals
     """The slim model equals the masked original when run, at every sample setting."""
     found = runner(pruned.slim, reference)
     for setting in settings(pruned.trace.model.proto):
-        feeds = synthetic_inputs(pruned.trace.graph, seed=setting, setting=setting)
+        feeds = made_up(pruned.trace.graph, seed=setting, setting=setting)
         traced = retrace(pruned.trace, {name: array.shape for name, array in feeds.items()})
         sizes = traced.sizes(pruned.plan.removed(traced))
         oracle = runner(masked(traced, sizes, pruned.slim.proto), reference)
@@ -152,7 +151,7 @@ def check_inside(pruned: Pruned, limit: float = TOLERANCE, kinds: Sequence[str] 
     names = _shared_tensors(pruned, kinds)
     if not names:
         return
-    feeds = synthetic_inputs(pruned.trace.graph)
+    feeds = made_up(pruned.trace.graph)
     expected = outputs(_exposed(reference, names), feeds)
     found = outputs(_exposed(pruned.slim.proto, names), feeds)
     for name in names:
@@ -196,7 +195,7 @@ def check_zeroed(pruned: Pruned, limit: float = TOLERANCE) -> None:
     An oracle that shares no code with the masked original.
     """
     zeroed = masked_by_plan(pruned.trace.model.proto, pruned.plan.to_dict())
-    feeds = synthetic_inputs(pruned.trace.graph)
+    feeds = made_up(pruned.trace.graph)
     check_equal(outputs(zeroed, feeds), outputs(pruned.slim, feeds), limit, "not zeroing")
 
 

@@ -25,7 +25,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxprune.analysis import analyse
+from onnxprune.graph import Graph
 from onnxprune.loading import set_apart
+from onnxprune.made_up import synthetic_inputs
 
 Builder = Callable[[], onnx.ModelProto]
 Array = npt.NDArray[Any]
@@ -195,3 +198,9 @@ FOUR_HEADS: dict[str, Any] = {
     "inputs": "float[N,6,12] x", "WQ": (12, 24), "WK": (12, 24), "WV": (12, 24), "WO": (24, 12),
     "s": [0, 6, 4, 6], "t": [0, 6, 24],
 }  # fmt: skip
+
+
+def made_up(graph: Graph, seed: int = 0, setting: int = 0) -> dict[str, Array]:
+    """Inputs made up at the sample sizes of one setting."""
+    shapes = analyse(graph)
+    return synthetic_inputs(graph, (shapes.second if setting else shapes.first).sizes, seed)

@@ -20,10 +20,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnxprune.runtime import synthetic_inputs
-
 from . import battery
-from .building import Case
+from .building import Case, made_up
 from .by_plan import masked_by_plan
 from .cases import CASES
 from .test_models import FEEDS, LARGE, NETWORKS, SHARED, real
@@ -50,7 +48,7 @@ def plan_of(pruned: battery.Pruned) -> dict[str, object]:
 def test_case(case: Case, seed: int | None) -> None:
     model = case.build()
     pruned = battery.prune(model, seed)
-    feeds = synthetic_inputs(pruned.trace.graph)
+    feeds = made_up(pruned.trace.graph)
     masked = battery.outputs(masked_by_plan(model, plan_of(pruned)), feeds, case.reference)
     found = battery.outputs(pruned.slim, feeds, case.reference)
     try:
@@ -87,7 +85,7 @@ def test_network(name: str, seed: int | None) -> None:
     if name in STATISTICS:
         pytest.skip("statistics of the kept channels")
     pruned = battery.prune_trace(real(name), seed)
-    feeds = FEEDS.get(name) or synthetic_inputs(pruned.trace.graph)
+    feeds = FEEDS.get(name) or made_up(pruned.trace.graph)
     masked = battery.outputs(masked_by_plan(pruned.trace.model.proto, plan_of(pruned)), feeds)
     found = battery.outputs(pruned.slim, feeds)
     same = [n for n, v in masked.items() if v.dtype.kind == "f" and np.abs(v - found[n]).max() <= SATURATED]

@@ -9,8 +9,8 @@ import pytest
 from onnxprune.cleaning import clean
 from onnxprune.compare import difference
 from onnxprune.loading import load
+from onnxprune.made_up import synthetic_inputs
 from onnxprune.pipeline import Result
-from onnxprune.runtime import synthetic_inputs
 from onnxprune.trace import trace
 
 from . import battery
@@ -22,7 +22,7 @@ from .planting import plant
 def gap(model: onnx.ModelProto, result: Result, reference: bool) -> float:
     """Largest relative difference of an output, over its norm or that of as many ones."""
     traced = trace(model)
-    feeds = synthetic_inputs(traced.graph, sizes=traced.shapes.first.sizes)
+    feeds = synthetic_inputs(traced.graph, traced.shapes.first.sizes)
     before, after = (battery.outputs(m, feeds, reference) for m in (load(model), result.model))
     worst = 0.0
     for name, array in before.items():

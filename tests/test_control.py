@@ -15,12 +15,13 @@ from onnxprune.loading import load
 from onnxprune.plan import Plan
 from onnxprune.protos import tensors
 from onnxprune.rewrite import rewrite_trace
-from onnxprune.runtime import open_session, run, synthetic_inputs
+from onnxprune.runtime import open_session, run
 from onnxprune.scoring import score
 from onnxprune.select import select
 from onnxprune.trace import Trace, trace
 from onnxprune.verify import Report, verify
 
+from .building import made_up
 from .cases_control import CASES, Builder, model
 
 UNITS = {
@@ -70,7 +71,7 @@ def plan_for(traced: Trace, seed: int | None) -> Plan:
 
 def variants(traced: Trace) -> list[dict[str, np.ndarray]]:
     """Inputs for both values of every truth value, and for other numbers."""
-    feeds = synthetic_inputs(traced.graph)
+    feeds = made_up(traced.graph)
     found = [feeds]
     for name, array in feeds.items():
         if array.dtype == np.bool_:
@@ -115,7 +116,7 @@ def prune_half(dense: onnx.ModelProto, feeds: dict[str, np.ndarray] | None = Non
 @pytest.mark.parametrize("name", ["recurrent_cell", "growing_state", "passed_through"])
 def test_no_iteration(name: str) -> None:
     dense = BUILD[name]()
-    feeds = synthetic_inputs(Graph(load(dense))) | {"M": np.asarray(0)}
+    feeds = made_up(Graph(load(dense))) | {"M": np.asarray(0)}
     report = prune_half(dense, feeds)
     assert report.exact, report
 
@@ -320,7 +321,7 @@ def test_external_data_in_a_body(tmp_path: Path) -> None:
     shapes = {t.name: tuple(t.dims) for t in tensors(slim.graph)}
     assert shapes["W2"] == (12, 8, 3, 3)
     with open_session(onnxprune.load(tmp_path / "slim.onnx")) as session:
-        assert run(session, synthetic_inputs(result.trace.graph))["y"].shape == (2, 10)
+        assert run(session, made_up(result.trace.graph))["y"].shape == (2, 10)
 
 
 def test_recorded_types_of_sequences_do_not_contradict() -> None:

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 import onnxprune
 from onnxprune.custom import CUSTOM
 from onnxprune.errors import ModelError, SurgeryError, UsageError
-from onnxprune.graph import Node
+from onnxprune.node import Node
 from onnxprune.rules import RULES, rule
 from onnxprune.runtime import open_session, run
 from onnxprune.walk import Walk

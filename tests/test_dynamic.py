@@ -11,9 +11,10 @@ import pytest
 
 from models.build import BUILDERS
 from onnxprune.data import _other_sizes
+from onnxprune.made_up import synthetic_inputs
 from onnxprune.plan import Plan
 from onnxprune.rewrite import rewrite_trace
-from onnxprune.runtime import open_session, run, synthetic_inputs
+from onnxprune.runtime import open_session, run
 from onnxprune.samples import free_dimensions, sample_sizes
 from onnxprune.scoring import score
 from onnxprune.select import select
@@ -94,7 +95,7 @@ def test_exact_at_unseen_sizes(name: str) -> None:
     for number in range(len(UNSEEN)):
         sizes = unseen(model, number)
         assert all(sizes[k] not in (s[k] for s in samples(model)) for k in sizes)
-        feeds = synthetic_inputs(traced.graph, number, sizes=sizes)
+        feeds = synthetic_inputs(traced.graph, sizes, number)
         report = verify(model, slim, plan=plan, data=feeds, provider="cpu", traced=traced)
         assert report.exact, f"{sizes}: {report}"
         assert report.method == "end to end"
@@ -111,7 +112,7 @@ def test_plan_does_not_depend_on_the_sizes(name: str) -> None:
     plan = prune(traced, seed=2)
     assert traced.units == UNITS[name], str(traced)
     for number in range(len(UNSEEN)):
-        feeds = synthetic_inputs(traced.graph, sizes=unseen(model, number))
+        feeds = synthetic_inputs(traced.graph, unseen(model, number))
         other = retrace(traced, {k: v.shape for k, v in feeds.items()})
         assert [(g.name, len(g), g.members) for g in other] == [(g.name, len(g), g.members) for g in traced]
         again = prune(other, seed=2)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onnxprune.folding import TABLE, alone, evaluate
-from onnxprune.graph import Graph, Node
+from onnxprune.graph import Graph
 from onnxprune.model import Model
+from onnxprune.node import Node
 
 Array = npt.NDArray[Any]
 Draw = Callable[[st.SearchStrategy[Any]], Any]

@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxprune.graph import Node
 from onnxprune.labels import NONE
+from onnxprune.node import Node
 from onnxprune.rules import RULES
 from onnxprune.rules.conv import spatial
 from onnxprune.trace import trace

@@ -11,7 +11,7 @@ from onnxprune.graph import Graph
 from onnxprune.model import Model
 from onnxprune.rules import RULES, Rule
 from onnxprune.rules.table import operator_table
-from onnxprune.shapes import Setting, Shape, Shapes
+from onnxprune.setting import Setting, Shape, Shapes
 from onnxprune.trace import walk_graph
 
 TABLE = operator_table()

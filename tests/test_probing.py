@@ -9,17 +9,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from onnxprune.analysis import analyse
 from onnxprune.contributed import infer_contributed
 from onnxprune.errors import ModelError
 from onnxprune.graph import Graph
 from onnxprune.loading import load
 from onnxprune.probing import probe
-from onnxprune.runtime import open_session, run, synthetic_inputs
-from onnxprune.shapes import Setting, analyse, infer
+from onnxprune.runtime import open_session, run
+from onnxprune.setting import Setting
+from onnxprune.shapes import infer
 from onnxprune.trace import trace
 
 from . import cases_along, cases_attention, cases_fused, cases_operators, cases_sources
-from .building import Case
+from .building import Case, made_up
 
 CASES = [
     case
@@ -39,7 +41,7 @@ def test_shapes_are_those_of_the_run(case: Case) -> None:
     names = [name for node in graph.nodes for name in node.outputs if name and name not in listed]
     proto.graph.output.extend(map(helper.make_empty_tensor_value_info, names))
     with open_session(proto) as session:
-        found = run(session, synthetic_inputs(graph))
+        found = run(session, made_up(graph))
     for name, array in found.items():
         if not setting.sampled and name in setting.shapes:
             assert setting.shapes[name] == array.shape, name
@@ -67,7 +69,7 @@ def unknown_operator(domain: str) -> Graph:
 
 def test_probe_fills_what_is_unknown() -> None:
     graph = unknown_operator("com.microsoft")
-    setting = infer(graph, {}, probing=False)
+    setting = infer(graph, {})
     assert "d" not in setting.shapes
     assert probe(graph, setting)
     assert setting.shapes["d"] == (3, 3)
@@ -76,7 +78,7 @@ def test_probe_fills_what_is_unknown() -> None:
 
 def test_model_that_does_not_run_stays_unknown() -> None:
     graph = unknown_operator("acme")
-    setting = infer(graph, {}, probing=False)
+    setting = infer(graph, {})
     with pytest.raises(ModelError, match="cannot load"), open_session(graph.model):
         pass
     assert not probe(graph, setting)

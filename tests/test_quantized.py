@@ -21,9 +21,9 @@ from onnxprune.layer import Layer
 from onnxprune.masked import masked
 from onnxprune.model import Model
 from onnxprune.plan import Plan
-from onnxprune.quantized import dequantize, pack, quantize, unpack
+from onnxprune.quantization import dequantize, pack, quantize, unpack
 from onnxprune.rewrite import rewrite_trace
-from onnxprune.runtime import open_session, run, synthetic_inputs
+from onnxprune.runtime import open_session, run
 from onnxprune.scoring import score
 from onnxprune.select import select
 from onnxprune.trace import Trace, trace
@@ -33,6 +33,8 @@ from tests.building import TOLERANCE, Case
 from tests.building_quantized import Graph
 from tests.cases_quantized import fake_quantized
 from tests.cases_quantized_ms import nbits
+
+from .building import made_up
 
 ROOT = Path(__file__).parent.parent
 MODELS = Path(os.environ.get("ONNXPRUNE_MODELS", ROOT.parent / "shared" / "models"))
@@ -94,7 +96,7 @@ def test_removed_means_zero_point() -> None:
     plan = plans(traced)[0]
     removed = plan.removed(traced)
     slim = rewrite_trace(traced, removed)
-    feeds = synthetic_inputs(traced.graph)
+    feeds = made_up(traced.graph)
     sizes = traced.sizes(removed)
     found: list[npt.NDArray[Any]] = []
     for zeros in (traced.walk.facts.zeros, dict.fromkeys(traced.walk.facts.zeros, "")):
@@ -337,7 +339,7 @@ class Feeds:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = trace(model).graph
-        self.rows = iter([synthetic_inputs(graph, seed) for seed in range(2)])
+        self.rows = iter([made_up(graph, seed) for seed in range(2)])
 
     def get_next(self) -> Any:
         return next(self.rows, None)

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 
 from onnxprune.errors import OnnxPruneError
-from onnxprune.runtime import synthetic_inputs
 from onnxprune.verify import verify
 
 from . import battery, sabotage
-from .building import Case
+from .building import Case, made_up
 from .cases import CASES
 from .test_models import FEEDS, LARGE, NETWORKS, real
 
@@ -37,7 +36,7 @@ def called_exact(
     pruned: battery.Pruned, kinds: Sequence[str], places: int, feeds: Any = None
 ) -> tuple[list[str], int]:
     """Damages that change the outputs and are not seen, and how many change them."""
-    given = feeds or synthetic_inputs(pruned.trace.graph)
+    given = feeds or made_up(pruned.trace.graph)
     slim = pruned.slim.embedded()
     judge = sabotage.Judge(slim, given)
     missed: list[str] = []

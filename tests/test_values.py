@@ -11,13 +11,14 @@ from onnx import TensorProto
 
 import models.build  # noqa: F401 - fills the table
 from models.net import BUILDERS
-from onnxprune.runtime import open_session, run, synthetic_inputs
+from onnxprune.runtime import open_session, run
 from onnxprune.samples import graph_inputs
 from onnxprune.trace import trace
 from onnxprune.values import VALUE_RULES, Values, analyse_values, contractions
 from onnxprune.values import bounds as b
 from onnxprune.values.registry import values
 
+from .building import made_up
 from .planting import graph, normal
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
@@ -30,7 +31,7 @@ def analysed(
     traced = trace(model, norm="pin")
     names = [v.name for v in graph_inputs(traced.model.proto) if v.type.tensor_type.elem_type in FLOATS]
     found = analyse_values(traced.walk, dict.fromkeys(names, (low, high)))
-    feeds = dict(synthetic_inputs(traced.graph))
+    feeds = dict(made_up(traced.graph))
     rng = np.random.default_rng(0)
     for name in names:
         feeds[name] = rng.uniform(low, high, feeds[name].shape).astype(feeds[name].dtype)

@@ -63,7 +63,7 @@ def _providers() -> tuple[list[str], dict[str, str]]:
     """Execution providers that onnxruntime has, and why those of a GPU do not run."""
     try:
         from ..engine import doubled, ort
-        from ..runtime import cuda_problem, tensorrt_problem
+        from ..providers import cuda_problem, tensorrt_problem
     except InstallationError as error:
         return [], {"onnxruntime": f"{error.message} ({error.hint})", **dict.fromkeys(TITLES, NO_ENGINE)}
     problems = {"onnxruntime": doubled(), "cuda": cuda_problem(), "tensorrt": tensorrt_problem()}

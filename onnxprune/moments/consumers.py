@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
-from ..graph import Node
 from ..groups import Group
 from ..incidence import Carriers
 from ..labels import NONE
+from ..node import Node
 from ..trace import Trace
 from .linear import Linear, linear_of
 

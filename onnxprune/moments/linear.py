@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
-from ..graph import Graph, Node
+from ..graph import Graph
+from ..node import Node
 from .windows import Positions, Windows, windows_of
 
 Floats = npt.NDArray[np.float64]

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..graph import Graph, Node
+from ..graph import Graph
 from ..moments.linear import Floats, Linear
+from ..node import Node
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -13,8 +13,8 @@ from ..errors import PlanError, UsageError
 from ..model import Model
 from ..moments.held import Held
 from ..moments.second import MEMORY, Progress, silent
+from ..providers import choose_provider
 from ..registry import MOMENTS, lookup, trait_of
-from ..runtime import choose_provider
 from ..scoring import ScoreTable, score
 from ..settings import ScoreSettings, Settings, part
 from ..sizes import Sizes

@@ -11,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from ..graph import Graph, Node
-from ..quantized import quantize
+from ..graph import Graph
+from ..node import Node
+from ..quantization import quantize
 
 
 class Unwritable(Exception):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..graph import Body, Node
 from ..labels import NONE, Blocked, Labels
+from ..node import Body, Node
 from ..walk import Walk
 from .registry import rule
 from .sequences import common, elements, settle

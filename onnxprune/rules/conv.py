@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Node
 from ..labels import NONE, Blocked, Labels
+from ..node import Node
 from ..walk import Walk
 from .reduce import extreme, statistic
 from .registry import rule

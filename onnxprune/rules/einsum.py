@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from ..graph import Node
 from ..labels import NONE
+from ..node import Node
 from ..sizes import SizeView
 from ..walk import Walk
 from .registry import rule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph import Node
+from ..node import Node
 from ..walk import Walk
 from .registry import rule
 from .signs import above, chosen, clipped, highest, kept, lowest, opposite, positive, power, product, shared

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import sqrt
 
 from ..editor import Editor
-from ..graph import Node
 from ..labels import NONE, Labels
+from ..node import Node
 from ..sizes import SizeView
 from ..walk import Walk
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..editor import Editor
-from ..graph import Node
 from ..labels import NONE, Labels
+from ..node import Node
 from ..walk import Walk
 from .registry import rule
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from ..editor import Editor
 from ..folding import python_slice, slice_bounds
-from ..graph import Node
 from ..labels import NONE, Blocked, Labels
-from ..shapes import Setting
+from ..node import Node
+from ..setting import Setting
 from ..walk import Walk
 from .registry import rule
 from .signs import kept, padded, shared

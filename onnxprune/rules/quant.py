@@ -13,9 +13,11 @@ import numpy as np
 from onnx import TensorProto
 
 from ..editor import Editor
-from ..graph import Graph, Node
+from ..graph import Graph
 from ..labels import NONE, Blocked, Labels
-from ..quantized import MICROSOFT, PLAIN, PLAIN_OPSET, dequantize, pack, unpack
+from ..node import Node
+from ..quantization import MICROSOFT, dequantize, pack, unpack
+from ..quantized import PLAIN, PLAIN_OPSET
 from ..shapes import FLOATS
 from ..walk import Walk
 from .registry import RULES, pinned, rule

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..graph import Node
 from ..labels import NONE, Blocked
+from ..node import Node
 from ..walk import Walk
 from .registry import rule
 from .signs import kept, positive

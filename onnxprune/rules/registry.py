@@ -11,7 +11,7 @@ from ..custom import register as register_custom
 from ..printable import docstring
 
 if TYPE_CHECKING:
-    from ..graph import Node
+    from ..node import Node
     from ..walk import Walk
 
     Function = Callable[[Walk, Node], None]

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..editor import Editor
 from ..elements import position
-from ..graph import Node
 from ..labels import NONE, Blocked, Labels
+from ..node import Node
 from ..walk import Walk
 from .registry import rule
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..graph import Node
 from ..labels import NONE
+from ..node import Node
 from ..walk import Walk
 from .registry import always, rule
 

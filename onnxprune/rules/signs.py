@@ -7,7 +7,7 @@ floats are followed, because integers wrap around.
 
 from __future__ import annotations
 
-from ..graph import Node
+from ..node import Node
 from ..walk import Walk
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..editor import Editor
-from ..graph import Node
 from ..labels import NONE, Blocked, Labels
+from ..node import Node
 from ..walk import Walk
 from .registry import always, rule
 from .signs import interpolated, kept

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..editor import Editor
-from ..graph import Node
 from ..labels import NONE
+from ..node import Node
 from ..walk import Walk
 from .conv import kernels, spatial
 from .registry import rule

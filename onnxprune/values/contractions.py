@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..graph import Node
 from ..labels import NONE, Labels
+from ..node import Node
 from ..rules.einsum import Letter, letters
 from . import bounds as b
 from .bounds import Bounds

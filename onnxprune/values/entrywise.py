@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from ..folding import evaluate
-from ..graph import Node
+from ..node import Node
 from ..rules import elementwise, fused
 from ..shapes import FLOATS
 from . import bounds as b

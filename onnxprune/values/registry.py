@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..rules import RULES
 
 if TYPE_CHECKING:
-    from ..graph import Node
+    from ..node import Node
     from .state import Values
 
     Function = Callable[[Values, Node], None]

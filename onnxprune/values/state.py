@@ -11,9 +11,9 @@ import numpy.typing as npt
 import onnx
 
 from ..errors import ModelError
-from ..graph import Node
 from ..labels import NONE, Blocked, Labels
 from ..model import let_go
+from ..node import Node
 from ..shapes import FLOATS
 from ..walk import Walk
 from . import bounds as b

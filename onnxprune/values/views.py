@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..folding import python_slice, slice_bounds
-from ..graph import Node
+from ..node import Node
 from ..reshape import Block, refine
 from . import bounds as b
 from .bounds import Bounds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import numpy_helper
 
-from ..graph import Node
+from ..node import Node
 from ..rules.parts import pad_amounts
 from ..rules.reduce import reduced_axes
 from ..rules.views import left_alone
