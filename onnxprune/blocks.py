@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .incidence import Incidence
-from .labels import NONE, Labels, Product
+from .labels import Product
 from .node import Node
 from .resolve import Components, Ints, resolve
 from .rules import find
@@ -32,6 +32,7 @@ from .rules.matmul import matmul
 from .rules.parts import concat, gather, slice_, split
 from .rules.reduce import reduce_sum
 from .rules.views import refold, reshape, shape, transpose
+from .vector import NONE, Labels
 from .walk import Walk
 
 BLOCK_BY_BLOCK: Set[Callable[..., None]] = {
@@ -213,7 +214,7 @@ def _as_sets(units: Ints, blocks: int) -> set[frozenset[int]]:
     return {frozenset(block) for block in units.reshape(blocks, -1).tolist()}
 
 
-class Apart:
+class BlockwiseCut:
     """Where every label stands in a product whose blocks keep inner channels of their own.
 
     Attributes

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .graph import Graph
-from .labels import NONE
 from .model import payload
 from .node import Constant
 from .trace import Trace
+from .vector import NONE
 
 OTHERS = ""
 """What leads to several computed constants, or to anything else."""

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnx
 
 from .errors import SurgeryError
-from .labels import NONE, Labels
 from .node import Node
+from .vector import NONE, Labels
 
 if TYPE_CHECKING:
     from .rewrite import Rewriter

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .labels import Labels, Product
+from .labels import Product
+from .vector import Labels
 
 Ints = npt.NDArray[np.int64]
 Pairs = list[tuple[Labels, Labels]]

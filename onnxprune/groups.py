@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .incidence import Incidence
-from .labels import NONE, Kernel, Labels
+from .labels import Kernel
 from .names import Names
 from .node import Node
 from .resolve import Components, Ints
+from .vector import NONE, Labels
 from .walk import Walk
 
 

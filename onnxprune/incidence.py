@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .labels import NONE, Labels
+from .vector import NONE, Labels
 
 Ints = npt.NDArray[np.int64]
 

@@ -23,19 +23,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from .node import Node
+from .vector import Labels
 
 if TYPE_CHECKING:
-    from .editor import Editor
+    from .pen import Pen
     from .sizes import SizeView
-
-Labels = npt.NDArray[np.int64]
-
-NONE: Labels = np.zeros(1, np.int64)
-"""Marks an axis that carries no channels; always this very object."""
-NONE.flags.writeable = False
 
 
 class Blocked(Exception):
@@ -92,7 +86,7 @@ class Facts:
     broadcast: list[Labels] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
     fed: list[tuple[Node, str]] = field(default_factory=list)
-    fixes: list[tuple[Node, Callable[[Editor], None]]] = field(default_factory=list)
+    fixes: list[tuple[Node, Callable[[Pen], None]]] = field(default_factory=list)
     costs: list[tuple[Node, Callable[[SizeView], int]]] = field(default_factory=list)
     inner: set[int] = field(default_factory=set)
     blocked: dict[int, str] = field(default_factory=dict)

@@ -13,10 +13,11 @@ import numpy as np
 
 from .errors import UsageError
 from .groups import Group
-from .labels import NONE, Kernel, Labels
+from .labels import Kernel
 from .layer import Layer
 from .registry import DATA, RAW, Criterion, Policy, Scores, applied, label_of, trait_of
 from .trace import Trace
+from .vector import NONE, Labels
 
 Key = tuple[str, int]
 Batches = Callable[[Sequence[str]], Iterator[dict[str, np.ndarray]]]

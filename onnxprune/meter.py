@@ -17,9 +17,9 @@ import numpy.typing as npt
 from .cost import Term
 from .groups import Group
 from .incidence import Incidence
-from .labels import NONE, Labels
 from .sizes import SizeView
 from .trace import Trace
+from .vector import NONE, Labels
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .groups import Group, matches
-from .labels import NONE
 from .names import Names
 from .resolve import Ints
 from .trace import Trace
+from .vector import NONE
 
 
 class Part(NamedTuple):

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .labels import NONE, Blocked, Facts, Labels, Pin, Product
+from .labels import Blocked, Facts, Pin, Product
 from .node import Node
+from .vector import NONE, Labels
 
 if TYPE_CHECKING:
-    from .editor import Editor
+    from .pen import Pen
     from .sizes import SizeView
 
 
@@ -88,7 +89,7 @@ class Recorder:
         """An axis of a stored tensor that every block (``rows``) of its first axis has for itself."""
         self.facts.ragged[name, axis] = rows
 
-    def fix(self, edit: Callable[[Editor], None]) -> None:
+    def fix(self, edit: Callable[[Pen], None]) -> None:
         """How the rewriter mends the current node once sizes are known."""
         assert self.node is not None
         self.facts.fixes.append((self.node, edit))

@@ -32,7 +32,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from .finest import Key, as_pairs, components_of, finest, first_difference
-from .labels import Facts, Labels, Product
+from .labels import Facts, Product
+from .vector import Labels
 
 Ints = npt.NDArray[np.int64]
 Pairs = list[tuple[Labels, Labels]]

@@ -22,7 +22,6 @@ from .computed import find_computed
 from .cuts import Cut, compose
 from .editor import Editor
 from .graph import Graph
-from .labels import NONE
 from .model import Model, collector_paused
 from .names import Names
 from .node import Node
@@ -30,6 +29,7 @@ from .protos import UNLISTED, bodies, fill, graphs, node_protos, skeleton, store
 from .selfcheck import self_check
 from .sizes import Sizes
 from .slices import Slice, find_slices
+from .vector import NONE
 
 if TYPE_CHECKING:
     from .model import ModelLike

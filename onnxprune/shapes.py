@@ -24,7 +24,7 @@ from .folding import evaluable, evaluate
 from .graph import Graph
 from .node import Body, Node
 from .quantized import infer_quantized
-from .samples import SAMPLE_COUNT
+from .samples import SAMPLE_COUNT, FreeDimensions
 from .setting import Setting, Shape
 
 VALUE_LIMIT = 4096

@@ -8,20 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from .cuts import take
-from .labels import NONE, Labels
 from .node import Node
 from .setting import Shapes
-
-if TYPE_CHECKING:
-    from .blocks import Apart
+from .vector import NONE, Labels
 
 Index: TypeAlias = npt.NDArray[np.int64] | None
+
+
+class BlockwiseKept(Protocol):
+    """Blocks of channels that keep inner channels of their own; see ``block_policy.py``."""
+
+    tables: Mapping[tuple[str, int], int]
+    number: npt.NDArray[np.int64]
+
+    def kept(self, number: int, alive: npt.NDArray[np.bool_]) -> Index:
+        """Kept inner channels of every block, shape (blocks, kept); None where all are."""
+
+    def mask(self, axes: Sequence[Labels], axis: int, alive: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Mask of an axis of inner channels together with that of the blocks."""
+
+    def places(
+        self, axes: Sequence[Labels], axis: int, alive: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.int64]:
+        """Kept inner channels of every block, as indices for ``numpy.take_along_axis``."""
 
 
 class SizeView:
@@ -62,7 +77,7 @@ class Sizes(SizeView):
     axes : mapping
         Tensor -> label vectors, as left by the walk.
     alive : bool array, shape (labels,)
-    apart : Apart, optional
+    apart : BlockwiseKept, optional
         Blocks that keep inner channels of their own.
     """
 
@@ -71,7 +86,7 @@ class Sizes(SizeView):
         shapes: Shapes,
         axes: Mapping[str, Sequence[Labels | None]],
         alive: npt.NDArray[np.bool_],
-        apart: Apart | None = None,
+        apart: BlockwiseKept | None = None,
     ) -> None:
         self._shapes = shapes
         self._axes = axes

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .analysis import analyse, examine
-from .blocks import Apart, separate
+from .blocks import BlockwiseCut, separate
 from .errors import ModelError, UnusableError, UsageError, unknown_name
 from .factors import both
 from .graph import Graph
@@ -63,7 +63,7 @@ class Trace(Sequence[Group]):
     groups: tuple[Group, ...]
     blocked: tuple[Group, ...]
     options: Mapping[str, object] = field(default_factory=dict)
-    apart: Apart | None = None
+    apart: BlockwiseCut | None = None
     notes: tuple[str, ...] = ()
     inside: Components | None = None
 
@@ -255,7 +255,7 @@ def _resolved(walk: Walk, model: Model, options: Mapping[str, Any]) -> Trace:
             model, graph, shapes, walk, components, groups, blocked, options, None, assumed(shapes), inside
         )
     components, notes = separate(walk, axis)
-    apart = Apart(walk, components)
+    apart = BlockwiseCut(walk, components)
     groups, blocked = find_groups(walk, components)
     groups = tuple(replace(g, blocks=apart.block_of(g.units)) for g in groups)
     notes = (*assumed(shapes), *notes)

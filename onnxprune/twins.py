@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .graph import Graph
-from .labels import NONE
 from .model import let_go
 from .rules import elementwise, find, views
+from .vector import NONE
 
 if TYPE_CHECKING:
     from .groups import Member

@@ -8,12 +8,13 @@ from math import prod
 import numpy as np
 
 from .graph import UNLABELLED, Graph
-from .labels import NONE, Blocked, Kernel, Labels
+from .labels import Blocked, Kernel
 from .node import Node
 from .recorder import Recorder
 from .reshape import refine
 from .setting import Shape, Shapes
 from .shapes import FLOATS, VALUE_LIMIT
+from .vector import NONE, Labels
 
 
 class Walk(Recorder):

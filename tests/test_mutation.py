@@ -17,11 +17,11 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxprune.labels import NONE
 from onnxprune.node import Node
 from onnxprune.rules import RULES
 from onnxprune.rules.conv import spatial
 from onnxprune.trace import trace
+from onnxprune.vector import NONE
 from onnxprune.walk import Walk
 
 from . import battery

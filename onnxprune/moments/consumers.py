@@ -19,9 +19,9 @@ import numpy.typing as npt
 from ..errors import ModelError
 from ..groups import Group
 from ..incidence import Carriers
-from ..labels import NONE
 from ..node import Node
 from ..trace import Trace
+from ..vector import NONE
 from .linear import Linear, linear_of
 
 Ints = npt.NDArray[np.int64]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..editor import Editor
-from ..labels import NONE
 from ..node import Node
+from ..pen import Pen
+from ..vector import NONE
 from ..walk import Walk
 from .heads import Heads, attend, couple, follow_heads, hidden, keep_scale, packed, rotate, unpacked
 from .registry import rule
@@ -260,7 +260,7 @@ def packed_attention(c: Walk, n: Node) -> None:
     follow_heads(c, n, num_heads=q)
     keep_scale(c, n, q)
 
-    def mend(e: Editor) -> None:
+    def mend(e: Pen) -> None:
         sizes = [int(e.mask(part).sum()) for part in columns]
         if "qkv_hidden_sizes" in n.attributes or len(set(sizes)) > 1:
             e.set("qkv_hidden_sizes", sizes)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..labels import NONE, Blocked, Labels
+from ..labels import Blocked
 from ..node import Body, Node
+from ..vector import NONE, Labels
 from ..walk import Walk
 from .registry import rule
 from .sequences import common, elements, settle

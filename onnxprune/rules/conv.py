@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..labels import NONE, Blocked, Labels
+from ..labels import Blocked
 from ..node import Node
+from ..vector import NONE, Labels
 from ..walk import Walk
 from .reduce import extreme, statistic
 from .registry import rule

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from ..labels import NONE
 from ..node import Node
 from ..sizes import SizeView
+from ..vector import NONE
 from ..walk import Walk
 from .registry import rule
 from .signs import product

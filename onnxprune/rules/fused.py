@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..labels import NONE
 from ..node import Node
+from ..vector import NONE
 from ..walk import Walk
 from .conv import kernels
 from .matmul import contract

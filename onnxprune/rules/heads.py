@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-from ..editor import Editor
-from ..labels import NONE, Labels
 from ..node import Node
+from ..pen import Pen
 from ..sizes import SizeView
+from ..vector import NONE, Labels
 from ..walk import Walk
 
 
@@ -84,7 +84,7 @@ def attend(c: Walk, n: Node, q: Heads, k: Heads, v: Heads) -> Heads:
 def follow_heads(c: Walk, n: Node, **attributes: Heads) -> None:
     """Attributes that count heads follow them."""
 
-    def mend(e: Editor) -> None:
+    def mend(e: Pen) -> None:
         for name, value in attributes.items():
             if value.heads is not NONE:
                 e.set(name, e.count(value.heads))

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..editor import Editor
-from ..labels import NONE, Labels
 from ..node import Node
+from ..pen import Pen
+from ..vector import NONE, Labels
 from ..walk import Walk
 from .registry import rule
 
@@ -124,7 +124,7 @@ def _line(positions: Index, axes: Sequence[int]) -> Index:
     return moved.reshape(len(moved), -1)[:, 0]
 
 
-def remap(e: Editor, slot: int, index: Index, labels: Sequence[Labels], along: Mapping[int, Labels]) -> None:
+def remap(e: Pen, slot: int, index: Index, labels: Sequence[Labels], along: Mapping[int, Labels]) -> None:
     """Drop the indices of removed entries, and count positions among the kept ones."""
     if all(v is NONE or e.mask(v).all() for v in labels):
         return

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..contributed import reading_order
-from ..labels import Labels
 from ..node import Node
+from ..vector import Labels
 from ..walk import Walk
 from .registry import rule
 from .signs import product

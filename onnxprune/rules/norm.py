@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..labels import NONE, Labels
 from ..node import Node
+from ..vector import NONE, Labels
 from ..walk import Walk
 from .registry import rule
 from .signs import kept

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..editor import Editor
 from ..folding import python_slice, slice_bounds
-from ..labels import NONE, Blocked, Labels
+from ..labels import Blocked
 from ..node import Node
+from ..pen import Pen
 from ..setting import Setting
+from ..vector import NONE, Labels
 from ..walk import Walk
 from .registry import rule
 from .signs import kept, padded, shared
@@ -142,7 +143,7 @@ def _taken(c: Walk, n: Node, labels: Labels, index: np.ndarray) -> list[Labels]:
     else:
         result = c.split(taken.reshape(-1), index.shape)
 
-    def mend(e: Editor) -> None:
+    def mend(e: Pen) -> None:
         position = np.cumsum(e.mask(labels)) - 1
         keep = [
             np.arange(size) if v is NONE else np.flatnonzero(e.mask(v))
@@ -175,7 +176,7 @@ def pad(c: Walk, n: Node) -> None:
     c.out(n.output, labels)
     final = list(labels)
 
-    def mend(e: Editor) -> None:
+    def mend(e: Pen) -> None:
         sizes = [list(a) for a in amounts]
         for k, (before, after) in enumerate(zip(*amounts, strict=True)):
             if final[k] is not NONE and (before or after):

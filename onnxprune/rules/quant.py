@@ -12,13 +12,14 @@ from dataclasses import replace
 import numpy as np
 from onnx import TensorProto
 
-from ..editor import Editor
 from ..graph import Graph
-from ..labels import NONE, Blocked, Labels
+from ..labels import Blocked
 from ..node import Node
+from ..pen import Pen
 from ..quantization import MICROSOFT, dequantize, pack, unpack
 from ..quantized import PLAIN, PLAIN_OPSET
 from ..shapes import FLOATS
+from ..vector import NONE, Labels
 from ..walk import Walk
 from .registry import RULES, pinned, rule
 
@@ -273,7 +274,7 @@ def matmul_nbits(c: Walk, n: Node) -> None:
     c.out(n.output, [*c.labels(A)[:-1], O])
     c.macs(lambda z: z.output(n) * z.size(A, -1))
 
-    def mend(e: Editor) -> None:
+    def mend(e: Pen) -> None:
         e.set("N", e.size(B, 0))
         e.set("K", e.size(A, -1))
         if packed:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from ..labels import NONE, Labels
 from ..node import Node
+from ..vector import NONE, Labels
 from ..walk import Walk
 from .registry import rule
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..labels import NONE, Blocked
+from ..labels import Blocked
 from ..node import Node
+from ..vector import NONE
 from ..walk import Walk
 from .registry import rule
 from .signs import kept, positive

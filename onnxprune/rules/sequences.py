@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..editor import Editor
 from ..elements import position
-from ..labels import NONE, Blocked, Labels
+from ..labels import Blocked
 from ..node import Node
+from ..pen import Pen
+from ..vector import NONE, Labels
 from ..walk import Walk
 from .registry import rule
 
@@ -131,7 +132,7 @@ def split_to_sequence(c: Walk, n: Node) -> None:
     pieces = np.split(labels[axis], np.cumsum(parts)[:-1])
     c.sequences[n.output] = [[*labels[:axis], piece, *labels[axis + 1 :]] for piece in pieces]
 
-    def mend(e: Editor) -> None:
+    def mend(e: Pen) -> None:
         sizes = [e.count(piece) for piece in pieces]
         if sizes != parts:
             e.constant_input(1, np.array(sizes, np.int64))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..labels import NONE
 from ..node import Node
+from ..vector import NONE
 from ..walk import Walk
 from .registry import always, rule
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..editor import Editor
-from ..labels import NONE, Blocked, Labels
+from ..labels import Blocked
 from ..node import Node
+from ..pen import Pen
+from ..vector import NONE, Labels
 from ..walk import Walk
 from .registry import always, rule
 from .signs import interpolated, kept
@@ -92,7 +93,7 @@ def tile(c: Walk, n: Node) -> None:
             result.append(NONE)
     c.out(n.output, result)
 
-    def mend(e: Editor) -> None:
+    def mend(e: Pen) -> None:
         counts = [o // max(i, 1) for o, i in zip(e.shape(n.output), e.shape(X), strict=True)]
         before = [o // max(i, 1) for o, i in zip(e.original(n.output), e.original(X), strict=True)]
         e.scale_input(1, before, counts)
@@ -135,7 +136,7 @@ def shape(c: Walk, n: Node) -> None:
         return
     start, end = n.attr("start", 0), n.attr("end")
 
-    def mend(e: Editor) -> None:
+    def mend(e: Pen) -> None:
         before, after = list(e.original(X)), list(e.shape(X))
         if n.op == "Size":
             e.scale_output([int(np.prod(after))], [int(np.prod(before))])

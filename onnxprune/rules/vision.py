@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..editor import Editor
-from ..labels import NONE
 from ..node import Node
+from ..pen import Pen
+from ..vector import NONE
 from ..walk import Walk
 from .conv import kernels, spatial
 from .registry import rule
@@ -60,7 +60,7 @@ def center_crop_pad(c: Walk, n: Node) -> None:
     changed = [k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
     c.out(n.output, c.fixed(X, changed, f"{n} cuts or pads it"))
 
-    def mend(e: Editor) -> None:
+    def mend(e: Pen) -> None:
         sizes = [e.original(X)[k] for k in chosen], [e.shape(X)[k] for k in chosen]
         e.scale_input(1, *sizes)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..labels import NONE, Labels
 from ..node import Node
 from ..rules.einsum import Letter, letters
+from ..vector import NONE, Labels
 from . import bounds as b
 from .bounds import Bounds
 from .registry import values

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import onnx
 
 from ..errors import ModelError
-from ..labels import NONE, Blocked, Labels
+from ..labels import Blocked
 from ..model import let_go
 from ..node import Node
 from ..shapes import FLOATS
+from ..vector import NONE, Labels
 from ..walk import Walk
 from . import bounds as b
 from .bounds import Bounds
