@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .analysis import analyse, examine
+from .apply import walk_graph
 from .blocks import BlockwiseCut, separate
-from .errors import ModelError, UnusableError, UsageError, unknown_name
+from .errors import UsageError, unknown_name
 from .factors import both
 from .graph import Graph
 from .groups import Group, find_groups
-from .labels import Blocked, Pin
+from .labels import Pin
 from .loading import load
 from .model import Model, collector_paused
 from .node import Node
@@ -30,7 +31,6 @@ from .sizes import Sizes
 from .walk import Walk
 
 if TYPE_CHECKING:
-    from .explain import Explanations
     from .model import ModelLike
 
 NORMS = ("prune", "pin")
@@ -117,15 +117,6 @@ class Trace(Sequence[Group]):
     def sizes(self, removed: npt.ArrayLike = ()) -> Sizes:
         """View of all sizes after some units are removed."""
         return Sizes(self.shapes, self.walk.axes, self.alive(removed), self.apart)
-
-    def explain(self, layer: str, **settings: Any) -> Explanations:
-        """Why channels of a layer stay or go; settings of scoring and selection."""
-        from .explain import explain_trace
-        from .scoring import score
-        from .settings import ScoreSettings, SelectSettings, part
-
-        scores = score(self, **part(settings, ScoreSettings))
-        return explain_trace(self, scores, layer, **part(settings, SelectSettings))
 
     def obstacles(self) -> Counter[str]:
         """Operators that pinned what they touch because they could not be followed."""
@@ -281,46 +272,3 @@ def _check_options(norm: str, axis: int | str | None, group_policy: str) -> None
         raise UsageError(
             f"reshape-channel-axis both: found group-policy {group_policy}, expected average or sum"
         )
-
-
-def walk_graph(graph: Graph, shapes: Shapes) -> Walk:
-    """Apply the rule of every node in topological order."""
-    walk = Walk(graph, shapes)
-    for node in graph.main.nodes:
-        apply_rule(walk, node)
-    walk.node = None
-    for name in graph.main.outputs:
-        walk.freeze([name], f"graph output '{name}'")
-    for name, node in graph.folded.items():
-        labelled = [source for source in node.inputs if source in walk.axes]
-        walk.freeze(labelled, f"the constant '{name}' is computed from it, too")
-    return walk
-
-
-def apply_rule(walk: Walk, node: Node) -> None:
-    """Let one node's rule record its facts; pin what it touches where the rule cannot."""
-    if node.op == "Constant" or (node.outputs and node.outputs[0] in walk.graph.folded):
-        return
-    walk.node = node
-    found = find(node)
-    try:
-        if found is None:
-            raise Blocked("there is no rule for this operator")
-        found.apply(walk, node)
-        walk.hand_on_zeros(node)
-        if found.sign is not None:
-            walk.hand_on_sign(node, found.sign(walk, node))
-    except UnusableError:
-        raise
-    except (Blocked, ModelError) as error:
-        reason = f"{node}: {error.args[0]}"
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # A malformed node fails in its rule in any of these ways. Doubt pins.
-        reason = f"{node}: its rule failed: {error!r}"
-    else:
-        return
-    walk.facts.blocked[node.index] = reason
-    touched = [*node.inputs, *node.outputs, *walk.graph.captured(node)]
-    for body in node.bodies.values():
-        touched += [*body.inputs, *body.outputs]
-    walk.freeze(touched, reason)

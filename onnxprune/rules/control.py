@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..apply import apply_rule
 from ..labels import Blocked
 from ..node import Body, Node
 from ..vector import NONE, Labels
@@ -14,8 +15,6 @@ from .sequences import common, elements, settle
 
 def walk_body(c: Walk, n: Node, body: Body) -> None:
     """Apply the rules of a nested graph; every node counts once, however often it runs."""
-    from ..trace import apply_rule
-
     for node in body.nodes:
         apply_rule(c, node)
     c.node = n

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ..custom import Reference, Sized
 from ..custom import register as register_custom
+from ..node import Node
 from ..printable import docstring
+from ..walk import Walk
 
-if TYPE_CHECKING:
-    from ..node import Node
-    from ..walk import Walk
-
-    Function = Callable[[Walk, Node], None]
-    Sign = Callable[[Walk, Node], int]
-    Random = Callable[[Walk, Node], bool]
+Function = Callable[[Walk, Node], None]
+Sign = Callable[[Walk, Node], int]
+Random = Callable[[Walk, Node], bool]
 
 Along = Literal["", "exact", "exact or statistic", "statistic", "pinned"]
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..node import Node
 from ..rules import RULES
+from .state import Values
 
-if TYPE_CHECKING:
-    from ..node import Node
-    from .state import Values
-
-    Function = Callable[[Values, Node], None]
+Function = Callable[[Values, Node], None]
 
 VALUE_RULES: dict[tuple[str, str], Function] = {}
 
