@@ -21,30 +21,30 @@ if not (_here := Path(__file__).parent).joinpath("passes").is_dir():
     __path__.append(str(_here.parent))
 
 if TYPE_CHECKING:
-    from .cleaning import Log as Log
-    from .cleaning import clean as clean
     from .errors import BudgetError as BudgetError
     from .errors import ModelError as ModelError
     from .errors import OnnxPruneError as OnnxPruneError
     from .errors import PlanError as PlanError
     from .errors import SurgeryError as SurgeryError
     from .errors import UsageError as UsageError
-    from .explain import explain as explain
     from .groups import Group as Group
+    from .jobs_clean import clean as clean
+    from .jobs_explain import explain as explain
     from .loading import load as load
+    from .log import Log as Log
     from .model import Model as Model
-    from .pipeline import Result as Result
     from .pipeline import prune as prune
     from .plan import Plan as Plan
     from .registry import criterion as criterion
     from .registry import normalizer as normalizer
     from .registry import policy as policy
-    from .rewrite import rewrite as rewrite
+    from .report import Report as Report
+    from .result import Result as Result
     from .scoring import score as score
     from .select import select as select
+    from .staged import rewrite as rewrite
     from .trace import Trace as Trace
     from .trace import trace as trace
-    from .verify import Report as Report
     from .verify import verify as verify
 
 __version__ = "0.1.0"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .errors import ModelError, UnusableError
 from .graph import Graph
 from .labels import Blocked
@@ -11,9 +9,6 @@ from .node import Node
 from .rules.registry import find
 from .setting import Shapes
 from .walk import Walk
-
-if TYPE_CHECKING:
-    pass
 
 
 def walk_graph(graph: Graph, shapes: Shapes) -> Walk:

@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
-import numpy as np
 import onnx
 
 from .cost import Cost, cost
 from .data import DataSettings, runnable
-from .engine import InferenceSession
+from .latency import RUNS, Latency, measure_latency
 from .loading import load
+from .model import ModelLike
 from .providers import choose_provider
-from .runtime import Arrays, open_session, run
+from .runtime import open_session
 from .sizes import SizeView
 from .trace import Trace, retrace, trace
-
-if TYPE_CHECKING:
-    from .model import ModelLike
-
-RUNS, WARM_UP = 30, 3
-"""Measured runs of each model, and those before them that are not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Milliseconds of every run of both models, which took turns."""
-
-    before: tuple[float, ...]
-    after: tuple[float, ...]
-
-    @property
-    def medians(self) -> tuple[float, float]:
-        """Median milliseconds before and after."""
-        return float(np.median(self.before)), float(np.median(self.after))
-
-    @property
-    def ratio(self) -> float:
-        """Median after over median before."""
-        before, after = self.medians
-        return after / before
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +93,6 @@ def bench(
         batch.size,
         providers,
     )
-
-
-def measure_latency(
-    before: InferenceSession, after: InferenceSession, feeds: Arrays, runs: int = RUNS
-) -> Latency:
-    """Run two sessions in turns, so that a busy machine slows both, each first every other time."""
-    times: dict[InferenceSession, list[float]] = {before: [], after: []}
-    names = {before: "the original", after: "the slim model"}
-    for number in range(WARM_UP + max(runs, 1)):
-        for session in (before, after) if number % 2 else (after, before):
-            start = time.perf_counter()
-            run(session, feeds, names[session])
-            times[session].append((time.perf_counter() - start) * 1e3)
-    return Latency(tuple(times[before][WARM_UP:]), tuple(times[after][WARM_UP:]))
 
 
 def peak_activations(traced: Trace) -> int:

@@ -218,7 +218,7 @@ def _as_written(chain: Chain, limits: Mapping[str, float]) -> list[int] | None:
 
     The search is repeated with what the last file held besides, until a file is small enough.
     """
-    from .rewrite import rewrite_trace
+    from .surgeon import rewrite_trace
 
     traced, limit = chain.traced, limits["keep_size"]
     besides, spare = traced.model.nbytes() - stored_bytes(traced, traced.sizes()), 0
@@ -236,7 +236,7 @@ def _as_written(chain: Chain, limits: Mapping[str, float]) -> list[int] | None:
 
 
 def _unreachable(chain: Chain, targets: Mapping[str, float]) -> BudgetError:
-    from .rewrite import rewrite_trace
+    from .surgeon import rewrite_trace
 
     traced = chain.traced
     chain.go(len(chain.groups))

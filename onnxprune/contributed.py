@@ -7,13 +7,11 @@ and wants inputs that the model accepts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .node import Node
-    from .setting import Setting, Shape
+from .node import Node
+from .setting import Setting, Shape
 
 Known = Sequence["Shape | None"]
 Function = Callable[["Node", Known], Sequence["Shape | None"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,8 @@ import onnx
 
 from .errors import SurgeryError
 from .node import Node
+from .rewrite import Rewriter
 from .vector import NONE, Labels
-
-if TYPE_CHECKING:
-    from .rewrite import Rewriter
 
 
 class Editor:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from .errors import UnusableError
+from .node import Node
 from .protos import bodies
-
-if TYPE_CHECKING:
-    from .node import Node
 
 SMALL = 4096
 """Elements of inputs of which no node makes much, unless a value among them is a size."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
-from .setting import Elements
-
-if TYPE_CHECKING:
-    from .node import Body, Node
-    from .setting import Setting, Shape
+from .node import Body, Node
+from .setting import Elements, Setting, Shape
 
 Known = Callable[[str], np.ndarray | None]
 Forward = Callable[["Body", "Setting"], None]

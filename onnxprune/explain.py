@@ -10,96 +10,25 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from dataclasses import dataclass, replace
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from .chains import Chains
-from .errors import UsageError
+from .explained import Channel, Explanation
 from .groups import Group
-from .loading import load
 from .node import Node
 from .numbering import Numbering
-from .pipeline import merged, opened
-from .plan import Plan
-from .printable import page, printable
-from .registry import DATA, PASSES, names, trait_of
-from .scoring import Grid, ScoreTable, score
+from .plot import plot_scores
+from .printable import printable
+from .registry import DATA, PASSES, trait_of
+from .scoring import Grid, ScoreTable
 from .select import Decision, complete, decide
 from .selectors import removal_order
-from .settings import ScoreSettings, SelectSettings, Settings, part
-from .staged import prepared
+from .settings import SelectSettings
 from .trace import Trace
-
-if TYPE_CHECKING:
-    from .model import ModelLike
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """One channel of a group.
-
-    Attributes
-    ----------
-    raw, normalized : tuple of float
-        Score in each measured layer; the mean where the channel has several entries there.
-    merged : float
-        What decided.
-    rank : int or None
-        1 stays longest; None where the clean-up removed the channel before any had a score.
-    """
-
-    index: int
-    raw: tuple[float, ...]
-    normalized: tuple[float, ...]
-    merged: float
-    rank: int | None
-    kept: bool
-    why: str
-    block: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What happened to one group, and why.
-
-    Attributes
-    ----------
-    status : {"pruned", "kept", "blocked"}
-    layers : tuple of str
-        The coupled layers that were measured, in the order of the scores.
-    story : tuple of str
-        Sentences, from the question to the count.
-    channels : tuple of Channel
-        Empty for a blocked group.
-    chain : tuple of str
-        Nodes from a blocked layer to what pins it.
-    cut : float or None
-        Score between what the strategy would keep and what it would not.
-    """
-
-    group: str
-    status: str
-    layers: tuple[str, ...]
-    story: tuple[str, ...]
-    channels: tuple[Channel, ...] = ()
-    chain: tuple[str, ...] = ()
-    cut: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        lines = list(self.story)
-        if self.chain:
-            lines.append("  " + " -> ".join(self.chain))
-        if self.channels:
-            lines += [f"  ({k}) {layer}" for k, layer in enumerate(self.layers, 1)]
-            lines += ["  " + line for line in _table(self)]
-        return page(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,58 +62,7 @@ class Explanations(Sequence[Explanation]):
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the sorted scores with the cut, as PNG or SVG."""
-        from .plot import plot_scores
-
         plot_scores(self.parts, path)
-
-
-def explain(
-    source: ModelLike,
-    layer: str,
-    *,
-    preset: str | None = None,
-    config: str | os.PathLike[str] | None = None,
-    plan: Plan | None = None,
-    clean: bool = True,
-    provider: str = "auto",
-    **settings: Unpack[Settings],
-) -> Explanations:
-    """Explain what pruning does to a layer.
-
-    Parameters
-    ----------
-    source : path, bytes, ModelProto, gs.Graph or Model
-    layer : str
-        Name or pattern of a node, a weight or a group.
-    preset, config, clean, provider, **settings
-        As for :func:`onnxprune.prune`.
-    plan : Plan, optional
-        Explain this plan, by the settings that it records.
-
-    Raises
-    ------
-    UsageError
-        If nothing has that name, with the nearest that has; or a plan was not made by scores.
-    """
-    model, note = load(source), ""
-    kinds: Mapping[int, str] = {}
-    if plan is not None:
-        traced, plan, numbering = prepared(model, plan)
-        chosen = merged(preset, config, _recorded(plan))
-    else:
-        chosen = merged(preset, config, settings)
-        first, traced, numbering = opened(model, chosen, clean)
-        if first is not None and first.log is not None:
-            note, kinds = f"{first.log.headline} before", first.log.kinds
-    asked = named(traced, layer) if numbering is None else numbering.named(layer)
-    scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
-    wanted = asked if numbering is None else numbering.sources(asked)
-    found = explain_groups(traced, scores, wanted, layer, **part(chosen, SelectSettings))
-    if numbering is not None:
-        found = [whole for one in found for whole in in_the_file(one, numbering, kinds)]
-        found += only_cleaned(numbering, asked - {one.group for one in found}, kinds)
-        found = [one for one in found if one.group in asked]
-    return Explanations(tuple(found), note)
 
 
 def named(traced: Trace, layer: str) -> set[str]:
@@ -251,15 +129,6 @@ def _cleaned_rows(
         why = "left by the clean-up" if kept else why
         rows.append(Channel(k, unknown, unknown, math.nan, None, kept, why, block))
     return rows
-
-
-def _recorded(plan: Plan) -> Settings:
-    """The settings that led to a plan."""
-    criterion = str(plan.options.get("criterion", ""))
-    if criterion not in names("criterion") and not criterion.endswith(".npz"):
-        made = f"its criterion '{criterion}' has no registered name" if criterion else "it is a clean-up"
-        raise UsageError(f"the plan cannot be explained: {made}", "Give the settings in its place.")
-    return cast(Settings, {k: v for k, v in plan.options.items() if k in Settings.__annotations__})
 
 
 def explain_trace(
@@ -367,37 +236,6 @@ def _why(decision: Decision, rank: int, kept: bool, merged: float) -> str:
     if kept and merged <= want.cut:
         return "at the cut" if merged == want.cut else "the best of its group stays"
     return "above the cut" if kept else "not above the cut"
-
-
-def _table(explained: Explanation) -> list[str]:
-    """Aligned columns, best channel first."""
-    count = len(explained.layers)
-    header = ["rank", "channel"]
-    if explained.channels[0].block is not None:
-        header.append("block")
-    header += [f"raw({k})" for k in range(1, count + 1)]
-    header += [f"norm({k})" for k in range(1, count + 1)]
-    rows = [[*header, "merged", "kept", "why"]]
-    for c in sorted(explained.channels, key=lambda c: (c.rank is None, c.rank, c.index)):
-        block = [] if c.block is None else [str(c.block)]
-        values = (*c.raw, *c.normalized, c.merged)
-        numbers = ["-" if c.rank is None else f"{v:.5g}" for v in values]
-        rows.append(
-            [
-                "-" if c.rank is None else str(c.rank),
-                str(c.index),
-                *block,
-                *numbers,
-                "yes" if c.kept else "no",
-                c.why,
-            ]
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.rjust(w) for cell, w in zip(row[:-1], widths[:-1], strict=True))
-        + f"  {row[-1]}".rstrip()
-        for row in rows
-    ]
 
 
 def explain_blocked(group: Group, layer: str, chains: Chains) -> Explanation:

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 
+from .node import Node
 from .quantization import MICROSOFT, dequantize, quantize
-
-if TYPE_CHECKING:
-    from .node import Node
 
 Values = Sequence[Any]
 

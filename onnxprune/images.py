@@ -16,15 +16,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
+from PIL.Image import Image
 
 from .errors import UsageError, unknown_name
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 

@@ -20,16 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .node import Node
+from .pen import Pen
+from .sizes import SizeView
 from .vector import Labels
-
-if TYPE_CHECKING:
-    from .pen import Pen
-    from .sizes import SizeView
 
 
 class Blocked(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .plot import label, new_figure, save_figure
-from .verify import Report
+from .report import Report
 
 FLOOR = 1e-9
 """Least difference that is drawn, on a logarithmic axis."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
 
-from .errors import ModelError, UnusableError
-
-if TYPE_CHECKING:
-    from .graph import Graph
-    from .setting import Setting
 from .effort import SMALL, Effort
+from .errors import ModelError, UnusableError
+from .graph import Graph
+from .setting import Setting
 
 
 def check_ranges(graph: Graph) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -16,15 +16,12 @@ from onnx import TensorProto, external_data_helper
 from onnx.inliner import inline_local_functions
 
 from .errors import ModelError
-from .model import Model
+from .model import Model, ModelLike
 from .names import Names, names_of
 from .ordering import sort_nodes
 from .protos import UNLISTED, bodies, graphs, node_protos, opset_of, skeleton, tensors
 from .source import Source
 from .wellformed import check_form
-
-if TYPE_CHECKING:
-    from .model import ModelLike
 
 OLDEST_OPSET = 7
 

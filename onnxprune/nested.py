@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
 from .elements import SEQUENCES, Forward, Known, Step
 from .folding import evaluate
-from .setting import Elements
-
-if TYPE_CHECKING:
-    from .node import Body, Node
-    from .setting import Setting
+from .node import Body, Node
+from .setting import Elements, Setting
 
 LONGEST = 1024
 """Iterations of a loop that are followed to find out when it ends."""

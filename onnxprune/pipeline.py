@@ -4,74 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack
+from dataclasses import replace
+from typing import Any, Unpack
 
 from .config import read_config
 from .cost import Cost, cost
 from .data import open_data
 from .loading import load
-from .model import Model, collector_paused
+from .model import Model, ModelLike, collector_paused
 from .numbering import Numbering
 from .plan import Plan
 from .recovery import job
 from .recovery.record import Recovery, opened_recovery
-from .rewrite import rewrite_trace
+from .report import Report
+from .result import Result
 from .select import select
 from .settings import SelectSettings, Settings, TraceSettings, merge, part
 from .staged import prepared, staged
+from .surgeon import rewrite_trace
 from .trace import Trace, trace
-from .verify import Report, check_on_failure, require
+from .verify import check_on_failure, require
 from .verify import verify as compare
-
-if TYPE_CHECKING:
-    from .cleaning import Log
-    from .model import ModelLike
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What pruning gave.
-
-    Attributes
-    ----------
-    model : Model
-        The slim model; ``model.save(path)`` writes it, ``model.proto`` is the ModelProto.
-    plan : Plan
-    report : Report or None
-        The checks, where they were asked for.
-    trace : Trace
-        Analysis of the original; of what the clean-up left, where that removed something.
-    count : callable
-        Gives the costs of both models, when they are first asked for.
-    log : Log or None
-        What the clean-up removed before anything was scored; None where it removed nothing.
-    recovery : Recovery or None
-        Weights that were fitted after surgery, layer by layer; None where none was asked for.
-    """
-
-    model: Model
-    plan: Plan
-    report: Report | None
-    trace: Trace
-    count: Callable[[], tuple[Cost, Cost]] = field(repr=False)
-    log: Log | None = None
-    recovery: Recovery | None = None
-
-    @cached_property
-    def _costs(self) -> tuple[Cost, Cost]:
-        return self.count()
-
-    @property
-    def before(self) -> Cost:
-        """Cost of the original."""
-        return self._costs[0]
-
-    @property
-    def after(self) -> Cost:
-        """Cost of the slim model."""
-        return self._costs[1]
 
 
 def prune(
@@ -200,7 +153,7 @@ def opened(model: Model, settings: Settings, clean: bool) -> tuple[Result | None
 
     The last is where the channels of that come from; it and the first are None where nothing goes.
     """
-    from .cleaning import first_pass
+    from .jobs_clean import first_pass
 
     traced = trace(model, **part(settings, TraceSettings))
     first = first_pass(traced) if clean and not _numbered(settings) else None

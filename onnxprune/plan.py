@@ -13,21 +13,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .computed import find_computed, origin
 from .errors import PlanError
+from .groups import Group
 from .model import Model
 from .printable import json_text
 from .slices import find_slices
+from .trace import Trace
 from .writing import write_atomically
-
-if TYPE_CHECKING:
-    from .groups import Group
-    from .trace import Trace
 
 FORMAT, VERSION = "onnxprune.plan", 1
 

@@ -17,7 +17,7 @@ from .writing import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .explain import Explanation
+    from .explained import Explanation
 
 KEPT, REMOVED = "#1f77b4", "#c7c7c7"
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
 from onnx import TensorProto
 
+from .node import Node
 from .quantization import MICROSOFT
-
-if TYPE_CHECKING:
-    from .node import Node
-    from .setting import Setting
-
+from .setting import Setting
 
 PLAIN_OPSET = 13
 """Version of the standard operators whose attributes the quantised ones share."""

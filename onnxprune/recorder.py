@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .labels import Blocked, Facts, Pin, Product
 from .node import Node
+from .pen import Pen
+from .sizes import SizeView
 from .vector import NONE, Labels
-
-if TYPE_CHECKING:
-    from .pen import Pen
-    from .sizes import SizeView
 
 
 class Recorder:

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import UsageError, blamed, unknown_name
-
-if TYPE_CHECKING:
-    from .layer import Layer
+from .layer import Layer
 
 Scores = npt.NDArray[np.float64]
 Criterion = Callable[["Layer"], Scores]

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from .compare import Difference
 from .printable import printable
-from .verify import Report
+from .report import Report
 
 SHOWN = 5
 """Nodes that a sentence names."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import gcd
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,21 +20,16 @@ from onnx import external_data_helper
 
 from .computed import find_computed
 from .cuts import Cut, compose
-from .editor import Editor
 from .graph import Graph
-from .model import Model, collector_paused
+from .model import Model
 from .names import Names
 from .node import Node
+from .pen import Pen
 from .protos import UNLISTED, bodies, fill, graphs, node_protos, skeleton, stored
-from .selfcheck import self_check
 from .sizes import Sizes
 from .slices import Slice, find_slices
+from .trace import Trace
 from .vector import NONE
-
-if TYPE_CHECKING:
-    from .model import ModelLike
-    from .plan import Plan
-    from .trace import Trace
 
 
 class Rewriter:
@@ -57,12 +52,14 @@ class Rewriter:
         self._added: list[onnx.TensorProto] = []
         self._orphans: list[str] = []
 
-    def run(self, fixes: Sequence[tuple[Node, Callable[[Editor], None]]]) -> Model:
+    def run(
+        self, fixes: Sequence[tuple[Node, Callable[[Pen], None]]], pen: Callable[[Rewriter, Node], Pen]
+    ) -> Model:
         """Apply everything and return the slim model."""
         self._slice_constants()
         for node, fix in fixes:
             if any(self.sizes.cut(name) for name in (*node.inputs, *node.outputs)):
-                fix(Editor(self, node))
+                fix(pen(self, node))
         self._insert()
         self._drop_dead()
         self._update_declared_shapes()
@@ -335,44 +332,3 @@ def _keep(field: Any, wanted: Sequence[bool]) -> None:
     """Delete the entries of a repeated field that are not wanted."""
     for position in reversed([k for k, keep in enumerate(wanted) if not keep]):
         del field[position]
-
-
-def rewrite(source: ModelLike, plan: Plan) -> Model:
-    """Apply a plan to a model.
-
-    Parameters
-    ----------
-    source : path, bytes, ModelProto, gs.Graph or Model
-        The model that the plan was made for, or a retrained or differently typed copy of it.
-    plan : Plan
-
-    Raises
-    ------
-    PlanError
-        If the plan belongs to another model.
-    SurgeryError
-        If the slim model's shapes contradict the analysis.
-    """
-    from .staged import prepared
-
-    traced, plan, _ = prepared(source, plan)
-    if plan.options.get("lossless"):
-        from .cleaning import replay
-
-        traced = replay(traced, plan)
-    return rewrite_trace(traced, plan.removed(traced))
-
-
-@collector_paused()
-def rewrite_trace(traced: Trace, removed: npt.ArrayLike) -> Model:
-    """Remove units from a traced model, and check the shapes of the result.
-
-    Raises
-    ------
-    SurgeryError
-        If the slim model's shapes contradict the analysis.
-    """
-    sizes = traced.sizes(removed)
-    slim = Rewriter(traced, sizes).run(traced.walk.facts.fixes)
-    self_check(slim, traced, sizes)
-    return slim

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import onnx
 
@@ -13,9 +13,7 @@ from .model import Model
 from .protos import graphs
 from .runtime import open_session, run
 from .sizes import Sizes
-
-if TYPE_CHECKING:
-    from .trace import Trace
+from .trace import Trace
 
 
 class Contradiction(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from .accuracy import Accuracy
 from .compare import Comparison
@@ -12,16 +12,13 @@ from .data import DataSettings, runnable
 from .errors import UsageError
 from .groups import Group
 from .loading import load
-from .model import Model
+from .model import Model, ModelLike
 from .providers import choose_provider
-from .rewrite import rewrite_trace
 from .runtime import open_session, run
 from .scoring import ScoreTable, score
 from .select import select
+from .surgeon import rewrite_trace
 from .trace import Trace, trace
-
-if TYPE_CHECKING:
-    from .model import ModelLike
 
 RATIOS = (0.25, 0.5, 0.75)
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .setting import Setting, Shape
-from dataclasses import field
-
 from .samples import SAMPLE_COUNT, FreeDimensions
+from .setting import Setting, Shape
 
 Shape = tuple[int, ...]
 

@@ -19,8 +19,10 @@ import numpy.typing as npt
 from .errors import PlanError
 from .groups import Group
 from .loading import load
+from .model import Model, ModelLike
 from .numbering import Numbering, Part
 from .plan import Plan, PlanGroup
+from .surgeon import rewrite_trace
 from .trace import Trace, trace, without_statistics
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def prepared(
     model, first = load(source), first_stage(plan)
     if first is None:
         return trace(model, **plan.trace_options) if traced is None else traced, plan, None
-    from .rewrite import rewrite
+    from .staged import rewrite
 
     before = trace(model, **plan.trace_options)
     lossless = without_statistics(before)
@@ -168,3 +170,29 @@ def _through(first: Any, entry: Mapping[str, Any]) -> dict[str, Any]:
         else:
             keep[axis] = [keep[axis][k] for k in index]
     return {**entry, "shape": first["shape"], "keep": keep}
+
+
+def rewrite(source: ModelLike, plan: Plan) -> Model:
+    """Apply a plan to a model.
+
+    Parameters
+    ----------
+    source : path, bytes, ModelProto, gs.Graph or Model
+        The model that the plan was made for, or a retrained or differently typed copy of it.
+    plan : Plan
+
+    Raises
+    ------
+    PlanError
+        If the plan belongs to another model.
+    SurgeryError
+        If the slim model's shapes contradict the analysis.
+    """
+    from .staged import prepared
+
+    traced, plan, _ = prepared(source, plan)
+    if plan.options.get("lossless"):
+        from .cleaning import replay
+
+        traced = replay(traced, plan)
+    return rewrite_trace(traced, plan.removed(traced))

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .model import ModelLike
 from .plan import Plan
+from .report import Report
 from .reports import findings
-from .verify import Report, verify
-
-if TYPE_CHECKING:
-    from .model import ModelLike
+from .verify import verify
 
 try:
     import pytest

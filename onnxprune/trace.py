@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from .graph import Graph
 from .groups import Group, find_groups
 from .labels import Pin
 from .loading import load
-from .model import Model, collector_paused
+from .model import Model, ModelLike, collector_paused
 from .node import Node
 from .printable import page
 from .resolve import Components, Ints, resolve
@@ -29,9 +29,6 @@ from .samples import sizes_of
 from .setting import Setting, Shapes
 from .sizes import Sizes
 from .walk import Walk
-
-if TYPE_CHECKING:
-    from .model import ModelLike
 
 NORMS = ("prune", "pin")
 BOTH = "both"

@@ -11,20 +11,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from .graph import Graph
+from .groups import Member
 from .model import let_go
 from .rules import elementwise, find, views
+from .trace import Trace
+from .values import Mix, Values
 from .vector import NONE
-
-if TYPE_CHECKING:
-    from .groups import Member
-    from .trace import Trace
-    from .values import Mix, Values
 
 Bools = npt.NDArray[np.bool_]
 

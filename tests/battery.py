@@ -21,11 +21,12 @@ from onnxprune.masked import masked
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.protos import bodies
-from onnxprune.rewrite import rewrite, rewrite_trace
 from onnxprune.samples import free_dimensions, graph_inputs
 from onnxprune.scoring import score
 from onnxprune.select import select
 from onnxprune.sizes import Sizes
+from onnxprune.staged import rewrite
+from onnxprune.surgeon import rewrite_trace
 from onnxprune.trace import Trace, retrace, trace
 
 from .building import TOLERANCE, Case, made_up

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from onnxprune.cleaning import Log, clean
+from onnxprune.jobs_clean import clean
+from onnxprune.log import Log
 from onnxprune.model import Model
-from onnxprune.pipeline import Result
+from onnxprune.result import Result
 from onnxprune.runtime import open_session, run
 from onnxprune.trace import Trace
 

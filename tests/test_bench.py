@@ -10,7 +10,8 @@ import pytest
 
 import onnxprune
 from onnxprune import bench as module
-from onnxprune.bench import bench, measure_latency, peak_activations
+from onnxprune.bench import bench, peak_activations
+from onnxprune.latency import measure_latency
 from onnxprune.sensitivity import sensitivity
 
 from .building import net

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxprune.cleaning import clean
 from onnxprune.errors import UsageError
+from onnxprune.jobs_clean import clean
 from onnxprune.plan import Plan
-from onnxprune.rewrite import rewrite
+from onnxprune.staged import rewrite
 
 from .planting import cleaned, graph, inputs_of, kept, log, normal, outputs_of, shape_of, worst
 

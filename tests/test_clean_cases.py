@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxprune.cleaning import clean
 from onnxprune.compare import difference
+from onnxprune.jobs_clean import clean
 from onnxprune.loading import load
 from onnxprune.made_up import synthetic_inputs
-from onnxprune.pipeline import Result
+from onnxprune.result import Result
 from onnxprune.trace import trace
 
 from . import battery

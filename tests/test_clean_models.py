@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxprune.cleaning import clean
+from onnxprune.jobs_clean import clean
 from onnxprune.loading import load
 from onnxprune.model import Model
 from onnxprune.samples import graph_inputs

@@ -14,12 +14,13 @@ from onnxprune.graph import Graph
 from onnxprune.loading import load
 from onnxprune.plan import Plan
 from onnxprune.protos import tensors
-from onnxprune.rewrite import rewrite_trace
+from onnxprune.report import Report
 from onnxprune.runtime import open_session, run
 from onnxprune.scoring import score
 from onnxprune.select import select
+from onnxprune.surgeon import rewrite_trace
 from onnxprune.trace import Trace, trace
-from onnxprune.verify import Report, verify
+from onnxprune.verify import verify
 
 from .building import made_up
 from .cases_control import CASES, Builder, model

@@ -13,11 +13,11 @@ from models.build import BUILDERS
 from onnxprune.data import _other_sizes
 from onnxprune.made_up import synthetic_inputs
 from onnxprune.plan import Plan
-from onnxprune.rewrite import rewrite_trace
 from onnxprune.runtime import open_session, run
 from onnxprune.samples import free_dimensions, sample_sizes
 from onnxprune.scoring import score
 from onnxprune.select import select
+from onnxprune.surgeon import rewrite_trace
 from onnxprune.trace import Trace, retrace, trace
 from onnxprune.verify import verify
 

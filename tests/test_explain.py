@@ -15,8 +15,9 @@ import pytest
 
 import onnxprune
 from models.build import BUILDERS, Net
-from onnxprune.explain import FOLDED, Explanation, Explanations
-from onnxprune.pipeline import Result
+from onnxprune.explain import FOLDED, Explanations
+from onnxprune.explained import Explanation
+from onnxprune.result import Result
 
 from .conftest import DIGITS, ROOT, Run
 from .planting import plant

@@ -30,9 +30,9 @@ from models.build import Net
 from onnxprune.cost import parameters
 from onnxprune.groups import Group
 from onnxprune.registry import lookup
-from onnxprune.rewrite import rewrite_trace
 from onnxprune.rounding import Rounding
 from onnxprune.selectors import kept_positions, removal_order
+from onnxprune.surgeon import rewrite_trace
 
 X = [11.0, 19, 38, 25, 46]
 """Norms of the convolution whose output is the skip connection (NetsPresso)."""

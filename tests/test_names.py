@@ -15,8 +15,8 @@ import onnxprune
 from models.build import BUILDERS, Net
 from onnxprune.masked import masked
 from onnxprune.names import Names, names_of
-from onnxprune.pipeline import Result
 from onnxprune.protos import bodies, graphs
+from onnxprune.result import Result
 
 from .building import net
 

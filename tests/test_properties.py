@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from onnxprune.plan import Plan
-from onnxprune.rewrite import rewrite
+from onnxprune.staged import rewrite
 from onnxprune.trace import trace
 
 from . import battery

@@ -22,12 +22,13 @@ from onnxprune.masked import masked
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.quantization import dequantize, pack, quantize, unpack
-from onnxprune.rewrite import rewrite_trace
+from onnxprune.report import Report
 from onnxprune.runtime import open_session, run
 from onnxprune.scoring import score
 from onnxprune.select import select
+from onnxprune.surgeon import rewrite_trace
 from onnxprune.trace import Trace, trace
-from onnxprune.verify import Report, verify
+from onnxprune.verify import verify
 from tests import cases_quantized, cases_quantized_ms
 from tests.building import TOLERANCE, Case
 from tests.building_quantized import Graph

@@ -21,7 +21,7 @@ from onnxprune.recovery.record import Recovery
 from onnxprune.recovery.samples import Samples
 from onnxprune.recovery.walk import Way, recover
 from onnxprune.registry import lookup
-from onnxprune.rewrite import rewrite_trace
+from onnxprune.surgeon import rewrite_trace
 
 from .conftest import DIGITS, IMAGES, Run, digest
 

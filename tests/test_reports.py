@@ -18,8 +18,8 @@ from onnxprune import reports
 from onnxprune.accuracy import Score
 from onnxprune.compare import difference
 from onnxprune.gates import Gate
+from onnxprune.report import Report
 from onnxprune.testing import assert_parity
-from onnxprune.verify import Report
 
 from .conftest import DIGITS, IMAGES, ROOT, Run
 from .test_verify import changed, damaged, drop

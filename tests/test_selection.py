@@ -16,9 +16,9 @@ from models.build import BUILDERS, Net
 from onnxprune import BudgetError, UsageError
 from onnxprune.config import read_config
 from onnxprune.cost import macs, parameters
-from onnxprune.rewrite import rewrite_trace
 from onnxprune.rounding import Rounding
 from onnxprune.settings import PRESETS, Settings, merge
+from onnxprune.surgeon import rewrite_trace
 from onnxprune.trace import Trace, trace
 
 from .conftest import DIGITS, ROOT

@@ -16,9 +16,9 @@ import onnxprune
 from onnxprune import pipeline
 from onnxprune.accepted import ALONE, NOISE, furthest
 from onnxprune.model import Model
-from onnxprune.pipeline import Result
+from onnxprune.report import Report
+from onnxprune.result import Result
 from onnxprune.testing import assert_parity
-from onnxprune.verify import Report
 from onnxprune.widened import widened
 
 from .battery import outputs

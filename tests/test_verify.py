@@ -19,11 +19,11 @@ from onnxprune import layers, runtime
 from onnxprune.compare import Comparison, difference
 from onnxprune.data import Batch
 from onnxprune.gates import check_gates
-from onnxprune.pipeline import Result
 from onnxprune.protos import bodies
+from onnxprune.report import Report
+from onnxprune.result import Result
 from onnxprune.sensitivity import sensitivity
 from onnxprune.trace import retrace
-from onnxprune.verify import Report
 
 from .building import between, net, positive
 from .cases_control import model

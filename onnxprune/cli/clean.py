@@ -12,7 +12,7 @@ from .files import Target
 from .progress import say, stages
 
 if TYPE_CHECKING:
-    from ..pipeline import Result
+    from ..result import Result
 
 
 @click.command(cls=options.Verb)

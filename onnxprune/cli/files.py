@@ -13,7 +13,7 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..model import Model
-    from ..pipeline import Result
+    from ..result import Result
 
 SAMPLES = {".npy", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Endings of the files that are read of a folder of data."""

@@ -18,9 +18,9 @@ from .progress import note, say
 if TYPE_CHECKING:
     from ..cost import Cost
     from ..groups import Group
-    from ..pipeline import Result
+    from ..report import Report
+    from ..result import Result
     from ..trace import Trace
-    from ..verify import Report
 
 LIMIT = 20
 """Rows of a table in the report of ``prune``; the rest is counted."""

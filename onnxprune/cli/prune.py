@@ -13,7 +13,7 @@ from .files import Target
 from .progress import note, say, stages
 
 if TYPE_CHECKING:
-    from ..pipeline import Result
+    from ..result import Result
 
 VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 """Settings that have an effect next to a plan."""

@@ -13,7 +13,7 @@ from .files import Target, open_models
 from .progress import note, say, stages
 
 if TYPE_CHECKING:
-    from ..verify import Report
+    from ..report import Report
 
 
 @click.command(cls=options.Verb)

@@ -18,8 +18,8 @@ from ..groups import Group
 from ..model import Model
 from ..moments.ranking import Ranked, half_of
 from ..moments.second import Progress, silent
-from ..rewrite import rewrite_trace
 from ..scoring import ScoreTable
+from ..surgeon import rewrite_trace
 from ..trace import Trace
 from .affine import affine_after
 from .harm import Reference

@@ -16,8 +16,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from .analysis import analyse_values
 from .registry import VALUE_RULES, find_values, values
-from .state import Mix, Values, analyse_values
+from .state import Mix, Values
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

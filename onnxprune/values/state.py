@@ -11,7 +11,6 @@ import numpy.typing as npt
 import onnx
 
 from ..errors import ModelError
-from ..labels import Blocked
 from ..model import let_go
 from ..node import Node
 from ..shapes import FLOATS
@@ -19,7 +18,6 @@ from ..vector import NONE, Labels
 from ..walk import Walk
 from . import bounds as b
 from .bounds import Bounds
-from .registry import find_values
 
 FINITE_AGAIN = {"Clip", "Hardmax", "HardSigmoid", "Sigmoid", "Softmax", "Tanh"}
 """Operators whose results are finite although an input (a mask of -inf) is not."""
@@ -255,39 +253,3 @@ def _tidy(part: Bounds, largest: float) -> Bounds:
     if np.isinf(largest):
         return part
     return np.where(b.fixed(part) & (np.abs(part[0]) <= largest), part, b.ANYTHING)
-
-
-def analyse_values(walk: Walk, ranges: Mapping[str, tuple[float, float]] | None = None) -> Values:
-    """Find the bounds of every channel, and what acts on what.
-
-    Parameters
-    ----------
-    walk : Walk
-        A finished walk.
-    ranges : mapping, optional
-        Graph input -> least and greatest value that are assumed.
-    """
-    v = Values(walk, ranges or {})
-    for node in walk.graph.main.nodes:
-        if node.op != "Constant" and not (node.outputs and node.outputs[0] in walk.graph.folded):
-            _apply(v, node)
-            v.let_go(node)
-    return v
-
-
-def _apply(v: Values, node: Node) -> None:
-    """Let one node's rule say what it does; without one, it mixes everything."""
-    v.note_infinite(node)
-    if node.bodies:
-        v.hold(node)
-        return
-    found = find_values(node)
-    if found is None or node.index in v.c.facts.blocked:
-        v.opaque(node)
-        return
-    try:
-        with np.errstate(all="ignore"):  # bounds may be infinite
-            found(v, node)
-    except (Blocked, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        # A node that its rule cannot read is doubtful, and doubt keeps.
-        v.opaque(node)
