@@ -11,9 +11,7 @@ The stages are functions between immutable values, and each is public:
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 # In a source checkout ``passes/`` is our sibling; in an installed wheel it is our child.
@@ -21,67 +19,71 @@ if not (_here := Path(__file__).parent).joinpath("passes").is_dir():
     __path__.append(str(_here.parent))
 
 if TYPE_CHECKING:
+    from .checks.report import Report as Report
+    from .cleanup.log import Log as Log
+    from .coupling.groups import Group as Group
+    from .coupling.trace import Trace as Trace
+    from .coupling.trace import trace as trace
     from .errors import BudgetError as BudgetError
     from .errors import ModelError as ModelError
     from .errors import OnnxPruneError as OnnxPruneError
     from .errors import PlanError as PlanError
     from .errors import SurgeryError as SurgeryError
     from .errors import UsageError as UsageError
-    from .groups import Group as Group
-    from .jobs_clean import clean as clean
-    from .jobs_explain import explain as explain
-    from .loading import load as load
-    from .log import Log as Log
-    from .model import Model as Model
-    from .pipeline import prune as prune
-    from .plan import Plan as Plan
-    from .registry import criterion as criterion
-    from .registry import normalizer as normalizer
-    from .registry import policy as policy
-    from .report import Report as Report
-    from .result import Result as Result
-    from .scoring import score as score
-    from .select import select as select
-    from .staged import rewrite as rewrite
-    from .trace import Trace as Trace
-    from .trace import trace as trace
-    from .verify import verify as verify
+    from .jobs.clean import clean as clean
+    from .jobs.explain import explain as explain
+    from .jobs.prune import prune as prune
+    from .jobs.replay import rewrite as rewrite
+    from .jobs.result import Result as Result
+    from .jobs.verify import verify as verify
+    from .model.file import Model as Model
+    from .model.loading import load as load
+    from .scoring.registry import criterion as criterion
+    from .scoring.registry import normalizer as normalizer
+    from .scoring.registry import policy as policy
+    from .scoring.score import score as score
+    from .selection.decide import select as select
+    from .selection.plan import Plan as Plan
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "cleaning": ("Log", "clean"),
-    "errors": (
-        "BudgetError", "ModelError", "OnnxPruneError", "PlanError", "SurgeryError", "UsageError",
+    "checks.report": ("Report",),
+    "cleanup.log": ("Log",),
+    "coupling.groups": ("Group",),
+    "coupling.trace": (
+        "Trace",
+        "trace",
     ),
-    "explain": ("explain",),
-    "groups": ("Group",),
-    "loading": ("load",),
-    "model": ("Model",),
-    "pipeline": ("Result", "prune"),
-    "plan": ("Plan",),
-    "registry": ("criterion", "normalizer", "policy"),
-    "rewrite": ("rewrite",),
-    "scoring": ("score",),
-    "select": ("select",),
-    "trace": ("Trace", "trace"),
-    "verify": ("Report", "verify"),
-}  # fmt: skip
+    "errors": (
+        "BudgetError",
+        "ModelError",
+        "OnnxPruneError",
+        "PlanError",
+        "SurgeryError",
+        "UsageError",
+    ),
+    "jobs.clean": ("clean",),
+    "jobs.explain": ("explain",),
+    "jobs.prune": ("prune",),
+    "jobs.replay": ("rewrite",),
+    "jobs.result": ("Result",),
+    "jobs.verify": ("verify",),
+    "model.file": ("Model",),
+    "model.loading": ("load",),
+    "scoring.registry": (
+        "criterion",
+        "normalizer",
+        "policy",
+    ),
+    "scoring.score": ("score",),
+    "selection.decide": ("select",),
+    "selection.plan": ("Plan",),
+}
 
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = sorted([*_MODULE_OF, "__version__"])
-
-
-class _Package(ModuleType):
-    """Keeps ``onnxprune.verify`` the function when the module of that name is imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

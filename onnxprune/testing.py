@@ -15,11 +15,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from .model import ModelLike
-from .plan import Plan
-from .report import Report
-from .reports import findings
-from .verify import verify
+from .checks.report import Report
+from .jobs.verify import verify
+from .model.file import ModelLike
+from .reports.tables import findings
+from .selection.plan import Plan
 
 try:
     import pytest

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxprune.layer import Layer
-from onnxprune.registry import Scores, criterion
+from onnxprune.scoring.layer import Layer
+from onnxprune.scoring.registry import Scores, criterion
 
 
 @criterion("activation", data=True)

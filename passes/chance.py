@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from onnxprune.layer import Layer
-from onnxprune.registry import Scores, criterion
+from onnxprune.scoring.layer import Layer
+from onnxprune.scoring.registry import Scores, criterion
 
 
 @criterion("random")

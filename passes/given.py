@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxprune.errors import UsageError
-from onnxprune.layer import Layer
-from onnxprune.registry import Scores
+from onnxprune.scoring.layer import Layer
+from onnxprune.scoring.registry import Scores
 
 
 class Given:

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxprune.moments.joint import JointMoments, Weights
 from onnxprune.moments.linear import Floats
-from onnxprune.registry import recovery
+from onnxprune.scoring.registry import recovery
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths that are tried on held-out samples."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxprune.moments.joint import JointMoments, Weights
-from onnxprune.registry import recovery
+from onnxprune.scoring.registry import recovery
 
 
 @recovery("bias")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxprune.registry import Scores, normalizer
+from onnxprune.scoring.registry import Scores, normalizer
 
 
 @normalizer("none")

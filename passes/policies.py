@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxprune.errors import UsageError
-from onnxprune.registry import Scores, policy
+from onnxprune.scoring.registry import Scores, policy
 
 
 @policy("arithmetic_mean")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from onnxprune.moments.linear import Floats
 from onnxprune.moments.reads import Read
 from onnxprune.moments.removal import Removal
-from onnxprune.registry import criterion
+from onnxprune.scoring.registry import criterion
 
 Ints = npt.NDArray[np.int64]
 

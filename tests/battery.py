@@ -13,21 +13,21 @@ import onnx
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 
-from onnxprune.compare import difference
-from onnxprune.cost import macs
-from onnxprune.folding import NOT_DETERMINISTIC
-from onnxprune.loading import load, set_apart
-from onnxprune.masked import masked
-from onnxprune.model import Model
-from onnxprune.plan import Plan
-from onnxprune.protos import bodies
-from onnxprune.samples import free_dimensions, graph_inputs
-from onnxprune.scoring import score
-from onnxprune.select import select
-from onnxprune.sizes import Sizes
-from onnxprune.staged import rewrite
-from onnxprune.surgeon import rewrite_trace
-from onnxprune.trace import Trace, retrace, trace
+from onnxprune.checks.compare import difference
+from onnxprune.checks.oracle import masked
+from onnxprune.coupling.trace import Trace, retrace, trace
+from onnxprune.jobs.replay import rewrite
+from onnxprune.labels.sizes import Sizes
+from onnxprune.model.evaluation import NOT_DETERMINISTIC
+from onnxprune.model.file import Model
+from onnxprune.model.loading import load, set_apart
+from onnxprune.model.protos import bodies
+from onnxprune.scoring.score import score
+from onnxprune.selection.cost import macs
+from onnxprune.selection.decide import select
+from onnxprune.selection.plan import Plan
+from onnxprune.shapes.dimensions import free_dimensions, graph_inputs
+from onnxprune.surgery.surgeon import rewrite_trace
 
 from .building import TOLERANCE, Case, made_up
 from .by_plan import masked_by_plan

@@ -25,10 +25,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxprune.analysis import analyse
-from onnxprune.graph import Graph
-from onnxprune.loading import set_apart
-from onnxprune.made_up import synthetic_inputs
+from onnxprune.model.graph import Graph
+from onnxprune.model.loading import set_apart
+from onnxprune.shapes.analysis import analyse
+from onnxprune.shapes.made_up import synthetic_inputs
 
 Builder = Callable[[], onnx.ModelProto]
 Array = npt.NDArray[Any]

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from onnxprune.jobs_clean import clean
-from onnxprune.log import Log
-from onnxprune.model import Model
-from onnxprune.result import Result
-from onnxprune.runtime import open_session, run
-from onnxprune.trace import Trace
+from onnxprune.cleanup.log import Log
+from onnxprune.coupling.trace import Trace
+from onnxprune.jobs.clean import clean
+from onnxprune.jobs.result import Result
+from onnxprune.model.file import Model
+from onnxprune.runtime.session import open_session, run
 
 from .building import net
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from onnxprune.trace import Trace, trace
+from onnxprune.coupling.trace import Trace, trace
 
 from .cases import CASES
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
-from onnxprune.protos import node_protos, tensors
-from onnxprune.widened import widened, widened_feeds
+from onnxprune.checks.widened import widened, widened_feeds
+from onnxprune.model.protos import node_protos, tensors
 
 from . import battery
 from .battery import Arrays

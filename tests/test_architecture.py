@@ -65,7 +65,7 @@ def test_the_engine_imports_no_pass(path: Path) -> None:
 def test_imports_are_seen() -> None:
     """The test above would not notice if relative imports were spelled out wrongly."""
     found = set(imported(ROOT / "onnxprune" / "rules" / "conv.py"))
-    assert {"onnxprune.graph.Node", "onnxprune.rules.registry.rule"} <= found
+    assert {"onnxprune.model.node.Node", "onnxprune.rules.registry.rule"} <= found
 
 
 @pytest.mark.parametrize("path", [*ENGINE, *PASSES], ids=named)

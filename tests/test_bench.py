@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import onnxprune
-from onnxprune import bench as module
-from onnxprune.bench import bench, peak_activations
-from onnxprune.latency import measure_latency
-from onnxprune.sensitivity import sensitivity
+from onnxprune.checks.latency import measure_latency
+from onnxprune.jobs import bench as module
+from onnxprune.jobs.bench import bench, peak_activations
+from onnxprune.jobs.sensitivity import sensitivity
 
 from .building import net
 from .conftest import DIGITS, IMAGES, Run

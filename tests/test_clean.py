@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from onnxprune.errors import UsageError
-from onnxprune.jobs_clean import clean
-from onnxprune.plan import Plan
-from onnxprune.staged import rewrite
+from onnxprune.jobs.clean import clean
+from onnxprune.jobs.replay import rewrite
+from onnxprune.selection.plan import Plan
 
 from .planting import cleaned, graph, inputs_of, kept, log, normal, outputs_of, shape_of, worst
 

@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxprune.compare import difference
-from onnxprune.jobs_clean import clean
-from onnxprune.loading import load
-from onnxprune.made_up import synthetic_inputs
-from onnxprune.result import Result
-from onnxprune.trace import trace
+from onnxprune.checks.compare import difference
+from onnxprune.coupling.trace import trace
+from onnxprune.jobs.clean import clean
+from onnxprune.jobs.result import Result
+from onnxprune.model.loading import load
+from onnxprune.shapes.made_up import synthetic_inputs
 
 from . import battery
 from .building import TOLERANCE, Case

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import onnxprune
-from onnxprune.plan import Plan
+from onnxprune.selection.plan import Plan
 
 from .conftest import DIGITS, Run, digest
 from .planting import cleaned, graph, inputs_of, log, normal, outputs_of, worst

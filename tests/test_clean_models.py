@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxprune.jobs_clean import clean
-from onnxprune.loading import load
-from onnxprune.model import Model
-from onnxprune.samples import graph_inputs
-from onnxprune.trace import trace
+from onnxprune.coupling.trace import trace
+from onnxprune.jobs.clean import clean
+from onnxprune.model.file import Model
+from onnxprune.model.loading import load
+from onnxprune.shapes.dimensions import graph_inputs
 
 from .planting import Array, outputs_of, plant
 

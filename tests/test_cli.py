@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
-from onnxprune import runtime
 from onnxprune.cli import HELPERS, verbs
 from onnxprune.cli.output import print_json
+from onnxprune.runtime import session as runtime
 
 from .conftest import DIGITS, IMAGES, ROOT, Run, digest
 

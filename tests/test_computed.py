@@ -10,9 +10,9 @@ import pytest
 
 import onnxprune
 from onnxprune.cli import main
-from onnxprune.computed import find_computed
-from onnxprune.cost import parameters
-from onnxprune.trace import trace
+from onnxprune.coupling.trace import trace
+from onnxprune.selection.cost import parameters
+from onnxprune.surgery.computed import find_computed
 
 from . import battery
 from .building import Case, net

@@ -8,7 +8,7 @@ import pytest
 import onnxprune
 from models.build import BUILDERS
 from onnxprune.moments.consumers import Reading
-from onnxprune.surgeon import rewrite_trace
+from onnxprune.surgery.surgeon import rewrite_trace
 
 from .conftest import DIGITS, Run
 

@@ -10,17 +10,17 @@ import pytest
 from onnx import external_data_helper, numpy_helper
 
 import onnxprune
-from onnxprune.graph import Graph
-from onnxprune.loading import load
-from onnxprune.plan import Plan
-from onnxprune.protos import tensors
-from onnxprune.report import Report
-from onnxprune.runtime import open_session, run
-from onnxprune.scoring import score
-from onnxprune.select import select
-from onnxprune.surgeon import rewrite_trace
-from onnxprune.trace import Trace, trace
-from onnxprune.verify import verify
+from onnxprune.checks.report import Report
+from onnxprune.coupling.trace import Trace, trace
+from onnxprune.jobs.verify import verify
+from onnxprune.model.graph import Graph
+from onnxprune.model.loading import load
+from onnxprune.model.protos import tensors
+from onnxprune.runtime.session import open_session, run
+from onnxprune.scoring.score import score
+from onnxprune.selection.decide import select
+from onnxprune.selection.plan import Plan
+from onnxprune.surgery.surgeon import rewrite_trace
 
 from .building import made_up
 from .cases_control import CASES, Builder, model

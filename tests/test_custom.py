@@ -12,12 +12,12 @@ import pytest
 from onnx import numpy_helper
 
 import onnxprune
-from onnxprune.custom import CUSTOM
 from onnxprune.errors import ModelError, SurgeryError, UsageError
-from onnxprune.node import Node
+from onnxprune.labels.walk import Walk
+from onnxprune.model.node import Node
 from onnxprune.rules import RULES, rule
-from onnxprune.runtime import open_session, run
-from onnxprune.walk import Walk
+from onnxprune.runtime.custom import CUSTOM
+from onnxprune.runtime.session import open_session, run
 
 Array = npt.NDArray[np.float32]
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 import onnxprune
-from onnxprune import runtime
-from onnxprune.data import DataSet, open_data
-from onnxprune.images import PRESETS, image_reader, read_profile
-from onnxprune.labelled import as_classes, read_labels
+from onnxprune.data.classes import as_classes, read_labels
+from onnxprune.data.dataset import DataSet, open_data
+from onnxprune.data.images import PRESETS, image_reader, read_profile
+from onnxprune.runtime import session as runtime
 
 from .building import net
 from .conftest import DIGITS, IMAGES, ROOT, Run

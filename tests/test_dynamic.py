@@ -10,16 +10,16 @@ import onnx
 import pytest
 
 from models.build import BUILDERS
-from onnxprune.data import _other_sizes
-from onnxprune.made_up import synthetic_inputs
-from onnxprune.plan import Plan
-from onnxprune.runtime import open_session, run
-from onnxprune.samples import free_dimensions, sample_sizes
-from onnxprune.scoring import score
-from onnxprune.select import select
-from onnxprune.surgeon import rewrite_trace
-from onnxprune.trace import Trace, retrace, trace
-from onnxprune.verify import verify
+from onnxprune.coupling.trace import Trace, retrace, trace
+from onnxprune.data.dataset import _other_sizes
+from onnxprune.jobs.verify import verify
+from onnxprune.runtime.session import open_session, run
+from onnxprune.scoring.score import score
+from onnxprune.selection.decide import select
+from onnxprune.selection.plan import Plan
+from onnxprune.shapes.dimensions import free_dimensions, sample_sizes
+from onnxprune.shapes.made_up import synthetic_inputs
+from onnxprune.surgery.surgeon import rewrite_trace
 
 from . import battery
 from .building import net
@@ -254,7 +254,7 @@ def test_made_up_inputs_leave_some_memory() -> None:
 def test_other_sizes_are_looked_at_only_where_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = BUILDERS["dynamic_reshape"]()
     traced = trace(dense)
-    monkeypatch.setattr("onnxprune.data.infer", None)
+    monkeypatch.setattr("onnxprune.shapes.inference.infer", None)
     assert not verify(dense, dense, provider="cpu", traced=traced).problem
 
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import NodeProto, helper
 
 import onnxprune
-from onnxprune import effort
+from onnxprune.model import effort
 
 from .fuzz_seeds import ints, model, node, value
 

@@ -340,7 +340,7 @@ def test_settings_of_the_api() -> None:
 
 
 def test_cuda_that_does_not_run(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxprune.runtime.cuda_problem", lambda: "there is no GPU")
+    monkeypatch.setattr("onnxprune.runtime.providers.cuda_problem", lambda: "there is no GPU")
     text = fails("prune", DIGITS, "-o", "out.onnx", "--provider", "cuda")
     assert text == "cannot run on CUDA: there is no GPU\nhint: Run 'onnxprune doctor' for details."
 

@@ -15,9 +15,9 @@ import pytest
 
 import onnxprune
 from models.build import BUILDERS, Net
-from onnxprune.explain import FOLDED, Explanations
-from onnxprune.explained import Explanation
-from onnxprune.result import Result
+from onnxprune.jobs.result import Result
+from onnxprune.reports.explained import Explanation
+from onnxprune.reports.explanation import FOLDED, Explanations
 
 from .conftest import DIGITS, ROOT, Run
 from .planting import plant

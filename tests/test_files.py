@@ -255,7 +255,7 @@ def test_permissions_and_links_stay(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_being_written_is_not_taken_for_abandoned(tmp_path: Path) -> None:
-    from onnxprune.writing import replacement, write_atomically
+    from onnxprune.model.writing import replacement, write_atomically
 
     target = tmp_path / "plan.json"
     with replacement(target) as (file, move):

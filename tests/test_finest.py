@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from onnxprune import prune
-from onnxprune.trace import trace
+from onnxprune.coupling.trace import trace
 
 from . import battery
 from .building import net, positive

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from onnxprune.folding import TABLE, alone, evaluate
-from onnxprune.graph import Graph
-from onnxprune.model import Model
-from onnxprune.node import Node
+from onnxprune.model.evaluation import TABLE, alone, evaluate
+from onnxprune.model.file import Model
+from onnxprune.model.graph import Graph
+from onnxprune.model.node import Node
 
 Array = npt.NDArray[Any]
 Draw = Callable[[st.SearchStrategy[Any]], Any]

@@ -27,12 +27,12 @@ import pytest
 
 import onnxprune
 from models.build import Net
-from onnxprune.cost import parameters
-from onnxprune.groups import Group
-from onnxprune.registry import lookup
-from onnxprune.rounding import Rounding
-from onnxprune.selectors import kept_positions, removal_order
-from onnxprune.surgeon import rewrite_trace
+from onnxprune.coupling.groups import Group
+from onnxprune.scoring.registry import lookup
+from onnxprune.selection.cost import parameters
+from onnxprune.selection.rounding import Rounding
+from onnxprune.selection.strategies import kept_positions, removal_order
+from onnxprune.surgery.surgeon import rewrite_trace
 
 X = [11.0, 19, 38, 25, 46]
 """Norms of the convolution whose output is the skip connection (NetsPresso)."""

@@ -12,8 +12,8 @@ from onnx import numpy_helper
 
 import onnxprune
 from models.build import BUILDERS, Net
-from onnxprune.cost import macs
-from onnxprune.trace import Trace
+from onnxprune.coupling.trace import Trace
+from onnxprune.selection.cost import macs
 
 POLICIES = ("sum", "average", "count", "none")
 AXES = (-1, -2, 0, 1)

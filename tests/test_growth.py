@@ -12,14 +12,14 @@ import pytest
 
 import onnxprune
 from models.net import Net
-from onnxprune import folding
-from onnxprune.bench import peak_activations
-from onnxprune.explain import explain_trace
-from onnxprune.graph import Graph
-from onnxprune.lossless import find_dead
+from onnxprune.cleanup.dead import find_dead
+from onnxprune.cleanup.values import Mix
+from onnxprune.coupling.trace import Trace
+from onnxprune.jobs.bench import peak_activations
+from onnxprune.model import evaluation as folding
+from onnxprune.model.graph import Graph
 from onnxprune.moments.consumers import Reading
-from onnxprune.trace import Trace
-from onnxprune.values import Mix
+from onnxprune.reports.explanation import explain_trace
 
 THREADS = Path("/proc/self/task")
 

@@ -11,8 +11,8 @@ import pytest
 
 import onnxprune
 from models.build import BUILDERS
-from onnxprune.plan import Plan
-from onnxprune.trace import trace
+from onnxprune.coupling.trace import trace
+from onnxprune.selection.plan import Plan
 
 from . import battery
 from .building import Case

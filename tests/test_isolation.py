@@ -21,7 +21,7 @@ import sys
 
 class Crash:
     def find_spec(self, name, *_):
-        if name == "onnxprune.loading":
+        if name == "onnxprune.model.loading":
             {body}
 
 sys.meta_path.insert(0, Crash())

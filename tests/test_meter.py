@@ -11,12 +11,12 @@ import pytest
 import onnxprune
 from models.build import BUILDERS
 from models.net import Net
-from onnxprune.budget import Chain
-from onnxprune.cost import byte_terms, mac_terms, macs, parameter_terms, parameters, stored_bytes
-from onnxprune.meter import Meter, hanging
-from onnxprune.rounding import Rounding
-from onnxprune.selectors import removal_order
-from onnxprune.trace import Trace, trace
+from onnxprune.coupling.trace import Trace, trace
+from onnxprune.selection.budget import Chain
+from onnxprune.selection.cost import byte_terms, mac_terms, macs, parameter_terms, parameters, stored_bytes
+from onnxprune.selection.meter import Meter, hanging
+from onnxprune.selection.rounding import Rounding
+from onnxprune.selection.strategies import removal_order
 
 from .building import Case
 from .cases import CASES

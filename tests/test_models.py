@@ -14,9 +14,9 @@ import pytest
 
 import onnxprune
 from models.build import BUILDERS
-from onnxprune.loading import load
-from onnxprune.trace import Trace, trace
-from onnxprune.verify import verify
+from onnxprune.coupling.trace import Trace, trace
+from onnxprune.jobs.verify import verify
+from onnxprune.model.loading import load
 
 from . import battery
 from .building import TOLERANCE

@@ -8,12 +8,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
-from onnxprune.data import open_data
+from onnxprune.data.dataset import open_data
 from onnxprune.moments.held import Held
 from onnxprune.moments.linear import linear_of
 from onnxprune.moments.second import Sums, collect
 from onnxprune.moments.segment import Parts, running
-from onnxprune.runtime import open_session, run
+from onnxprune.runtime.session import open_session, run
 
 from .conftest import DIGITS
 

@@ -17,12 +17,12 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxprune.node import Node
+from onnxprune.coupling.trace import trace
+from onnxprune.labels.vector import NONE
+from onnxprune.labels.walk import Walk
+from onnxprune.model.node import Node
 from onnxprune.rules import RULES
 from onnxprune.rules.conv import spatial
-from onnxprune.trace import trace
-from onnxprune.vector import NONE
-from onnxprune.walk import Walk
 
 from . import battery
 from .building import Case

@@ -13,10 +13,10 @@ from onnx import helper, numpy_helper
 
 import onnxprune
 from models.build import BUILDERS, Net
-from onnxprune.masked import masked
-from onnxprune.names import Names, names_of
-from onnxprune.protos import bodies, graphs
-from onnxprune.result import Result
+from onnxprune.checks.oracle import masked
+from onnxprune.jobs.result import Result
+from onnxprune.model.names import Names, names_of
+from onnxprune.model.protos import bodies, graphs
 
 from .building import net
 

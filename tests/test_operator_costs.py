@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import onnx
 import pytest
 
-from onnxprune.cost import macs
-from onnxprune.trace import trace
+from onnxprune.coupling.trace import trace
+from onnxprune.selection.cost import macs
 
 from . import cases_attention, cases_fused, cases_operators
 

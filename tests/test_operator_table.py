@@ -7,12 +7,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxprune.apply import walk_graph
-from onnxprune.graph import Graph
-from onnxprune.model import Model
+from onnxprune.model.file import Model
+from onnxprune.model.graph import Graph
 from onnxprune.rules import RULES, Rule
+from onnxprune.rules.apply import walk_graph
 from onnxprune.rules.table import operator_table
-from onnxprune.setting import Setting, Shape, Shapes
+from onnxprune.shapes.setting import Setting, Shape, Shapes
 
 TABLE = operator_table()
 PINNED = [rule for rule in RULES.values() if rule.pinned]

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnxprune import layers
+from onnxprune.checks import nodes as layers
 from onnxprune.errors import SurgeryError
-from onnxprune.loading import load
-from onnxprune.verify import require, verify
+from onnxprune.jobs.verify import require, verify
+from onnxprune.model.loading import load
 
 from . import battery
 from .building import net

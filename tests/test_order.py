@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 import onnxprune
-from onnxprune.ordering import sort_nodes
+from onnxprune.model.ordering import sort_nodes
 
 from .cases_control import model
 

@@ -16,11 +16,11 @@ from hypothesis.extra.numpy import arrays
 
 import onnxprune
 from models.build import BUILDERS, Net
+from onnxprune.coupling.trace import Trace, trace
 from onnxprune.errors import UsageError
-from onnxprune.layer import Layer
-from onnxprune.registry import DATA, MOMENTS, PASSES, lookup, names, trait_of
-from onnxprune.scoring import ScoreTable
-from onnxprune.trace import Trace, trace
+from onnxprune.scoring.layer import Layer
+from onnxprune.scoring.registry import DATA, MOMENTS, PASSES, lookup, names, trait_of
+from onnxprune.scoring.score import ScoreTable
 
 from .conftest import DIGITS, IMAGES
 

@@ -9,16 +9,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from onnxprune.analysis import analyse
-from onnxprune.contributed import infer_contributed
+from onnxprune.coupling.trace import trace
 from onnxprune.errors import ModelError
-from onnxprune.graph import Graph
-from onnxprune.loading import load
-from onnxprune.probing import probe
-from onnxprune.runtime import open_session, run
-from onnxprune.setting import Setting
-from onnxprune.shapes import infer
-from onnxprune.trace import trace
+from onnxprune.model.graph import Graph
+from onnxprune.model.loading import load
+from onnxprune.runtime.session import open_session, run
+from onnxprune.shapes.analysis import analyse
+from onnxprune.shapes.inference import infer
+from onnxprune.shapes.microsoft import infer_contributed
+from onnxprune.shapes.probing import probe
+from onnxprune.shapes.setting import Setting
 
 from . import cases_along, cases_attention, cases_fused, cases_operators, cases_sources
 from .building import Case, made_up
@@ -49,7 +49,7 @@ def test_shapes_are_those_of_the_run(case: Case) -> None:
 
 def test_table_needs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the table of contributed operators tells is not looked up."""
-    monkeypatch.setattr("onnxprune.probing.open_session", None)
+    monkeypatch.setattr("onnxprune.runtime.session.open_session", None)
     for case in (*cases_attention.CASES, *cases_fused.CASES):
         if case.op.split("::")[-1] in ("MultiHeadAttention", "GroupQueryAttention", "FusedMatMul"):
             assert len(trace(case.build())) > 0
@@ -112,10 +112,10 @@ def test_a_model_that_ran_is_not_tried_at_other_sizes(monkeypatch: pytest.Monkey
         runs.append(given)
         return run(*given)
 
-    monkeypatch.setattr("onnxprune.probing.run", counted)
+    monkeypatch.setattr("onnxprune.runtime.session.run", counted)
     shapes = analyse(graph)
     assert shapes.first.shapes["z"] == shapes.first.shapes["y"] == (2, 2)
     assert len(runs) == 2, "once per setting"
-    monkeypatch.setattr("onnxprune.shapes.problems", lambda *given: 1)
+    monkeypatch.setattr("onnxprune.shapes.analysis.problems", lambda *given: 1)
     analyse(graph)
     assert len(runs) == 4

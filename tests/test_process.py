@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import onnxprune
-from onnxprune import engine
 from onnxprune.errors import InstallationError
-from onnxprune.registry import PASSES
+from onnxprune.model import engine
+from onnxprune.scoring.registry import PASSES
 
 from .conftest import DIGITS, IMAGES, ROOT, Run
 
@@ -134,7 +134,7 @@ sys.meta_path.insert(0, Interrupt())
 @pytest.mark.parametrize(
     "name",
     ["onnxprune.cli", "click", "onnxprune.cli.prune", "onnxprune.errors", "numpy", "onnx", "onnxruntime",
-     "scipy.sparse", "onnxprune.loading", "onnxprune.rules", "onnxprune.passes", "rich.table"],
+     "scipy.sparse", "onnxprune.model.loading", "onnxprune.rules", "onnxprune.passes", "rich.table"],
 )  # fmt: skip
 def test_interrupted_while_packages_are_imported(tmp_path: Path, name: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(name=name))
@@ -286,7 +286,7 @@ def test_no_build_of_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )  # fmt: skip
 def test_source_paths_are_cut_out_of_messages(said: str, shown: str) -> None:
-    from onnxprune.runtime import _first_line
+    from onnxprune.runtime.session import _first_line
 
     assert _first_line(RuntimeError(said)) == shown
 

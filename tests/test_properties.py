@@ -8,9 +8,9 @@ import onnx
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from onnxprune.plan import Plan
-from onnxprune.staged import rewrite
-from onnxprune.trace import trace
+from onnxprune.coupling.trace import trace
+from onnxprune.jobs.replay import rewrite
+from onnxprune.selection.plan import Plan
 
 from . import battery
 from .networks import networks

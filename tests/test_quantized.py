@@ -17,18 +17,18 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from models.build import BUILDERS
-from onnxprune.layer import Layer
-from onnxprune.masked import masked
-from onnxprune.model import Model
-from onnxprune.plan import Plan
-from onnxprune.quantization import dequantize, pack, quantize, unpack
-from onnxprune.report import Report
-from onnxprune.runtime import open_session, run
-from onnxprune.scoring import score
-from onnxprune.select import select
-from onnxprune.surgeon import rewrite_trace
-from onnxprune.trace import Trace, trace
-from onnxprune.verify import verify
+from onnxprune.checks.oracle import masked
+from onnxprune.checks.report import Report
+from onnxprune.coupling.trace import Trace, trace
+from onnxprune.jobs.verify import verify
+from onnxprune.model.file import Model
+from onnxprune.model.quantization import dequantize, pack, quantize, unpack
+from onnxprune.runtime.session import open_session, run
+from onnxprune.scoring.layer import Layer
+from onnxprune.scoring.score import score
+from onnxprune.selection.decide import select
+from onnxprune.selection.plan import Plan
+from onnxprune.surgery.surgeon import rewrite_trace
 from tests import cases_quantized, cases_quantized_ms
 from tests.building import TOLERANCE, Case
 from tests.building_quantized import Graph

@@ -10,8 +10,7 @@ import pytest
 
 import onnxprune
 from models.build import BUILDERS
-from onnxprune.budget import _slopes
-from onnxprune.data import open_data
+from onnxprune.data.dataset import open_data
 from onnxprune.moments.consumers import Reading
 from onnxprune.moments.held import Held
 from onnxprune.moments.reads import Read, reads_of
@@ -19,7 +18,8 @@ from onnxprune.moments.removal import Removal, refit
 from onnxprune.moments.second import Sums
 from onnxprune.recovery.allocation import expected, probe
 from onnxprune.recovery.harm import Reference
-from onnxprune.registry import lookup
+from onnxprune.scoring.registry import lookup
+from onnxprune.selection.budget import _slopes
 
 from .conftest import DIGITS, Run
 

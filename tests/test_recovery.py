@@ -13,15 +13,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
-from onnxprune.data import open_data
+from onnxprune.data.dataset import open_data
 from onnxprune.moments.held import Held
 from onnxprune.moments.joint import Weights, joint_moments
 from onnxprune.recovery.harm import divergence
-from onnxprune.recovery.record import Recovery
 from onnxprune.recovery.samples import Samples
 from onnxprune.recovery.walk import Way, recover
-from onnxprune.registry import lookup
-from onnxprune.surgeon import rewrite_trace
+from onnxprune.scoring.registry import lookup
+from onnxprune.selection.recovered import Recovery
+from onnxprune.surgery.surgeon import rewrite_trace
 
 from .conftest import DIGITS, IMAGES, Run, digest
 

@@ -14,11 +14,11 @@ import onnx
 import pytest
 
 import onnxprune
-from onnxprune import reports
-from onnxprune.accuracy import Score
-from onnxprune.compare import difference
-from onnxprune.gates import Gate
-from onnxprune.report import Report
+from onnxprune.checks.accuracy import Score
+from onnxprune.checks.compare import difference
+from onnxprune.checks.gates import Gate
+from onnxprune.checks.report import Report
+from onnxprune.reports import tables as reports
 from onnxprune.testing import assert_parity
 
 from .conftest import DIGITS, IMAGES, ROOT, Run

@@ -9,10 +9,10 @@ from functools import cache
 import onnx
 import pytest
 
-from onnxprune.graph import Graph
-from onnxprune.loading import load
+from onnxprune.coupling.trace import trace
+from onnxprune.model.graph import Graph
+from onnxprune.model.loading import load
 from onnxprune.rules import RULES
-from onnxprune.trace import trace
 
 from . import battery
 from .building import Case

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from onnxprune.errors import OnnxPruneError
-from onnxprune.verify import verify
+from onnxprune.jobs.verify import verify
 
 from . import battery, sabotage
 from .building import Case, made_up

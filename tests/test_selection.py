@@ -14,12 +14,12 @@ from onnx import numpy_helper
 import onnxprune
 from models.build import BUILDERS, Net
 from onnxprune import BudgetError, UsageError
-from onnxprune.config import read_config
-from onnxprune.cost import macs, parameters
-from onnxprune.rounding import Rounding
-from onnxprune.settings import PRESETS, Settings, merge
-from onnxprune.surgeon import rewrite_trace
-from onnxprune.trace import Trace, trace
+from onnxprune.coupling.trace import Trace, trace
+from onnxprune.selection.config import read_config
+from onnxprune.selection.cost import macs, parameters
+from onnxprune.selection.rounding import Rounding
+from onnxprune.selection.settings import PRESETS, Settings, merge
+from onnxprune.surgery.surgeon import rewrite_trace
 
 from .conftest import DIGITS, ROOT
 

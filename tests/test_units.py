@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 
 from models import architectures
-from onnxprune.cost import cost
-from onnxprune.trace import trace
+from onnxprune.coupling.trace import trace
+from onnxprune.selection.cost import cost
 
 from . import battery
 

@@ -11,12 +11,12 @@ from onnx import TensorProto
 
 import models.build  # noqa: F401 - fills the table
 from models.net import BUILDERS
-from onnxprune.runtime import open_session, run
-from onnxprune.samples import graph_inputs
-from onnxprune.trace import trace
-from onnxprune.values import VALUE_RULES, Values, analyse_values, contractions
-from onnxprune.values import bounds as b
-from onnxprune.values.registry import values
+from onnxprune.cleanup.values import VALUE_RULES, Values, analyse_values, contractions
+from onnxprune.cleanup.values import bounds as b
+from onnxprune.cleanup.values.registry import values
+from onnxprune.coupling.trace import trace
+from onnxprune.runtime.session import open_session, run
+from onnxprune.shapes.dimensions import graph_inputs
 
 from .building import made_up
 from .planting import graph, normal

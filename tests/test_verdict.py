@@ -13,13 +13,13 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnxprune
-from onnxprune import pipeline
-from onnxprune.accepted import ALONE, NOISE, furthest
-from onnxprune.model import Model
-from onnxprune.report import Report
-from onnxprune.result import Result
+from onnxprune.checks.accepted import ALONE, NOISE, furthest
+from onnxprune.checks.report import Report
+from onnxprune.checks.widened import widened
+from onnxprune.jobs import prune as pipeline
+from onnxprune.jobs.result import Result
+from onnxprune.model.file import Model
 from onnxprune.testing import assert_parity
-from onnxprune.widened import widened
 
 from .battery import outputs
 from .building import net

@@ -15,15 +15,16 @@ import pytest
 from onnx import numpy_helper
 
 import onnxprune
-from onnxprune import layers, runtime
-from onnxprune.compare import Comparison, difference
-from onnxprune.data import Batch
-from onnxprune.gates import check_gates
-from onnxprune.protos import bodies
-from onnxprune.report import Report
-from onnxprune.result import Result
-from onnxprune.sensitivity import sensitivity
-from onnxprune.trace import retrace
+from onnxprune.checks import nodes as layers
+from onnxprune.checks.compare import Comparison, difference
+from onnxprune.checks.gates import check_gates
+from onnxprune.checks.report import Report
+from onnxprune.coupling.trace import retrace
+from onnxprune.data.dataset import Batch
+from onnxprune.jobs.result import Result
+from onnxprune.jobs.sensitivity import sensitivity
+from onnxprune.model.protos import bodies
+from onnxprune.runtime import session as runtime
 
 from .building import between, net, positive
 from .cases_control import model

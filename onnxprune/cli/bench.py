@@ -10,7 +10,7 @@ from . import options, output
 from .progress import say, stages
 
 if TYPE_CHECKING:
-    from ..bench import Bench
+    from ..jobs.bench import Bench
 
 
 @click.command(cls=options.Verb)
@@ -36,7 +36,7 @@ def command(dense: str, slim: str, as_json: bool, **flags: Any) -> None:
     Activations are the most bytes of intermediate tensors that are alive at once, counted in the
     order of the graph; onnxruntime may do with less.
     """
-    from ..bench import bench
+    from ..jobs.bench import bench
 
     with stages() as stage:
         stage("verify")

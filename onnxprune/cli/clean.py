@@ -12,7 +12,7 @@ from .files import Target
 from .progress import say, stages
 
 if TYPE_CHECKING:
-    from ..result import Result
+    from ..jobs.result import Result
 
 
 @click.command(cls=options.Verb)

@@ -62,8 +62,8 @@ def _version(package: str) -> str:
 def _providers() -> tuple[list[str], dict[str, str]]:
     """Execution providers that onnxruntime has, and why those of a GPU do not run."""
     try:
-        from ..engine import doubled, ort
-        from ..providers import cuda_problem, tensorrt_problem
+        from ..model.engine import doubled, ort
+        from ..runtime.providers import cuda_problem, tensorrt_problem
     except InstallationError as error:
         return [], {"onnxruntime": f"{error.message} ({error.hint})", **dict.fromkeys(TITLES, NO_ENGINE)}
     problems = {"onnxruntime": doubled(), "cuda": cuda_problem(), "tensorrt": tensorrt_problem()}

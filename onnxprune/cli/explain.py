@@ -11,7 +11,7 @@ from .files import Target, open_models
 from .progress import note, stages
 
 if TYPE_CHECKING:
-    from ..explain import Explanations
+    from ..reports.explanation import Explanations
 
 
 @click.command(cls=options.Verb)
@@ -41,7 +41,7 @@ def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> 
     For one that cannot: the way from it to what blocks it.
     """
     from .. import Plan, UsageError, explain
-    from ..settings import Settings
+    from ..selection.settings import Settings
 
     ignored = options.given(context, ["preset", *Settings.__annotations__]) if flags["plan"] else []
     if ignored:

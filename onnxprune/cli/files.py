@@ -12,8 +12,8 @@ import click
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..model import Model
-    from ..result import Result
+    from ..jobs.result import Result
+    from ..model.file import Model
 
 SAMPLES = {".npy", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Endings of the files that are read of a folder of data."""
@@ -142,9 +142,9 @@ def _writable(path: str) -> None:
 
 def write_result(result: Result, out: str, plan_out: str | None, recovery_out: str | None = None) -> None:
     """Write the plan and recovered weights, then the model; a model that lost nothing is copied byte for byte."""
-    from ..recovery.record import Recovery
-    from ..source import Source
-    from ..writing import write_graph
+    from ..model.source import Source
+    from ..model.writing import write_graph
+    from ..selection.recovered import Recovery
     from .output import unchanged
 
     if plan_out:

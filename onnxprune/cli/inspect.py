@@ -10,7 +10,7 @@ from . import options, output
 from .progress import note, say, stages
 
 if TYPE_CHECKING:
-    from ..trace import Trace
+    from ..coupling.trace import Trace
 
 
 @click.command(cls=options.Verb)
@@ -26,9 +26,9 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
     shares add up to more than the whole.
     """
     from .. import load, trace
-    from ..cost import cost, mac_terms, parameter_terms
-    from ..meter import hanging
     from ..moments.consumers import Reading
+    from ..selection.cost import cost, mac_terms, parameter_terms
+    from ..selection.meter import hanging
 
     with stages() as stage:
         stage("load")

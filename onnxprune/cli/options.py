@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import click
 
 from ..errors import UsageError, unknown_name
+from ..model.writing import remove_abandoned
 from ..printable import docstring
-from ..writing import remove_abandoned
 from .files import Target, also_read, check_targets, targets
 from .isolation import Limits, in_child, possible
 
@@ -88,7 +88,7 @@ class Pass(click.Option):
 
     def registered(self) -> list[str]:
         """Names of the passes of the kind that the option is called after."""
-        from ..registry import names
+        from ..scoring.registry import names
 
         return names(str(self.name))
 
@@ -126,7 +126,7 @@ def _ratio(context: click.Context, param: click.Parameter, value: Any) -> Any:
 
 def _table(context: click.Context, param: click.Parameter, value: Any) -> Any:
     """A table of the configuration, or a TOML file that holds one."""
-    from ..config import read_toml
+    from ..selection.config import read_toml
 
     if value is None or isinstance(value, Mapping):
         return value
@@ -153,7 +153,7 @@ def _read_config(context: click.Context, param: click.Parameter, value: str | No
     """Let a file give the values of flags that are not on the command line."""
     if value is None:
         return
-    from ..config import read_config
+    from ..selection.config import read_config
 
     also_read(context, value)
     named = {
@@ -179,7 +179,7 @@ def settings(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]
 
     A target on the command line replaces any in the file.
     """
-    from ..settings import TARGETS, Settings
+    from ..selection.settings import TARGETS, Settings
 
     source = click.core.ParameterSource
     told = {name: context.get_parameter_source(name) for name in Settings.__annotations__ if name in flags}  # fmt: skip

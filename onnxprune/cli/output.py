@@ -16,11 +16,11 @@ from ..printable import json_text, printable
 from .progress import note, say
 
 if TYPE_CHECKING:
-    from ..cost import Cost
-    from ..groups import Group
-    from ..report import Report
-    from ..result import Result
-    from ..trace import Trace
+    from ..checks.report import Report
+    from ..coupling.groups import Group
+    from ..coupling.trace import Trace
+    from ..jobs.result import Result
+    from ..selection.cost import Cost
 
 LIMIT = 20
 """Rows of a table in the report of ``prune``; the rest is counted."""
@@ -98,7 +98,7 @@ def print_costs(before: Cost, after: Cost, traced: Trace) -> None:
 
 def macs_title(traced: Trace) -> str:
     """Name of the MACs in a table, with the sizes that free dimensions were given."""
-    from ..samples import graph_inputs
+    from ..shapes.dimensions import graph_inputs
 
     sizes = traced.shapes.shown.sizes
     if not sizes:

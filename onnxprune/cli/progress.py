@@ -24,8 +24,8 @@ def stages(quiet: bool = False) -> Iterator[Callable[[str], None]]:
 
     What libraries print meanwhile, natively or not, is kept out of the results.
     """
-    from ..engine import doubled
-    from ..runtime import logged_from
+    from ..model.engine import doubled
+    from ..runtime.session import logged_from
 
     if problem := doubled():
         note(problem, quiet)

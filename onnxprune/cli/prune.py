@@ -13,7 +13,7 @@ from .files import Target
 from .progress import note, say, stages
 
 if TYPE_CHECKING:
-    from ..result import Result
+    from ..jobs.result import Result
 
 VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 """Settings that have an effect next to a plan."""
@@ -53,7 +53,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     original in which those are masked to zero, and written only if both agree to rounding. MODEL
     itself is never changed.
     """
-    from ..settings import Settings
+    from ..selection.settings import Settings
 
     plan, plan_out = flags["plan"], flags["plan_out"]
     as_json, quiet = flags["as_json"], flags["quiet"]

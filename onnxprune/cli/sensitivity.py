@@ -12,7 +12,7 @@ from . import options, output
 from .progress import say, stages
 
 if TYPE_CHECKING:
-    from ..sensitivity import Sensitivity
+    from ..jobs.sensitivity import Sensitivity
 
 MEASURES = {
     "cosine": "{:.4f}", "relative": "{:.3g}", "agreement": "{:.1%}", "accuracy": "{:.1%}",
@@ -53,7 +53,7 @@ def command(model: str, ratios: str, measure: str | None, as_json: bool, **flags
     Groups that hurt little can lose more, those that hurt much less: give such ratios per group in
     Python, or leave groups whole with 'prune --exclude'.
     """
-    from ..sensitivity import sensitivity
+    from ..jobs.sensitivity import sensitivity
 
     with stages() as stage:
         stage("verify")

@@ -13,7 +13,7 @@ from .files import Target, open_models
 from .progress import note, say, stages
 
 if TYPE_CHECKING:
-    from ..report import Report
+    from ..checks.report import Report
 
 
 @click.command(cls=options.Verb)
@@ -76,21 +76,21 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
 
 def _write(report: Report, junit: str | None, markdown: str | None, plot: str | None) -> None:
     """Write the files that were asked for; a report that fails has them, too."""
-    from .. import reports
-    from ..writing import write_atomically
+    from ..model.writing import write_atomically
+    from ..reports import tables as reports
 
     if junit:
         write_atomically(Path(junit), reports.junit(report).encode())
     if markdown:
         write_atomically(Path(markdown), reports.markdown(report).encode())
     if plot and not report.problem:
-        from ..layer_plot import plot_layers
+        from ..reports.layer_plot import plot_layers
 
         plot_layers(report, plot)
 
 
 def _show(report: Report) -> None:
-    from .. import reports
+    from ..reports import tables as reports
 
     for table in reports.tables(report):
         wrong = table.columns[0] == "wrong layer"

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..coupling.groups import Group
+from ..coupling.incidence import Carriers
+from ..coupling.trace import Trace
 from ..errors import ModelError
-from ..groups import Group
-from ..incidence import Carriers
-from ..node import Node
-from ..trace import Trace
-from ..vector import NONE
+from ..labels.vector import NONE
+from ..model.node import Node
 from .linear import Linear, linear_of
 
 Ints = npt.NDArray[np.int64]

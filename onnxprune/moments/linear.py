@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
-from ..graph import Graph
-from ..node import Node
+from ..model.graph import Graph
+from ..model.node import Node
 from .windows import Positions, Windows, windows_of
 
 Floats = npt.NDArray[np.float64]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..coupling.groups import Group
+from ..coupling.trace import Trace
 from ..errors import UsageError
-from ..groups import Group
-from ..trace import Trace
 from .consumers import Consumer
 from .held import Held
 from .joint import Weights

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..groups import Group
-from ..trace import Trace
+from ..coupling.groups import Group
+from ..coupling.trace import Trace
 from .consumers import Consumer, Reading
 from .held import Held
 from .linear import Floats, Linear

@@ -10,8 +10,8 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from ..data import BATCH
-from ..trace import Trace
+from ..coupling.trace import Trace
+from ..data.dataset import BATCH
 from .held import Held
 from .linear import Floats, Linear
 from .segment import Parts, running

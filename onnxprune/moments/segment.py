@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 import onnx
 
-from ..model import Model
-from ..protos import UNLISTED, bodies
-from ..runtime import Arrays, open_session, run
+from ..model.file import Model
+from ..model.protos import UNLISTED, bodies
+from ..runtime.session import Arrays, open_session, run
 
 Step = Callable[[Arrays], dict[str, np.ndarray]]
 """From known tensors of one batch to wanted ones."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
-from ..node import Node
+from ..model.node import Node
 
 Rows = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]

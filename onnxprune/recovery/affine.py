@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..graph import Graph
+from ..model.graph import Graph
+from ..model.node import Node
 from ..moments.linear import Floats, Linear
-from ..node import Node
 
 
 @dataclass(frozen=True, eq=False, slots=True)

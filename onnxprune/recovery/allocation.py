@@ -14,17 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..groups import Group
-from ..model import Model
+from ..coupling.groups import Group
+from ..coupling.trace import Trace
+from ..model.file import Model
 from ..moments.ranking import Ranked, half_of
 from ..moments.second import Progress, silent
-from ..scoring import ScoreTable
-from ..surgeon import rewrite_trace
-from ..trace import Trace
+from ..scoring.score import ScoreTable
+from ..selection.recovered import Recovery
+from ..surgery.surgeon import rewrite_trace
 from .affine import affine_after
 from .harm import Reference
 from .pairs import put
-from .record import Recovery
 from .stores import Unwritable
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..compare import class_scores
-from ..data import Batch
-from ..model import Model
-from ..runtime import Arrays, open_session, run
+from ..checks.compare import class_scores
+from ..data.dataset import Batch
+from ..model.file import Model
+from ..runtime.session import Arrays, open_session, run
 
 Sums = dict[str, tuple[float, float]]
 

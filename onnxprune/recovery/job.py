@@ -8,20 +8,20 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, cast
 
-from ..data import Batch, open_data
+from ..coupling.trace import Trace
+from ..data.dataset import Batch, open_data
 from ..errors import PlanError, UsageError
-from ..model import Model
+from ..labels.sizes import Sizes
+from ..model.file import Model
 from ..moments.held import Held
 from ..moments.second import MEMORY, Progress, silent
-from ..providers import choose_provider
-from ..registry import MOMENTS, lookup, trait_of
-from ..scoring import ScoreTable, score
-from ..settings import ScoreSettings, Settings, part
-from ..sizes import Sizes
-from ..trace import Trace
+from ..runtime.providers import choose_provider
+from ..scoring.registry import MOMENTS, lookup, trait_of
+from ..scoring.score import ScoreTable, score
+from ..selection.recovered import Recovery
+from ..selection.settings import ScoreSettings, Settings, part
 from .allocation import probe
 from .harm import Reference
-from .record import Recovery
 from .samples import HELD
 from .walk import AUTO, Way, recover
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..coupling.trace import Trace
 from ..errors import ModelError
-from ..graph import Graph
+from ..labels.sizes import Index, Sizes
+from ..model.graph import Graph
 from ..moments.joint import Weights
 from ..moments.linear import Floats, Linear, linear_of
 from ..moments.segment import Parts
-from ..sizes import Index, Sizes
-from ..trace import Trace
 from .affine import Affine, affine_after
 from .stores import Unwritable, write_back
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from ..graph import Graph
-from ..node import Node
-from ..quantization import quantize
+from ..model.graph import Graph
+from ..model.node import Node
+from ..model.quantization import quantize
 
 
 class Unwritable(Exception):

@@ -14,20 +14,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..coupling.trace import Trace
 from ..errors import ModelError
-from ..graph import Graph
-from ..model import Model
+from ..labels.sizes import Sizes
+from ..model.file import Model
+from ..model.graph import Graph
 from ..moments.held import Held
 from ..moments.joint import Recover
 from ..moments.second import MEMORY, Progress, Sampler, silent
 from ..moments.segment import Parts, running
-from ..registry import lookup
-from ..runtime import Arrays
-from ..sizes import Sizes
-from ..trace import Trace
+from ..runtime.session import Arrays
+from ..scoring.registry import lookup
+from ..selection.recovered import Outcome, Recovery
 from .fit import fit, restored
 from .pairs import Found, Pair, find_pairs, in_steps, up_to_activation
-from .record import Outcome, Recovery
 from .samples import Samples
 from .stores import Unwritable
 

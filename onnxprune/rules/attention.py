@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..node import Node
-from ..pen import Pen
-from ..vector import NONE
-from ..walk import Walk
+from ..labels.pen import Pen
+from ..labels.vector import NONE
+from ..labels.walk import Walk
+from ..model.node import Node
 from .heads import Heads, attend, couple, follow_heads, hidden, keep_scale, packed, rotate, unpacked
 from .registry import rule
 

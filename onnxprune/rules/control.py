@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..apply import apply_rule
-from ..labels import Blocked
-from ..node import Body, Node
-from ..vector import NONE, Labels
-from ..walk import Walk
+from ..labels.facts import Blocked
+from ..labels.vector import NONE, Labels
+from ..labels.walk import Walk
+from ..model.node import Body, Node
+from .apply import apply_rule
 from .registry import rule
 from .sequences import common, elements, settle
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..labels import Blocked
-from ..node import Node
-from ..vector import NONE, Labels
-from ..walk import Walk
+from ..labels.facts import Blocked
+from ..labels.vector import NONE, Labels
+from ..labels.walk import Walk
+from ..model.node import Node
 from .reduce import extreme, statistic
 from .registry import rule
 from .signs import kept, positive

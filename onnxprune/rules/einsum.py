@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from ..node import Node
-from ..sizes import SizeView
-from ..vector import NONE
-from ..walk import Walk
+from ..labels.sizes import SizeView
+from ..labels.vector import NONE
+from ..labels.walk import Walk
+from ..model.node import Node
 from .registry import rule
 from .signs import product
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..node import Node
-from ..walk import Walk
+from ..labels.walk import Walk
+from ..model.node import Node
 from .registry import rule
 from .signs import above, chosen, clipped, highest, kept, lowest, opposite, positive, power, product, shared
 

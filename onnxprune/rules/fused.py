@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..node import Node
-from ..vector import NONE
-from ..walk import Walk
+from ..labels.vector import NONE
+from ..labels.walk import Walk
+from ..model.node import Node
 from .conv import kernels
+from .join_and_take import pad
 from .matmul import contract
 from .norm import block_statistics
-from .parts import pad
 from .registry import pinned, rule
 from .views import refold
 

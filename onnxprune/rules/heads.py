@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-from ..node import Node
-from ..pen import Pen
-from ..sizes import SizeView
-from ..vector import NONE, Labels
-from ..walk import Walk
+from ..labels.pen import Pen
+from ..labels.sizes import SizeView
+from ..labels.vector import NONE, Labels
+from ..labels.walk import Walk
+from ..model.node import Node
 
 
 @dataclass(frozen=True, slots=True)

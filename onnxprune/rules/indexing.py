@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..node import Node
-from ..pen import Pen
-from ..vector import NONE, Labels
-from ..walk import Walk
+from ..labels.pen import Pen
+from ..labels.vector import NONE, Labels
+from ..labels.walk import Walk
+from ..model.node import Node
 from .registry import rule
 
 Index = npt.NDArray[np.int64]

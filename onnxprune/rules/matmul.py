@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..contributed import reading_order
-from ..node import Node
-from ..vector import Labels
-from ..walk import Walk
+from ..labels.vector import Labels
+from ..labels.walk import Walk
+from ..model.node import Node
+from ..shapes.microsoft import reading_order
 from .registry import rule
 from .signs import product
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..node import Node
-from ..vector import NONE, Labels
-from ..walk import Walk
+from ..labels.vector import NONE, Labels
+from ..labels.walk import Walk
+from ..model.node import Node
 from .registry import rule
 from .signs import kept
 

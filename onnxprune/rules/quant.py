@@ -12,15 +12,15 @@ from dataclasses import replace
 import numpy as np
 from onnx import TensorProto
 
-from ..graph import Graph
-from ..labels import Blocked
-from ..node import Node
-from ..pen import Pen
-from ..quantization import MICROSOFT, dequantize, pack, unpack
-from ..quantized import PLAIN, PLAIN_OPSET
-from ..shapes import FLOATS
-from ..vector import NONE, Labels
-from ..walk import Walk
+from ..labels.facts import Blocked
+from ..labels.pen import Pen
+from ..labels.vector import NONE, Labels
+from ..labels.walk import Walk
+from ..model.graph import Graph
+from ..model.node import Node
+from ..model.quantization import MICROSOFT, dequantize, pack, unpack
+from ..shapes.inference import FLOATS
+from ..shapes.quantized import PLAIN, PLAIN_OPSET
 from .registry import RULES, pinned, rule
 
 

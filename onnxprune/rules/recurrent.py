@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from ..node import Node
-from ..vector import NONE, Labels
-from ..walk import Walk
+from ..labels.vector import NONE, Labels
+from ..labels.walk import Walk
+from ..model.node import Node
 from .registry import rule
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

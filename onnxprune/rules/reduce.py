@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..labels import Blocked
-from ..node import Node
-from ..vector import NONE
-from ..walk import Walk
+from ..labels.facts import Blocked
+from ..labels.vector import NONE
+from ..labels.walk import Walk
+from ..model.node import Node
 from .registry import rule
 from .signs import kept, positive
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ..custom import Reference, Sized
-from ..custom import register as register_custom
-from ..node import Node
+from ..labels.walk import Walk
+from ..model.node import Node
 from ..printable import docstring
-from ..walk import Walk
+from ..runtime.custom import Reference, Sized
+from ..runtime.custom import register as register_custom
 
 Function = Callable[[Walk, Node], None]
 Sign = Callable[[Walk, Node], int]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..elements import position
-from ..labels import Blocked
-from ..node import Node
-from ..pen import Pen
-from ..vector import NONE, Labels
-from ..walk import Walk
+from ..labels.facts import Blocked
+from ..labels.pen import Pen
+from ..labels.vector import NONE, Labels
+from ..labels.walk import Walk
+from ..model.node import Node
+from ..shapes.sequences import position
 from .registry import rule
 
 Element = list[Labels]

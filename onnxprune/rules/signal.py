@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..node import Node
-from ..vector import NONE
-from ..walk import Walk
+from ..labels.vector import NONE
+from ..labels.walk import Walk
+from ..model.node import Node
 from .registry import always, rule
 
 

@@ -7,8 +7,8 @@ floats are followed, because integers wrap around.
 
 from __future__ import annotations
 
-from ..node import Node
-from ..walk import Walk
+from ..labels.walk import Walk
+from ..model.node import Node
 
 
 def positive(c: Walk, n: Node) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..labels import Blocked
-from ..node import Node
-from ..pen import Pen
-from ..vector import NONE, Labels
-from ..walk import Walk
+from ..labels.facts import Blocked
+from ..labels.pen import Pen
+from ..labels.vector import NONE, Labels
+from ..labels.walk import Walk
+from ..model.node import Node
 from .registry import always, rule
 from .signs import interpolated, kept
 

@@ -1,0 +1,1 @@
+"""Three questions, three checks; they are never mixed up."""

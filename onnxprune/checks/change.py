@@ -1,0 +1,66 @@
+"""How much does the model change? The slim model against the original, on many samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from ..data.dataset import Batch
+from ..errors import ModelError, SurgeryError, UsageError
+from ..model.engine import InferenceSession
+from ..runtime.session import Arrays, run
+from .accuracy import Accuracy, Score
+from .compare import Comparison, Difference
+
+
+def measure_change(
+    before: InferenceSession, after: InferenceSession, data: Iterable[Batch], accuracy: Accuracy
+) -> tuple[tuple[Difference, ...], tuple[Score, ...]]:
+    """Run both models; how they differ, and how accurate they are."""
+    sums: dict[str, Comparison] = {}
+    for batch in data:
+        old = run(before, batch.feeds, "the original")
+        new = run(after, batch.feeds, "the slim model")
+        _same_outputs(before, old, new)
+        for name, array in old.items():
+            sums.setdefault(name, Comparison(name)).add(array, new[name], batch.size)
+        accuracy.add(batch, old, new)
+    return tuple(s.difference() for s in sums.values()), accuracy.scores()
+
+
+@contextmanager
+def ours() -> Iterator[None]:
+    """What onnxruntime refuses here was made by us: it fails the check, the input is not at fault."""
+    try:
+        yield
+    except ModelError as error:
+        raise SurgeryError(error.message, "onnxruntime runs the original.") from None
+
+
+def same_inputs(before: InferenceSession, after: InferenceSession) -> None:
+    """Refuse inputs of other names."""
+    known = [value.name for value in before.get_inputs()]
+    for value in after.get_inputs():
+        if value.name not in known:
+            names = ", ".join(f"'{name}'" for name in known)
+            raise UsageError(
+                f"the original has no input '{value.name}': found {names}",
+                "The slim model was not made from it.",
+            )
+
+
+def _same_outputs(session: InferenceSession, before: Arrays, after: Arrays) -> None:
+    """Refuse outputs of other names or sizes; a size that is not declared may depend on data."""
+    declared = {output.name: output.shape or [] for output in session.get_outputs()}
+    for name, array in before.items():
+        if name not in after:
+            found = ", ".join(f"'{n}'" for n in after)
+            raise UsageError(
+                f"the slim model has no output '{name}': found {found}", "It was not made from this original."
+            )
+        sizes = zip(declared.get(name, ()), array.shape, after[name].shape, strict=False)
+        fixed = any(isinstance(size, int) and a != b for size, a, b in sizes)
+        if array.ndim != after[name].ndim or fixed:
+            raise SurgeryError(
+                f"output '{name}': found shape {list(after[name].shape)}, expected {list(array.shape)}"
+            )

@@ -1,0 +1,154 @@
+"""Is the surgery right? The slim model against the masked original, as a whole or node by node.
+
+Models of 16-bit floats are compared in 32 bits, where less is rounding; see ``widened.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
+from onnx import ModelProto
+
+from ..coupling.trace import Trace, retrace, trace
+from ..data.dataset import Batch
+from ..errors import ModelError
+from ..labels.sizes import Sizes
+from ..model.file import Model
+from ..runtime.session import Arrays, open_session, run
+from ..selection.plan import Plan
+from ..selection.recovered import Recovery
+from ..surgery.rewriter import Rewriter
+from .accepted import DRAWS, ROUNDING, nudge
+from .compare import Comparison, Difference
+from .nodes import compare_single, draws_of, left_out
+from .noise import Noise
+from .oracle import masked
+from .widened import has_halves, widened, widened_feeds
+
+CAP = max(ROUNDING.values())
+"""Share of an average slice of an output that noise may excuse: what is accepted of that one."""
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """What the check found: differences of all outputs or nodes, how, and which nodes it left out."""
+
+    found: tuple[Difference, ...] = ()
+    method: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """The masked original and the slim model, ready to be compared.
+
+    Attributes
+    ----------
+    traced : Trace
+        Of the original, at the sizes of the inputs.
+    sizes : Sizes
+        View of the kept entries.
+    wide : bool
+        Whether both have float32 in place of 16-bit floats.
+    """
+
+    traced: Trace
+    sizes: Sizes
+    oracle: ModelProto
+    slim: ModelProto
+    provider: str
+    wide: bool = False
+
+    def feeds(self, feeds: Arrays) -> Arrays:
+        """Inputs of both."""
+        return widened_feeds(feeds) if self.wide else feeds
+
+    def compare_outputs(self, feeds: Arrays) -> tuple[Difference, ...]:
+        """Run both, rewritten by onnxruntime to the same extent.
+
+        The layout pass of onnxruntime 1.31 can crash the process on nodes that it fused before, so it
+        comes last. There are models that do not run without it.
+        """
+        try:
+            return self._compare_outputs(self.feeds(feeds), "graph")
+        except ModelError:
+            return self._compare_outputs(self.feeds(feeds), "all")
+
+    def _compare_outputs(self, feeds: Arrays, level: str) -> tuple[Difference, ...]:
+        noise = Noise(self.traced, self.slim)
+        with open_session(noise.told(self.oracle), self.provider, "the masked original", level) as session:
+            told = run(session, feeds, "the masked original")
+        feeds, reference = {**feeds, **noise.feeds(self.sizes, told)}, noise.compared(self.sizes, told)
+        with open_session(noise.taken(self.slim, told), self.provider, "the slim model", level) as session:
+            found = run(session, feeds, "the slim model")
+
+            @cache
+            def moved() -> list[Arrays]:
+                nudged = ({n: nudge(v, seed) for n, v in feeds.items()} for seed in range(DRAWS))
+                return [run(session, draw, "the slim model") for draw in nudged]
+
+            checks = []
+            for name, array in reference.items():
+                sums = Comparison(name, exact=True, cap=CAP)
+                sums.add(array, found[name], moved=partial(draws_of, name, moved))
+                checks.append(sums.difference())
+        return tuple(checks)
+
+    def compare_nodes(self, batches: Iterable[Batch]) -> Iterator[Difference]:
+        """Compare every node alone, see :func:`onnxprune.checks.nodes.compare_single`."""
+        fed = [replace(b, feeds=self.feeds(b.feeds)) for b in batches]
+        return compare_single(self.traced, self.sizes, self.oracle, Model(self.slim), fed, self.provider)
+
+
+def check_surgery(
+    traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str, recovery: Recovery | None = None
+) -> tuple[Pair, Surgery]:
+    """Compare the slim model with the masked original, and say how.
+
+    First the outputs. Where they differ by more than rounding, the network may only have amplified
+    it (a recurrent network, a saturated sigmoid): then every node is compared alone, on the masked
+    original's own tensors, where nothing adds up. A node that cannot be compared leaves it open.
+
+    Recovered weights are put into the original, too, in the places that the plan keeps.
+    """
+    if recovery is not None:
+        changed = recovery.spread(traced.model, traced.sizes(plan.removed(traced)))
+        traced = trace(changed, **plan.trace_options)
+    pair = make_pair(traced, plan, slim, feeds, provider)
+    if has_halves(pair.oracle):
+        wide = replace(pair, oracle=widened(pair.oracle), slim=widened(pair.slim), wide=True)
+        try:
+            found = wide.compare_outputs(feeds)
+            pair = wide
+        except ModelError:  # an operator that knows 16 bits only
+            found = pair.compare_outputs(feeds)
+    else:
+        found = pair.compare_outputs(feeds)
+    if all(found):
+        return pair, Surgery(found, "end to end")
+    alone = tuple(pair.compare_nodes([Batch(feeds)]))
+    missing = left_out(pair.slim, pair.traced, {d.output for d in alone})
+    if all(alone) and missing:
+        return pair, Surgery(found, "end to end", missing)
+    return pair, Surgery(alone, "layer by layer")
+
+
+def make_pair(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str) -> Pair:
+    """Analysis at the sizes of the inputs, kept entries, and what the slim model must agree with.
+
+    What a lossless plan removes changes nothing: then that is the original itself. Quantised models
+    agree on the CPU alone: elsewhere floats round where it computes with integers.
+    """
+    removed = plan.removed(traced)
+    rewritten = slim.proto
+    if traced.walk.facts.stats:
+        # Statistics of fewer groups: as many as the rewriter leaves, not as the given model has.
+        rewritten = Rewriter(traced, traced.sizes(removed)).run(traced.walk.facts.fixes).proto
+    traced = retrace(traced, {name: array.shape for name, array in feeds.items()})
+    sizes = traced.sizes(plan.removed(traced))
+    lossless = plan.options.get("lossless", False)
+    oracle = traced.model.embedded() if lossless else masked(traced, sizes, rewritten)
+    provider = "cpu" if traced.walk.facts.zeros else provider
+    return Pair(traced, sizes, oracle, slim.embedded(), provider)

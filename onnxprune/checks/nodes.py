@@ -1,0 +1,357 @@
+"""Layer by layer: where the slim model leaves the original.
+
+Two comparisons per node, on the kept entries:
+
+entire
+    Both models run end to end, so differences add up on the way.
+single
+    Each slim node runs alone, fed with the reference's own tensors. Nothing adds up: against the
+    masked original every node must agree to rounding, however the network as a whole amplifies it,
+    and the first that does not is the one that was cut wrongly. Nodes inside branches and loops are
+    nodes like any other, see ``inside.py``.
+
+Tensors are compared in portions of bounded size, and summed up batch by batch; no run holds all
+activations of both models, or those of several batches. onnxruntime does not optimise here: it
+would fuse nodes, refuse some outputs in between, and even quantise weights by their range.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import cache, partial
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+
+from ..coupling.trace import Trace
+from ..data.dataset import Batch
+from ..errors import ModelError
+from ..labels.sizes import Sizes
+from ..model.engine import InferenceSession
+from ..model.file import Model
+from ..model.names import Names, names_of
+from ..model.node import Node
+from ..model.protos import bodies, node_protos, tensors
+from ..runtime.session import Arrays, open_session, run
+from .accepted import DRAWS, nudge
+from .compare import Comparison, Difference
+from .inside import Part, enter
+from .noise import draws
+
+PORTION = 256 * 2**20
+"""Bytes of reference tensors that are held at once."""
+
+
+def compare_entire(
+    traced: Trace,
+    sizes: Sizes,
+    slim: Model,
+    batches: Iterable[Batch],
+    provider: str = "cpu",
+    slim_provider: str = "",
+) -> Iterator[Difference]:
+    """Compare every tensor of the main graph with the original's, in topological order.
+
+    Parameters
+    ----------
+    traced : Trace
+        Of the original, at the sizes of the inputs.
+    sizes : Sizes
+        View of the kept entries.
+    slim : Model
+    batches : iterable of Batch
+        Inputs of both, all of the same shapes. They are read again for every portion.
+    slim_provider : str, optional
+        Where the slim model runs, if elsewhere.
+    """
+    original, pruned = traced.model.embedded(), slim.embedded()
+    for nodes in _portions(traced, sizes, traced.graph.main.nodes, pruned):
+        sums = _Sums([node for node in nodes if not draws(node, traced)], exact=False)
+        with (
+            _exposed(original, sums.names, provider) as before,
+            _exposed(pruned, sums.names, slim_provider or provider) as after,
+        ):
+            for batch in batches:
+                kept = _kept(sizes, run(before, batch.feeds))
+                sums.add(kept, run(after, batch.feeds), batch.size)
+        yield from sums.differences()
+
+
+def compare_single(
+    traced: Trace,
+    sizes: Sizes,
+    reference: Model | onnx.ModelProto,
+    slim: Model,
+    batches: Iterable[Batch],
+    provider: str = "cpu",
+) -> Iterator[Difference]:
+    """Compare every node alone with the masked original, in topological order.
+
+    Nodes that cannot run alone are left out. Of a node with graphs inside, the nodes of the graph
+    that runs are compared, too. Parameters are those of :func:`compare_entire`;
+    ``reference`` is the masked original.
+    """
+    if isinstance(reference, Model):
+        reference = reference.embedded()
+    part = Part(traced.graph.main.nodes, reference, slim.embedded())
+    return _Single(traced, sizes, provider).compare(
+        part, lambda: (Fed(b.feeds, b.feeds, b.size) for b in batches)
+    )
+
+
+class Fed(NamedTuple):
+    """Inputs of one run of the masked original and of the slim model."""
+
+    reference: Arrays
+    slim: Arrays
+    size: int
+
+
+class _Single:
+    """Comparison of single nodes, those inside nodes included."""
+
+    def __init__(self, traced: Trace, sizes: Sizes, provider: str) -> None:
+        self.traced, self.sizes, self.provider = traced, sizes, provider
+
+    def compare(self, part: Part, batches: Callable[[], Iterable[Fed]]) -> Iterator[Difference]:
+        """Differences of all tensors of a graph, in topological order."""
+        graph = self.traced.graph
+        for nodes in _portions(self.traced, self.sizes, part.nodes, part.slim):
+            sums = _Sums([node for node in nodes if not draws(node, self.traced)], exact=True)
+            read = {name for node in nodes for name in (*node.inputs, *graph.captured(node))}
+            needed = sorted({*sums.names, *(read & graph.producers.keys())})
+            inside: dict[int, dict[str, Difference]] = defaultdict(dict)
+            with ExitStack() as stack:
+                before = stack.enter_context(_exposed(part.reference, needed, self.provider))
+                alone = None
+                for batch in batches():
+                    found = run(before, batch.reference)
+                    for node in nodes:
+                        within = self._inside(node, part, {**batch.reference, **found}, batch.size)
+                        _gather(inside[node.index], within)
+                    given = {**batch.slim, **_kept(self.sizes, found)}
+                    if alone is None:
+                        alone = stack.enter_context(_alone(part.slim, sums.names, given, self.provider))
+                    moved = cache(partial(_moved, part.slim, sums.names, given, self.provider))
+                    sums.add(given, alone(given), batch.size, moved)
+            whole = {d.output: d for d in sums.differences()}
+            for node in nodes:
+                own = {name: whole[name] for name in node.outputs if name in whole}
+                yield from {**inside[node.index], **own, **inside[node.index]}.values()
+
+    def _inside(self, node: Node, part: Part, known: Arrays, size: int) -> Iterator[Difference]:
+        """Differences inside a node; where they say all of it, those of its outputs are the last ones.
+
+        A branch that does not run by itself (onnxruntime's messages know many reasons) is compared
+        as a whole with its node.
+        """
+        entered = enter(node, part, self.traced.graph, self.sizes, known) if node.bodies else None
+        if entered is None:
+            return
+        inner, reference, slim = entered
+        try:
+            found = {d.output: d for d in self.compare(inner, lambda: [Fed(reference, slim, size)])}
+        except ModelError:
+            return
+        yield from found.values()
+        if node.op == "If" and not left_out(inner.slim, self.traced, set(found)):
+            for name, value in zip(node.outputs, inner.slim.graph.output, strict=True):
+                if value.name in found:
+                    yield replace(found[value.name], output=name, layer=node.name)
+
+
+def _gather(worst: dict[str, Difference], found: Iterable[Difference]) -> None:
+    """Of several batches, keep what is furthest from what is accepted."""
+    for one in found:
+        known = worst.setdefault(one.output, one)
+        if one.relative - (one.tolerance or 0) > known.relative - (known.tolerance or 0):
+            worst[one.output] = one
+
+
+def _moved(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str) -> list[Arrays]:
+    """What the nodes compute when the last bits of what they are given and of weights change.
+
+    Nothing is known of it where the nodes refuse such numbers: factors of a Resize may be weights.
+    """
+    found: list[Arrays] = []
+    for weights in (nudged(slim), slim):
+        with suppress(ModelError), _alone(weights, names, given, provider) as alone:
+            while len(found) < DRAWS:
+                seed = len(found)
+                found.append(alone({name: nudge(value, seed) for name, value in given.items()}))
+    return found
+
+
+def draws_of(name: str, moved: Callable[[], Sequence[Arrays]]) -> list[np.ndarray]:
+    """One tensor of several runs."""
+    return [draw[name] for draw in moved() if name in draw]
+
+
+def nudged(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy of a model with the last bit of every weight changed; single numbers are bounds and steps."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in tensors(copy.graph):
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE) and prod(tensor.dims) > 1:
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array(nudge(onnx.numpy_helper.to_array(tensor)), tensor.name)
+            )
+    return copy
+
+
+class _Sums:
+    """Sums over the batches, for every tensor that some nodes make."""
+
+    def __init__(self, nodes: Sequence[Node], *, exact: bool) -> None:
+        layers = {name: node.name for node in nodes for name in node.outputs if name}
+        self.names = list(layers)
+        self._all = {n: Comparison(n, layer=layer, exact=exact) for n, layer in layers.items()}
+
+    def add(
+        self,
+        reference: Arrays,
+        found: Arrays,
+        samples: int,
+        moved: Callable[[], Sequence[Arrays]] = tuple,
+    ) -> None:
+        """Add what both models computed."""
+        for name in self.names:
+            if name in reference and name in found:
+                noise = partial(draws_of, name, moved)
+                self._all[name].add(reference[name], found[name], samples, noise)
+
+    def differences(self) -> Iterator[Difference]:
+        """What the sums say of the tensors that both models have."""
+        return (sums.difference() for sums in self._all.values() if sums.samples)
+
+
+def _portions(
+    traced: Trace, sizes: Sizes, nodes: Sequence[Node], slim: onnx.ModelProto
+) -> Iterator[list[Node]]:
+    """Nodes that make tensors in both models, in portions of bounded size."""
+    present = {name for proto in slim.graph.node for name in proto.output}
+    sequences = traced.shapes.first.sequences
+    portion: list[Node] = []
+    size = 0
+    for node in nodes:
+        names = [n for n in node.outputs if n in present and n not in sequences]
+        if not names or node.op == "Constant":
+            continue
+        portion.append(node)
+        size += sum(4 * int(np.prod(sizes.original(n), dtype=np.int64)) for n in names)
+        if size > PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _kept(sizes: Sizes, tensors: Arrays) -> dict[str, np.ndarray]:
+    """Entries of the reference's tensors that the slim model has, too."""
+    return {name: sizes.compact(name, value) for name, value in tensors.items()}
+
+
+def names_inside(graph: onnx.GraphProto) -> set[str]:
+    """Names that a nested graph and those inside it define."""
+    names = {value.name for value in graph.input} | {t.name for t in graph.initializer}
+    for proto in graph.node:
+        names.update(proto.output)
+        for _, body in bodies(proto):
+            names |= names_inside(body)
+    return names
+
+
+@contextmanager
+def _exposed(proto: onnx.ModelProto, names: Sequence[str], provider: str) -> Iterator[InferenceSession]:
+    """Session of a model that returns inner tensors."""
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(proto)
+    del exposed.graph.output[:]
+    made = {name for node in proto.graph.node for name in node.output}
+    exposed.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made
+    )
+    with open_session(exposed, provider, optimize="none") as session:
+        yield session
+
+
+@contextmanager
+def _alone(
+    slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str
+) -> Iterator[Callable[[Arrays], Arrays]]:
+    """Run the slim model's nodes, each on given tensors instead of on each other's.
+
+    Nodes that the rewriter inserted have inputs of their own, which are not given: they stay
+    chained to the node that they mend.
+    """
+    alone = onnx.ModelProto()
+    alone.CopyFrom(slim)
+    stored = {t.name for t in slim.graph.initializer}
+    stored |= {n.output[0] for n in slim.graph.node if n.op_type == "Constant"}
+    fresh = Names(names_of(slim), given)
+    alias = {name: fresh.fresh(f"{name}::given") for name in given}
+    made, fed, nodes = set(stored), set(), []
+    for proto in slim.graph.node:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(proto)
+        inside = [child for _, body in bodies(copy) for child in node_protos(body)]
+        own = {n for _, body in bodies(copy) for n in names_inside(body)}
+        readers = [copy, *inside]
+        read = {n for reader in readers for n in reader.input} - own - {""}
+        if any(n not in made and n not in given for n in read):
+            continue
+        for reader in readers:
+            for slot, name in enumerate(reader.input):
+                if name in given and name not in stored:
+                    reader.input[slot] = alias[name]
+                    fed.add(name)
+        nodes.append(copy)
+        made.update(proto.output)
+    listed = [value for value in slim.graph.input if value.name in stored]
+    del alone.graph.node[:], alone.graph.input[:], alone.graph.output[:], alone.graph.value_info[:]
+    alone.graph.input.extend(listed)
+    alone.graph.node.extend(nodes)
+    alone.graph.input.extend(
+        onnx.helper.make_tensor_value_info(
+            alias[name],
+            onnx.helper.np_dtype_to_tensor_dtype(given[name].dtype),
+            # A branch that is not taken may contradict sizes; a list of sizes has to have its length.
+            [None] * given[name].ndim if given[name].ndim > 1 else given[name].shape,
+        )
+        for name in sorted(fed)
+    )
+    alone.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made
+    )
+    with open_session(alone, provider, optimize="none") as session:
+        yield lambda tensors: run(session, {alias[name]: tensors[name] for name in fed})
+
+
+def left_out(slim: onnx.ModelProto, traced: Trace, compared: set[str]) -> tuple[str, ...]:
+    """Nodes on the way to the outputs that no comparison of single nodes covers.
+
+    What a node that the rewriter inserted makes, or a sequence, is handed on to the node that reads
+    it: such nodes are compared with their readers. Of random numbers nothing but the source counts.
+    """
+    sequences, original = traced.shapes.first.sequences, traced.graph.producers
+    wanted = {value.name for value in slim.graph.output}
+    covered: set[str] = set()
+    missing: list[str] = []
+    for proto in reversed(slim.graph.node):
+        inside = [child for _, body in bodies(proto) for child in node_protos(body)]
+        if proto.op_type == "Constant" or not wanted.intersection(proto.output):
+            continue
+        read = {name for node in (proto, *inside) for name in node.input if name}
+        wanted |= read
+        passed_on = [n for n in proto.output if n in covered and (n not in original or n in sequences)]
+        drawn = not inside and any(n in original and draws(original[n], traced) for n in proto.output)
+        if compared.intersection(proto.output) or passed_on or drawn:
+            covered |= read
+        else:
+            missing.append(f"{proto.op_type} '{proto.name or proto.output[0]}'")
+    return tuple(reversed(missing))

@@ -1,0 +1,1 @@
+"""What contributes nothing, and how it goes without a trace."""

@@ -1,0 +1,126 @@
+"""Equal channels: the same filter of the same inputs, followed by the same numbers.
+
+Two units are equal if everything that is stored for them is equal, except the columns that they
+meet in the layers that read them. Those columns can be added, and one unit can go. Equality holds
+at every node by induction: an operator that works entry by entry makes equal entries of equal ones,
+and a layer makes equal outputs of equal rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+from ..coupling.groups import Member
+from ..coupling.trace import Trace
+from ..labels.vector import NONE
+from ..model.file import let_go
+from ..model.graph import Graph
+from ..rules import elementwise, find, views
+from .values import Mix, Values
+
+Bools = npt.NDArray[np.bool_]
+
+IN_ORDER = (elementwise.unary, elementwise.parametrised, views.refold, views.reshape, views.transpose)
+"""Rules under which several entries of one unit keep their order among themselves."""
+
+
+def find_twins(traced: Trace, values: Values, kept: Bools) -> dict[int, int]:
+    """Units that can go -> the equal unit of the same group that stays.
+
+    Parameters
+    ----------
+    kept : bool array, shape (units,)
+        Units that are looked at.
+    """
+    columns = {mix.stored for mix in values.mixes if mix.stored is not None}
+    usable: Bools | None = None
+    twins: dict[int, int] = {}
+    for group in traced:
+        units = group.units[kept[group.units]]
+        classes = [units.tolist()] if len(units) > 1 else []
+        for member in group.members:
+            if (member.tensor, member.axis) not in columns:
+                classes = [part for old in classes for part in _split(traced, values, member, old)]
+        if classes and usable is None:
+            usable = _mergeable(traced, values)
+        for equal in classes:
+            first, *others = [u for u in equal if usable is None or usable[u]] or equal[:1]
+            twins.update(dict.fromkeys(others, first))
+    return twins
+
+
+def _split(traced: Trace, values: Values, member: Member, units: list[int]) -> Iterator[list[int]]:
+    """Those of some units that have equal slices of a stored tensor."""
+    stored = values.array(member.tensor)
+    if stored is None:
+        stored = traced.graph.value(member.tensor)
+    array = np.moveaxis(stored, member.axis, 0)
+    owner = traced.components.unit[traced.walk.axis(member.tensor, member.axis)]
+    _, where, counts = np.unique(owner, return_inverse=True, return_counts=True)
+    once = counts[where.reshape(-1)] == 1
+    found: dict[bytes, list[int]] = defaultdict(list)
+    for k in _doubtful(array, np.flatnonzero(once & np.isin(owner, units))):
+        found[blake2b(array[k].tobytes()).digest()].append(int(owner[k]))
+    let_go(stored)
+    yield from (equal for equal in found.values() if len(equal) > 1)
+
+
+def _doubtful(array: np.ndarray, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Those of some rows that may equal another one: equal rows have equal sums."""
+    if array.dtype.kind not in "iuf" or not len(rows):
+        return rows
+    with np.errstate(all="ignore"):
+        sums = array.sum(axis=tuple(range(1, array.ndim)))[rows]
+    _, where, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    return rows[counts[where.reshape(-1)] > 1]
+
+
+def _mergeable(traced: Trace, values: Values) -> Bools:
+    """Units that are read only by layers whose columns can be added, in one order everywhere."""
+    unit = traced.components.unit
+    usable = np.ones(int(unit.max()) + 1, np.bool_)
+    uses = count_uses(traced.graph)
+    mixed = Counter(mix.stored for mix in values.mixes)
+    for mix in values.mixes:
+        alone = mix.stored is not None and uses[_root(traced.graph, mix.stored[0])] == mixed[mix.stored]
+        if not alone and not _stays_inside(mix, unit):
+            usable[unit[mix.labels]] = False
+    for name, axes in traced.walk.axes.items():
+        node = traced.graph.producers.get(name)
+        rule = find(node) if node is not None else None
+        in_order = rule is not None and rule.apply in IN_ORDER
+        for labels in axes:
+            if labels is None or labels is NONE or traced.graph.is_constant(name):
+                continue
+            owners, counts = np.unique(unit[labels], return_counts=True)
+            if name in values.unclear:
+                usable[owners] = False
+            elif not in_order:
+                usable[owners[counts > 1]] = False
+    return usable
+
+
+def _stays_inside(mix: Mix, unit: npt.NDArray[np.int64]) -> bool:
+    """Whether every entry acts on entries of its own unit alone (a depthwise convolution)."""
+    if mix.targets is None or mix.kernel is None or mix.kernel.shape[2] != 1:
+        return False
+    return np.array_equal(unit[mix.targets], np.repeat(unit[mix.labels], mix.kernel.shape[1]))
+
+
+def _root(graph: Graph, name: str) -> str:
+    return graph.constants[name].name
+
+
+def count_uses(graph: Graph) -> Counter[str]:
+    """How often each tensor of the file is read."""
+    uses = Counter(
+        graph.constants[name].name for node in graph.nodes for name in node.inputs if name in graph.constants
+    )
+    for body in graph.bodies:
+        uses.update(body.outputs)
+    return uses

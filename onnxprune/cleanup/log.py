@@ -1,0 +1,161 @@
+"""What a clean-up did to every stored tensor."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from onnx import TensorProto
+
+from ..coupling.trace import Trace
+from ..model.file import Model, tensor_nbytes
+from ..model.protos import bodies, node_protos
+from ..printable import page
+from ..selection.cost import Cost
+from .dead import KINDS, Dead, Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stored tensor that changed: its bytes before and after."""
+
+    tensor: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What a clean-up did.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+        Every stored tensor that changed, was added or went.
+    looked_at : int
+        Channels that could go, coupled ones counted once.
+    blocked : int
+        Channels that cannot go whatever they hold.
+    removed : mapping
+        Kind (``zero``, ``constant``, ``unused``, ``duplicate``, ``assumed``) -> channels.
+    stays : mapping
+        (group, reason) -> constant channels that stay for that reason.
+    assumed : mapping
+        Graph input -> range that was assumed.
+    kinds : mapping
+        Unit of the analysed model that went -> kind.
+    """
+
+    rows: tuple[Row, ...]
+    looked_at: int
+    blocked: int
+    removed: Mapping[str, int]
+    stays: Mapping[tuple[str, str], int]
+    assumed: Ranges
+    before: Cost
+    after: Cost
+    kinds: Mapping[int, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {
+            "constants": [{"tensor": r.tensor, "before": r.before, "after": r.after} for r in self.rows],
+            "looked_at": self.looked_at,
+            "blocked": self.blocked,
+            "removed": dict(self.removed),
+            "stays": [{"group": g, "reason": why, "channels": n} for (g, why), n in self.stays.items()],
+            "assumed": {name: list(limits) for name, limits in self.assumed.items()},
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        lines = [self.headline]
+        lines += self.assumptions
+        if self.rows:
+            width = max(len(row.tensor) for row in self.rows)
+            lines.append(f"{'constant':{width}}  {'before':>12}  {'after':>12}  {'bytes':>12}")
+            lines += [
+                f"{r.tensor:{width}}  {r.before:12,}  {r.after:12,}  {r.after - r.before:+12,}"
+                for r in self.rows
+            ]
+            for name, before in self.before.to_dict().items():
+                after = self.after.to_dict()[name]
+                share = f" ({(after - before) / before:+.1%})" if before else ""
+                lines.append(f"{name}: {before:,} -> {after:,}{share}")
+        lines += self.reasons
+        return page(lines)
+
+    @property
+    def assumptions(self) -> list[str]:
+        """What was assumed, one line each."""
+        return [
+            f"assumed: '{name}' lies in [{low:g}, {high:g}]" for name, (low, high) in self.assumed.items()
+        ]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why constant channels stay, one line each."""
+        return [
+            f"{group}: {count} constant channel{'s stay' if count > 1 else ' stays'}, because {why}"
+            for (group, why), count in self.stays.items()
+        ]
+
+    @property
+    def headline(self) -> str:
+        """How many channels went, of how many, and why."""
+        total = sum(self.removed.values())
+        if not total:
+            return f"nothing to remove: none of {self.looked_at} channels is zero, constant, unused or a duplicate"
+        parts = ", ".join(f"{count} {kind}" for kind, count in self.removed.items())
+        return f"removed {total} of {self.looked_at} channels: {parts}"
+
+
+def make_log(traced: Trace, slim: Model, dead: Dead, ranges: Ranges, before: Cost, after: Cost) -> Log:
+    """Account for every stored tensor."""
+    counts = Counter(dead.kinds.values())
+    return Log(
+        tuple(changed(traced.model, slim)),
+        traced.units,
+        sum(map(len, traced.blocked)),
+        {kind: counts[kind] for kind in KINDS if counts[kind]},
+        dead.stays,
+        ranges,
+        before,
+        after,
+        dead.kinds,
+    )
+
+
+def changed(model: Model, slim: Model) -> list[Row]:
+    """Stored tensors that differ in size or content between two models."""
+    if slim is model:
+        return []
+    old, new = _payloads(model), _payloads(slim)
+    rows = []
+    for name in dict.fromkeys([*old, *new]):
+        one, two = old.get(name), new.get(name)
+        if one != two:
+            rows.append(Row(name, one[0] if one else 0, two[0] if two else 0))
+    return rows
+
+
+def _payloads(model: Model) -> dict[str, tuple[int, bytes]]:
+    """Bytes of each stored tensor, and what tells equal sizes apart."""
+    found = {t.name: t for t in model.proto.graph.initializer}
+    for node in node_protos(model.proto.graph):
+        for _, body in bodies(node):
+            found.update((t.name, t) for t in body.initializer)
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            found[node.output[0]] = node.attribute[0].t
+    return {name: (tensor_nbytes(t, model.cuts.get(name)), _content(t)) for name, t in found.items()}
+
+
+def _content(tensor: TensorProto) -> bytes:
+    payload = TensorProto()
+    payload.CopyFrom(tensor)
+    payload.name = payload.doc_string = ""
+    return hashlib.sha256(payload.SerializeToString(deterministic=True)).digest()

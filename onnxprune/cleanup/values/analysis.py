@@ -1,0 +1,49 @@
+"""One walk over the values of all channels, in the order of the walk over the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...labels.facts import Blocked
+from ...labels.walk import Walk
+from ...model.node import Node
+from .registry import find_values
+from .state import Values
+
+
+def analyse_values(walk: Walk, ranges: Mapping[str, tuple[float, float]] | None = None) -> Values:
+    """Find the bounds of every channel, and what acts on what.
+
+    Parameters
+    ----------
+    walk : Walk
+        A finished walk.
+    ranges : mapping, optional
+        Graph input -> least and greatest value that are assumed.
+    """
+    v = Values(walk, ranges or {})
+    for node in walk.graph.main.nodes:
+        if node.op != "Constant" and not (node.outputs and node.outputs[0] in walk.graph.folded):
+            _apply(v, node)
+            v.let_go(node)
+    return v
+
+
+def _apply(v: Values, node: Node) -> None:
+    """Let one node's rule say what it does; without one, it mixes everything."""
+    v.note_infinite(node)
+    if node.bodies:
+        v.hold(node)
+        return
+    found = find_values(node)
+    if found is None or node.index in v.c.facts.blocked:
+        v.opaque(node)
+        return
+    try:
+        with np.errstate(all="ignore"):  # bounds may be infinite
+            found(v, node)
+    except (Blocked, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        # A node that its rule cannot read is doubtful, and doubt keeps.
+        v.opaque(node)

@@ -1,0 +1,1 @@
+"""From facts to groups of channels that live and die together."""

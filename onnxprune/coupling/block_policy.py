@@ -1,0 +1,290 @@
+"""Blocks of channels that keep inner channels of their own (``group_policy`` count and none).
+
+A product ``L[i, j] = rows[i] and columns[j]`` with held rows normally keeps the same ``j`` in every
+block ``i``. NetsPresso's group policies *count* and *none* let every block keep its own, equally
+many. That is legal where nothing reads one inner channel of all blocks through one shared vector:
+
+- a grouped Conv, whose weight has input channels per block anyway: they are cut block by block;
+- computed tensors on which the blocks are an axis of their own, and operators that treat every
+  block by itself: entry by entry, moving axes, or products batched over the blocks.
+
+Then the labels ``L`` are units of their own, each in one block. The columns are no channels any
+more but places: ``alive`` marks the first ``n`` of them, where ``n`` is what every block keeps, so
+that every size follows. Anything else falls back to common inner channels, with a note why.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..labels.facts import Product
+from ..labels.vector import NONE, Labels
+from ..labels.walk import Walk
+from ..model.node import Node
+from ..rules import find
+from ..rules.elementwise import broadcast, parametrised, unary
+from ..rules.join_and_take import concat, gather, slice_, split
+from ..rules.matmul import matmul
+from ..rules.reduce import reduce_sum
+from ..rules.views import refold, reshape, shape, transpose
+from .incidence import Incidence
+from .resolve import Components, Ints, resolve
+
+BLOCK_BY_BLOCK: Set[Callable[..., None]] = {
+    broadcast, matmul, parametrised, reduce_sum, refold, reshape, shape, transpose, unary,
+}  # fmt: skip
+"""Rules of operators that treat every block by itself, as long as the blocks are an axis."""
+
+MOVING: Set[Callable[..., None]] = {concat, gather, slice_, split}
+"""Rules of operators that do so if they leave both axes, of blocks and inner channels, as they are."""
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Inner:
+    """Inner channels of one or more products: their positions, and the atoms of the factors."""
+
+    positions: frozenset[int]
+    rows: Ints
+    columns: Ints
+    place: str
+
+
+def separate(walk: Walk, axis: int | None) -> tuple[Components, tuple[str, ...]]:
+    """Components in which blocks keep inner channels of their own wherever that is legal.
+
+    Returns
+    -------
+    Components
+    tuple of str
+        A note for every place where the blocks share their inner channels after all.
+    """
+    base = resolve(walk.facts, walk.count, axis)
+    found = list(_candidates(walk, base))
+    problems = Legality(walk, base, found).problems()
+    legal = [inner for inner in found if inner not in problems]
+    components = base
+    while legal:
+        chosen = frozenset(k for inner in legal for k in inner.positions)
+        components = resolve(walk.facts, walk.count, axis, chosen)
+        tied = [inner for inner in legal if not _free(walk, components, inner)]
+        if not tied:
+            break
+        problems |= dict.fromkeys(tied, "its blocks are coupled in another way, too")
+        legal = [inner for inner in legal if inner not in tied]
+    else:
+        components = base
+    notes = {
+        f"{inner.place}: every block keeps the same inner channels, because {why}"
+        for inner, why in problems.items()
+    }
+    return components, tuple(sorted(notes))
+
+
+def _candidates(walk: Walk, base: Components) -> Iterator[Inner]:
+    """Products with held rows of which something can go, by their columns."""
+    products = walk.facts.products
+    classes: dict[int, list[int]] = defaultdict(list)
+    for position in sorted(base.inner):
+        classes[int(base.atom[products[position].columns].min())].append(position)
+    for positions in classes.values():
+        first = products[positions[0]]
+        if any(u not in base.reason for u in base.unit[first.columns].tolist()):
+            rows, columns = base.atom[first.rows], base.atom[first.columns]
+            yield Inner(frozenset(positions), rows, columns, str(walk.graph.nodes[first.node]))
+
+
+class Legality:
+    """Why the blocks of some products cannot keep inner channels of their own."""
+
+    def __init__(self, walk: Walk, base: Components, found: Sequence[Inner]) -> None:
+        self.walk, self.base, self.found = walk, base, found
+        self.owner = np.zeros(int(base.atom.max()) + 1, np.int64)
+        for number, inner in enumerate(found, 1):
+            self.owner[inner.columns] = number
+
+    def problems(self) -> dict[Inner, str]:
+        """The first problem of each that has one."""
+        result: dict[Inner, str] = {}
+        for inner, problem in self._all():
+            if problem:
+                result.setdefault(inner, problem)
+        return result
+
+    def touched(self, labels: Labels) -> Iterator[Inner]:
+        """Inner channels that a label vector carries."""
+        owners = self.owner[self.base.atom[labels]]
+        if owners.any():
+            yield from (self.found[number - 1] for number in np.unique(owners[owners > 0]).tolist())
+
+    def _all(self) -> Iterator[tuple[Inner, str]]:
+        facts, nodes = self.walk.facts, self.walk.graph.nodes
+        for inner in self.found:
+            if any(len(np.unique(factor)) < len(factor) for factor in (inner.rows, inner.columns)):
+                yield inner, "some of them are the same channel"
+        for position, product in enumerate(facts.products):
+            for vector in (product.rows, product.columns, product.labels):
+                for inner in self.touched(vector):
+                    if not self._agrees(position, product, inner):
+                        yield inner, f"{nodes[product.node]} cuts them otherwise"
+        for pin in facts.pins:
+            yield from ((inner, "some of them must survive") for inner in self.touched(pin.labels))
+        for node, vector in facts.stats:
+            yield from ((inner, f"{node} computes statistics along them") for inner in self.touched(vector))
+        for name, axes in self.walk.axes.items():
+            for axis, labels in enumerate(axes):
+                if labels is not None:
+                    yield from ((i, self._slot(i, name, axis)) for i in self.touched(labels))
+
+    def _agrees(self, position: int, product: Product, inner: Inner) -> bool:
+        atom = self.base.atom
+        return (
+            position in inner.positions
+            and np.array_equal(atom[product.rows], inner.rows)
+            and np.array_equal(atom[product.columns], inner.columns)
+            and not np.isin(atom[product.labels], inner.columns).any()
+        )
+
+    def _slot(self, inner: Inner, name: str, axis: int) -> str:
+        """Why one axis needs the same inner channels in every block; empty where it does not."""
+        walk, atom = self.walk, self.base.atom
+        readers = walk.graph.consumers.get(name, [])
+        if walk.stored(name):
+            rows = walk.facts.ragged.get((name, axis))
+            convs = [node for node in readers if node.op != "Shape"]
+            cut = rows is not None and np.array_equal(atom[rows], inner.rows) and len(convs) == 1
+            return "" if cut and name in walk.graph.constants else f"all blocks share '{name}'"
+        blocks = [
+            k for k, v in enumerate(walk.axes[name])
+            if k != axis and v is not None and v is not NONE and np.isin(atom[v], inner.rows).all()
+        ]  # fmt: skip
+        if len(blocks) != 1:
+            return f"the blocks are no axis of '{name}'"
+        for node in filter(None, [walk.graph.producers.get(name), *readers]):
+            if not self._block_by_block(node, name, blocks[0], axis):
+                return f"{node} does not treat every block by itself"
+        return ""
+
+    def _block_by_block(self, node: Node, name: str, block: int, axis: int) -> bool:
+        rule = find(node)
+        if rule is not None and rule.apply in MOVING:
+            return self._leaves(node, self.walk.axes[name][block], self.walk.axes[name][axis])
+        batched = node.op != "MatMul" or block < self.walk.rank(name) - 2
+        return rule is not None and rule.apply in BLOCK_BY_BLOCK and batched
+
+    def _leaves(self, node: Node, *vectors: Labels | None) -> bool:
+        """Whether all that a node reads and makes of some channels has both axes as they are."""
+        atom, axes = self.base.atom, self.walk.axes
+        block, inner = (atom[v].tobytes() for v in vectors if v is not None)
+        read = 0
+        for other in (*node.inputs, *node.outputs):
+            found = [atom[v] for v in axes.get(other, ()) if v is not None and v is not NONE]
+            if any(np.isin(v, atom[vectors[1]]).any() for v in found):
+                if not {block, inner} <= {v.tobytes() for v in found}:
+                    return False
+                read += other in node.inputs
+        return read > 0
+
+
+def _free(walk: Walk, components: Components, inner: Inner) -> bool:
+    """Whether the entries of all blocks are units of their own and cover the same slots."""
+    unit, products = components.unit, walk.facts.products
+    mine = unit[products[min(inner.positions)].labels]
+    if len(np.unique(mine)) < len(mine) or any(u in components.reason for u in mine.tolist()):
+        return False
+    vectors = [v for axes in walk.axes.values() for v in axes if v is not None]
+    alike = Incidence(vectors, unit).signatures()[mine]
+    if (alike != alike[0]).any():
+        return False
+    blocks = _as_sets(mine, len(inner.rows))
+    return all(
+        _as_sets(theirs, len(product.rows)) == blocks
+        for product in components.independent
+        if np.isin(theirs := unit[product.labels], mine).any()
+    )
+
+
+def _as_sets(units: Ints, blocks: int) -> set[frozenset[int]]:
+    return {frozenset(block) for block in units.reshape(blocks, -1).tolist()}
+
+
+class BlockwiseCut:
+    """Where every label stands in a product whose blocks keep inner channels of their own.
+
+    Attributes
+    ----------
+    number, column : int array, shape (labels,)
+        Of an inner channel: the last product that it is a column of, and which one; -1 elsewhere.
+    tables : dict
+        (stored tensor, axis) that is cut block by block -> number of its product.
+    """
+
+    def __init__(self, walk: Walk, components: Components) -> None:
+        self.products = components.independent
+        self.unit, self.atom = components.unit, components.atom
+        self.number, self.column = np.full(walk.count, -1), np.full(walk.count, -1)
+        for number, product in enumerate(self.products):
+            mine = np.isin(self.atom, self.atom[product.columns])
+            self.number[mine] = number
+            self.column[mine] = self._place(product.columns, np.flatnonzero(mine))
+        self.tables: dict[tuple[str, int], int] = {}
+        for name, axis in walk.facts.ragged:
+            labels = walk.axes[name][axis]
+            if labels is not None and labels is not NONE and self.number[labels[0]] >= 0:
+                self.tables[name, axis] = int(self.number[labels[0]])
+
+    def _place(self, factor: Labels, labels: Ints) -> Ints:
+        """Position in a factor of the channel that each label is."""
+        order = np.argsort(self.atom[factor])
+        return order[np.searchsorted(self.atom[factor], self.atom[labels], sorter=order)]
+
+    def block_of(self, units: Ints) -> Ints | None:
+        """Block of each unit of a group, None where its blocks keep the same inner channels."""
+        for product in self.products:
+            mine = self.unit[product.labels]
+            if np.isin(units, mine).all():
+                order = np.argsort(mine)
+                place = order[np.searchsorted(mine, units, sorter=order)]
+                return np.asarray(place // len(product.columns))
+        return None
+
+    def mark(self, alive: Bools) -> None:
+        """Let as many of the first columns live as every block keeps."""
+        for number, product in enumerate(self.products):
+            kept = alive[product.labels].reshape(len(product.rows), -1).sum(axis=1).max()
+            mine = self.number == number
+            alive[mine] = self.column[mine] < kept
+
+    def kept(self, number: int, alive: Bools) -> Ints | None:
+        """Kept inner channels of every block, shape (blocks, kept); None where all are."""
+        product = self.products[number]
+        table = alive[product.labels].reshape(len(product.rows), -1)
+        return None if table.all() else np.stack([np.flatnonzero(block) for block in table])
+
+    def mask(self, axes: Sequence[Labels], axis: int, alive: Bools) -> Bools:
+        """Mask of an axis of inner channels together with that of the blocks, as a full grid."""
+        product = self.products[int(self.number[axes[axis][0]])]
+        row = self._rows(axes, axis)
+        column = self.column[axes[axis]].reshape([-1 if k == axis else 1 for k in range(len(axes))])
+        return np.asarray(alive[product.labels[row * len(product.columns) + column]])
+
+    def places(self, axes: Sequence[Labels], axis: int, alive: Bools) -> Ints:
+        """Kept inner channels of every block, as indices for ``numpy.take_along_axis``."""
+        table = self.kept(int(self.number[axes[axis][0]]), alive)
+        assert table is not None
+        row = self._rows(axes, axis)
+        return np.moveaxis(table[np.take(row, 0, axis)], -1, axis)
+
+    def _rows(self, axes: Sequence[Labels], axis: int) -> Ints:
+        """Block of every entry, shaped to broadcast over a tensor with these axes."""
+        rows = self.products[int(self.number[axes[axis][0]])].rows
+        found = (k for k, v in enumerate(axes) if k != axis and np.isin(self.atom[v], self.atom[rows]).all())
+        other = next(found)
+        place = self._place(rows, axes[other])
+        return place.reshape([-1 if k == other else 1 for k in range(len(axes))])

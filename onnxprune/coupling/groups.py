@@ -1,0 +1,175 @@
+"""Groups: channels that cover the same axes, and the layers that produce them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..labels.facts import Kernel
+from ..labels.vector import NONE, Labels
+from ..labels.walk import Walk
+from ..model.names import Names
+from ..model.node import Node
+from .incidence import Incidence
+from .resolve import Components, Ints
+
+
+class Member(NamedTuple):
+    """An axis of a stored tensor that the channels of a group run along."""
+
+    tensor: str
+    axis: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Group:
+    """Channels that cover the same axes, coupled across layers into units.
+
+    Attributes
+    ----------
+    name : str
+        Name of the first node that produces the channels.
+    units : int array, shape (channels,)
+        Unit of each channel, in the order of the first member.
+    members : tuple of Member
+        Every stored axis that shrinks with the group.
+    kernels : tuple of Kernel
+        The layers that produce the channels: what is scored.
+    reason : str
+        Why the group cannot shrink; empty where it can.
+    width : int
+        Most entries of one axis that belong to one unit (64 for a head of 64 dimensions).
+    blocks : int array or None
+        Block of each channel where every block keeps inner channels of its own, equally many.
+    """
+
+    name: str
+    units: npt.NDArray[np.int64]
+    members: tuple[Member, ...]
+    kernels: tuple[Kernel, ...]
+    reason: str = ""
+    width: int = 1
+    blocks: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Nodes that produce the channels."""
+        return list(dict.fromkeys(kernel.node for kernel in self.kernels))
+
+    def even(self, keep: npt.ArrayLike) -> bool:
+        """Whether every block keeps equally many channels."""
+        if self.blocks is None:
+            return True
+        counts = np.bincount(self.blocks[np.asarray(keep, np.int64)], minlength=max(self.blocks) + 1)
+        return bool((counts == counts[0]).all())
+
+    def matches(self, pattern: str) -> bool:
+        """Whether a pattern names the group, one of its producing nodes or their weights."""
+        names = [self.name]
+        for kernel in self.kernels:
+            names += [kernel.node.name, kernel.tensor]
+        return any(matches(name, pattern) for name in names)
+
+
+Slots = list[tuple[str, int, Labels]]
+
+
+def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    """Units by the slots that they cover, split into those that can go and those that cannot."""
+    slots = [
+        (name, axis, labels)
+        for name, axes in walk.axes.items()
+        for axis, labels in enumerate(axes)
+        if labels is not None and labels is not NONE
+    ]
+    if not slots:
+        return (), ()
+    unit = components.unit
+    incidence = Incidence([labels for _, _, labels in slots], unit)
+    signature = incidence.signatures()
+    # Units that are blocked for different reasons are different groups.
+    number: dict[str, int] = {}
+    for reason in components.reason.values():
+        number.setdefault(reason, len(number))
+    marks = np.random.default_rng(1).integers(1, 2**63, len(number))
+    for u, reason in components.reason.items():
+        signature[u] ^= marks[number[reason]]
+    keys = np.unique(signature, return_inverse=True)[1].reshape(-1)
+    stored = [slot for slot in slots if walk.graph.is_constant(slot[0])]
+    first = {name: k for k, n in enumerate(walk.graph.nodes) for name in reversed(n.inputs)}
+    stored.sort(key=lambda slot: (first.get(slot[0], 0), slot[1]))
+    widths = incidence.widths(keys)
+    members: dict[int, list[Member]] = defaultdict(list)
+    width: dict[int, int] = defaultdict(lambda: 1)
+    for name, axis, labels in stored:
+        for key, most in widths[id(labels)].items():
+            members[key].append(Member(name, axis))
+            width[key] = max(width[key], most)
+    kernels: dict[int, list[Kernel]] = defaultdict(list)
+    for kernel in walk.facts.kernels:
+        for key in widths.get(id(walk.peek(kernel.tensor, kernel.axis)), ()):
+            kernels[key].append(kernel)
+    order = _units_in_order(stored, unit)
+    return _build(components, keys, order, kernels, members, width, Names(walk.graph.taken))
+
+
+def _units_in_order(stored: Slots, unit: Ints) -> Ints:
+    """Units that stored tensors carry, by their first label."""
+    labels = np.concatenate([v for _, _, v in stored]) if stored else np.zeros(0, np.int64)
+    never = np.iinfo(np.int64).max
+    first = np.full(int(unit.max()) + 1, never)
+    np.minimum.at(first, unit[labels], labels)
+    present = np.flatnonzero(first < never)
+    return present[np.argsort(first[present], kind="stable")]
+
+
+def _build(
+    components: Components,
+    keys: Ints,
+    units: Ints,
+    kernels: Mapping[int, Sequence[Kernel]],
+    members: Mapping[int, Sequence[Member]],
+    width: Mapping[int, int],
+    names: Names,
+) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    """Groups that some layer produces, named after the first one."""
+    found, first, counts = np.unique(keys[units], return_index=True, return_counts=True)
+    parts = np.split(units[np.argsort(keys[units], kind="stable")], np.cumsum(counts)[:-1])
+    groups: list[Group] = []
+    blocked: list[Group] = []
+    used: set[str] = set()
+    for k in np.argsort(first).tolist():
+        key, channels = int(found[k]), parts[k]
+        if key not in kernels:
+            continue  # no layer produces these channels, so none can be scored
+        reason = components.reason.get(int(channels[0]), "")
+        name = kernels[key][0].node.name
+        if name in used:
+            name = names.fresh(name, "#")
+        used.add(name)
+        group = Group(name, channels, tuple(members[key]), tuple(kernels[key]), reason, width[key])
+        (blocked if reason else groups).append(group)
+    return tuple(groups), tuple(blocked)
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern names something: a glob, or whole components of a dotted or slashed path.
+
+    Examples
+    --------
+    >>> matches("/layer1/conv1/Conv", "layer1/conv1"), matches("conv10.weight", "conv1")
+    (True, False)
+    """
+    if fnmatchcase(name, pattern):
+        return True
+    return bool(pattern) and re.search(rf"(^|[/.]){re.escape(pattern)}($|[/.])", name) is not None

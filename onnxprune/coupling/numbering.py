@@ -1,0 +1,195 @@
+"""Channels of a cleaned model, under the names and numbers that they have in the input file.
+
+A plan, a table or a question speaks of the input file, whatever the clean-up removed before anything
+was scored. Both models are analysed with the same settings, and a channel is the same in both where it
+has the same place in the same tensor, once the entries that the clean-up removed are left out.
+
+Where a clean-up leaves one head of several, what is inside of it can go, which in the file cannot: such
+a group has no like there. Its channels have the numbers of the stored axis that they run along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..labels.vector import NONE
+from ..model.names import Names
+from .groups import Group, matches
+from .resolve import Ints
+from .trace import Trace
+
+
+class Part(NamedTuple):
+    """Channels that a group of the cleaned model shares with one of the input file, or with an axis.
+
+    Attributes
+    ----------
+    name : str
+        Of the group of the input file; made up for an axis.
+    here, there : int array
+        Positions in the cleaned group, and those of the same channels in the input file. Of an axis
+        several may belong to one channel.
+    left : bool array
+        Which channels of the input file the clean-up left.
+    group : Group or None
+        Of the input file.
+    """
+
+    name: str
+    here: Ints
+    there: Ints
+    left: npt.NDArray[np.bool_]
+    group: Group | None
+
+
+class Numbering:
+    """Where the groups of a cleaned model come from.
+
+    Parameters
+    ----------
+    source : Trace
+        Of the input file, with the settings of the selection.
+    lossless : Trace
+        The same walk with the settings of the clean-up.
+    removed : int array
+        Units of ``lossless`` that the clean-up removed.
+    cleaned : Trace
+        Of what it left, with the settings of the selection.
+
+    Attributes
+    ----------
+    parts : dict
+        Name of a cleaned group -> its parts.
+    """
+
+    def __init__(self, source: Trace, lossless: Trace, removed: Ints, cleaned: Trace) -> None:
+        self.source, self.lossless, self.cleaned = source, lossless, cleaned
+        self._alive = lossless.alive(removed)
+        self._kept = lossless.sizes(removed)
+        self.groups = (*source.groups, *source.blocked)
+        self.by_name = {group.name: group for group in self.groups}
+        self._home = _places(source)
+        self._place = _places(cleaned)
+        self.parts = dict(self._find())
+
+    def _find(self) -> Iterator[tuple[str, tuple[Part, ...]]]:
+        names = Names(self.source.graph.taken, (group.name for group in self.groups))
+        for number, group in enumerate((*self.cleaned.groups, *self.cleaned.blocked)):
+            units = self._units(number, group)
+            home, place = self._home[:, units]
+            if (units < 0).any() or (home < 0).any() or len(np.unique(units)) < len(units):
+                yield group.name, (self._along_axis(number, group, names),)
+                continue
+            found = [(self.groups[n], np.flatnonzero(home == n)) for n in np.unique(home).tolist()]
+            yield (
+                group.name,
+                tuple(Part(there.name, here, place[here], self.stays(there), there) for there, here in found),
+            )
+
+    def _along_axis(self, number: int, group: Group, names: Names) -> Part:
+        """Channels of a group that has no like, by their numbers on the axis of its first layer."""
+        kernel = group.kernels[0]
+        labels = self.cleaned.walk.axis(kernel.tensor, kernel.axis)
+        index = self._kept.index(kernel.tensor, kernel.axis)
+        index = np.arange(len(labels)) if index is None else index
+        size = self.lossless.walk.shape(kernel.tensor)[kernel.axis]
+        home, here = self._place[:, self.cleaned.owners(group)[labels]]
+        mine = home == number
+        left = np.zeros(size, np.bool_)
+        left[index] = True
+        return Part(names.fresh(group.name, "#"), here[mine], index[mine], left, None)
+
+    def _units(self, number: int, group: Group) -> Ints:
+        """Unit of the input file for each channel of a cleaned group, -1 where it is not found."""
+        units = np.full(len(group), -1)
+        inner = self.cleaned.owners(group) is not self.cleaned.components.unit
+        old = self.source.inside if inner else self.source.components
+        if old is None:
+            return units
+        new = self.cleaned.owners(group)
+        for name, axis in _carriers(self.cleaned, group):
+            before, after = self._labels(self.source, name, axis), self._labels(self.cleaned, name, axis)
+            index = self._kept.index(name, axis)
+            if before is not None and index is not None and index.ndim == 1:
+                before = before[index]
+            if before is None or after is None or len(before) != len(after):
+                continue
+            home, place = self._place[:, new[after]]
+            mine = home == number
+            units[place[mine]] = old.unit[before[mine]]
+            if (units >= 0).all():
+                break
+        return units
+
+    @staticmethod
+    def _labels(traced: Trace, name: str, axis: int) -> Ints | None:
+        axes = traced.walk.axes.get(name, ())
+        labels = axes[axis] if axis < len(axes) else None
+        return None if labels is None or labels is NONE else labels
+
+    def named(self, pattern: str) -> set[str]:
+        """Names of groups, as they are in the input file, that a pattern names.
+
+        Raises
+        ------
+        UsageError
+            If there is none, with the nearest name that exists.
+        """
+        groups = (*self.cleaned.groups, *self.cleaned.blocked)
+        alone = ((group, part) for group in groups for part in self.parts[group.name] if part.group is None)
+        found = {part.name for group, part in alone if group.matches(pattern) or matches(part.name, pattern)}
+        found |= {group.name for group in self.groups if group.matches(pattern)}
+        return found or {group.name for group in self.source.find(pattern)}
+
+    def sources(self, names: Collection[str]) -> set[str]:
+        """Names of the cleaned groups that some groups of the input file have parts in."""
+        return {name for name, parts in self.parts.items() if any(part.name in names for part in parts)}
+
+    def stays(self, group: Group) -> npt.NDArray[np.bool_]:
+        """Which channels of a group of the input file the clean-up left."""
+        return self._living[group.units]
+
+    @cached_property
+    def _living(self) -> npt.NDArray[np.bool_]:
+        """Units of the input file of which the clean-up left something."""
+        living = np.zeros(self._home.shape[1], np.bool_)
+        for components in filter(None, (self.source.components, self.source.inside)):
+            living[components.unit[self._alive]] = True
+        return living
+
+    def lost(self, group: Group) -> dict[int, int]:
+        """Channels of a group of the input file that the clean-up removed -> a unit of ``lossless``."""
+        return {int(k): int(self._like[group.units[k]]) for k in np.flatnonzero(~self.stays(group))}
+
+    @cached_property
+    def _like(self) -> Ints:
+        """A unit of ``lossless`` that has labels in common with each of the input file."""
+        like = np.zeros(self._home.shape[1], np.int64)
+        for components in filter(None, (self.source.components, self.source.inside)):
+            like[components.unit] = self.lossless.components.unit
+        return like
+
+
+def _places(traced: Trace) -> Ints:
+    """Number of the group of every unit, and its position there; -1 for those of no group."""
+    last = traced.components if traced.inside is None else traced.inside
+    places = np.full((2, int(last.unit.max()) + 1), -1)
+    for number, group in enumerate((*traced.groups, *traced.blocked)):
+        places[0, group.units] = number
+        places[1, group.units] = np.arange(len(group))
+    return places
+
+
+def _carriers(traced: Trace, group: Group) -> Iterator[tuple[str, int]]:
+    """Axes that a group runs along: of the weights that make it, of their outputs, and all others."""
+    for kernel in group.kernels:
+        yield kernel.tensor, kernel.axis
+    for kernel in group.kernels:
+        for name in kernel.node.outputs:
+            yield from ((name, axis) for axis in range(len(traced.walk.axes.get(name, ()))))
+    yield from group.members

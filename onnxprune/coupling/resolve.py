@@ -1,0 +1,218 @@
+"""From facts to units and groups.
+
+A *unit* is a minimal set of coupled channels across layers: a connected component of all pairs.
+Products are first lowered to pairs. ``alive`` must stay rectangular over a split, so one factor of
+every product is held: where the columns are held, ``L[i, :] ~ rows[i]`` (whole heads go); where
+the rows are, ``L[:, j] ~ columns[j]`` (the inside of every group goes alike). Which factor loses:
+
+1. one that is pinned anyway;
+2. one made by repetition (Expand): it follows what it repeats;
+3. one that no computation uses, when the other is used (a transit axis of a channel shuffle);
+4. the one that the policy names (``PREFERENCE``, or ``reshape_channel_axis``);
+5. the smaller one.
+
+Where one axis is cut in two ways (32 groups of a normalization, 16 of the convolution behind it), what
+4 and 5 say of each cut by itself may leave very few units together. Then the factors are held that leave
+the most (``finest.py``), so that the share that is asked for can go.
+
+Where every block may keep inner channels of its own (``block_policy.py`` says where), neither is written
+for the inner channels: ``rows`` are held, ``L`` is left as it is.
+
+Units touching a pin are blocked. Units that cover the same (tensor, axis) slots form a *group*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from ..labels.facts import Facts, Product
+from ..labels.vector import Labels
+from .finest import Key, as_pairs, components_of, finest, first_difference
+
+Ints = npt.NDArray[np.int64]
+Pairs = list[tuple[Labels, Labels]]
+
+PREFERENCE = {"batch": 3, "norm groups": 2, "conv groups": -1}
+"""Higher stays free: whole heads of a batched MatMul and whole groups of a GroupNormalization go,
+but the inside of the groups of a grouped convolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """Labels as connected components.
+
+    Attributes
+    ----------
+    unit : int array, shape (labels,)
+        Component of each label after products are lowered.
+    atom : int array, shape (labels,)
+        Component by ``unify`` alone: channels that are one and the same channel. Products of the
+        same factors are the same channels, too, and so are the factors of the same product.
+    reason : dict
+        Unit that cannot go -> why: the first pin that it touches, or that it is the held factor of
+        a product.
+    inner : frozenset of int
+        Positions in ``facts.products`` whose rows are held and whose columns are not.
+    independent : tuple of Product
+        Those of them whose blocks keep inner channels of their own.
+    """
+
+    unit: Ints
+    atom: Ints
+    reason: dict[int, str]
+    inner: frozenset[int] = frozenset()
+    independent: tuple[Product, ...] = ()
+
+
+def resolve(
+    facts: Facts, count: int, axis: int | None = None, independent: Set[int] = frozenset()
+) -> Components:
+    """Lower products and find the units.
+
+    Parameters
+    ----------
+    facts : Facts
+    count : int
+        Number of labels, label 0 included.
+    axis : {0, 1, -1, -2}, optional
+        ``reshape_channel_axis``: the factor of a split that is pruned, 0 or -2 for the outer one,
+        1 or -1 for the inner one.
+    independent : set of int
+        Positions of products whose blocks keep inner channels of their own.
+    """
+    pairs = [(a, b) for a, b, _ in facts.pairs]
+    atom = components_of(pairs, count)
+    while twins := _twins(facts.products, atom):
+        pairs += twins
+        atom = components_of(pairs, count)
+    lowered, held, inner = _lower(facts, atom, axis, independent)
+    unit = components_of(pairs + lowered, count) if lowered else atom
+    reason: dict[int, str] = {}
+    for labels, why in [*((pin.labels, pin.reason) for pin in facts.pins), *held]:
+        for u in np.unique(unit[labels]).tolist():
+            reason.setdefault(u, why)
+    apart = tuple(facts.products[k] for k in sorted(inner & independent))
+    return Components(unit, atom, reason, inner, apart)
+
+
+def _twins(products: Sequence[Product], atom: Ints) -> Pairs:
+    """Products whose factors are the same by now, and whose labels are not yet; and vice versa.
+
+    Labels that are cut alike twice (a stored tensor of [heads, size, out] that is folded to meet a
+    merged axis) have one pair of factors, of which one decision is made.
+    """
+    made: dict[tuple[bytes, bytes], Labels] = {}
+    cut: dict[tuple[bytes, int], Product] = {}
+    pairs = []
+    for product in products:
+        labels = atom[product.labels]
+        factors = atom[product.rows].tobytes(), atom[product.columns].tobytes()
+        known = made.setdefault(factors, product.labels)
+        twin = cut.setdefault((labels.tobytes(), len(product.rows)), product)
+        pairs += [
+            (known, product.labels),
+            (twin.rows, product.rows),
+            (twin.columns, product.columns),
+        ]
+    return [(a, b) for a, b in pairs if a is not b and (atom[a] != atom[b]).any()]
+
+
+def _lower(
+    facts: Facts, atom: Ints, axis: int | None, independent: Set[int]
+) -> tuple[Pairs, list[tuple[Labels, str]], frozenset[int]]:
+    """Choose the held factor of every product and write the products as pairs."""
+    products = facts.products
+    if not products:
+        return [], [], frozenset()
+    classes = _classes(products, atom)
+    held = _choose(facts, atom, classes, axis)
+    pairs: Pairs = []
+    kept: list[tuple[Labels, str]] = []
+    for position, (product, (r, c)) in enumerate(zip(products, classes, strict=True)):
+        rows, columns = product.rows, product.columns
+        pairs += as_pairs(product, c in held, r in held and position not in independent)
+        if r == c:  # a Gram matrix: [channels, channels] as one axis
+            kept.append((columns, f"{product.place} takes pairs of these channels, so none goes by itself"))
+        elif c in held:
+            kept.append((columns, "only whole blocks of a split go"))
+        if r in held:
+            kept.append((rows, "every block of a split keeps the same inner channels"))
+    inner = (k for k, (r, c) in enumerate(classes) if r in held and c not in held)
+    return pairs, kept, frozenset(inner)
+
+
+def _classes(products: Sequence[Product], atom: Ints) -> list[tuple[int, int]]:
+    """Class of each product's factors; vectors that share a component are one class."""
+    vectors = [v for p in products for v in (p.rows, p.columns)]
+    owner = np.repeat(np.arange(len(vectors)), [len(v) for v in vectors])
+    touched = atom[np.concatenate(vectors)] + len(vectors)
+    size = len(vectors) + int(atom.max()) + 1
+    edges = coo_array((np.ones(len(owner), np.int8), (owner, touched)), shape=(size, size))
+    found = connected_components(edges, directed=False)[1][: len(vectors)].tolist()
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _choose(facts: Facts, atom: Ints, classes: list[tuple[int, int]], axis: int | None) -> set[int]:
+    """Classes to hold so that every product has a held factor."""
+    size = int(atom.max()) + 1
+    pinned, repeated, rank = np.zeros(size, bool), np.zeros(size, bool), np.zeros(size, np.int64)
+    used = np.zeros(size, bool)
+    for pin in facts.pins:
+        pinned[atom[pin.labels]] = True
+    _follow_pins(facts.products, atom, pinned)
+    for labels in facts.broadcast:
+        repeated[atom[labels]] = True
+    for labels, role in facts.roles:
+        used[atom[labels]] = True
+        preferred = PREFERENCE.get(role, 0)
+        rank[atom[labels]] = np.where(
+            np.abs(preferred) > np.abs(rank[atom[labels]]), preferred, rank[atom[labels]]
+        )
+    for product in reversed(facts.products):  # an axis of heads may be merged from several
+        heads = int(rank[atom[product.labels]].max())
+        for vector in (product.rows, product.columns) if heads == PREFERENCE["batch"] else ():
+            used[atom[vector]], rank[atom[vector]] = True, heads
+    for product in reversed(facts.products):  # a factor may be split again: [heads, 3, size]
+        if used[atom[product.rows]].any() or used[atom[product.columns]].any():
+            used[atom[product.labels]] = True
+    held: set[int] = set()
+    keys: list[tuple[Key, Key]] = []
+    for product, pair in zip(facts.products, classes, strict=True):
+        outer = 1 if axis in (0, -2) else -1 if axis in (1, -1) else 0
+        key = []
+        for vector, sign, number in ((product.rows, 1, pair[0]), (product.columns, -1, pair[1])):
+            parts = atom[vector]
+            if pinned[parts].all():
+                held.add(number)
+            preferred = sign * outer or int(rank[parts].max() or rank[parts].min())
+            key.append((
+                not repeated[parts].all(), bool(used[parts].any()), preferred, len(vector),
+            ))  # fmt: skip
+        keys.append((key[0], key[1]))
+    if axis is None:
+        held |= finest(facts.products, classes, keys, atom, held)
+    # Decisions by an early criterion come first, because each may settle other products.
+    order = sorted(range(len(keys)), key=lambda k: first_difference(*keys[k]))
+    for k in order:
+        r, c = classes[k]
+        if r not in held and c not in held:
+            held.add(r if keys[k][0] < keys[k][1] else c)
+    return held
+
+
+def _follow_pins(products: Sequence[Product], atom: Ints, pinned: npt.NDArray[np.bool_]) -> None:
+    """A product of pinned factors is pinned, and so are the factors of a pinned product."""
+    before = -1
+    while before != (before := int(pinned.sum())):
+        for product in products:
+            r, c = atom[product.rows], atom[product.columns]
+            both = atom[product.labels].reshape(len(r), len(c))
+            pinned[both[pinned[r][:, None] & pinned[c]]] = True
+            pinned[r[pinned[both].any(axis=1)]] = True
+            pinned[c[pinned[both].any(axis=0)]] = True

@@ -1,0 +1,271 @@
+"""load -> walk -> resolve: a model as groups of channels that can go, and of those that cannot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UsageError, unknown_name
+from ..labels.facts import Pin
+from ..labels.sizes import Sizes
+from ..labels.walk import Walk
+from ..model.file import Model, ModelLike, collector_paused
+from ..model.graph import Graph
+from ..model.loading import load
+from ..model.node import Node
+from ..printable import page
+from ..rules import find
+from ..rules.apply import walk_graph
+from ..shapes.analysis import analyse, examine
+from ..shapes.dimensions import sizes_of
+from ..shapes.setting import Setting, Shapes
+from .block_policy import BlockwiseCut, separate
+from .both_factors import both
+from .groups import Group, find_groups
+from .resolve import Components, Ints, resolve
+
+NORMS = ("prune", "pin")
+BOTH = "both"
+RESHAPE_AXES: tuple[int | str, ...] = (0, 1, -1, -2, BOTH)
+
+GROUP_POLICIES = ("average", "sum", "count", "none")
+
+
+@dataclass(frozen=True, eq=False)
+class Trace(Sequence[Group]):
+    """Result of analysis: a sequence of the groups that can shrink.
+
+    Attributes
+    ----------
+    blocked : tuple of Group
+        Groups that cannot, each with its reason.
+    notes : tuple of str
+        Where a setting could not be followed, and what was done in its place; sizes of free
+        dimensions that had to be assumed.
+    inside : Components or None
+        Units of the inner factors, where both factors of a split can go; see ``both_factors.py``.
+    """
+
+    model: Model
+    graph: Graph
+    shapes: Shapes
+    walk: Walk
+    components: Components
+    groups: tuple[Group, ...]
+    blocked: tuple[Group, ...]
+    options: Mapping[str, object] = field(default_factory=dict)
+    apart: BlockwiseCut | None = None
+    notes: tuple[str, ...] = ()
+    inside: Components | None = None
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        return self.groups[key]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups)
+
+    @property
+    def units(self) -> int:
+        """Number of channels that can go, coupled ones counted once."""
+        return sum(map(len, self.groups))
+
+    def find(self, pattern: str) -> list[Group]:
+        """Groups, blocked ones included, that a pattern names.
+
+        Raises
+        ------
+        UsageError
+            If there is none, with the nearest name that exists.
+        """
+        found = [g for g in (*self.groups, *self.blocked) if g.matches(pattern)]
+        if not found:
+            names = {g.name for g in (*self.groups, *self.blocked)}
+            raise unknown_name("layer", pattern, names)
+        return found
+
+    def owners(self, group: Group) -> Ints:
+        """Unit of every label, in the numbering that the units of a group are of."""
+        unit, inside = self.components.unit, self.inside
+        return unit if inside is None or group.units[0] <= unit.max() else inside.unit
+
+    def alive(self, removed: npt.ArrayLike = ()) -> npt.NDArray[np.bool_]:
+        """Living labels after some units are removed."""
+        last = self.components if self.inside is None else self.inside
+        dead = np.zeros(int(last.unit.max()) + 1, np.bool_)
+        dead[np.asarray(removed, np.int64)] = True
+        alive = ~dead[self.components.unit]
+        if self.inside is not None:
+            alive &= ~dead[self.inside.unit]
+        if self.apart is not None:
+            self.apart.mark(alive)
+        for grid in self.walk.facts.grids:
+            alive[grid.labels] = (alive[grid.rows][:, None] & alive[grid.columns]).reshape(-1)
+        return alive
+
+    def sizes(self, removed: npt.ArrayLike = ()) -> Sizes:
+        """View of all sizes after some units are removed."""
+        return Sizes(self.shapes, self.walk.axes, self.alive(removed), self.apart)
+
+    def obstacles(self) -> Counter[str]:
+        """Operators that pinned what they touch because they could not be followed."""
+        blocked = self.walk.facts.blocked
+        return Counter(self.graph.nodes[index].kind for index in blocked)
+
+    def held(self) -> list[tuple[Node, str]]:
+        """Nodes that hold their weights, and why: by their operator, or because nothing is stored."""
+        constants = self.graph.constants
+        weighty = [
+            node for node in self.graph.nodes
+            if any(len(constants[name].shape) > 1 for name in node.inputs if name in constants)
+        ]  # fmt: skip
+        found = [(node, find(node)) for node in weighty]
+        held = [(node, rule.pinned) for node, rule in found if rule is not None and rule.pinned]
+        return held + [(node, f"'{name}' is a graph input") for node, name in self.walk.facts.fed]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self)} groups, {self.units} channels can go; {len(self.blocked)} blocked"]
+        lines += [f"  {g.name}: {len(g)} channels in {len(g.members)} axes" for g in self.groups]
+        lines += [f"  {g.name}: blocked, {g.reason}" for g in self.blocked]
+        return page(lines)
+
+
+@collector_paused()
+def trace(
+    source: ModelLike,
+    *,
+    norm: str = "prune",
+    reshape_channel_axis: int | str | None = None,
+    group_policy: str = "average",
+) -> Trace:
+    """Find every group of channels that can be removed together.
+
+    Parameters
+    ----------
+    source : path, bytes, ModelProto, gs.Graph or Model
+    norm : {"prune", "pin"}
+        Whether channels may go whose removal changes the statistics of a normalization
+        (LayerNormalization, a mean over channels). Statistics are then those of the kept ones.
+    reshape_channel_axis : {0, 1, -1, -2, "both"}, optional
+        Factor of a split channel axis that is pruned: 0 or -2 for the outer one (heads), 1 or -1
+        for the inner one, both for either, each as groups of its own. By default whole heads,
+        whole GroupNormalization groups, the inside of the groups of a grouped convolution, and
+        otherwise the larger factor; where one axis is cut in several ways, what leaves most units.
+    group_policy : {"average", "sum", "count", "none"}
+        With count and none the blocks of a split channel axis keep inner channels of their own,
+        equally many, where that is legal (see ``block_policy.py``); ``notes`` says where it is not.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded.
+    UsageError
+        If a setting is none of those above.
+    """
+    _check_options(norm, reshape_channel_axis, group_policy)
+    model = load(source)
+    graph = Graph(model)
+    options = {
+        "norm": norm, "reshape_channel_axis": reshape_channel_axis, "group_policy": group_policy,
+    }  # fmt: skip
+    shapes = analyse(graph)
+    return _resolved(walk_graph(graph, shapes), model, options)
+
+
+def without_statistics(traced: Trace) -> Trace:
+    """The same walk, resolved as with ``norm="pin"`` and the defaults otherwise."""
+    options = {"norm": "pin", "reshape_channel_axis": None, "group_policy": "average"}
+    same = traced.options["reshape_channel_axis"] is None and traced.apart is None
+    if same and not traced.walk.facts.stats:
+        return replace(traced, options=options)
+    return _resolved(traced.walk, traced.model, options)
+
+
+def retrace(traced: Trace, shapes: Mapping[str, Sequence[int]]) -> Trace:
+    """The same analysis with the free dimensions as in given shapes of the inputs.
+
+    Groups and their channels do not depend on the sizes, so a plan made for one fits the other.
+
+    Raises
+    ------
+    UsageError
+        If an input is missing or has too few axes.
+    """
+    sizes = sizes_of(traced.model.proto, shapes)
+    if sizes == traced.shapes.shown.sizes:
+        return traced
+    at = examine(traced.graph, sizes)
+    found = _walk_at(traced, at)
+    if [(g.name, len(g)) for g in found] != [(g.name, len(g)) for g in traced]:
+        # A branch that is not taken at these sizes need not make sense at them.
+        at.shapes.update(
+            (n, s) for n, s in traced.shapes.first.shapes.items() if not _sensible(traced.shapes, n, at)
+        )
+        found = _walk_at(traced, at)
+    return found
+
+
+def _walk_at(traced: Trace, at: Setting) -> Trace:
+    walk = walk_graph(traced.graph, replace(traced.shapes, at=at))
+    return _resolved(walk, traced.model, traced.options)
+
+
+def _sensible(shapes: Shapes, name: str, at: Setting) -> bool:
+    """Whether a shape at some sizes agrees with what is static."""
+    one, two = shapes.first.shapes[name], at.shapes.get(name, ())
+    return len(one) == len(two) and all(
+        a == b or not shapes.static(name, k) for k, (a, b) in enumerate(zip(one, two, strict=True))
+    )
+
+
+def _resolved(walk: Walk, model: Model, options: Mapping[str, Any]) -> Trace:
+    graph, shapes = walk.graph, walk.shapes
+    axis = options["reshape_channel_axis"]
+    if options["norm"] == "pin":
+        pins = [Pin(v, f"{n} computes statistics along it (norm=pin)", n.index) for n, v in walk.facts.stats]
+        walk = copy(walk)
+        walk.facts = replace(walk.facts, pins=[*walk.facts.pins, *pins])
+    if options["group_policy"] not in ("count", "none"):
+        components = resolve(walk.facts, walk.count, 0 if axis == BOTH else axis)
+        groups, blocked = find_groups(walk, components)
+        inside = None
+        if axis == BOTH:
+            inside, groups, blocked = both(walk, components, groups, blocked)
+        return Trace(
+            model, graph, shapes, walk, components, groups, blocked, options, None, assumed(shapes), inside
+        )
+    components, notes = separate(walk, axis)
+    apart = BlockwiseCut(walk, components)
+    groups, blocked = find_groups(walk, components)
+    groups = tuple(replace(g, blocks=apart.block_of(g.units)) for g in groups)
+    notes = (*assumed(shapes), *notes)
+    return Trace(model, graph, shapes, walk, components, groups, blocked, options, apart, notes)
+
+
+def assumed(shapes: Shapes) -> tuple[str, ...]:
+    """Sizes without which the model makes no sense, though it leaves them open: a sentence each."""
+    return tuple(
+        f"input '{name}': axis {axis} is taken to be {size}, as the sizes inside the model fit no other that was tried"
+        for (name, axis), size in shapes.held.items()
+    )
+
+
+def _check_options(norm: str, axis: int | str | None, group_policy: str) -> None:
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    if axis not in (None, *RESHAPE_AXES):
+        raise unknown_name("reshape-channel-axis", str(axis), map(str, RESHAPE_AXES))
+    if group_policy not in GROUP_POLICIES:
+        raise unknown_name("group policy", group_policy, GROUP_POLICIES)
+    if axis == BOTH and group_policy in ("count", "none"):
+        raise UsageError(
+            f"reshape-channel-axis both: found group-policy {group_policy}, expected average or sum"
+        )

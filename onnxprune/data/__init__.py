@@ -1,0 +1,1 @@
+"""What models run on: arrays, images, labels, and what is collected from them."""

@@ -1,0 +1,100 @@
+"""Remove what provably contributes nothing, and prove that nothing changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..cleanup.cleanup import compensated, find_ranges, inputs_within, lossless_plan
+from ..cleanup.dead import Dead, Ranges, find_dead
+from ..cleanup.log import make_log
+from ..coupling.trace import Trace, trace, without_statistics
+from ..model.file import ModelLike
+from ..model.loading import load
+from ..runtime.session import Arrays
+from ..selection.cost import cost
+from ..surgery.surgeon import rewrite_trace
+from .result import Result
+
+
+def clean(
+    source: ModelLike,
+    *,
+    assume_range: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
+    duplicates: bool = True,
+    verify: bool = False,
+    on_failure: str = "raise",
+    data: str | os.PathLike[str] | Arrays | None = None,
+    profile: Any = None,
+    provider: str = "auto",
+    seed: int = 0,
+) -> Result:
+    """Remove every channel that provably contributes nothing. No answer changes.
+
+    Parameters
+    ----------
+    source : path, bytes, ModelProto, gs.Graph or Model
+    assume_range : (low, high) or mapping of input name to (low, high), optional
+        Values that inputs are assumed to have (``"*"`` in a mapping: all others). Channels that are zero for every such input go,
+        too; the log names the assumption.
+    duplicates : bool
+        Whether of equal channels one goes, its weights added to those of the other.
+    verify : bool
+        Compare with the original, to rounding, on ``data`` or synthetic inputs (inside the assumed
+        range).
+    on_failure : {"raise", "return"}
+        Raise :class:`SurgeryError` where the result differs, or return it with a report that says so.
+    data, profile, provider, seed
+        See :func:`onnxprune.verify`.
+
+    Notes
+    -----
+    Numbers inside the network are taken to be finite: a weight of zero hides a channel, also where
+    the channel would overflow to infinity.
+    """
+    from .verify import check_on_failure, require
+    from .verify import verify as compare
+
+    check_on_failure(on_failure)
+    model = load(source)
+    traced = trace(model, norm="pin")
+    ranges = find_ranges(traced, assume_range)
+    dead = find_dead(traced, ranges, duplicates=duplicates)
+    result = _carry_out(traced, dead, ranges, duplicates)
+    if not verify:
+        return result
+    if data is None and ranges:
+        data = inputs_within(traced, ranges, seed)
+    report = compare(
+        model,
+        result.model,
+        plan=result.plan,
+        data=data,
+        profile=profile,
+        provider=provider,
+        seed=seed,
+        traced=traced,
+    )
+    require(report, "clean", on_failure)
+    return replace(result, report=report)
+
+
+def first_pass(traced: Trace) -> Result | None:
+    """The clean-up that pruning begins with; None where nothing can go."""
+    traced = without_statistics(traced)
+    dead = find_dead(traced)
+    return _carry_out(traced, dead, {}, duplicates=True) if dead.kinds else None
+
+
+def _carry_out(traced: Trace, dead: Dead, ranges: Ranges, duplicates: bool) -> Result:
+    """Remove what is dead, after what stays has taken over its work."""
+    plan = lossless_plan(traced, dead, ranges, duplicates)
+    removed = plan.removed(traced)
+    edited = compensated(traced, dead, removed)
+    slim = rewrite_trace(edited, plan.removed(edited)) if len(removed) else traced.model
+    before = cost(traced, traced.sizes(), traced.model)
+    after = cost(edited, edited.sizes(plan.removed(edited)), slim)
+    log = make_log(traced, slim, dead, ranges, before, after)
+    return Result(slim, plan, None, traced, lambda: (before, after), log)

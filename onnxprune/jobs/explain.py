@@ -1,0 +1,76 @@
+"""Why channels of a layer stay or go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Unpack, cast
+
+from ..errors import UsageError
+from ..model.file import ModelLike
+from ..model.loading import load
+from ..reports.explanation import Explanations, explain_groups, in_the_file, named, only_cleaned
+from ..scoring.registry import names
+from ..scoring.score import score
+from ..selection.plan import Plan
+from ..selection.settings import ScoreSettings, SelectSettings, Settings, part
+from .prune import merged, opened
+from .replay import prepared
+
+
+def explain(
+    source: ModelLike,
+    layer: str,
+    *,
+    preset: str | None = None,
+    config: str | os.PathLike[str] | None = None,
+    plan: Plan | None = None,
+    clean: bool = True,
+    provider: str = "auto",
+    **settings: Unpack[Settings],
+) -> Explanations:
+    """Explain what pruning does to a layer.
+
+    Parameters
+    ----------
+    source : path, bytes, ModelProto, gs.Graph or Model
+    layer : str
+        Name or pattern of a node, a weight or a group.
+    preset, config, clean, provider, **settings
+        As for :func:`onnxprune.prune`.
+    plan : Plan, optional
+        Explain this plan, by the settings that it records.
+
+    Raises
+    ------
+    UsageError
+        If nothing has that name, with the nearest that has; or a plan was not made by scores.
+    """
+    model, note = load(source), ""
+    kinds: Mapping[int, str] = {}
+    if plan is not None:
+        traced, plan, numbering = prepared(model, plan)
+        chosen = merged(preset, config, _recorded(plan))
+    else:
+        chosen = merged(preset, config, settings)
+        first, traced, numbering = opened(model, chosen, clean)
+        if first is not None and first.log is not None:
+            note, kinds = f"{first.log.headline} before", first.log.kinds
+    asked = named(traced, layer) if numbering is None else numbering.named(layer)
+    scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
+    wanted = asked if numbering is None else numbering.sources(asked)
+    found = explain_groups(traced, scores, wanted, layer, **part(chosen, SelectSettings))
+    if numbering is not None:
+        found = [whole for one in found for whole in in_the_file(one, numbering, kinds)]
+        found += only_cleaned(numbering, asked - {one.group for one in found}, kinds)
+        found = [one for one in found if one.group in asked]
+    return Explanations(tuple(found), note)
+
+
+def _recorded(plan: Plan) -> Settings:
+    """The settings that led to a plan."""
+    criterion = str(plan.options.get("criterion", ""))
+    if criterion not in names("criterion") and not criterion.endswith(".npz"):
+        made = f"its criterion '{criterion}' has no registered name" if criterion else "it is a clean-up"
+        raise UsageError(f"the plan cannot be explained: {made}", "Give the settings in its place.")
+    return cast(Settings, {k: v for k, v in plan.options.items() if k in Settings.__annotations__})

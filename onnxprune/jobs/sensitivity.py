@@ -1,0 +1,143 @@
+"""How much does each group hurt? Each is pruned alone, at several ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+from ..checks.accuracy import Accuracy
+from ..checks.compare import Comparison
+from ..coupling.groups import Group
+from ..coupling.trace import Trace, trace
+from ..data.dataset import DataSettings, runnable
+from ..errors import UsageError
+from ..model.file import Model, ModelLike
+from ..model.loading import load
+from ..runtime.providers import choose_provider
+from ..runtime.session import open_session, run
+from ..scoring.score import ScoreTable, score
+from ..selection.decide import select
+from ..surgery.surgeon import rewrite_trace
+
+RATIOS = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """What pruning one group at one ratio does to the outputs.
+
+    Attributes
+    ----------
+    cosine : float
+        Of the output that suffers most, mean over the samples.
+    relative : float
+        Relative L2 of the output that suffers most.
+    agreement : float or None
+        Share of samples with the same best class.
+    accuracy, drop : float or None
+        Where there are labels.
+    """
+
+    group: str
+    ratio: float
+    channels: int
+    kept: int
+    cosine: float
+    relative: float
+    agreement: float | None = None
+    accuracy: float | None = None
+    drop: float | None = None
+
+
+def sensitivity(
+    source: ModelLike,
+    *,
+    ratios: Sequence[float] = RATIOS,
+    data: Any = None,
+    criterion: Any = "l2",
+    granularity: int = 1,
+    provider: str = "auto",
+    traced: Trace | None = None,
+    **settings: Unpack[DataSettings],
+) -> Iterator[Sensitivity]:
+    """Prune each group alone and compare the outputs with the original's.
+
+    Parameters
+    ----------
+    source : path, bytes, ModelProto, gs.Graph or Model
+    ratios : sequence of float
+        Fractions of the group's channels that are removed.
+    data : see :func:`onnxprune.data.dataset.open_data`
+        The original's outputs on it are held in memory.
+    criterion : str or callable
+        What chooses the channels.
+
+    Yields
+    ------
+    Sensitivity
+        Of one group at one ratio, as soon as it is known.
+
+    Raises
+    ------
+    UsageError
+        If a ratio is out of range, or the data do not fit.
+    """
+    for ratio in ratios:
+        if not 0 < ratio < 1:
+            raise UsageError(f"ratios: found {ratio:g}, expected 0 < ratio < 1")
+    model = load(source)
+    traced = trace(model) if traced is None else traced
+    scores = score(traced, criterion=criterion, seed=settings.get("seed", 0))
+    return _measure(
+        traced,
+        scores,
+        ratios,
+        granularity,
+        _Reference(model, traced, data, choose_provider(provider), settings),
+    )
+
+
+class _Reference:
+    """The original's outputs, to compare slim models with."""
+
+    def __init__(self, model: Model, traced: Trace, data: Any, provider: str, settings: DataSettings) -> None:
+        self.provider = provider
+        with open_session(model, provider, "the original") as session:
+            self.batches = runnable(session, traced, data, **settings)
+            self.outputs = [run(session, b.feeds, "the original") for b in self.batches]
+
+    def compare(self, slim: Model, group: Group, ratio: float, kept: int) -> Sensitivity:
+        """Run a slim model on the same samples."""
+        sums: dict[str, Comparison] = {}
+        accuracy = Accuracy()
+        with open_session(slim, self.provider, "the slim model") as session:
+            for batch, before in zip(self.batches, self.outputs, strict=True):
+                after = run(session, batch.feeds, "the slim model")
+                for name, array in before.items():
+                    sums.setdefault(name, Comparison(name)).add(array, after[name], batch.size)
+                accuracy.add(batch, before, after)
+        found = [s.difference() for s in sums.values()]
+        (hits,) = accuracy.scores() or (None,)
+        return Sensitivity(
+            group.name,
+            ratio,
+            len(group),
+            kept,
+            min(d.cosine for d in found),
+            max(d.relative for d in found),
+            min((d.top1 for d in found if d.top1 is not None), default=None),
+            hits.after if hits else None,
+            hits.drop if hits else None,
+        )
+
+
+def _measure(
+    traced: Trace, scores: ScoreTable, ratios: Sequence[float], granularity: int, reference: _Reference
+) -> Iterator[Sensitivity]:
+    for group in traced:
+        for ratio in ratios:
+            plan = select(traced, scores, ratio={group.name: ratio}, granularity=granularity)
+            removed = plan.removed(traced)
+            slim = rewrite_trace(traced, removed)
+            yield reference.compare(slim, group, ratio, len(group) - len(removed))

@@ -1,0 +1,194 @@
+"""Three different questions, three checks; they are never mixed up.
+
+1. Is the surgery right? Slim against the *masked* original: they must agree to rounding.
+2. How much does the model change? Slim against the *original*: numbers to report and to gate on.
+3. Is it still accurate? Needs labels, or a metric.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Unpack, cast
+
+import numpy as np
+from onnx import ModelProto
+
+from ..checks.accuracy import Accuracy, Metric, measure
+from ..checks.change import measure_change, ours, same_inputs
+from ..checks.compare import Difference
+from ..checks.exactness import Surgery, check_surgery
+from ..checks.finite import not_finite
+from ..checks.gates import Limits, check_gates
+from ..checks.latency import measure_latency
+from ..checks.nodes import compare_entire
+from ..checks.report import Report
+from ..coupling.trace import Trace, trace
+from ..data.dataset import DataSettings, runnable
+from ..errors import ModelError, SurgeryError, UsageError, unknown_name
+from ..model.file import ModelLike
+from ..model.loading import load
+from ..runtime.custom import without_reference
+from ..runtime.providers import choose_provider
+from ..runtime.session import open_session
+from ..selection.plan import Plan
+from ..selection.recovered import Recovery, opened_recovery, require_none
+from .replay import prepared
+
+ON_FAILURE = ("raise", "return")
+"""What happens to a result that fails its checks."""
+
+
+class Settings(DataSettings, Limits, total=False):
+    """Settings of the data, and gates."""
+
+
+def require(report: Report, kind: str, on_failure: str) -> None:
+    """Raise where a result of ours did not pass, unless the caller wants it all the same.
+
+    Parameters
+    ----------
+    kind : str
+        What the result is called.
+    on_failure : {"raise", "return"}
+
+    Raises
+    ------
+    SurgeryError
+        If a check failed. One that could not be made is told by the report alone.
+    """
+    if report.failed and on_failure == "raise":
+        cause = "This is a bug in onnxprune; please report it with the model."
+        if report.odd:
+            cause = "Of a model with such weights nothing can be proven."
+        raise SurgeryError(
+            f"the {kind} model is {report.judgement}: {report.headline}",
+            f"{cause} on_failure='return' hands the result back.",
+        )
+
+
+def check_on_failure(value: str) -> None:
+    """Refuse an unknown value of the setting."""
+    if value not in ON_FAILURE:
+        raise unknown_name("value of on_failure", value, ON_FAILURE)
+
+
+def verify(
+    dense: ModelLike,
+    slim: ModelLike,
+    *,
+    plan: Plan | None = None,
+    data: Any = None,
+    provider: str = "auto",
+    slim_provider: str | None = None,
+    tf32: bool = False,
+    layers: bool = False,
+    metric: str | Metric | None = None,
+    traced: Trace | None = None,
+    recovery: Recovery | str | os.PathLike[str] | None = None,
+    **settings: Unpack[Settings],
+) -> Report:
+    """Compare a slim model with its original.
+
+    Parameters
+    ----------
+    dense, slim : path, bytes, ModelProto, gs.Graph or Model
+    plan : Plan, optional
+        What was removed. With it the surgery is checked, too, on the first batch.
+    data : path of an .npz file or of a folder, mapping or DataSet, optional
+        Samples, see :func:`onnxprune.data.dataset.open_data`; synthetic ones are made up otherwise.
+    provider, slim_provider : {"auto", "cuda", "tensorrt", "cpu"}
+        Where the original runs, and where the slim model runs if elsewhere.
+    tf32 : bool
+        Let GPUs round the factors of float32 products to 10 bits.
+    layers : bool
+        Compare layer by layer, too. Takes the plan.
+    metric : str or callable, optional
+        ``module:function`` or a function, see :data:`onnxprune.checks.accuracy.Metric`.
+    traced : Trace, optional
+        Analysis of ``dense``, after the first stage of a plan in two, where it was made already.
+    recovery : Recovery or path of an .npz file, optional
+        Recovered weights of the slim model: the surgery is then checked with them in place.
+    **settings
+        ``labels``, ``samples``, ``profile`` and ``seed``, see :func:`onnxprune.data.dataset.open_data`;
+        ``min_cosine``, ``max_abs``, ``min_agreement``, ``max_accuracy_drop`` and
+        ``max_latency_ratio``, see :class:`onnxprune.checks.gates.Limits`.
+
+    Raises
+    ------
+    ModelError
+        If a model cannot be loaded, or does not run on the given data.
+    UsageError
+        If the data do not fit, or a gate cannot be checked.
+    """
+    if layers and plan is None:
+        raise UsageError("layers are compared by the plan: found none", "Give it with --plan.")
+    recovery = opened_recovery(recovery, plan)
+    limits, options = _parted(settings)
+    original, result = load(dense), load(slim)
+    if plan is not None:
+        traced, plan, _ = prepared(original, plan, traced)
+    chosen = choose_provider(provider)
+    both = chosen, choose_provider(slim_provider) if slim_provider else chosen
+    if traced is None:
+        traced = trace(original)
+    unrun = _without_reference(original.proto, plan is None or metric is not None, options)
+    with open_session(original, both[0], "the original", tf32=tf32) as before:
+        try:
+            samples = runnable(before, traced, data, **options)
+        except ModelError as error:
+            if data is not None or any(limit is not None for limit in limits.values()):
+                raise
+            return Report((), (), chosen, f"{error.message}; they are synthetic")
+        with ours(), open_session(result, both[1], "the slim model", tf32=tf32) as after:
+            same_inputs(before, after)
+            accuracy = Accuracy(required=metric is None)
+            change, scores = measure_change(before, after, () if unrun else samples, accuracy)
+            if metric is not None:
+                scores = (*scores, measure(metric, samples, before, after))
+            timed = limits.get("max_latency_ratio") is not None
+            latency = measure_latency(before, after, samples.first.feeds) if timed else None
+    entire: tuple[Difference, ...] = ()
+    single: tuple[Difference, ...] = ()
+    surgery = Surgery()
+    if plan is not None:
+        with ours():
+            pair, surgery = check_surgery(traced, plan, result, samples.first.feeds, both[1], recovery)
+            if recovery is None and not all(surgery.found):
+                require_none(plan.options)
+            if layers:
+                alike = samples.alike()
+                entire = tuple(compare_entire(pair.traced, pair.sizes, result, alike, *both))
+                single = tuple(pair.compare_nodes(alike))
+    gates = check_gates(limits, change, scores, latency.ratio if latency else None)
+    return Report(
+        surgery.found, change, chosen, "", surgery.method, both[1], scores, gates, entire, single, latency,
+        samples.source, surgery.left_out, _odd(traced, (*change, *surgery.found)), unrun,
+    )  # fmt: skip
+
+
+def _odd(traced: Trace, differences: Sequence[Difference]) -> tuple[str, ...]:
+    """Stored tensors that hold NaN or infinity, looked for where results do."""
+    finite = all(np.isfinite(d.max_abs) and "not finite" not in d.remark for d in differences)
+    return () if finite else tuple(not_finite(traced.graph))
+
+
+def _without_reference(original: ModelProto, asked: bool, options: DataSettings) -> tuple[str, ...]:
+    """Operators that have no reference function; refused where outputs are asked for."""
+    unrun = without_reference(original)
+    if unrun and (asked or options.get("labels") is not None):
+        raise UsageError(
+            f"{unrun[0]} has no reference function, so the outputs are not known",
+            "Give its rule one: rule(..., reference=function). Without it the surgery alone is checked, by the plan.",
+        )
+    return unrun
+
+
+def _parted(settings: Settings) -> tuple[Limits, DataSettings]:
+    """Gates, and settings of the data."""
+    limits = {k: v for k, v in settings.items() if k in Limits.__annotations__}
+    options = {k: v for k, v in settings.items() if k in DataSettings.__annotations__}
+    unknown = settings.keys() - limits.keys() - options.keys()
+    if unknown:
+        raise unknown_name("setting", min(unknown), Settings.__annotations__)
+    return cast(Limits, limits), cast(DataSettings, options)

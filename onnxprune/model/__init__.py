@@ -1,0 +1,1 @@
+"""The file: what it holds, how it is read, written and looked at."""

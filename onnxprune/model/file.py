@@ -1,0 +1,290 @@
+"""A model as it stands in its file: its tensors, and how it is saved.
+
+The ``ModelProto`` is the truth. It is never converted to another representation, so whatever is
+not touched survives byte for byte. Weights stay where they are, in the proto or in external data
+files, until somebody asks for one of them; a model with external data is written tensor by tensor.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from io import BufferedRandom
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import onnx
+from onnx import TensorProto, external_data_helper, numpy_helper
+
+from ..errors import ModelError, UnusableError
+from .cut import take
+from .protos import opset_of, tensors
+from .source import DataFiles, Source
+from .writing import write_graph, write_pair
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+
+ModelLike: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | gs.Graph | Model"
+
+Cuts: TypeAlias = "dict[str, tuple[np.ndarray | None, ...]]"
+
+PROTOBUF_LIMIT = 2**31 - 2**26
+"""Weights beyond this many bytes do not fit into one protobuf message with their graph."""
+
+
+@dataclass(eq=False)
+class Model:
+    """An ONNX model and the place of its external data.
+
+    Attributes
+    ----------
+    proto : onnx.ModelProto
+        The model; functions are inlined and names are unique over all nested graphs.
+    folder : pathlib.Path or None
+        Folder that external data locations are relative to.
+    path : pathlib.Path or None
+        File that the model was read from.
+    source : Source or None
+        What those bytes were; the file may be another one by now.
+    files : DataFiles
+        Files of external data, shared by all models that are made from this one.
+    cuts : dict
+        Initializers with external data that are sliced when they are read: name -> one index
+        array (or None) per axis. Filled by the rewriter.
+    """
+
+    proto: onnx.ModelProto
+    folder: Path | None = None
+    path: Path | None = None
+    cuts: Cuts = field(default_factory=dict)
+    source: Source | None = None
+    files: DataFiles = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.files is None:
+            self.files = DataFiles(self.folder)
+
+    def derived(self, proto: onnx.ModelProto, cuts: Cuts | None = None) -> Model:
+        """A model that is made from this one, hence reads the same external data."""
+        return Model(proto, self.folder, None, dict(self.cuts) if cuts is None else cuts, files=self.files)
+
+    def array(self, tensor: TensorProto) -> np.ndarray:
+        """Decode a tensor, from its external data file if it has one.
+
+        Raises
+        ------
+        ModelError
+            If the external data is missing or outside the model's folder, or data does not fill
+            the shape.
+        """
+        if not external_data_helper.uses_external_data(tensor):
+            try:
+                return numpy_helper.to_array(tensor)
+            except ValueError:
+                raise ModelError(
+                    f"tensor '{tensor.name}': its data does not fill the shape {list(tensor.dims)}"
+                ) from None
+        array = self._read_external(tensor)
+        return take(array, self.cuts.get(tensor.name, ()))
+
+    def _read_external(self, tensor: TensorProto) -> np.ndarray:
+        info = external_data_helper.ExternalDataInfo(tensor)
+        path = self.files.look(info.location, f"tensor '{tensor.name}'")
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        count = prod(tensor.dims)
+        if dtype.itemsize * count == 0 or tensor.data_type in _PACKED:
+            loaded = TensorProto()
+            loaded.CopyFrom(tensor)
+            external_data_helper.load_external_data_for_tensor(loaded, str(self.files.folder))
+            return numpy_helper.to_array(loaded)
+        if (info.offset or 0) + dtype.itemsize * count > path.stat().st_size:
+            raise UnusableError(f"tensor '{tensor.name}': external data '{info.location}' is cut short")
+        return np.memmap(path, dtype, "r", info.offset or 0, tuple(tensor.dims))
+
+    @property
+    def external(self) -> bool:
+        """Whether any weight lies outside the proto."""
+        return any(map(external_data_helper.uses_external_data, tensors(self.proto.graph)))
+
+    def data_files(self) -> set[Path]:
+        """Files that hold external data."""
+        folder = self.folder or Path()
+        return {folder / location for location in self.locations()}
+
+    def locations(self) -> set[str]:
+        """Files that hold external data, relative to the folder."""
+        return {
+            external_data_helper.ExternalDataInfo(tensor).location
+            for tensor in tensors(self.proto.graph)
+            if external_data_helper.uses_external_data(tensor)
+        }
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set."""
+        return opset_of(self.proto)
+
+    def nbytes(self) -> int:
+        """Size in bytes of the model as it would be saved, external data included."""
+        outside = sum(
+            tensor_nbytes(t, self.cuts.get(t.name))
+            for t in tensors(self.proto.graph)
+            if external_data_helper.uses_external_data(t)
+        )
+        if self.source is not None:
+            return self.source.size + outside
+        return int(self.proto.ByteSize()) + outside
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the stored tensors alone (``ByteSize`` takes as long as writing the file)."""
+        cuts = self.cuts
+        return sum([
+            tensor_nbytes(t, cuts.get(t.name) if cuts else None) for t in tensors(self.proto.graph)
+        ])  # fmt: skip
+
+    def sha256(self) -> str:
+        """Digest of the file that was read, or else of the proto; not of external data files."""
+        if self.source is not None:
+            return self.source.sha256
+        return hashlib.sha256(self.proto.SerializeToString(deterministic=True)).hexdigest()
+
+    def embedded(self) -> onnx.ModelProto:
+        """Proto with every weight inside it; ``proto`` itself where that is already so."""
+        if not self.external:
+            return self.proto
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        for tensor in tensors(proto.graph):
+            if external_data_helper.uses_external_data(tensor):
+                tensor.CopyFrom(numpy_helper.from_array(np.asarray(self.array(tensor)), tensor.name))
+        return proto
+
+    def to_graphsurgeon(self) -> gs.Graph:
+        """The model as an onnx-graphsurgeon graph (metadata that it cannot hold is dropped)."""
+        import onnx_graphsurgeon as gs
+
+        return gs.import_onnx(self.embedded())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model atomically: the target is either the old file or the whole new one.
+
+        A model that came with external data gets one data file beside it, which is named by its
+        content: ``NAME.0123456789abcdef.data``. The data file of an older model of that name, if it
+        was written here, goes; where this model reads it, it reads what was written from then on.
+        """
+        target = Path(path)
+        if not target.parent.is_dir():
+            raise ModelError(f"cannot write '{target}': no folder '{target.parent}'")
+        if self.external or self.weight_bytes > PROTOBUF_LIMIT:
+            self._save_external(target)
+        else:
+            write_graph(target, self.proto.SerializeToString())
+
+    def _save_external(self, target: Path) -> None:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        moved: list[TensorProto] = []
+
+        def write_data(out: BufferedRandom) -> None:
+            for tensor in tensors(proto.graph):
+                big = tensor.ByteSize() > 1024 and tensor.HasField("raw_data")
+                if big or external_data_helper.uses_external_data(tensor):
+                    _append_external(tensor, np.asarray(self.array(tensor)), out)
+                    moved.append(tensor)
+
+        def graph(name: str) -> bytes:
+            for tensor in moved:
+                tensor.external_data[0].value = name
+            return proto.SerializeToString()
+
+        read = {file.resolve() for file in self.data_files()}
+        data = write_pair(target, write_data, graph)
+        if data in read or not all(file.is_file() for file in read):
+            self.proto, self.folder, self.cuts = proto, data.parent, {}
+            self.files = DataFiles(self.folder)
+            self.files.remember([data.name])
+
+
+_PACKED = {
+    getattr(TensorProto, name)
+    for name in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
+    if hasattr(TensorProto, name)
+}
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause cyclic garbage collection: analysis makes many objects and drops none of them.
+
+    It takes a third of the time of a trace otherwise.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def kept_dims(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> list[int]:
+    """Sizes of a stored tensor once it is cut."""
+    dims = list(tensor.dims)
+    if cut is not None:
+        for axis, index in enumerate(cut):
+            dims[axis] = dims[axis] if index is None else index.shape[-1]
+    return dims
+
+
+def tensor_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
+    """Size in bytes of a stored tensor once it is cut."""
+    return payload(tensor.data_type, prod(kept_dims(tensor, cut)))
+
+
+def let_go(array: np.ndarray) -> None:
+    """Give back the memory of an array that is mapped from a file; it is read again if needed."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def payload(data_type: int, count: int) -> int:
+    """Bytes of so many elements."""
+    bits = 4 if data_type in _PACKED else 8 * _itemsize(data_type)
+    return (count * bits + 7) // 8
+
+
+@cache
+def _itemsize(data_type: int) -> int:
+    return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+
+
+def _append_external(tensor: TensorProto, array: np.ndarray, out: BufferedRandom) -> None:
+    """Move one tensor's data to the end of an open data file, aligned to a page.
+
+    The file's own name is added later, when it is known.
+    """
+    raw = numpy_helper.from_array(array).raw_data if tensor.data_type in _PACKED else None
+    out.write(b"\0" * (-out.tell() % 4096))
+    offset = out.tell()
+    if raw is None:
+        out.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    else:
+        out.write(raw)
+    tensor.dims[:] = array.shape
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    del tensor.external_data[:]
+    for key, value in (("location", ""), ("offset", offset), ("length", out.tell() - offset)):
+        tensor.external_data.add(key=key, value=str(value))

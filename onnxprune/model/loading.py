@@ -1,0 +1,212 @@
+"""Reading a model: parse, check, inline functions, make names unique."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, external_data_helper
+from onnx.inliner import inline_local_functions
+
+from ..errors import ModelError
+from .file import Model, ModelLike
+from .names import Names, names_of
+from .ordering import sort_nodes
+from .protos import UNLISTED, bodies, graphs, node_protos, opset_of, skeleton, tensors
+from .source import Source
+from .wellformed import check_form
+
+OLDEST_OPSET = 7
+
+ADDED_BY_ONNXRUNTIME = {
+    "DisentangledAttention_TRT", "EfficientNMS_TRT", "LayerNormalization",
+    "MultilevelCropAndResize_TRT", "PyramidROIAlign_TRT", "SimplifiedLayerNormalization",
+}  # fmt: skip
+"""Operators of the default domain that onnxruntime knows and ONNX does not, or not before opset 17."""
+
+
+def load(source: ModelLike) -> Model:
+    """Read a model and make it ready for analysis.
+
+    Parameters
+    ----------
+    source : path, bytes, onnx.ModelProto, onnx_graphsurgeon.Graph or Model
+        A ``Model`` is returned as it is. A given proto is not changed.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read, fails the ONNX checker, or uses an operator set older than 7.
+    """
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, onnx.ModelProto):
+        model = Model(source)
+    elif isinstance(source, bytes):
+        model = Model(_parse(source, "the given bytes"), source=Source(source))
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        data = _read(path)
+        model = Model(_parse(data, f"'{path}'"), path.parent, path, source=Source(data))
+    elif hasattr(source, "nodes") and hasattr(source, "tensors"):
+        import onnx_graphsurgeon as gs
+
+        model = Model(gs.export_onnx(source))
+    else:
+        raise ModelError(f"cannot load a model from {type(source).__name__}")
+    check_form(model.proto, model.source.size if model.source else None)
+    model.files.remember(model.locations())
+    return _normalise(_check(model))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read '{path}': {(error.strerror or str(error)).lower()}") from None
+
+
+def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError:
+        raise ModelError(f"{name} is not an ONNX model, or is cut short") from None
+    return proto
+
+
+def _check(model: Model) -> Model:
+    """Refuse what the ONNX checker refuses, in one sentence; nodes out of order are put in order."""
+    proto = model.proto
+    if not proto.graph.node and not proto.graph.output:
+        raise ModelError("not an ONNX model: it has no graph")
+    if model.opset < OLDEST_OPSET:
+        raise ModelError(
+            f"opset {model.opset} is older than {OLDEST_OPSET}, the oldest that is supported",
+            "Convert it first with onnx.version_converter.convert_version.",
+        )
+    light = _without_weights(model.proto)
+    set_apart(light)
+    try:
+        onnx.checker.check_model(light)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        if sort_nodes(light):
+            return _check(_in_order(model))
+        raise ModelError(f"the ONNX checker refuses the model: {one_line(error)}") from None
+    return model
+
+
+def one_line(error: Exception) -> str:
+    """First paragraph of a message of onnx, on one line."""
+    return " ".join(str(error).split("\n\n")[0].split("\n==>")[0].split())
+
+
+def _in_order(model: Model) -> Model:
+    """Copy of a model with its nodes in topological order."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    sort_nodes(proto)
+    return replace(model, proto=proto)
+
+
+def set_apart(proto: onnx.ModelProto) -> None:
+    """Move what the checker refuses and onnxruntime runs to a domain of its own, for the checker."""
+    parts: list[tuple[onnx.ModelProto | onnx.FunctionProto, list[onnx.NodeProto]]] = [
+        (proto, list(node_protos(proto.graph))),
+        *((function, list(function.node)) for function in proto.functions),
+    ]
+    for owner, nodes in parts:
+        opset = opset_of(owner)
+        strangers = [n for n in nodes if n.domain in ("", "ai.onnx") and _strange(n.op_type, opset)]
+        for node in strangers:
+            node.domain = "onnxruntime"
+        if strangers:
+            owner.opset_import.add(domain="onnxruntime", version=1)
+
+
+@cache
+def _strange(op: str, opset: int) -> bool:
+    """Whether the checker refuses an operator of the default domain that onnxruntime runs.
+
+    That is one of its own, or one that is deprecated but defined by others, which stand in for it:
+    GroupNormalization of the opsets 18 to 20.
+    """
+    try:
+        schema: Any = onnx.defs.get_schema(op, opset, "")
+    except onnx.defs.SchemaError:
+        return op in ADDED_BY_ONNXRUNTIME
+    return schema.deprecated and (schema.has_function or schema.has_context_dependent_function)
+
+
+def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy in which large initializers hold no data: checking costs no time for the weights.
+
+    External and raw data are kept out of the check; their sizes are verified when they are read.
+    """
+    light = skeleton(proto)
+    light.ir_version = max(light.ir_version, UNLISTED)  # tools forget about older ones
+    for value in light.graph.output:  # whose shape tools leave open altogether
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    for tensor in tensors(light.graph):  # those of nested graphs and of Constant nodes
+        if external_data_helper.uses_external_data(tensor):
+            name, dtype = tensor.name, tensor.data_type
+            tensor.CopyFrom(TensorProto(name=name, data_type=dtype, dims=[0], raw_data=b""))
+    stored = light.graph.initializer
+    for tensor in proto.graph.initializer:
+        if prod(tensor.dims) <= 64 and not external_data_helper.uses_external_data(tensor):
+            stored.append(tensor)
+        else:
+            stored.add(name=tensor.name, data_type=tensor.data_type, dims=[0], raw_data=b"")
+    return light
+
+
+def _normalise(model: Model) -> Model:
+    """Inline local functions and make names unique over nested graphs, on a copy if needed."""
+    proto = model.proto
+    if proto.functions:
+        try:
+            proto = inline_local_functions(model.embedded())
+        except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
+            raise ModelError(f"the functions of the model cannot be written out: {one_line(error)}") from None
+    names = [name for graph in graphs(proto.graph) for name in _own_names(graph)]
+    if len(set(names)) < len(names):
+        if proto is model.proto:
+            proto = onnx.ModelProto()
+            proto.CopyFrom(model.proto)
+        _rename_clashes(proto.graph, Names(names_of(proto)), set(), {})
+    return replace(model, proto=proto)
+
+
+def _own_names(graph: onnx.GraphProto) -> list[str]:
+    """What a graph defines: inputs, initializers that are not listed as such, results of nodes."""
+    inputs = [value.name for value in graph.input]
+    stored = [tensor.name for tensor in graph.initializer]
+    stored += [sparse.values.name for sparse in graph.sparse_initializer]
+    made = [name for node in graph.node for name in node.output if name]
+    listed = set(inputs)
+    return [*inputs, *(name for name in stored if name not in listed), *made]
+
+
+def _rename_clashes(graph: onnx.GraphProto, names: Names, seen: set[str], scope: Mapping[str, str]) -> None:
+    """Give a new name to what a nested graph defines under a name that is taken elsewhere."""
+    scope = dict(scope)
+    for name in _own_names(graph):
+        scope[name] = names.fresh(name) if name in seen else name
+        seen.add(name)
+    named: list[Any] = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    named += [sparse.values for sparse in graph.sparse_initializer]
+    for value in named:
+        value.name = scope.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [scope.get(name, name) for name in node.input]
+        node.output[:] = [scope.get(name, name) for name in node.output]
+        for _, body in bodies(node):
+            _rename_clashes(body, names, seen, scope)

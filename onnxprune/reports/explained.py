@@ -1,0 +1,104 @@
+"""What is said of one group."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..printable import page
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of a group.
+
+    Attributes
+    ----------
+    raw, normalized : tuple of float
+        Score in each measured layer; the mean where the channel has several entries there.
+    merged : float
+        What decided.
+    rank : int or None
+        1 stays longest; None where the clean-up removed the channel before any had a score.
+    """
+
+    index: int
+    raw: tuple[float, ...]
+    normalized: tuple[float, ...]
+    merged: float
+    rank: int | None
+    kept: bool
+    why: str
+    block: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What happened to one group, and why.
+
+    Attributes
+    ----------
+    status : {"pruned", "kept", "blocked"}
+    layers : tuple of str
+        The coupled layers that were measured, in the order of the scores.
+    story : tuple of str
+        Sentences, from the question to the count.
+    channels : tuple of Channel
+        Empty for a blocked group.
+    chain : tuple of str
+        Nodes from a blocked layer to what pins it.
+    cut : float or None
+        Score between what the strategy would keep and what it would not.
+    """
+
+    group: str
+    status: str
+    layers: tuple[str, ...]
+    story: tuple[str, ...]
+    channels: tuple[Channel, ...] = ()
+    chain: tuple[str, ...] = ()
+    cut: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = list(self.story)
+        if self.chain:
+            lines.append("  " + " -> ".join(self.chain))
+        if self.channels:
+            lines += [f"  ({k}) {layer}" for k, layer in enumerate(self.layers, 1)]
+            lines += ["  " + line for line in _table(self)]
+        return page(lines)
+
+
+def _table(explained: Explanation) -> list[str]:
+    """Aligned columns, best channel first."""
+    count = len(explained.layers)
+    header = ["rank", "channel"]
+    if explained.channels[0].block is not None:
+        header.append("block")
+    header += [f"raw({k})" for k in range(1, count + 1)]
+    header += [f"norm({k})" for k in range(1, count + 1)]
+    rows = [[*header, "merged", "kept", "why"]]
+    for c in sorted(explained.channels, key=lambda c: (c.rank is None, c.rank, c.index)):
+        block = [] if c.block is None else [str(c.block)]
+        values = (*c.raw, *c.normalized, c.merged)
+        numbers = ["-" if c.rank is None else f"{v:.5g}" for v in values]
+        rows.append(
+            [
+                "-" if c.rank is None else str(c.rank),
+                str(c.index),
+                *block,
+                *numbers,
+                "yes" if c.kept else "no",
+                c.why,
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.rjust(w) for cell, w in zip(row[:-1], widths[:-1], strict=True))
+        + f"  {row[-1]}".rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,191 @@
+"""A report as tables, Markdown and JUnit XML; the command line prints the tables."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from ..checks.compare import Difference
+from ..checks.report import Report
+from ..printable import printable
+
+SHOWN = 5
+"""Nodes that a sentence names."""
+
+LIMIT = 40
+"""Rows of a table of layers in Markdown; pull requests cut long comments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Texts in columns; a column whose title starts with ``>`` is aligned to the right."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(report: Report) -> Iterator[Table]:
+    """All that a report says, but for its verdict."""
+    yield outputs(report)
+    ranked = [d for d in report.change if d.top1 is not None]
+    if ranked:
+        agreement = [(d.output, _share(d.top1), _share(d.top5), str(d.samples)) for d in ranked]
+        yield Table(("agreement", ">top-1", ">top-5", ">samples"), tuple(agreement))
+    if report.scores:
+        scores = [(s.name, f"{s.before:.4f}", f"{s.after:.4f}", f"{s.drop:+.4f}") for s in report.scores]
+        yield Table(("score", ">before", ">after", ">drop"), tuple(scores))
+    remarks = [(d.layer or d.output, d.remark) for d in (*report.change, *report.entire) if d.remark]
+    if remarks:
+        yield Table(("zero or not finite", "remark"), tuple(remarks))
+    if report.entire:
+        yield layers("entire (against the original)", report.entire)
+        yield layers("single (against the masked original)", report.single)
+    elif report.method == "layer by layer" and not report.exact:
+        yield layers("wrong layer", [d for d in report.surgery if not d])
+    if report.gates:
+        gates = [
+            (gate.name.replace("_", "-"), gate.subject, f"{gate.found:.6g}", f"{gate.limit:g}",
+             "passed" if gate else f"FAILED by {gate.excess:.3g}")
+            for gate in report.gates
+        ]  # fmt: skip
+        yield Table(("gate", "of", ">found", ">limit", ""), tuple(gates))
+
+
+def outputs(report: Report) -> Table:
+    """Both checks of every output."""
+    surgery = {d.output: d for d in report.surgery if report.method == "end to end"}
+    rows = []
+    for change in report.change:
+        check = surgery.get(change.output)
+        rows.append((
+            change.output,
+            f"{check.relative:.1e}" if check is not None else "-",
+            f"{check.tolerance:.0e}" if check is not None else "-",
+            f"{change.cosine:.6f}", f"{change.worst:.6f}", f"{change.relative:.4g}",
+            f"{change.max_abs:.4g}", f"{change.snr:.1f}",
+        ))  # fmt: skip
+    titles = ("output", ">surgery", ">accepted", ">cosine", ">worst", ">rel. L2", ">max-abs", ">SNR (dB)")
+    return Table(titles, tuple(rows))
+
+
+def layers(title: str, differences: Sequence[Difference]) -> Table:
+    """One row per tensor, in topological order; wrong ones are marked."""
+    tensors = Counter(d.layer for d in differences)
+    rows = tuple(
+        (
+            d.layer if tensors[d.layer] == 1 else f"{d.layer}: {d.output}",
+            f"{d.cosine:.6f}",
+            f"{d.relative:.1e}",
+            f"{d.max_abs:.1e}",
+            "" if d.tolerance is None else "ok" if d else f"WRONG, accepted {d.tolerance:.0e}",
+        )
+        for d in differences
+    )
+    return Table((title, ">cosine", ">rel. L2", ">max-abs", ""), rows)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def findings(report: Report) -> list[str]:
+    """What to look at first, one sentence each; failed gates are in the table of gates."""
+    found = []
+    wrong, diverged = report.wrong, report.diverged
+    if wrong is not None:
+        where = f"layer '{wrong.layer}'" if wrong.layer else f"output '{wrong.output}'"
+        found.append(
+            f"surgery bug: {where} is the first that differs from the masked original, by {wrong.relative:.1e}"
+        )
+    if report.left_out:
+        names = ", ".join(report.left_out[:SHOWN]) + (" and more" if report.left_out[SHOWN:] else "")
+        found.append(f"surgery not proven: the outputs differ, and nodes cannot be compared alone: {names}")
+    if diverged is not None:
+        cause = "pruning loss" if wrong is None else "pruning loss or the bug"
+        found.append(
+            f"{cause}: layer '{diverged.layer}' is the first to diverge from the original, to cosine {diverged.worst:.4f}"
+        )
+    if report.problem:
+        found.append(f"not verified: {report.problem}")
+    return found
+
+
+def headline(report: Report) -> str:
+    """The verdict in a few words."""
+    verdict = "not verified" if report.problem else "passed" if report else "FAILED"
+    where = (
+        report.provider
+        if report.provider == (report.slim_provider or report.provider)
+        else f"{report.provider} and {report.slim_provider}"
+    )
+    source = f"from '{report.data}'" if report.data else "made up"
+    return f"{verdict} on {where}, {report.samples} sample{'' if report.samples == 1 else 's'} {source}"
+
+
+def markdown(report: Report) -> str:
+    """GitHub-flavoured Markdown, for a pull request."""
+    parts = [f"### onnxprune verify: {_escaped(headline(report))}"]
+    parts += ["\n".join(f"- {_escaped(text)}" for text in findings(report))]
+    for table in tables(report):
+        lines = [_row(title.removeprefix(">") for title in table.columns)]
+        lines.append(_row("---:" if title[:1] == ">" else "---" for title in table.columns))
+        lines += [_row(map(_escaped, row)) for row in table.rows[:LIMIT]]
+        if len(table.rows) > LIMIT:
+            lines.append(_row([f"and {len(table.rows) - LIMIT} more", *[""] * (len(table.columns) - 1)]))
+        parts.append("\n".join(lines))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _row(cells: Iterator[str] | Sequence[str] | map[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_|<>\[\]~#&])", r"\\\1", printable(text))
+
+
+def junit(report: Report, name: str = "onnxprune verify") -> str:
+    """JUnit XML: one test for the surgery, one for every gate."""
+    cases = [("verification", report.problem)] if report.problem else []
+    if report.surgery:
+        wrong = report.wrong
+        text = (
+            ("not proven" if report.left_out else "")
+            if wrong is None
+            else f"'{wrong.layer or wrong.output}' differs by {wrong.relative:.3g} from the masked original, accepted {wrong.tolerance:.0e}"
+        )
+        cases.append(("surgery", text))
+    cases += [(gate.name.replace("_", "-"), "" if gate else str(gate)) for gate in report.gates]
+    if not cases:
+        cases.append(("runs", ""))
+    failures = sum(bool(text) for _, text in cases)
+    counts = {"tests": str(len(cases)), "failures": str(failures), "errors": "0"}
+    root = ElementTree.Element("testsuites", counts)
+    suite = ElementTree.SubElement(root, "testsuite", {"name": name, **counts})
+    properties = ElementTree.SubElement(suite, "properties")
+    for key, value in _numbers(report):
+        ElementTree.SubElement(properties, "property", {"name": key, "value": value})
+    for title, text in cases:
+        case = ElementTree.SubElement(suite, "testcase", {"name": title, "classname": "onnxprune"})
+        if text:
+            ElementTree.SubElement(case, "failure", {"message": printable(text)})
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _numbers(report: Report) -> Iterator[tuple[str, str]]:
+    """What is measured, by name."""
+    for d in report.change:
+        for key in ("cosine", "worst", "relative", "max_abs", "top1", "top5"):
+            value = getattr(d, key)
+            if value is not None:
+                yield printable(f"{key} of {d.output}"), f"{value:.6g}"
+    for score in report.scores:
+        yield f"{score.name} before", f"{score.before:.6g}"
+        yield f"{score.name} after", f"{score.after:.6g}"
+    if report.latency is not None:
+        yield "latency ratio", f"{report.latency.ratio:.4g}"

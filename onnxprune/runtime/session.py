@@ -1,0 +1,190 @@
+"""Sessions of onnxruntime, and running them."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+
+from ..errors import ModelError
+from ..model.effort import check_trips
+from ..model.engine import ort
+from ..model.file import PROTOBUF_LIMIT, Model
+from .custom import PiecewiseSession, has_custom
+
+Arrays = Mapping[str, np.ndarray]
+
+
+PROVIDERS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+
+LEVELS = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "graph": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
+OWN_OPERATOR = "An operator of your own takes a rule with a reference function, or --no-verify."
+
+_SEVERITIES = [2]
+"""What onnxruntime's own logger was told last, and before: it cannot be asked. 2 is its default."""
+
+
+@contextmanager
+def logged_from(severity: int) -> Iterator[None]:
+    """Let onnxruntime's own logger print, meanwhile, only what is that severe (3: errors)."""
+    _SEVERITIES.append(max(severity, _SEVERITIES[-1]))
+    ort.set_default_logger_severity(_SEVERITIES[-1])
+    try:
+        yield
+    finally:
+        _SEVERITIES.pop()
+        ort.set_default_logger_severity(_SEVERITIES[-1])
+
+
+def make_session(
+    model: bytes | str, provider: str, exact: bool, optimize: str = "all"
+) -> ort.InferenceSession:
+    """Session with the options of all of ours; ``exact`` where results are compared to rounding."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = LEVELS[optimize]
+    if exact:
+        # Otherwise int8 runs as integers or as floats, depending on the nodes in between, and what
+        # meets 4-bit weights is rounded to 8 bits.
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    chosen: list[Any] = ["CPUExecutionProvider"]
+    if provider != "cpu":
+        chosen.insert(0, ("CUDAExecutionProvider", {"use_tf32": int(not exact)}))
+    if provider != "tensorrt":
+        return ort.InferenceSession(model, options, providers=chosen)
+    chosen.insert(0, PROVIDERS["tensorrt"])
+    with _without_tf32() if exact else nullcontext():  # TensorRT has no option of its own for it
+        return ort.InferenceSession(model, options, providers=chosen)
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Tell NVIDIA's libraries to build no engine with TF32, unless the user has told them."""
+    name = "NVIDIA_TF32_OVERRIDE"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextmanager
+def open_session(
+    model: Model | onnx.ModelProto,
+    provider: str = "cpu",
+    what: str = "the model",
+    optimize: str = "all",
+    *,
+    tf32: bool = False,
+) -> Iterator[ort.InferenceSession]:
+    """Session of a model on one provider; large models go through a file.
+
+    A model with operators of the user's own runs in pieces, see ``custom.py``.
+
+    Parameters
+    ----------
+    what : str
+        What a message calls the model.
+    optimize : {"all", "graph", "none"}
+        How far onnxruntime may rewrite the graph: also the memory layout, only the nodes, or nothing.
+    tf32 : bool
+        Let GPUs round the factors of float32 products to 10 bits.
+
+    Raises
+    ------
+    ModelError
+        If onnxruntime cannot load the model.
+    """
+    if isinstance(model, onnx.ModelProto):
+        model = Model(model)
+    check_trips(model.proto.graph)
+    if has_custom(model.proto):
+        with ExitStack() as stack:
+
+            def opener(piece: onnx.ModelProto) -> ort.InferenceSession:
+                return stack.enter_context(open_session(piece, provider, what, optimize, tf32=tf32))
+
+            yield cast(ort.InferenceSession, PiecewiseSession(model, opener))
+        return
+    with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
+        source: bytes | str
+        if model.external or model.weight_bytes > PROTOBUF_LIMIT:
+            source = str(Path(folder) / "model.onnx")
+            model.save(source)
+        else:
+            source = model.proto.SerializeToString()
+        try:
+            session = make_session(source, provider, exact=not tf32, optimize=optimize)
+        except Exception as error:  # onnxruntime's exception types share no base but this
+            said = _first_line(error)
+            hint = OWN_OPERATOR if "is not a registered function/op" in said else ""
+            raise ModelError(f"onnxruntime cannot load {what}: {said}", hint) from None
+        yield session
+
+
+def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -> dict[str, np.ndarray]:
+    """Outputs of a session by name; those in a sequence are ``name[0]``, ``name[1]``, ...
+
+    Raises
+    ------
+    ModelError
+        If the model fails on these inputs.
+    """
+    names = [value.name for value in session.get_outputs()]
+    wanted = {value.name for value in session.get_inputs()}
+    missing = ", ".join(f"'{name}'" for name in sorted(wanted - feeds.keys()))
+    if missing:
+        raise ModelError(f"nothing is given for inputs of {what}: {missing}")
+    try:
+        results = session.run(names, {k: v for k, v in feeds.items() if k in wanted})
+    except ModelError:
+        raise
+    except Exception as error:  # as above
+        raise ModelError(f"{what} does not run on these inputs: {_first_line(error)}") from None
+    return dict(pair for named in zip(names, results, strict=True) for pair in _tensors(*named))
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Tensors in an output: itself, or the elements of a sequence; a table for a list of maps."""
+    if isinstance(value, np.ndarray):
+        yield name, value
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        yield name, np.array([list(row.values()) for row in value], np.float32)
+    elif isinstance(value, list):
+        for number, element in enumerate(value):
+            yield from _tensors(f"{name}[{number}]", element)
+
+
+def _first_line(error: Exception) -> str:
+    """Message of onnxruntime without its error code and without what follows the first line."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip())
+    lines = _SOURCE.sub("", text).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+_SOURCE = re.compile(
+    r"(?:\b[A-Za-z]:)?[/\\][^\s:]+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ "  # the file
+    r"(?:[^()\n]*\([^()]*(?:\([^()]*\)[^()]*)*\)(?: const)?(?: \[with [^\]]*\])? )?"  # the function
+)
+"""Place in onnxruntime's own source, in a message."""

@@ -1,0 +1,1 @@
+"""How much a channel matters: layers, scores, and the registry of passes."""

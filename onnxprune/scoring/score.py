@@ -1,0 +1,399 @@
+"""How important is each channel? Criterion, then normalizer per layer, then policy per group.
+
+Layers of a group are compared channel by channel: two entries are the same channel when they are
+unified (an *atom*). A unit with several atoms, such as a head of 64 dimensions or the same inner
+channel of every block of a grouped convolution, gets their sum or mean (the *group policy*).
+
+The order of operations is raw score -> normalizer -> policy -> group policy. A policy with the
+trait ``RAW`` (backward) merges raw scores, and the normalizer acts on the result; a normalizer with
+the trait ``UNITS`` (lamp) acts last of all.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ..coupling.groups import Group
+from ..coupling.trace import Trace
+from ..data.calibration import activations
+from ..data.dataset import load_data, open_data
+from ..errors import UsageError, unknown_name
+from ..labels.facts import Kernel
+from ..moments.held import Held
+from ..moments.ranking import Ranked, rank
+from ..moments.removal import Choose
+from ..moments.second import MEMORY
+from ..runtime.providers import choose_provider
+from ..runtime.session import Arrays
+from .registry import (
+    MOMENTS,
+    RAW,
+    UNITS,
+    Criterion,
+    Normalizer,
+    Policy,
+    Scores,
+    applied,
+    label_of,
+    lookup,
+    trait_of,
+)
+from .targets import lowest, measure, measured
+
+Data = str | os.PathLike[str] | Arrays
+Ints = npt.NDArray[np.int64]
+
+FALLBACK = "l2"
+"""Criterion of groups whose consumers read what has no moments."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerScore:
+    """Scores of one layer of a group, one per channel of the whole layer."""
+
+    kernel: Kernel
+    raw: Scores
+    normalized: Scores
+
+    @property
+    def measured(self) -> bool:
+        """Whether the criterion says anything about this layer."""
+        return not np.isnan(self.raw).any()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScore:
+    """Scores of a group: of every layer, and merged, one per unit.
+
+    ``merged`` is NaN where the criterion measures none of the layers. ``costs`` are what is lost
+    with each unit, in the order in which they go, where the criterion knows that. ``problem`` says
+    why it does not, and the scores are those of weights.
+    """
+
+    group: Group
+    layers: tuple[LayerScore, ...]
+    merged: Scores
+    costs: Scores | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable(Mapping[str, GroupScore]):
+    """Group name -> scores."""
+
+    trace: Trace
+    scores: Mapping[str, GroupScore]
+    options: Mapping[str, object] = field(default_factory=dict)
+    ranked: Mapping[str, Ranked] = field(default_factory=dict)
+
+    @property
+    def additive(self) -> bool:
+        """Whether scores come with costs that add up."""
+        return bool(self.ranked)
+
+    def priced(self, prices: Mapping[str, float]) -> ScoreTable:
+        """The same with the costs of every group times a price: what they do to the outputs."""
+        table = dict(self.scores)
+        for name, price in prices.items():
+            found = table[name]
+            if found.costs is not None:
+                table[name] = replace(found, merged=found.merged * price, costs=found.costs * price)
+        return replace(self, scores=table)
+
+    def __getitem__(self, name: str) -> GroupScore:
+        return self.scores[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scores)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def score(
+    traced: Trace,
+    *,
+    criterion: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | Criterion = "l2",
+    normalizer: str | Normalizer = "max",
+    policy: str | Policy = "average",
+    data: Data | Held | None = None,
+    samples: int | None = None,
+    profile: Any = None,
+    provider: str = "cpu",
+    seed: int = 0,
+    memory: int = MEMORY,
+) -> ScoreTable:
+    """Score every channel of every group that can shrink.
+
+    A unit of several channels gets their mean, or their sum if the model was traced with
+    ``group_policy="sum"``.
+
+    Parameters
+    ----------
+    traced : Trace
+    criterion : str, mapping, path or callable
+        A registered name; or scores by weight or node name, as a mapping or an .npz file; or a
+        function of the same form (see ``onnxprune.registry``).
+    normalizer, policy : str or callable
+        Registered names, or functions.
+    data : path of an .npz file or of a folder, or mapping, optional
+        Calibration inputs, for criteria that look at activations. With ``policy="backward"`` every
+        criterion is taken of the tensor behind the last join of a group.
+    samples : int, optional
+        Use only so many of them.
+    profile : str or mapping, optional
+        How images become inputs: see ``onnxprune.data.images``.
+    seed : int
+        For criteria that draw random numbers.
+    memory : int
+        Bytes that second moments may take, for criteria that need those.
+
+    Returns
+    -------
+    ScoreTable
+        Higher scores stay.
+
+    Raises
+    ------
+    UsageError
+        If a name is unknown, or a criterion or a setting needs data and there is none.
+    """
+    for name, given in (("samples", samples), ("profile", profile)):
+        if data is None and given is not None:
+            raise UsageError(f"{name}: found no data, expected some", "Give them with --data.")
+    steps = Steps(
+        _criterion(traced, criterion),
+        lookup("normalizer", normalizer),
+        lookup("policy", policy),
+        np.nansum if traced.options.get("group_policy") == "sum" else np.nanmean,
+    )
+    options = {
+        "criterion": _label(criterion), "normalizer": _label(normalizer), "policy": _label(policy),
+        "data": _label(data), "samples": samples, "seed": seed,
+    }  # fmt: skip
+    if profile is not None:
+        options["profile"] = profile
+    if trait_of(steps.criterion) == MOMENTS:
+        weights = score(traced, criterion=FALLBACK, normalizer="none")
+        held = _held(traced, steps, data, samples, profile, memory)
+        return _by_moments(weights, steps, held, memory, seed, provider, options)
+    kernels = measured(traced, steps.criterion, steps.policy, data is not None)
+    wanted = {(k.tensor, k.axis): k for found in kernels.values() for k in found}
+    batches = (
+        None
+        if data is None or isinstance(data, Held)
+        else partial(activations, traced, data=data, samples=samples, profile=profile, provider=provider)
+    )
+    raw = measure(traced, steps.criterion, wanted, batches, seed)
+    known = {key: steps.layer(wanted[key], values) for key, values in raw.items()}
+    table = {
+        group.name: steps.group(traced, group, [known[k.tensor, k.axis] for k in kernels[group.name]])
+        for group in traced
+    }  # fmt: skip
+    return ScoreTable(traced, table, options)
+
+
+def _held(traced: Trace, steps: Steps, data: Any, samples: int | None, profile: Any, memory: int) -> Held:
+    """The samples that moments are taken of."""
+    if isinstance(data, Held):
+        return data
+    if data is None:
+        raise UsageError(
+            f"criterion '{label_of(steps.criterion)}' looks at what layers read: found no data, expected samples",
+            "Give a few hundred, which need no labels, with --data.",
+        )
+    return Held(open_data(traced, data, labels=False, samples=samples, profile=profile), memory // 4)
+
+
+def _by_moments(
+    weights: ScoreTable,
+    steps: Steps,
+    data: Held,
+    memory: int,
+    seed: int,
+    provider: str,
+    options: Mapping[str, object],
+) -> ScoreTable:
+    """Scores from what the consumers of every group read; from weights where that is not known."""
+    traced = weights.trace
+    provider = choose_provider(provider)
+    found = rank(
+        traced,
+        traced.groups,
+        cast(Choose, steps.criterion),
+        data,
+        memory=memory,
+        seed=seed,
+        provider=provider,
+    )
+    table = dict(weights.scores)
+    for name, known in found.items():
+        if known.removal is None:
+            table[name] = replace(table[name], problem=known.problem)
+        else:
+            removal = known.removal
+            table[name] = GroupScore(table[name].group, (), removal.scores, removal.costs)
+    return ScoreTable(traced, table, options, found)
+
+
+def _label(given: object) -> object:
+    """How a plan records a setting: by its name where it is no plain value."""
+    if given is None or isinstance(given, (str, int, float)):
+        return given
+    if isinstance(given, os.PathLike):
+        return os.fspath(given)
+    return label_of(given) if callable(given) else "given"
+
+
+def _criterion(traced: Trace, given: Any) -> Criterion:
+    """Criterion of a name, of a table of scores or of a file that holds one."""
+    if isinstance(given, os.PathLike) or (isinstance(given, str) and given.endswith(".npz")):
+        given = load_data(given)
+    found: Criterion
+    if not isinstance(given, Mapping):
+        found = lookup("criterion", given)
+        return found
+    layers = {
+        name
+        for group in (*traced, *traced.blocked)
+        for k in group.kernels
+        for name in (k.tensor, k.node.name)
+    }
+    for name in given:
+        if name not in layers:
+            raise unknown_name("layer", name, layers)
+    found = importlib.import_module("onnxprune.passes.given").Given(given)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The passes of one scoring, and the order in which they act."""
+
+    criterion: Criterion
+    normalizer: Normalizer
+    policy: Policy
+    blocks: Callable[..., Any]
+
+    @property
+    def per_layer(self) -> bool:
+        """Whether the normalizer acts on each layer."""
+        return trait_of(self.normalizer) != UNITS and trait_of(self.policy) != RAW
+
+    def layer(self, kernel: Kernel, raw: Scores) -> LayerScore:
+        """Raw and normalized scores of one layer."""
+        scored = self.per_layer and not np.isnan(raw).any()
+        return LayerScore(kernel, raw, self.normalized(raw) if scored else raw)
+
+    def normalized(self, scores: Scores) -> Scores:
+        """Comparable scores. Infinite ones stay as they are, and the others do not know of them.
+
+        Raises
+        ------
+        UsageError
+            If the normalizer makes NaN of a number.
+        """
+        where = f"normalizer '{label_of(self.normalizer)}'"
+        finite = np.isfinite(scores)
+        result = np.array(scores)
+        if finite.any():
+            result[finite] = applied(where, self.normalizer, scores[finite], (int(finite.sum()),))
+        if np.isnan(result).any():
+            raise UsageError(f"{where}: found NaN, expected numbers")
+        return result
+
+    def group(self, traced: Trace, group: Group, layers: Sequence[LayerScore]) -> GroupScore:
+        """Scores of a group, one per unit."""
+        measured = [layer for layer in layers if layer.measured]
+        merged = np.full(len(group), np.nan)
+        if measured:
+            grid = Grid(traced, group, [layer.kernel for layer in measured])
+            with np.errstate(invalid="ignore"):  # infinities of both signs
+                stack = grid.stack([layer.normalized for layer in measured])
+                where = f"policy '{label_of(self.policy)}'"
+                atoms = lowest(applied(where, self.policy, stack, stack.shape[1:]))
+            if trait_of(self.policy) == RAW and trait_of(self.normalizer) != UNITS:
+                atoms = self.normalized(atoms)
+            with np.errstate(invalid="ignore"):
+                merged = lowest(grid.units(atoms, self.blocks))
+            if trait_of(self.normalizer) == UNITS:
+                merged = self.normalized(merged)
+        return GroupScore(group, tuple(layers), merged)
+
+
+class Grid:
+    """Where the entries of some layers stand among the channels of a group.
+
+    Parameters
+    ----------
+    traced : Trace
+    group : Group
+    kernels : sequence of Kernel
+        Each covers every unit of the group.
+    """
+
+    def __init__(self, traced: Trace, group: Group, kernels: Sequence[Kernel]) -> None:
+        unit, atom = traced.owners(group), traced.components.atom
+        labels = [traced.walk.axis(k.tensor, k.axis) for k in kernels]
+        places = [_places(unit[v], group.units) for v in labels]
+        self.mine = [p >= 0 for p in places]
+        kept = [v[mine] for v, mine in zip(labels, self.mine, strict=True)]
+        first, inverse = _distinct(atom[np.concatenate(kept)])
+        self.count = len(first)
+        self.columns = np.split(inverse, np.cumsum([len(v) for v in kept])[:-1])
+        self.owner = np.concatenate([p[m] for p, m in zip(places, self.mine, strict=True)])[first]
+        self.size = len(group)
+
+    def stack(self, values: Sequence[Scores]) -> Scores:
+        """One row per layer, one column per channel; several entries of a channel give their mean."""
+        rows = np.full((len(values), self.count), np.nan)
+        for row, mine, where, scores in zip(rows, self.mine, self.columns, values, strict=True):
+            if len(where) == self.count and _ascends(where):
+                row[:] = scores[mine]
+                continue
+            counts = np.bincount(where, minlength=self.count)
+            sums = np.bincount(where, scores[mine], minlength=self.count)
+            row[counts > 0] = sums[counts > 0] / counts[counts > 0]
+        return rows
+
+    def units(self, channels: Scores, merge: Callable[..., Any] = np.nanmean) -> Scores:
+        """One score per unit from one per channel; NaN where no channel of a unit has one."""
+        if self.count == self.size:
+            result = np.empty(self.size)
+            result[self.owner] = channels
+            return result
+        known = ~np.isnan(channels)
+        counts = np.bincount(self.owner[known], minlength=self.size)
+        sums = np.bincount(self.owner[known], channels[known], minlength=self.size)
+        divisor = np.where(counts, 1 if merge is np.nansum else counts, np.nan)
+        return sums / divisor
+
+
+def _places(owners: Ints, units: Ints) -> Ints:
+    """Where entries stand among the units of a group, -1 for those of others."""
+    if len(owners) == len(units) and (owners == units).all():  # as they mostly do
+        return np.arange(len(units))
+    low = int(units.min())
+    place = np.full(int(units.max()) - low + 2, -1)  # the last is for all others
+    place[units - low] = np.arange(len(units))
+    return place[np.clip(owners - low, -1, len(place) - 1)]
+
+
+def _distinct(values: Ints) -> tuple[Ints, Ints]:
+    """First position of every distinct value, and which of them each value is."""
+    if _ascends(values):  # the rule for a layer that is coupled with no other
+        return (every := np.arange(len(values))), every
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return first, inverse.reshape(-1)
+
+
+def _ascends(values: Ints) -> bool:
+    return bool((values[1:] > values[:-1]).all())

@@ -1,0 +1,1 @@
+"""What goes: settings, costs, budgets and plans."""

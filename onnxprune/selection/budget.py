@@ -1,0 +1,253 @@
+"""Budgets: the largest model whose MACs, parameters and bytes stay within given shares.
+
+One granule after the other is taken away, in the order in which a growing ratio would take them
+(layer scope: the same share of every group; global scope: the lowest scores first, or,
+where scores come with costs, the lowest cost per share of the budget). The search
+bisects that chain on the size view, so no trial model is written. Then granules are given back,
+those that went last first, as long as the budget holds: the result is never above the budget, and
+no group can have another granule. Only what a step touches is counted anew (``meter.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..coupling.groups import Group
+from ..coupling.trace import Trace
+from ..errors import BudgetError
+from ..scoring.score import ScoreTable
+from .cost import Term, byte_terms, mac_terms, parameter_terms, stored_bytes
+from .meter import Meter
+from .rounding import Rounding
+from .strategies import Want, removal_order
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+TERMS: dict[str, Callable[[Trace], list[Term]]] = {
+    "keep_macs": mac_terms, "keep_params": parameter_terms, "keep_size": byte_terms,
+}  # fmt: skip
+
+ATTEMPTS, SPARE = 10, 64
+"""How often the bytes of a file are tried, and how many are kept free at first."""
+
+
+class Chain:
+    """Plans from the whole model to the smallest allowed, one granule apart.
+
+    Attributes
+    ----------
+    groups, kept : int array, shape (steps,)
+        Position of the group that each step shrinks, and the channels that it keeps then.
+    meter : Meter
+        Stands at one of the plans.
+    """
+
+    def __init__(
+        self,
+        traced: Trace,
+        groups: Sequence[Group],
+        scores: ScoreTable,
+        rounding: Rounding,
+        scope: str,
+        names: Sequence[str],
+    ) -> None:
+        self.traced = traced
+        self._full = np.array([len(group) for group in groups], np.int64)
+        self._rungs = [_counts(group, rounding) for group in groups]
+        orders = [removal_order(group, scores[group.name].merged) for group in groups]
+        self.meter = Meter(traced, groups, orders, {name: TERMS[name](traced) for name in names})
+        keys = [np.zeros(0)]
+        for number, (group, order) in enumerate(zip(groups, orders, strict=True)):
+            rungs, found = self._rungs[number], scores[group.name]
+            limits = np.asarray(rungs + rounding.limit(group, 0), np.float64)
+            if scope != "global":
+                keys.append(np.maximum(0.0, 1 - limits / len(group)))
+            elif found.costs is not None and len(rungs):
+                keys.append(_slopes(found.costs, len(group) - rungs, self._saved(number)))
+            else:
+                keys.append(_ranks(found.merged[order], limits))
+        owner = np.repeat(np.arange(len(groups)), [len(rungs) for rungs in self._rungs])
+        kept = np.concatenate([np.zeros(0, np.int64), *self._rungs])
+        order = np.lexsort((-kept, owner, np.concatenate(keys)))
+        self.groups, self.kept = owner[order], kept[order]
+        self._last: int | None = None
+
+    def _saved(self, number: int) -> float:
+        """Share of the budgets that one group alone saves, per channel."""
+        least = int(self._rungs[number][-1])
+        before = dict(self.meter.totals)
+        self.meter.keep([(number, least)])
+        after = dict(self.meter.totals)
+        self.meter.keep([(number, int(self._full[number]))])
+        saved = sum(1 - after[name] / before[name] for name in before if before[name])
+        return float(saved) / (int(self._full[number]) - least)
+
+    def go(self, length: int) -> None:
+        """Stand at the plan behind so many steps."""
+        counts = self._full.copy()
+        counts[self.groups[:length]] = self.kept[:length]  # of several steps the last one counts
+        changed = np.flatnonzero(counts != self.meter.counts)
+        self.meter.keep(zip(changed.tolist(), counts[changed].tolist(), strict=True))
+
+    def meets(self, limits: Mapping[str, float], length: int) -> bool:
+        """Whether all limits hold behind so many steps."""
+        if not 0 <= length <= len(self.groups):
+            return length > 0
+        self.go(length)
+        return self._within(limits)
+
+    def _within(self, limits: Mapping[str, float]) -> bool:
+        return all(self.meter.totals[name] <= limit for name, limit in limits.items())
+
+    def solve(self, limits: Mapping[str, float]) -> list[int] | None:
+        """Units that every group keeps within the limits; None where nothing is."""
+        length = self._shortest(limits)
+        if length > len(self.groups):
+            return None
+        self._last = length
+        self.go(length)
+        recent = self.groups[:length][::-1]
+        _, first = np.unique(recent, return_index=True)
+        for number in recent[np.sort(first)].tolist():
+            self._refill(number, limits)
+        return list(self.meter.counts)
+
+    def _shortest(self, limits: Mapping[str, float]) -> int:
+        """Fewest steps behind which the limits hold; one more than there are where they never do.
+
+        A second search begins where the first one ended.
+        """
+        low, high, stride = -1, len(self.groups) + 1, 1
+        if self._last is not None:
+            sign = -1 if self.meets(limits, self._last) else 1
+            low, high = (low, self._last) if sign < 0 else (self._last, high)
+            while self.meets(limits, at := self._last + sign * stride) == (sign < 0):
+                low, high = (low, at) if sign < 0 else (at, high)
+                stride *= 2
+            low, high = (max(low, at), high) if sign < 0 else (low, min(high, at))
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.meets(limits, middle) else (middle, high)
+        return high
+
+    def _refill(self, number: int, limits: Mapping[str, float]) -> None:
+        """Give back as many granules of a group as the limits have room for: mostly none."""
+        kept = self.meter.counts[number]
+        rungs = [*(n for n in self._rungs[number][::-1].tolist() if n > kept), int(self._full[number])]
+        low, high, probe = -1, len(rungs), 0
+        while high - low > 1:
+            self.meter.keep([(number, rungs[probe])])
+            low, high = (probe, high) if self._within(limits) else (low, probe)
+            probe = min(2 * low + 2, high - 1) if high == len(rungs) else (low + high) // 2
+        self.meter.keep([(number, rungs[low] if low >= 0 else kept)])
+
+
+def _slopes(costs: Floats, lost: Ints, saved: float) -> Floats:
+    """Price of every step of a group: cost per share of the budget that is saved.
+
+    Steps of one edge of the lower convex hull have one price, so a cheap step behind a dear one
+    pays for both (the relaxation of a multiple-choice knapsack problem, Sinha and Zoltners 1979).
+    """
+    total = np.concatenate([[0.0], np.cumsum(costs)])[lost]
+    places = np.concatenate([[0], lost]).astype(np.float64)
+    heights = np.concatenate([[0.0], total])
+    prices, at = np.empty(len(lost)), 0
+    while at < len(lost):
+        slopes = (heights[at + 1 :] - heights[at]) / (places[at + 1 :] - places[at])
+        best = len(slopes) - 1 - int(np.argmin(slopes[::-1]))
+        prices[at : at + best + 1] = slopes[best]
+        at += best + 1
+    return prices / max(saved, 1e-30)
+
+
+def _ranks(merged: Floats, limits: Floats) -> Floats:
+    """Highest score that is lost where so many units may be kept.
+
+    Where blocks take turns the order is not that of the scores.
+    """
+    lost = np.ceil(len(merged) - limits - 1e-9).astype(np.int64)
+    return np.maximum.accumulate(merged)[np.clip(lost, 1, len(merged)) - 1]
+
+
+def _counts(group: Group, rounding: Rounding) -> Ints:
+    """Counts that a group may keep, descending, without its full size."""
+    step, least = rounding.step(group), rounding.least(group)
+    first = (len(group) - 1) // step * step
+    return np.arange(first, least - 1, -step)
+
+
+def by_budget(
+    traced: Trace,
+    groups: Sequence[Group],
+    scores: ScoreTable,
+    targets: Mapping[str, float],
+    rounding: Rounding,
+    scope: str,
+) -> dict[str, Want]:
+    """The fewest removals that meet every target.
+
+    Raises
+    ------
+    BudgetError
+        If even the smallest allowed model is above a target.
+    """
+    chain = Chain(traced, groups, scores, rounding, scope, list(targets))
+    limits = {name: share * _whole(traced, name) for name, share in targets.items()}
+    counts = _as_written(chain, limits) if "keep_size" in targets else chain.solve(limits)
+    if counts is None:
+        raise _unreachable(chain, targets)
+    why = ", ".join(f"{name.replace('_', '-')} {share:g}" for name, share in targets.items())
+    return {group.name: Want(count, why) for group, count in zip(groups, counts, strict=True)}
+
+
+def _whole(traced: Trace, name: str) -> int:
+    """What a target is a share of."""
+    if name == "keep_size":
+        return traced.model.nbytes()
+    whole = traced.sizes()
+    return sum(term(whole) for term in TERMS[name](traced))
+
+
+def _as_written(chain: Chain, limits: Mapping[str, float]) -> list[int] | None:
+    """The same with the bytes of the file as it is written, of which tensors are only a part.
+
+    The search is repeated with what the last file held besides, until a file is small enough.
+    """
+    from ..surgery.surgeon import rewrite_trace
+
+    traced, limit = chain.traced, limits["keep_size"]
+    besides, spare = traced.model.nbytes() - stored_bytes(traced, traced.sizes()), 0
+    for attempt in range(ATTEMPTS):
+        counts = chain.solve({**limits, "keep_size": limit - besides - spare})
+        if counts is None:
+            return None
+        removed = chain.meter.removed()
+        written = rewrite_trace(traced, removed).nbytes()
+        if attempt and written <= limit:
+            return counts
+        besides = written - stored_bytes(traced, traced.sizes(removed))
+        spare = 2**attempt * SPARE if attempt else 0
+    return None
+
+
+def _unreachable(chain: Chain, targets: Mapping[str, float]) -> BudgetError:
+    from ..surgery.surgeon import rewrite_trace
+
+    traced = chain.traced
+    chain.go(len(chain.groups))
+    left = dict(chain.meter.totals)
+    if "keep_size" in targets:
+        left["keep_size"] = rewrite_trace(traced, chain.meter.removed()).nbytes()
+    reached = {name: count / _whole(traced, name) for name, count in left.items()}
+    name = max(targets, key=lambda n: reached[n] - targets[n])
+    nearest = math.ceil(reached[name] * 1e4) / 1e4
+    flag = name.replace("_", "-")
+    return BudgetError(
+        f"{flag} {targets[name]:g} cannot be met: found {nearest:g} at the least",
+        f"Ask for {nearest:g} or more, or allow fewer channels (min-channels, min-share, granularity).",
+    )

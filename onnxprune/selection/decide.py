@@ -1,0 +1,236 @@
+"""From scores to a plan: which channels of each group are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from ..coupling.groups import Group
+from ..coupling.trace import Trace
+from ..errors import UsageError
+from ..scoring.score import ScoreTable
+from .budget import by_budget
+from .plan import Plan, PlanGroup, make_plan
+from .rounding import MIN_SHARE, Rounding
+from .settings import TARGETS, SelectSettings, check, one_target
+from .strategies import Want, by_index, by_rank, by_ratio, by_threshold, evened, kept_positions, per_group
+
+EIGHTH = 0.125
+"""Smallest share of a group where what it does to the outputs was measured at half of it."""
+
+DEFAULTS: SelectSettings = {
+    "scope": "layer", "granularity": 8, "rounding": "up", "min_channels": 1, "exclude": (), "include": (),
+}  # fmt: skip
+
+COARSE = 0.05
+"""Share of a group by which what stays may differ from what was asked without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens to a group, and how it came about.
+
+    Attributes
+    ----------
+    keep : int array
+        Kept positions, ascending.
+    want : Want or None
+        What the strategy asked; None where the group was left whole or given by index.
+    step, least : int
+        Granule and minimum, in units.
+    reason : str
+        Why a group is kept whole, or what overruled the strategy by more than ``COARSE``.
+    """
+
+    group: Group
+    keep: npt.NDArray[np.int64]
+    want: Want | None = None
+    step: int = 1
+    least: int = 1
+    reason: str = ""
+
+
+def select(traced: Trace, scores: ScoreTable, **settings: Unpack[SelectSettings]) -> Plan:
+    """Choose the channels to keep.
+
+    Parameters
+    ----------
+    traced : Trace
+    scores : ScoreTable
+    ratio : float or mapping, default 0.5
+        Fraction of channels removed, 0 <= ratio < 1; per group, node or weight name in a mapping,
+        where groups that it does not name keep everything.
+    threshold : float
+        Keep the channels whose merged score is strictly above. There is no ``min_share`` then,
+        unless told otherwise: NVIDIA TAO's counting.
+    keep_macs, keep_params, keep_size : float
+        Largest share of multiply-accumulate operations, parameters, bytes that may remain. They
+        may be combined.
+    remove : mapping
+        Indices of the channels that go, by layer.
+    scope : {"layer", "global"}
+        Whether every group loses the same share, or the channels of all groups are ranked together.
+    allocate : {"uniform", "global", "harm"}, optional
+        In place of a scope: uniform is layer; global ranks by score, or by cost per share of the
+        budget where the criterion knows costs; harm has those costs times the price of their group,
+        which ``onnxprune.prune`` measures, and leaves at least an eighth of a group unless told.
+    granularity : int, default 8
+        Kept channel counts are multiples of it (or the whole group). Counts that are no multiple
+        of 8 can run slower than the unpruned model.
+    rounding : {"up", "nearest", "down", "none"}
+        Of the kept count, in steps of the granularity. Up, the default, never removes more than is
+        asked. To the nearest, halves go down; in steps of one channel ``round(ratio * channels)`` go.
+    min_channels : int, default 1
+        Fewest channels kept in a group.
+    min_share : float, default 0.1
+        Smallest share kept of a group whose counts are rounded.
+    exclude, include : sequence of str
+        Patterns of node, weight or group names: those that are left whole, and those outside of
+        which everything is. A group is left whole with any of its coupled layers.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of range, or a name matches nothing.
+    BudgetError
+        If no selection meets the budget.
+    """
+    options = complete(settings)
+    decisions = decide(traced, scores, options)
+    entries = [_entry(d, scores[d.group.name].merged) for d in decisions]
+    recorded = {name: _plain(value) for name, value in options.items()}
+    return make_plan(traced, entries, {**traced.options, **scores.options, **recorded})
+
+
+def _entry(decision: Decision, merged: npt.NDArray[np.float64]) -> PlanGroup:
+    group, keep = decision.group, decision.keep
+    known = () if np.isnan(merged).any() else merged
+    return PlanGroup.of(group, keep, known, decision.reason)
+
+
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the defaults that depend on the target filled in.
+
+    Raises
+    ------
+    UsageError
+        If a value is impossible, or two targets contradict each other.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name, value in given.items():
+        check(name, value)
+    one_target(given)
+    if not any(name in given for name in TARGETS):
+        given["ratio"] = 0.5
+    if "allocate" in given:
+        given["scope"] = "layer" if given["allocate"] == "uniform" else "global"
+        if given["allocate"] == "harm":
+            given.setdefault("min_share", EIGHTH)
+    return {**DEFAULTS, "min_share": 0.0 if "threshold" in given else MIN_SHARE, **given}
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON types."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def decide(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -> list[Decision]:
+    """What happens to every group that can shrink; ``options`` as :func:`complete` returns them."""
+    rounding = Rounding(*(options[k] for k in ("granularity", "rounding", "min_channels", "min_share")))
+    whole = _left_whole(traced, scores, options)
+    if "remove" in options:
+        return _given(traced, options["remove"], whole)
+    open_groups = [g for g in traced if g.name not in whole]
+    wants = _wants(traced, open_groups, scores, options, rounding)
+    policy = str(traced.options.get("group_policy", ""))
+    decisions = []
+    for group in traced:
+        if group.name in whole:
+            decisions.append(Decision(group, np.arange(len(group)), reason=whole[group.name]))
+            continue
+        merged = scores[group.name].merged
+        want = evened(group, merged, wants[group.name], policy)
+        keep = kept_positions(group, merged, rounding.count(group, want.kept))
+        step, least = rounding.step(group), rounding.least(group)
+        reason = _why(group, want, len(keep), step, least)
+        decisions.append(Decision(group, keep, want, step, least, reason))
+    return decisions
+
+
+def _wants(
+    traced: Trace,
+    groups: Sequence[Group],
+    scores: ScoreTable,
+    options: Mapping[str, Any],
+    rounding: Rounding,
+) -> dict[str, Want]:
+    """What the strategy that the options name wants of each group."""
+    budgets = {name: options[name] for name in TARGETS if name in options and name.startswith("keep_")}
+    if budgets:
+        return by_budget(traced, groups, scores, budgets, rounding, options["scope"])
+    if "threshold" in options:
+        return by_threshold(groups, scores, options["threshold"])
+    ratio = options["ratio"]
+    if isinstance(ratio, Mapping):
+        return by_ratio(groups, per_group(traced, ratio))
+    if options["scope"] == "global":
+        return by_rank(groups, scores, ratio)
+    return by_ratio(groups, dict.fromkeys((g.name for g in groups), ratio))
+
+
+def _left_whole(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -> dict[str, str]:
+    """Groups that are not for the strategy to decide, and why."""
+    whole: dict[str, str] = {}
+    if options["include"]:
+        named = {g.name for pattern in options["include"] for g in traced.find(pattern)}
+        whole = {g.name: "not included" for g in traced if g.name not in named}
+    for pattern in options["exclude"]:
+        whole |= {g.name: f"excluded by '{pattern}'" for g in traced.find(pattern)}
+    criterion = scores.options.get("criterion", "the criterion")
+    for name, score in scores.items():
+        if np.isnan(score.merged).any() and "remove" not in options:
+            whole.setdefault(name, f"criterion '{criterion}' measures none of its layers")
+        if scores.additive and score.costs is None and options["scope"] == "global":
+            whole.setdefault(name, f"its costs are not known: {score.problem}")
+    return whole
+
+
+def _given(traced: Trace, remove: Mapping[str, Sequence[int]], whole: Mapping[str, str]) -> list[Decision]:
+    """Decisions where the channels that go are named one by one."""
+    gone = by_index(traced, remove)
+    decisions = []
+    for group in traced:
+        lost = gone.get(group.name, np.zeros(0, np.int64))
+        keep = np.delete(np.arange(len(group)), lost)
+        if len(lost) and group.name in whole:
+            raise UsageError(f"remove: group '{group.name}' is {whole[group.name]}")
+        if not len(keep):
+            raise UsageError(
+                f"remove: found all {len(group)} channels of group '{group.name}', expected at most {len(group) - 1}"
+            )
+        if not group.even(keep):
+            raise UsageError(
+                f"remove: the blocks of group '{group.name}' would lose different numbers of channels, expected equal ones"
+            )
+        reason = "" if len(lost) else "none of its channels is named"
+        decisions.append(Decision(group, keep, reason=whole.get(group.name, reason)))
+    return decisions
+
+
+def _why(group: Group, want: Want, count: int, step: int, least: int) -> str:
+    """Why a group stays whole, or what overruled the strategy; empty where what was asked goes."""
+    size = len(group)
+    if want.kept > size - 1e-9:
+        return f"{want.why}: all {size} should stay"
+    if count < size and abs(count - want.kept) <= COARSE * size:
+        return ""
+    asked = f"{want.why} asks for {want.kept:g}"
+    if count == least > want.kept:
+        return f"{asked}; at least {least} of {size} stay"
+    return f"{asked}; in steps of {step} that is {'all ' if count == size else ''}{count}"

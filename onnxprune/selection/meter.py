@@ -1,0 +1,268 @@
+"""Costs that are brought up to date where channels change.
+
+A group stands on some label vectors, a cost term reads some. When a group keeps more or fewer
+channels, only the terms are counted anew that read one of its vectors, so that a search may change
+group after group at a total cost linear in the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..coupling.groups import Group
+from ..coupling.incidence import Incidence
+from ..coupling.trace import Trace
+from ..labels.sizes import SizeView
+from ..labels.vector import NONE, Labels
+from .cost import Term
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+class Whole(SizeView):
+    """The original sizes, and which label vectors were asked for."""
+
+    def __init__(self, traced: Trace) -> None:
+        self._shapes, self._axes = traced.shapes, traced.walk.axes
+        self.vectors: dict[int, Labels] = {}
+        self.asked: set[int] = set()
+
+    def count(self, labels: Labels) -> int:
+        """Number of labels."""
+        if labels is NONE:
+            return 1
+        self.vectors[id(labels)] = labels
+        self.asked.add(id(labels))
+        return len(labels)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Sizes of all axes."""
+        for labels in self._axes.get(name, ()):
+            if labels is not None:
+                self.count(labels)
+        return self._shapes.get(name) or ()
+
+
+class Kept(SizeView):
+    """Sizes that follow the numbers of living labels on some vectors.
+
+    Attributes
+    ----------
+    counts : list of int
+        Living labels on each vector, then sizes that never change.
+    number : dict
+        Identity of a vector -> its position in ``counts``.
+    """
+
+    def __init__(self, traced: Trace, vectors: Mapping[int, Labels]) -> None:
+        self._shapes, self._axes = traced.shapes, traced.walk.axes
+        self.number = {identity: k for k, identity in enumerate(vectors)}
+        self.counts = [len(labels) for labels in vectors.values()]
+        self._fixed: dict[int, int] = {}
+        self._reads: dict[str, Callable[[Any], Any]] = {}
+
+    def count(self, labels: Labels) -> int:
+        """Number of living labels."""
+        return 1 if labels is NONE else self.counts[self.number[id(labels)]]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Sizes of all axes."""
+        read = self._reads.get(name)
+        if read is None:
+            read = self._reads[name] = self._reader(name)
+        found: tuple[int, ...] = read(self.counts)
+        return found
+
+    def _reader(self, name: str) -> Callable[[Any], Any]:
+        """Function that picks the sizes of a tensor from ``counts``."""
+        shape = self._shapes.get(name) or ()
+        axes = self._axes.get(name) or [None] * len(shape)
+        places = []
+        for size, labels in zip(shape, axes, strict=True):
+            if labels is None or labels is NONE:
+                if size not in self._fixed:
+                    self._fixed[size] = len(self.counts)
+                    self.counts.append(size)
+                places.append(self._fixed[size])
+            else:
+                places.append(self.number[id(labels)])
+        if len(places) > 1:
+            return itemgetter(*places)
+        return (lambda counts: (counts[places[0]],)) if places else (lambda _: ())
+
+
+class Meter:
+    """Totals of some costs while groups keep more or fewer of their channels.
+
+    Parameters
+    ----------
+    traced : Trace
+    groups : sequence of Group
+        Those that change.
+    orders : sequence of int array
+        Positions of the channels of each group in the order in which they go.
+    costs : mapping
+        Name of a cost -> its terms.
+
+    Attributes
+    ----------
+    totals : dict
+        Name of a cost -> its value.
+    counts : list of int
+        Channels that each group keeps.
+    evaluated : int
+        How often a term was counted, the first time included.
+    """
+
+    def __init__(
+        self,
+        traced: Trace,
+        groups: Sequence[Group],
+        orders: Sequence[Ints],
+        costs: Mapping[str, Sequence[Term]],
+    ) -> None:
+        self.traced, self.groups, self.orders = traced, groups, orders
+        self.counts = [len(group) for group in groups]
+        whole = Whole(traced)
+        self._terms: list[tuple[str, Term]] = [
+            (name, term) for name, terms in costs.items() for term in terms
+        ]
+        self._values: list[int] = []
+        self.totals = dict.fromkeys(costs, 0)
+        asked: list[set[int]] = []
+        for name, term in self._terms:
+            whole.asked = set()
+            self._values.append(term(whole))
+            self.totals[name] += self._values[-1]
+            asked.append(whole.asked)
+        self.evaluated = len(self._terms)
+        self._view = Kept(traced, whole.vectors)
+        self._readers: list[list[int]] = [[] for _ in whole.vectors]
+        for number, vectors in enumerate(asked):
+            for identity in vectors:
+                self._readers[self._view.number[identity]].append(number)
+        self._vectors = list(whole.vectors.values())
+        self._effects: list[list[tuple[int, int]] | None] = [[] for _ in groups]
+        self._recounted = self._find_effects()
+
+    def _find_effects(self) -> list[int]:
+        """Set how many entries a channel of each group has on each vector.
+
+        It is None for groups of which this is no number: the life of other labels depends on
+        theirs, or their channels have different numbers of entries. The vectors on which such
+        groups have a say are returned.
+        """
+        unit, effects = self.traced.components.unit, self._effects
+        if self.traced.inside is not None:  # a label lives if both of its units do
+            effects[:] = [None] * len(effects)
+            return list(range(len(self._vectors)))
+        bound = _bound(self.traced)
+        owner = np.full(int(unit.max()) + 1, -1)
+        for number, group in enumerate(self.groups):
+            owner[group.units] = number
+        incidence = Incidence(self._vectors, unit)
+        mine = owner[incidence.unit]
+        loose = np.zeros(len(self.groups) + 1, np.bool_)  # the last is for units of no group
+        loose[owner[unit[bound]]] = True
+        runs = list(_runs(incidence.vector, mine, incidence.count))
+        loose[[number for _, number, width in runs if not width]] = True
+        loose[-1] = False
+        for vector, number, width in runs:
+            found = effects[number]
+            if loose[number] or found is None:
+                effects[number] = None
+            else:
+                found.append((vector, width))
+        loud = set(incidence.vector[loose[mine]].tolist())
+        return sorted(loud.union(self._carriers(bound)))
+
+    def _carriers(self, bound: Bools) -> list[int]:
+        """Vectors with a label of some."""
+        return [k for k, labels in enumerate(self._vectors) if bound[labels].any()] if bound.any() else []
+
+    def keep(self, changes: Iterable[tuple[int, int]]) -> None:
+        """Let groups keep other numbers of channels: pairs of (group, channels)."""
+        moved: set[int] = set()
+        counts, recount = self._view.counts, False
+        for number, count in changes:
+            difference = count - self.counts[number]
+            self.counts[number] = count
+            effects = self._effects[number]
+            if effects is None:
+                recount = True
+                continue
+            for vector, width in effects:
+                counts[vector] += width * difference
+                moved.add(vector)
+        if recount:
+            alive = self.traced.alive(self.removed())
+            for vector in self._recounted:
+                count = int(np.count_nonzero(alive[self._vectors[vector]]))
+                if count != counts[vector]:
+                    counts[vector] = count
+                    moved.add(vector)
+        self._update(moved)
+
+    def _update(self, moved: Iterable[int]) -> None:
+        """Count the terms anew that read some vectors."""
+        values, view, totals = self._values, self._view, self.totals
+        touched = {number for vector in moved for number in self._readers[vector]}
+        self.evaluated += len(touched)
+        for number in touched:
+            name, term = self._terms[number]
+            value = term(view)
+            totals[name] += value - values[number]
+            values[number] = value
+
+    def removed(self) -> Ints:
+        """Units that are gone."""
+        units = [
+            group.units[order[: len(group) - count]]
+            for group, order, count in zip(self.groups, self.orders, self.counts, strict=True)
+            if count < len(group)
+        ]
+        return np.concatenate([*units, np.zeros(0, np.int64)])
+
+
+def hanging(traced: Trace, costs: Mapping[str, Sequence[Term]]) -> Iterator[dict[str, int]]:
+    """What would vanish of each cost with all channels of a group, group by group."""
+    meter = Meter(traced, traced.groups, [np.arange(len(group)) for group in traced], costs)
+    whole = dict(meter.totals)
+    for number, group in enumerate(traced):
+        meter.keep([(number, 0)])
+        yield {name: whole[name] - left for name, left in meter.totals.items()}
+        meter.keep([(number, len(group))])
+
+
+def _bound(traced: Trace) -> Bools:
+    """Labels that live or not by more than the unit that they belong to, and what they depend on."""
+    bound = np.zeros(traced.walk.count, np.bool_)
+    for grid in traced.walk.facts.grids:
+        for labels in (grid.rows, grid.columns, grid.labels):
+            bound[labels] = True
+    if traced.apart is not None:
+        bound |= traced.apart.number >= 0
+        for product in traced.apart.products:
+            bound[product.labels] = True
+    bound[0] = False  # of no axis of channels
+    return bound
+
+
+def _runs(vectors: Ints, groups: Ints, counts: Ints) -> Iterable[tuple[int, int, int]]:
+    """(vector, group, entries of every unit on it); 0 entries where units have different numbers."""
+    mine = np.flatnonzero(groups >= 0)
+    order = mine[np.lexsort((groups[mine], vectors[mine]))]
+    vectors, groups, counts = vectors[order], groups[order], counts[order]
+    new = (vectors[1:] != vectors[:-1]) | (groups[1:] != groups[:-1])
+    start = np.flatnonzero(np.append(True, new)[: len(order)])
+    if not len(start):
+        return []
+    least, most = np.minimum.reduceat(counts, start), np.maximum.reduceat(counts, start)
+    widths = np.where(least == most, least, 0)
+    return zip(vectors[start].tolist(), groups[start].tolist(), widths.tolist(), strict=True)

@@ -1,0 +1,259 @@
+"""Recovered weights as a file of their own, and how they come into a slim model.
+
+They are keyed by the constants of the input file, whose slices the plan lists. A further use of a
+vector that several nodes share is called as the view of the graph calls it (``bias#1``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..errors import PlanError, UsageError
+from ..labels.sizes import Sizes
+from ..model.file import Model
+from ..model.graph import Graph
+from ..model.names import Names, names_of
+from ..model.protos import UNLISTED, fill
+from ..model.writing import write_atomically
+from .plan import Plan
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Time of every member of the archive, so that equal weights are equal bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one layer.
+
+    Attributes
+    ----------
+    layer : str
+    error, kept : float
+        Squared error of the layer on held-out samples over the variance of its target, with the
+        recovered weights and with those that surgery left.
+    how : str
+        What was done; empty where the layer keeps its weights.
+    reason : str
+        Why it keeps them.
+    named : bool
+        Whether that is because of the layer or the file, not because nothing was better.
+    """
+
+    layer: str
+    error: float = 0.0
+    kept: float = 0.0
+    how: str = ""
+    reason: str = ""
+    named: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Recovery:
+    """New values of constants of a slim model.
+
+    Attributes
+    ----------
+    weights : mapping of str to array
+    outcomes : tuple of Outcome
+        Layer by layer, in the order of the nodes; empty for weights that were read from a file.
+    options : mapping
+        What the plan records.
+    """
+
+    weights: Mapping[str, np.ndarray]
+    outcomes: tuple[Outcome, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def recovered(self) -> list[Outcome]:
+        """Layers that took new weights."""
+        return [o for o in self.outcomes if o.how]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, without the weights."""
+        return {"options": dict(self.options), "layers": [asdict(o) for o in self.outcomes]}
+
+    def __str__(self) -> str:
+        if not self.outcomes:
+            return f"recovered: {len(self.weights)} stored weights"
+        text = f"recovered: {len(self.recovered)} of {len(self.outcomes)} layers"
+        if (harm := self.options.get("harm")) is not None:
+            text += f" from {self.options['samples']} samples; harm on held-out ones "
+            text += f"{harm[0]:.3g} before, {harm[1]:.3g} after"
+        return text
+
+    def to_bytes(self) -> bytes:
+        """The .npz file; equal weights give equal bytes."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name in sorted(self.weights):
+                member = io.BytesIO()
+                np.lib.format.write_array(member, np.asarray(self.weights[name]), allow_pickle=False)
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy", EPOCH), member.getvalue())
+        return buffer.getvalue()
+
+    def sha256(self) -> str:
+        """Digest of the file."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the .npz file, atomically."""
+        write_atomically(Path(path), self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recovery:
+        """Read an .npz file of recovered weights.
+
+        Raises
+        ------
+        PlanError
+            If it cannot be read.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return cls({name: archive[name] for name in archive.files})
+        except OSError as error:
+            detail = (error.strerror or str(error)).lower()
+        except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+            detail = "it is no archive of plain arrays"
+        raise PlanError(f"cannot read recovery '{path}': {detail}")
+
+    def apply(self, slim: Model) -> Model:
+        """A slim model with the recovered weights in it.
+
+        Raises
+        ------
+        PlanError
+            If it lacks one of the constants, or holds one of another shape or type.
+        """
+        proto = onnx.ModelProto()
+        proto.CopyFrom(slim.proto)
+        result = slim.derived(proto)
+        graph = Graph(result)
+        for name, value in self.weights.items():
+            constant = graph.constants.get(name)
+            if constant is None or constant.tensor is None:
+                raise PlanError(f"recovery: the slim model has no constant '{name}'", _OTHER)
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(constant.dtype)
+            if value.shape != constant.shape or value.dtype.itemsize != dtype.itemsize:
+                raise PlanError(
+                    f"recovery: '{name}': found {value.dtype} {list(value.shape)}, "
+                    f"expected {dtype} {list(constant.shape)}",
+                    _OTHER,
+                )
+            target = _own(graph, name) if _shared(graph, name) else constant.tensor
+            _set(target, value.view(dtype))
+            result.cuts.pop(target.name, None)
+        return result
+
+    def spread(self, dense: Model, sizes: Sizes) -> Model:
+        """The original with the recovered weights where the plan keeps them.
+
+        Masked by the plan, it computes what the recovered slim model should: removed entries are
+        masked whatever their weights are.
+        """
+        proto = onnx.ModelProto()
+        proto.CopyFrom(dense.embedded())
+        result = dense.derived(proto, {})
+        graph = Graph(result)
+        for name, value in self.weights.items():
+            whole = graph.constants.get(name)
+            if whole is None or whole.tensor is None:
+                raise PlanError(f"recovery: the original has no constant '{name}'", _OTHER)
+            array = np.array(graph.value(name))
+            place = _places(array.shape, sizes.indices(name))
+            if array[place].shape != value.shape:
+                raise PlanError(
+                    f"recovery: '{name}': found shape {list(value.shape)}, "
+                    f"expected {list(array[place].shape)}",
+                    _OTHER,
+                )
+            array[place] = value.view(array.dtype)
+            _set(_own(graph, name) if _shared(graph, name) else whole.tensor, array)
+        return result
+
+
+def opened_recovery(given: Recovery | str | os.PathLike[str] | None, plan: Plan | None) -> Recovery | None:
+    """Recovered weights from a file, or as they are.
+
+    Raises
+    ------
+    UsageError
+        If there is no plan that they belong to.
+    """
+    if given is not None and plan is None:
+        raise UsageError("recovered weights belong to a plan: found none", "Give it with --plan.")
+    return Recovery.load(given) if isinstance(given, (str, os.PathLike)) else given
+
+
+def require_none(options: Mapping[str, Any]) -> None:
+    """Refuse to judge a slim model without the recovered weights that its plan records.
+
+    Raises
+    ------
+    UsageError
+    """
+    if "recovery" in options:
+        raise UsageError(
+            "the plan records a recovery: found no recovered weights, expected those of the slim model",
+            "Give them with --recovery FILE.npz.",
+        )
+
+
+_OTHER = "The recovered weights belong to another plan or model."
+
+
+def _places(shape: tuple[int, ...], cut: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Index of the kept part of a tensor; blocks of the first axis may keep their own."""
+    cut = cut or (None,) * len(shape)
+    if not shape:
+        return ()
+    axes = [np.arange(n) if i is None or i.ndim == 2 else i for n, i in zip(shape, cut, strict=True)]
+    grid = list(np.ix_(*axes))
+    for axis, index in enumerate(cut):
+        if index is not None and index.ndim == 2:
+            block = grid[0] * len(index) // shape[0]
+            column = np.arange(index.shape[1]).reshape([-1 if k == axis else 1 for k in range(len(shape))])
+            grid[axis] = index[block, column]
+    return tuple(grid)
+
+
+def _shared(graph: Graph, name: str) -> bool:
+    """Whether other uses read the same stored tensor under other names."""
+    base = graph.constants[name].name
+    return any(other != name and c.name == base for other, c in graph.constants.items())
+
+
+def _own(graph: Graph, name: str) -> onnx.TensorProto:
+    """A stored tensor for one use of a vector that several nodes share."""
+    proto = graph.model.proto
+    fresh = Names(graph.taken, names_of(proto)).fresh(f"{name.replace('#', '_')}_recovered")
+    old = graph.constants[name]
+    for node in graph.nodes:
+        for slot, read in enumerate(node.inputs):
+            if read == name:
+                node.proto.input[slot] = fresh
+    if proto.ir_version < UNLISTED:
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(fresh, old.dtype, list(old.shape)))
+    tensor = proto.graph.initializer.add()
+    tensor.name = fresh
+    return tensor
+
+
+def _set(tensor: onnx.TensorProto, value: np.ndarray) -> None:
+    name, text, extra = tensor.name, tensor.doc_string, list(tensor.metadata_props)
+    tensor.Clear()
+    fill(tensor, name, np.ascontiguousarray(value))
+    if text:
+        tensor.doc_string = text
+    tensor.metadata_props.extend(extra)

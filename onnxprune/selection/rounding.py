@@ -1,0 +1,73 @@
+"""How many channels stay: minimum and granularity."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..coupling.groups import Group
+
+ROUNDINGS = ("nearest", "up", "down", "none")
+
+MIN_SHARE = 0.1
+"""Share of a group that stays where counts are rounded (PruningBench, arXiv 2406.12315)."""
+
+_EPSILON = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """Kept counts are rounded, not removed ones: ``step * f(kept / step)``.
+
+    With ``up`` this is NVIDIA TAO's counting, and never more goes than is asked. With ``nearest``
+    (halves go down) it is NetsPresso's, but for two things: a group of which nothing is asked stays
+    whole, also where its size is no multiple of the step; and where single channels go,
+    ``round(ratio * channels)`` of them do, halves to the even number.
+
+    Attributes
+    ----------
+    granularity : int
+        Kept channel counts are multiples of it, or the whole group.
+    rounding : {"nearest", "up", "down", "none"}
+    min_channels : int
+        Fewest channels kept in a group.
+    min_share : float
+        Smallest share kept of a group whose counts are rounded.
+    """
+
+    granularity: int = 8
+    rounding: str = "up"
+    min_channels: int = 1
+    min_share: float = MIN_SHARE
+
+    def step(self, group: Group) -> int:
+        """Fewest units that change channel counts by a multiple of the granularity."""
+        blocks = 1 if group.blocks is None else int(group.blocks.max()) + 1
+        if self.rounding == "none":
+            return blocks
+        return blocks * (self.granularity // math.gcd(self.granularity, blocks * group.width))
+
+    def least(self, group: Group) -> int:
+        """Fewest units that stay."""
+        rounded = self.rounding != "none" and self.granularity > 1
+        share = math.ceil(len(group) * self.min_share - _EPSILON) if rounded else 1
+        step = self.step(group)
+        fewest = max(math.ceil(self.min_channels / group.width), share, 1)
+        return min(len(group), step * math.ceil(fewest / step))
+
+    def count(self, group: Group, wanted: float) -> int:
+        """Units that stay when ``wanted`` should."""
+        size, step = len(group), self.step(group)
+        if wanted > size - _EPSILON:
+            return size
+        if step == 1 and self.rounding == "nearest":
+            return max(size - round(size - wanted), self.least(group))
+        # The half is taken before the ceiling, so that halves go down.
+        shift = {"up": 0.0, "down": 1.0}.get(self.rounding, 0.5)
+        steps = wanted / step - shift
+        count = math.floor(steps + _EPSILON) + 1 if shift == 1 else math.ceil(steps - _EPSILON)
+        return min(size, max(step * count, self.least(group)))
+
+    def limit(self, group: Group, count: int) -> float:
+        """Most units that may be wanted for ``count``, a multiple of the step, to stay."""
+        return count + self.step(group) * {"up": 0.0, "down": 1.0}.get(self.rounding, 0.5)

@@ -1,0 +1,101 @@
+"""Inputs that are made up for a model where nobody gives any."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from ..errors import ModelError
+from ..model.graph import Graph
+from .dimensions import FreeDimensions, graph_inputs
+from .inference import infer
+
+ITERATIONS = 3
+"""Trip count given to a Loop that takes it as an input of the model."""
+
+
+def synthetic_inputs(graph: Graph, sizes: FreeDimensions, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random inputs that a model accepts.
+
+    Floats are standard normal. Integers stay inside the tables that they index; an integer that is
+    compared with a constant takes that constant; lengths and masks are full.
+
+    Parameters
+    ----------
+    sizes : mapping
+        Sizes of the free dimensions.
+    """
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for value in graph_inputs(graph.model.proto):
+        tensor = value.type.tensor_type
+        if not value.type.HasField("tensor_type"):
+            raise ModelError(
+                f"input '{value.name}' is no tensor, so no input can be made up for it",
+                "Give one with --data.",
+            )
+        shape = [sizes.get((value.name, k), d.dim_value) for k, d in enumerate(tensor.shape.dim)]
+        hint = _integer_hint(graph, value.name, sizes) if tensor.elem_type in _INTEGERS else None
+        feeds[value.name] = _random(tensor.elem_type, shape, hint, rng)
+    return feeds
+
+
+def _random(
+    dtype: int, shape: list[int], hint: int | np.ndarray | None, rng: np.random.Generator
+) -> np.ndarray:
+    """Random values of one input; see ``_integer_hint``."""
+    numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
+    if dtype == TensorProto.BOOL:
+        return np.ones(shape, np.bool_)
+    if dtype == TensorProto.STRING:
+        return np.full(shape, "a", object)
+    if dtype not in _INTEGERS:
+        return np.asarray(rng.standard_normal(shape)).astype(numpy_dtype)
+    if isinstance(hint, np.ndarray):
+        return np.broadcast_to(hint.astype(numpy_dtype), shape).copy()
+    if hint is None and dtype in (TensorProto.UINT8, TensorProto.INT8):
+        return rng.integers(0, 127, shape).astype(numpy_dtype)
+    return rng.integers(0, hint, shape).astype(numpy_dtype) if hint else np.ones(shape, numpy_dtype)
+
+
+_INTEGERS = {
+    TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64,
+    TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64,
+}  # fmt: skip
+
+
+_PASS_ON = {
+    "Cast", "Clip", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice",
+    "Squeeze", "Transpose", "Unsqueeze", "Where",
+}  # fmt: skip
+
+
+def _integer_hint(graph: Graph, name: str, sizes: FreeDimensions) -> int | np.ndarray | None:
+    """Upper bound of an integer input, or the value that it should take."""
+    bounds: list[int] = []
+    pending, seen = [name], {name}
+    while pending:
+        current = pending.pop()
+        for node in graph.consumers.get(current, ()):
+            if node.op == "Gather" and node.inputs[1] == current:
+                table = node.inputs[0]
+                while table in graph.derived and graph.derived[table].op == "DequantizeLinear":
+                    table = graph.derived[table].inputs[0]
+                data = graph.constants.get(table)
+                if data is not None:
+                    bounds.append(data.shape[node.attr("axis", 0)])
+            elif node.op == "Equal":
+                other = node.inputs[1] if node.inputs[0] == current else node.inputs[0]
+                if other in graph.constants:
+                    return graph.value(other).reshape(-1)[:1].reshape(())
+            elif node.op in ("LSTM", "GRU", "RNN") and current in node.inputs[4:5]:
+                shape = infer(graph, sizes).shapes.get(node.inputs[0])
+                return np.array(shape[0]) if shape else None
+            elif node.op == "Loop" and node.inputs[0] == current:
+                return np.array(ITERATIONS)
+            elif node.op in _PASS_ON:
+                fresh = [o for o in node.outputs if o not in seen]
+                seen.update(fresh)
+                pending += fresh
+    return min(bounds) if bounds else None

@@ -1,0 +1,26 @@
+"""From kept channels to the slim model, and the check of its shapes."""
+
+from __future__ import annotations
+
+import numpy.typing as npt
+
+from ..coupling.trace import Trace
+from ..model.file import Model, collector_paused
+from .editor import Editor
+from .rewriter import Rewriter
+from .selfcheck import self_check
+
+
+@collector_paused()
+def rewrite_trace(traced: Trace, removed: npt.ArrayLike) -> Model:
+    """Remove units from a traced model, and check the shapes of the result.
+
+    Raises
+    ------
+    SurgeryError
+        If the slim model's shapes contradict the analysis.
+    """
+    sizes = traced.sizes(removed)
+    slim = Rewriter(traced, sizes).run(traced.walk.facts.fixes, Editor)
+    self_check(slim, traced, sizes)
+    return slim
