@@ -384,7 +384,7 @@ def test_profile_from_a_file(tmp_path: Path) -> None:
         ({"maen": [1]}, ["N", 3, 8, 8], "unknown setting of images 'maen'\nDid you mean 'mean'"),
         ({"channels": "RBG"}, ["N", 3, 8, 8], "unknown channels 'RBG'"),
         ({"std": [0]}, ["N", 3, 8, 8], "the profile of images makes no sense"),
-        ({"mean": "1"}, ["N", 3, 8, 8], "the profile of images makes no sense"),
+        ({"mean": "1"}, ["N", 3, 8, 8], "the profile of images: mean: expected 'array', got 'str'"),
         ("none", ["N", 3, "H", "W"], "input 'x' has no fixed size\nGive \"size\""),
         ("none", ["N", 4, 8, 8], "input 'x': found 4 channels, expected 1 or 3"),
         ("none", ["N", 8], "input 'x': found 2 axes, expected the 4 of images"),

@@ -372,7 +372,7 @@ def test_a_configuration_file(tmp_path: Path) -> None:
     [
         ("granularty = 4", "unknown setting of '{}' 'granularty'\nDid you mean 'granularity'?"),
         ("granularity = 0", "granularity: found 0, expected at least 1"),
-        ('granularity = "8"', "granularity: found 8, expected an integer"),
+        ('granularity = "8"', "'{}': granularity: expected 'int', got 'str'"),
         (
             "granularity = ",
             "cannot read '{}': Invalid value (at end of document)\nExpected a TOML file.",

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
+from ..model.schema import Labels, checked, read_json, regular
 
 OTHERWISE = "Other labels need a function of your own: --metric."
 
@@ -106,11 +106,12 @@ def _leading(names: Sequence[str]) -> list[int]:
 def _read(path: Path) -> Any:
     """List, array or mapping from a file."""
     try:
+        if path.suffix == ".json":
+            return checked(read_json(path, "labels", UsageError), Labels, f"labels '{path}'", UsageError)
+        regular(path)
         if path.suffix == ".npy":
             return np.load(path, allow_pickle=False)
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            return json.loads(text)
     except OSError as error:
         raise UsageError(
             f"cannot read labels '{path}': {(error.strerror or str(error)).lower()}", HINT

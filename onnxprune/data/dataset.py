@@ -23,6 +23,7 @@ import onnx
 from ..coupling.trace import Trace
 from ..errors import ModelError, UsageError
 from ..model.engine import InferenceSession
+from ..model.schema import regular
 from ..runtime.session import Arrays, run
 from ..shapes.dimensions import SAMPLES, FreeDimensions, affordable, graph_inputs, sample_sizes
 from ..shapes.inference import infer
@@ -216,15 +217,24 @@ def load_data(source: str | os.PathLike[str] | Arrays) -> Mapping[str, np.ndarra
     if isinstance(source, Mapping):
         return source
     try:
+        regular(source)
         with Path(source).open("rb") as file:
             data = np.load(file, allow_pickle=False)
             if isinstance(data, np.ndarray):
                 raise ValueError("it holds a single array")
-            return {name: data[name] for name in data.files}
+            arrays = {name: data[name] for name in data.files}
+        foreign = next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None)
+        if foreign is not None:
+            raise ValueError(f"its member '{foreign}' is no array")
+        return arrays
     except OSError as error:
         detail = (error.strerror or str(error)).lower()
     except (EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error):
         detail = "it is damaged or cut short"
+    except RuntimeError as error:
+        if "password" not in str(error):
+            raise
+        detail = "it is encrypted"
     except ValueError as error:
         pickled = "pickle" in str(error).lower()
         detail = "it is no archive of plain arrays" if pickled else str(error).lower()
@@ -370,9 +380,12 @@ def _reader(value: onnx.ValueInfoProto, files: Sequence[Path], profile: Any) -> 
 
 def _read_npy(path: Path, rank: int) -> np.ndarray:
     try:
+        regular(path)
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         raise UsageError(f"cannot read data '{path}': it is no plain .npy file") from None
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"cannot read data '{path}': it is no plain .npy file")
     return array[None] if array.ndim == rank - 1 else array
 
 

@@ -11,8 +11,8 @@ and the layout need no mention. Pillow is imported when the first image is read.
 
 from __future__ import annotations
 
-import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -23,6 +23,10 @@ import onnx
 from PIL.Image import Image
 
 from ..errors import UsageError, unknown_name
+from ..model.schema import ProfileFile, checked, decoded, read_json, regular
+
+MOST_PIXELS = 2**26
+"""Pixels of an image: a file of a few bytes can say that it has billions."""
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -95,6 +99,7 @@ def read_profile(source: str | os.PathLike[str] | Mapping[str, Any] | Profile | 
             raise unknown_name("setting of images", name, known)
         if isinstance(value, list):
             settings[name] = tuple(value)
+    checked(settings, ProfileFile, "the profile of images", UsageError)
     return _checked(replace(PRESETS[base], **settings))
 
 
@@ -102,16 +107,9 @@ def _read_json(text: str) -> dict[str, Any]:
     if not text.lstrip().startswith("{"):
         if not text.endswith(".json"):
             raise unknown_name("profile of images", text, PRESETS)
-        try:
-            text = Path(text).read_text(encoding="utf-8")
-        except OSError as error:
-            raise UsageError(
-                f"cannot read profile '{text}': {(error.strerror or str(error)).lower()}"
-            ) from None
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"the profile of images is not JSON: {error}") from None
+        found = read_json(text, "profile", UsageError)
+    else:
+        found = decoded(text, "the profile of images", UsageError)
     if not isinstance(found, dict):
         raise UsageError("the profile of images: found a list, expected an object of settings")
     return found
@@ -183,9 +181,17 @@ def _pixels(path: Path, profile: Profile, size: tuple[int, int], *, grey: bool) 
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        regular(path)
+        with warnings.catch_warnings(), Image.open(path) as opened:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if opened.width * opened.height > MOST_PIXELS:
+                raise OSError(
+                    f"found {opened.width} x {opened.height} pixels, expected {MOST_PIXELS:,} at most"
+                )
             image = _fitted(opened.convert("L" if grey else "RGB"), profile, size)
-    except (OSError, ValueError) as error:
+    except (
+        OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning,
+    ) as error:  # fmt: skip
         raise UsageError(f"cannot read image '{path}': {str(error).lower()}") from None
     array = np.asarray(image, np.float64).reshape(*size, -1)
     return array[..., ::-1] if profile.channels == "BGR" else array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -68,7 +69,12 @@ def load(source: ModelLike) -> Model:
 
 def _read(path: Path) -> bytes:
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise OSError("it is a device")
         return path.read_bytes()
+    except ValueError:
+        raise ModelError(f"cannot read '{path}': no file can have this name") from None
     except OSError as error:
         raise ModelError(f"cannot read '{path}': {(error.strerror or str(error)).lower()}") from None
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, unknown_name
+from ..model.schema import ConfigFile, checked, regular
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -31,11 +32,12 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
         If it cannot be read.
     """
     try:
+        regular(path)
         with Path(path).open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
         detail = (error.strerror or str(error)).lower()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         detail = str(error)
     raise UsageError(f"cannot read '{os.fspath(path)}': {detail}", "Expected a TOML file.")
 
@@ -59,4 +61,5 @@ def read_config(path: str | os.PathLike[str], known: Iterable[str]) -> dict[str,
     for name in found:
         if name not in valid:
             raise unknown_name(f"setting of '{os.fspath(path)}'", name, valid)
+    checked(found, ConfigFile, f"'{os.fspath(path)}'", UsageError)
     return found

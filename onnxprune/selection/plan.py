@@ -6,7 +6,6 @@ structure, because it names groups and stored tensors, not values.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..errors import PlanError
 from ..model.file import Model
+from ..model.schema import PlanFile, checked, read_json
 from ..model.writing import write_atomically
 from ..printable import json_text
 from ..surgery.computed import find_computed, origin
@@ -144,13 +144,9 @@ class Plan:
             raise PlanError(f"not a plan: found no format '{FORMAT}'")
         if data.get("version") != VERSION:
             raise PlanError(f"plan version {data.get('version')}: expected {VERSION}")
-        try:
-            groups = tuple(PlanGroup.from_dict(entry) for entry in data["groups"])
-            return cls(dict(data["model"]), dict(data["options"]), groups, dict(data["constants"]))
-        except KeyError as error:
-            raise PlanError(f"malformed plan: it has no {error}") from None
-        except (TypeError, ValueError) as error:
-            raise PlanError(f"malformed plan: {error}") from None
+        checked(data, PlanFile, "malformed plan", PlanError)
+        groups = tuple(PlanGroup.from_dict(entry) for entry in data["groups"])
+        return cls(dict(data["model"]), dict(data["options"]), groups, dict(data["constants"]))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -161,13 +157,7 @@ class Plan:
         PlanError
             If it cannot be read.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise PlanError(f"cannot read plan '{path}': {error.strerror}") from None
-        except ValueError as error:
-            raise PlanError(f"plan '{path}' is not JSON: {error}") from None
-        return cls.from_dict(data)
+        return cls.from_dict(read_json(path, "plan", PlanError))
 
     @property
     def trace_options(self) -> dict[str, Any]:
