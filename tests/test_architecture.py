@@ -116,7 +116,7 @@ def test_public_names() -> None:
 def test_functions_are_not_hidden_by_modules_of_the_same_name() -> None:
     code = f"""
 import onnxprune
-import onnxprune.verify, onnxprune.trace, onnxprune.select, onnxprune.rewrite
+import onnxprune.jobs.verify, onnxprune.coupling.trace, onnxprune.jobs.prune, onnxprune.surgery.rewriter
 result = onnxprune.prune({str(DIGITS)!r})
 traced = onnxprune.trace({str(DIGITS)!r})
 plan = onnxprune.select(traced, onnxprune.score(traced))

@@ -27,6 +27,7 @@ from ..model.schema import regular
 from ..runtime.session import Arrays, run
 from ..shapes.dimensions import SAMPLES, FreeDimensions, affordable, graph_inputs, sample_sizes
 from ..shapes.inference import infer
+from ..shapes.limits import runs_on_made_up
 from ..shapes.made_up import synthetic_inputs
 from .classes import read_labels
 from .images import SUFFIXES, image_reader
@@ -165,6 +166,8 @@ def runnable(
     ModelError
         Why it does not run: the sentence about the first sizes.
     """
+    if source is None:
+        runs_on_made_up(traced.graph, traced.shapes.first)
     samples = open_data(traced, source, **settings)
     refused: list[ModelError] = []
     others = _other_sizes(traced, settings) if source is None else ()

@@ -117,7 +117,10 @@ def _inferred(node: Node, inputs: Sequence[np.ndarray | None]) -> list[Sequence[
     try:
         schema = onnx.defs.get_schema(node.op, node.opset, node.domain)
         found = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports)
-    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+    except (
+        onnx.defs.SchemaError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError,
+        ValueError, RuntimeError,
+    ):  # fmt: skip
         return []  # evaluating it fails as well
     shapes = (t.tensor_type.shape.dim for t in found.values() if t.tensor_type.HasField("shape"))
     return [[d.dim_value for d in dims] for dims in shapes]

@@ -134,6 +134,9 @@ def _nodes(nodes: Iterable[onnx.NodeProto], depth: int) -> None:
             _texts("node", (node.name, node.op_type, node.domain, *inputs, *outputs))
         if "" in inputs or "" in outputs:
             _absent(node)
+        if node.op_type == "Constant" and (len(node.attribute) != 1 or not any(outputs)):
+            found = f"{len(node.attribute)} values and {len(outputs)} outputs"
+            raise ModelError(f"Constant '{_called(node)}': found {found}, expected one of each")
         for attribute in node.attribute:
             _attribute(node, attribute, depth)
 

@@ -45,6 +45,11 @@ def self_check(slim: Model, traced: Trace, sizes: Sizes) -> None:
     before = contradiction(traced.model, traced, traced.sizes())
     if before is not None:
         refuse_original(before, traced)
+        raise ModelError(
+            f"{traced.graph.producers.get(before.name)}: ONNX infers size {before.found} along axis "
+            f"{before.axis} of '{before.name}', where its inputs give {before.expected}",
+            "The model contradicts itself; export it again.",
+        )
     must_run(traced)
     if found.error:
         raise SurgeryError(f"the slim model contradicts itself: {found.error}")
