@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxprune
 from onnxprune.cli import HELPERS, verbs
 from onnxprune.cli.output import print_json
-from onnxprune.runtime import session as runtime
+from onnxprune.runtime import providers as runtime
 
 from .conftest import DIGITS, IMAGES, ROOT, Run, digest
 
