@@ -169,6 +169,17 @@ def test_data_change_the_defaults(run: Run, tmp_path: Any) -> None:
     assert (named.document["options"]["criterion"], "allocate" in named.document["options"]) == ("l1", False)
 
 
+def test_a_plan_of_measured_harm_is_explained_by_it(run: Run, tmp_path: Any) -> None:
+    plan = tmp_path / "plan.json"
+    flags = "--data", CALIBRATION, "--samples", 144, "--recover", "none", "--provider", "cpu"
+    run("prune", DIGITS, "-o", tmp_path / "slim.onnx", "--keep-macs", 0.4, "--plan-out", plan, *flags)
+    kept = {g.name: g.keep for g in onnxprune.Plan.load(plan).groups}
+    told = run("explain", DIGITS, "*Conv", "--plan", plan, "--provider", "cpu", "--json").document["groups"]
+    assert len(told) == 7
+    for group in told:
+        assert [c["index"] for c in group["channels"] if c["kept"]] == list(kept[group["group"]])
+
+
 def test_costs_take_data_and_a_criterion_that_knows_them(run: Run, tmp_path: Any) -> None:
     out = tmp_path / "slim.onnx"
     outcome = run("prune", DIGITS, "-o", out, "--criterion", "reconstruction")

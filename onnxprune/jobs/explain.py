@@ -9,11 +9,11 @@ from typing import Unpack, cast
 from ..errors import UsageError
 from ..model.file import ModelLike
 from ..model.loading import load
+from ..recovery import job
 from ..reports.explanation import Explanations, explain_groups, in_the_file, named, only_cleaned
 from ..scoring.registry import names
-from ..scoring.score import score
 from ..selection.plan import Plan
-from ..selection.settings import ScoreSettings, SelectSettings, Settings, part
+from ..selection.settings import SelectSettings, Settings, part
 from .prune import merged, opened
 from .replay import prepared
 
@@ -57,7 +57,8 @@ def explain(
         if first is not None and first.log is not None:
             note, kinds = f"{first.log.headline} before", first.log.kinds
     asked = named(traced, layer) if numbering is None else numbering.named(layer)
-    scores = score(traced, **part(chosen, ScoreSettings), provider=provider)
+    chosen = job.with_data(chosen)
+    scores = job.priced(traced, chosen, provider)
     wanted = asked if numbering is None else numbering.sources(asked)
     found = explain_groups(traced, scores, wanted, layer, **part(chosen, SelectSettings))
     if numbering is not None:

@@ -82,7 +82,10 @@ def _criterion(settings: Mapping[str, Any]) -> Any:
 
 
 def priced(
-    traced: Trace, settings: Mapping[str, Any], provider: str, progress: Callable[[str], None]
+    traced: Trace,
+    settings: Mapping[str, Any],
+    provider: str,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> ScoreTable:
     """Scores; their costs times the price of every group where a budget is met by measured harm.
 
@@ -91,9 +94,14 @@ def priced(
     UsageError
         If harm is asked for and there are no data, or the criterion gives no costs.
     """
-    if settings.get("allocate") != "harm":
-        return score(traced, **part(settings, ScoreSettings), provider=provider)
-    if trait_of(_criterion(settings)) != MOMENTS:
+    harm, additive = settings.get("allocate") == "harm", trait_of(_criterion(settings)) == MOMENTS
+    if not (harm and additive):
+        options = part(settings, ScoreSettings)
+        if additive and settings.get("data") is not None:
+            options = {"samples": SAMPLES, **options}
+    if not harm:
+        return score(traced, **options, provider=provider)
+    if not additive:
         raise UsageError(
             f"allocate harm: criterion '{settings.get('criterion', 'l2')}' gives scores, expected costs",
             "Take --criterion reconstruction or wanda, and --data.",

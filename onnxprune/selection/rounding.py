@@ -33,12 +33,15 @@ class Rounding:
         Fewest channels kept in a group.
     min_share : float
         Smallest share kept of a group whose counts are rounded.
+    always : bool
+        Whether it is kept of every group.
     """
 
     granularity: int = 8
     rounding: str = "up"
     min_channels: int = 1
     min_share: float = MIN_SHARE
+    always: bool = False
 
     def step(self, group: Group) -> int:
         """Fewest units that change channel counts by a multiple of the granularity."""
@@ -49,7 +52,7 @@ class Rounding:
 
     def least(self, group: Group) -> int:
         """Fewest units that stay."""
-        rounded = self.rounding != "none" and self.granularity > 1
+        rounded = self.always or (self.rounding != "none" and self.granularity > 1)
         share = math.ceil(len(group) * self.min_share - _EPSILON) if rounded else 1
         step = self.step(group)
         fewest = max(math.ceil(self.min_channels / group.width), share, 1)
