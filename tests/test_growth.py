@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
 from models.net import Net
@@ -20,6 +21,7 @@ from onnxprune.model import evaluation as folding
 from onnxprune.model.graph import Graph
 from onnxprune.moments.consumers import Reading
 from onnxprune.reports.explanation import explain_trace
+from onnxprune.runtime import session
 
 THREADS = Path("/proc/self/task")
 
@@ -149,3 +151,22 @@ def test_readers_of_every_group_are_looked_for_where_it_is(monkeypatch: pytest.M
         reading = Reading(traced)
         assert [len(reading.of(group).consumers) for group in traced] == [1] * (layers + 1)
         assert calls[0] <= 8 * (layers + 2)
+
+
+def test_onnxruntime_gets_no_crowd_of_unread_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It drops them one by one, each from a list that it moves; those that are inputs stay."""
+    model = constants(1)
+    names = [f"unread{k}" for k in range(2000)]
+    model.graph.initializer.extend(numpy_helper.from_array(np.ones(2, np.float32), n) for n in names)
+    model.graph.input.append(helper.make_tensor_value_info("unread7", TensorProto.FLOAT, [2]))
+    got = []
+    make = session.make_session
+
+    def caught(given: bytes, *args: Any, **named: Any) -> Any:
+        got.append({t.name for t in onnx.ModelProto.FromString(given).graph.initializer})
+        return make(given, *args, **named)
+
+    monkeypatch.setattr(session, "make_session", caught)
+    with session.open_session(model) as opened:
+        session.run(opened, {"x": np.ones((1, 4, 4, 4), np.float32)})
+    assert got == [{"none", "b", "w0", "last", "unread7"}]

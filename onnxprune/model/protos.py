@@ -104,6 +104,16 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
             yield from graphs(body)
 
 
+def unread(graph: onnx.GraphProto) -> set[str]:
+    """Initializers of the main graph that no node reads and that are neither inputs nor outputs."""
+    names = {tensor.name for tensor in graph.initializer}
+    for part in graphs(graph):
+        names.difference_update(value.name for value in (*part.input, *part.output))
+        for node in part.node:
+            names.difference_update(node.input)
+    return names
+
+
 def node_protos(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Nodes in the order of the view: nested ones before the node that holds them."""
     for node in graph.node:

@@ -17,6 +17,7 @@ from ..errors import ModelError
 from ..model.effort import check_trips
 from ..model.engine import ort
 from ..model.file import PROTOBUF_LIMIT, Model
+from ..model.protos import skeleton, unread
 from .custom import PiecewiseSession, has_custom
 
 Arrays = Mapping[str, np.ndarray]
@@ -89,6 +90,23 @@ def _without_tf32() -> Iterator[None]:
         del os.environ[name]
 
 
+MANY_UNREAD = 1000
+"""Unread initializers from which on they are left out: onnxruntime takes time that grows with the
+square of their number to drop them, 4 ms for so many, and copying the others takes time, too."""
+
+
+def _what_is_read(model: Model) -> Model:
+    """The model without initializers that nothing reads, where they are many."""
+    if len(model.proto.graph.initializer) < MANY_UNREAD:
+        return model
+    names = unread(model.proto.graph)
+    if len(names) < MANY_UNREAD:
+        return model
+    proto = skeleton(model.proto)
+    proto.graph.initializer.extend(t for t in model.proto.graph.initializer if t.name not in names)
+    return model.derived(proto)
+
+
 @contextmanager
 def open_session(
     model: Model | onnx.ModelProto,
@@ -127,6 +145,7 @@ def open_session(
 
             yield cast(ort.InferenceSession, PiecewiseSession(model, opener))
         return
+    model = _what_is_read(model)
     with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
         source: bytes | str
         if model.external or model.weight_bytes > PROTOBUF_LIMIT:
