@@ -6,6 +6,7 @@ rounds in which all of them take turns. Three claims are checked: analysis of Re
 same file, and cost grows linearly with nodes plus channels. The second holds for networks whose
 weights weigh something: work per node does not fit into the time in which the 5 MB of a chain of
 3,000 nodes with 32 channels are copied. Those chains are here for the third.
+Behind them stands how every verb and budget grows, see ``growth.py``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from rich.table import Table
 import onnxprune
 from models import architectures
 from models.net import Net
+
+from .growth import FAMILIES, SIZES, show
+from .growth import measure as measure_verbs
 
 ALLOWED = {"resnet50": 50.0, "densenet121": 150.0}
 """Milliseconds of analysis on a quiet machine."""
@@ -124,7 +128,15 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="How long analysis and pruning take.")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of which the median counts")
-    rows = measure(parser.parse_args().rounds)
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="*",
+        default=SIZES,
+        help="nodes at which every verb is timed, see growth.py",
+    )
+    given = parser.parse_args()
+    rows = measure(given.rounds)
     table = Table(title="process time, ms")
     for head in (
         "model",
@@ -147,6 +159,8 @@ def main() -> None:
     for row in rows:
         if row.trace > ALLOWED.get(row.name, float("inf")):
             console.print(f"{row.name}: {row.trace:.0f} ms, {ALLOWED[row.name]:.0f} claimed")
+    if given.sizes:
+        show(list(measure_verbs(given.sizes, list(FAMILIES), "*", 1)), given.sizes, console)
 
 
 if __name__ == "__main__":
