@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import onnxprune
+from onnxprune.checks import latency as module
 from onnxprune.checks.latency import measure_latency
-from onnxprune.jobs import bench as module
 from onnxprune.jobs.bench import bench, peak_activations
 from onnxprune.jobs.sensitivity import sensitivity
 

@@ -21,7 +21,7 @@ from .conftest import DIGITS, ROOT, Run
 
 
 def wrong_surgery(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("onnxprune.verify")
+    module = importlib.import_module("onnxprune.jobs.verify")
     check = module.check_surgery
 
     def wrong(*arguments: Any) -> Any:

@@ -254,7 +254,7 @@ def test_made_up_inputs_leave_some_memory() -> None:
 def test_other_sizes_are_looked_at_only_where_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = BUILDERS["dynamic_reshape"]()
     traced = trace(dense)
-    monkeypatch.setattr("onnxprune.shapes.inference.infer", None)
+    monkeypatch.setattr("onnxprune.data.dataset.infer", None)
     assert not verify(dense, dense, provider="cpu", traced=traced).problem
 
 

@@ -201,7 +201,7 @@ def test_every_blocked_group_has_a_way(name: str) -> None:
     traced = onnxprune.trace(BUILDERS[name]())
     nodes = {str(n): n for n in traced.graph.nodes}
     for group in traced.blocked:
-        for part in traced.explain(group.name):
+        for part in onnxprune.explain(traced, group.name):
             if part.status != "blocked":
                 continue
             way = [nodes[step] for step in part.chain if step in nodes]
@@ -342,7 +342,7 @@ def test_a_pattern_may_name_several() -> None:
 
 def test_a_trace_explains() -> None:
     traced = onnxprune.trace(DIGITS)
-    found = only(traced.explain("stage1/first", criterion="l1", ratio=0.25))
+    found = only(onnxprune.explain(traced, "stage1/first", criterion="l1", ratio=0.25))
     assert sum(c.kept for c in found.channels) == 24
 
 

@@ -49,7 +49,7 @@ def test_shapes_are_those_of_the_run(case: Case) -> None:
 
 def test_table_needs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the table of contributed operators tells is not looked up."""
-    monkeypatch.setattr("onnxprune.runtime.session.open_session", None)
+    monkeypatch.setattr("onnxprune.shapes.probing.open_session", None)
     for case in (*cases_attention.CASES, *cases_fused.CASES):
         if case.op.split("::")[-1] in ("MultiHeadAttention", "GroupQueryAttention", "FusedMatMul"):
             assert len(trace(case.build())) > 0
@@ -112,7 +112,7 @@ def test_a_model_that_ran_is_not_tried_at_other_sizes(monkeypatch: pytest.Monkey
         runs.append(given)
         return run(*given)
 
-    monkeypatch.setattr("onnxprune.runtime.session.run", counted)
+    monkeypatch.setattr("onnxprune.shapes.probing.run", counted)
     shapes = analyse(graph)
     assert shapes.first.shapes["z"] == shapes.first.shapes["y"] == (2, 2)
     assert len(runs) == 2, "once per setting"

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Unpack, cast
 
+from ..coupling.numbering import Numbering
+from ..coupling.trace import Trace
 from ..errors import UsageError
 from ..model.file import ModelLike
 from ..model.loading import load
@@ -19,7 +21,7 @@ from .replay import prepared
 
 
 def explain(
-    source: ModelLike,
+    source: ModelLike | Trace,
     layer: str,
     *,
     preset: str | None = None,
@@ -33,7 +35,8 @@ def explain(
 
     Parameters
     ----------
-    source : path, bytes, ModelProto, gs.Graph or Model
+    source : path, bytes, ModelProto, gs.Graph, Model or Trace
+        An analysis is explained as it is: nothing is cleaned before.
     layer : str
         Name or pattern of a node, a weight or a group.
     preset, config, clean, provider, **settings
@@ -46,14 +49,17 @@ def explain(
     UsageError
         If nothing has that name, with the nearest that has; or a plan was not made by scores.
     """
-    model, note = load(source), ""
+    note = ""
     kinds: Mapping[int, str] = {}
-    if plan is not None:
-        traced, plan, numbering = prepared(model, plan)
+    numbering: Numbering | None = None
+    if isinstance(source, Trace):
+        traced, chosen = source, merged(preset, config, settings)
+    elif plan is not None:
+        traced, plan, numbering = prepared(load(source), plan)
         chosen = merged(preset, config, _recorded(plan))
     else:
         chosen = merged(preset, config, settings)
-        first, traced, numbering = opened(model, chosen, clean)
+        first, traced, numbering = opened(load(source), chosen, clean)
         if first is not None and first.log is not None:
             note, kinds = f"{first.log.headline} before", first.log.kinds
     asked = named(traced, layer) if numbering is None else numbering.named(layer)

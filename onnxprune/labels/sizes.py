@@ -24,8 +24,13 @@ Index: TypeAlias = npt.NDArray[np.int64] | None
 class BlockwiseKept(Protocol):
     """Blocks of channels that keep inner channels of their own; see ``block_policy.py``."""
 
-    tables: Mapping[tuple[str, int], int]
-    number: npt.NDArray[np.int64]
+    @property
+    def tables(self) -> Mapping[tuple[str, int], int]:
+        """(stored tensor, axis) that is cut block by block -> number of its product."""
+
+    @property
+    def number(self) -> npt.NDArray[np.int64]:
+        """Of every label that is an inner channel: its product; -1 elsewhere."""
 
     def kept(self, number: int, alive: npt.NDArray[np.bool_]) -> Index:
         """Kept inner channels of every block, shape (blocks, kept); None where all are."""

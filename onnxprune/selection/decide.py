@@ -142,8 +142,8 @@ def _plain(value: Any) -> Any:
 
 def decide(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -> list[Decision]:
     """What happens to every group that can shrink; ``options`` as :func:`complete` returns them."""
-    counts = [options[k] for k in ("granularity", "rounding", "min_channels", "min_share")]
-    rounding = Rounding(*counts, options.get("allocate") == "harm")
+    counts = {k: options[k] for k in ("granularity", "rounding", "min_channels", "min_share")}
+    rounding = Rounding(**counts, always=options.get("allocate") == "harm")
     whole = _left_whole(traced, scores, options)
     if "remove" in options:
         return _given(traced, options["remove"], whole)
