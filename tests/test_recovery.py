@@ -410,6 +410,14 @@ def test_none_asks_for_none(run: Run, tmp_path: Path) -> None:
     assert digest(tmp_path / "a.onnx") == digest(tmp_path / "b.onnx")
 
 
+def test_a_data_set_is_taken_as_it_is() -> None:
+    samples = open_data(onnxprune.trace(DIGITS), CALIBRATION, samples=48)
+    result = onnxprune.prune(DIGITS, ratio=0.25, data=samples, provider="cpu")
+    assert result.recovery is not None
+    assert result.recovery.options["samples"] == 48
+    assert result.plan.options["criterion"] == "reconstruction"
+
+
 def test_recovery_without_data_is_refused(run: Run, tmp_path: Path) -> None:
     outcome = run("prune", DIGITS, "-o", tmp_path / "slim.onnx", "--recover", "auto")
     assert (outcome.code, outcome.out) == (2, "")

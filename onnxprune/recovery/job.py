@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
+from types import NoneType
 from typing import Any, cast
 
 from ..coupling.trace import Trace
-from ..data.dataset import Batch, open_data
+from ..data.dataset import Batch, DataSet, open_data
 from ..errors import PlanError, UsageError
 from ..labels.sizes import Sizes
 from ..model.file import Model
@@ -97,7 +98,7 @@ def priced(
     harm, additive = settings.get("allocate") == "harm", trait_of(_criterion(settings)) == MOMENTS
     if not (harm and additive):
         options = part(settings, ScoreSettings)
-        if additive and settings.get("data") is not None:
+        if additive and not isinstance(settings.get("data"), (DataSet, NoneType)):
             options = {"samples": SAMPLES, **options}
     if not harm:
         return score(traced, **options, provider=provider)
@@ -124,13 +125,11 @@ def _label(data: Any) -> Any:
 
 def open_samples(traced: Trace, settings: Mapping[str, Any], memory: int) -> Held:
     """The samples of some settings, without labels."""
-    data = open_data(
-        traced,
-        settings["data"],
-        labels=False,
-        samples=settings.get("samples") or SAMPLES,
-        profile=settings.get("profile"),
-    )
+    source = settings["data"]
+    if isinstance(source, DataSet):  # which has samples and a profile of its own
+        return Held(source, memory // 4)
+    samples = settings.get("samples") or SAMPLES
+    data = open_data(traced, source, labels=False, samples=samples, profile=settings.get("profile"))
     return Held(data, memory // 4)
 
 
