@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from ..errors import UsageError, unknown_name
+from ..settings.table import OPTIONS
 from .accuracy import Score
 from .compare import Difference
 
@@ -96,11 +97,11 @@ def check_gates(
         limit = limits.get(name)
         if limit is None:
             continue
-        if not isinstance(limit, (int, float)):
-            raise UsageError(f"gate {name.replace('_', '-')}: found {limit!r}, expected a number")
+        if expected := OPTIONS[name].check(limit):
+            raise UsageError(f"gate {OPTIONS[name].flag}: found {limit!r}, expected {expected}")
         if not found[name]:
             reason = MISSING.get(name, "it was not measured")
             raise UsageError(f"gate {name.replace('_', '-')} cannot be checked: {reason}")
         value, subject = (min if name.startswith("min_") else max)(found[name])
-        gates.append(Gate(name, subject, value, float(limit)))
+        gates.append(Gate(name, subject, value, float(cast(float, limit))))
     return tuple(gates)

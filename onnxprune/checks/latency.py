@@ -9,8 +9,10 @@ import numpy as np
 
 from ..model.engine import InferenceSession
 from ..runtime.session import Arrays, run
+from ..settings.table import DEFAULTS
 
-RUNS, WARM_UP = 30, 3
+RUNS: int = DEFAULTS["runs"]
+WARM_UP = 3
 """Measured runs of each model, and those before them that are not."""
 
 

@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 @click.command(cls=options.Verb)
 @click.argument("dense")
 @click.argument("slim")
-@click.option(
-    "--runs",
-    type=click.IntRange(min=1),
-    default=30,
-    show_default=True,
-    metavar="N",
-    help="Measured runs of each model.",
-)
+@options.setting("runs", type=click.IntRange(min=1))
 @options.data_options
 @options.sample_options
 @options.pair_options

@@ -17,11 +17,11 @@ import click
 from ..errors import UsageError, unknown_name
 from ..model.writing import remove_abandoned
 from ..printable import docstring
+from ..settings.table import OPTIONS, TARGETS, of
 from .files import Target, also_read, check_targets, targets
 from .isolation import Limits, in_child, possible
 
 F = TypeVar("F", bound=Callable[..., Any])
-Decorator = Callable[[F], F]
 
 
 class Verb(click.Command):
@@ -84,7 +84,7 @@ class Pass(click.Option):
     """An option that takes the name of a registered pass; help and mistakes list those there are."""
 
     def __init__(self, declarations: Sequence[str], **settings: Any) -> None:
-        super().__init__(declarations, metavar="NAME", show_default=True, **settings)
+        super().__init__(declarations, **{"metavar": "NAME", "show_default": True, **settings})
 
     def registered(self) -> list[str]:
         """Names of the passes of the kind that the option is called after."""
@@ -125,13 +125,21 @@ def _ratio(context: click.Context, param: click.Parameter, value: Any) -> Any:
 
 
 def _table(context: click.Context, param: click.Parameter, value: Any) -> Any:
-    """A table of the configuration, or a TOML file that holds one."""
+    """A table of the configuration, or a TOML file that is one or holds it under the flag's name."""
     from ..selection.config import read_toml
 
     if value is None or isinstance(value, Mapping):
         return value
     also_read(context, value)
-    return read_toml(value)
+    found, name = read_toml(value), str(param.name)
+    if not isinstance(found.get(name), dict):
+        return found
+    if others := sorted(found.keys() - {name}):
+        raise UsageError(
+            f"{name}: '{value}' holds '{others[0]}' beside the table [{name}], expected that table alone",
+            "Settings of several kinds go with --config.",
+        )
+    return found[name]
 
 
 def _flag(param: click.Parameter | None) -> str:
@@ -179,7 +187,7 @@ def settings(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]
 
     A target on the command line replaces any in the file.
     """
-    from ..selection.settings import TARGETS, Settings
+    from ..selection.settings import Settings
 
     source = click.core.ParameterSource
     told = {name: context.get_parameter_source(name) for name in Settings.__annotations__ if name in flags}  # fmt: skip
@@ -191,123 +199,67 @@ def settings(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
+SPECIAL: dict[str, dict[str, Any]] = {
+    "ratio": {"type": click.UNPROCESSED, "callback": _ratio},
+    "remove": {"type": click.UNPROCESSED, "callback": _table},
+    "memory": {"type": Bytes()},
+    "criterion": {"cls": Criterion},
+    "normalizer": {"cls": Pass},
+    "policy": {"cls": Pass},
+    "recover": {"type": str},
+}
+"""Settings whose flags take more than a value of a plain type."""
+
+TYPES = {"int": int, "int | None": int, "float": float, "float | None": float}
+
+
+def setting(name: str, **more: Any) -> Callable[[F], F]:
+    """The flag of a setting, from its row in the table.
+
+    Parameters
+    ----------
+    **more
+        What differs in one verb.
+    """
+    option = OPTIONS[name]
+    if option.type == "bool":
+        return click.option(f"--{option.flag}", is_flag=True, help=option.help)
+    known: dict[str, Any] = {"help": option.help}
+    if option.metavar:
+        known["metavar"] = option.metavar
+    if option.unset:
+        known["help"] += f"  [default: {option.unset}]"
+    elif option.default not in (None, ()):
+        known |= {"default": option.default, "show_default": True}
+    if option.type == "Sequence[str]":
+        known["multiple"] = True
+        known["help"] += "  [repeatable]"
+    elif option.choices:
+        known["type"] = OneOf(*option.choices)
+    elif option.type in TYPES:
+        known["type"] = TYPES[option.type]
+    return click.option(f"--{option.flag}", **{**known, **SPECIAL.get(name, {}), **more})
+
+
+def _settings(*names: str) -> Callable[[F], F]:
+    return _together([setting(name) for name in names])
+
+
 def trace_options(function: F) -> F:
-    """``--norm``, ``--reshape-channel-axis``, ``--group-policy``: what counts as prunable."""
-    return _together([
-        click.option(
-            "--norm", type=OneOf("prune", "pin"), default="prune", show_default=True,
-            help="Channels whose removal changes the statistics of a normalization: prune them, "
-            "with the statistics of those that are kept, or pin them.",
-        ),
-        click.option(
-            "--reshape-channel-axis", type=OneOf(0, 1, -1, -2, "both"),
-            help="Factor of a split channel axis that is pruned: 0 or -2 for the outer one (whole "
-            "heads), 1 or -1 for the inner one, both for either, as groups of their own.  "
-            "[default: by use]",
-        ),
-        click.option(
-            "--group-policy", type=OneOf("average", "sum", "count", "none"), default="average",
-            show_default=True, help="Blocks of a split channel axis keep the same inner channels, "
-            "by their average or sum; or, with count and none, as many of their own.",
-        ),
-    ])(function)  # fmt: skip
+    """What counts as prunable."""
+    return _settings("norm", "reshape_channel_axis", "group_policy")(function)
 
 
 def score_options(function: F) -> F:
-    """``--criterion``, ``--normalizer``, ``--policy``, ``--samples``: how channels are scored."""
-    return _together([
-        click.option(
-            "--criterion", cls=Criterion, default="l2",
-            help="Score of a channel in one layer, or an .npz file of scores by weight or node.",
-        ),
-        click.option(
-            "--normalizer", cls=Pass, default="max",
-            help="Makes the scores of layers comparable.",
-        ),
-        click.option(
-            "--policy", cls=Pass, default="average",
-            help="One score from those of the layers that share a channel.",
-        ),
-        click.option(
-            "--samples", type=int, metavar="N",
-            help="Use so many samples of --data, for scores and for recovery.",
-        ),
-    ])(function)  # fmt: skip
-
-
-def target_options(function: F) -> F:
-    """``--ratio`` and whatever may stand in its place: how much goes."""
-    return _together([
-        click.option(
-            "--ratio", type=click.UNPROCESSED, callback=_ratio, default=0.5, show_default=True, metavar="R|FILE.toml",
-            help="Fraction of channels removed from every group, or such fractions by layer.",
-        ),
-        click.option(
-            "--threshold", type=float, metavar="T",
-            help="Keep the channels whose score is above T, and round their number up.",
-        ),
-        click.option(
-            "--keep-macs", type=float, metavar="F", help="Share of the MACs that may remain.",
-        ),
-        click.option(
-            "--keep-params", type=float, metavar="F",
-            help="Share of the parameters that may remain.",
-        ),
-        click.option(
-            "--keep-size", type=float, metavar="F",
-            help="Share of the bytes of the file that may remain.",
-        ),
-        click.option(
-            "--remove", type=click.UNPROCESSED, callback=_table, metavar="FILE.toml",
-            help="Indices of the channels that go, by layer.",
-        ),
-        click.option(
-            "--scope", type=OneOf("layer", "global"), default="layer", show_default=True,
-            help="Prune every group alike, or rank the channels of all groups together.",
-        ),
-        click.option(
-            "--allocate", type=OneOf("uniform", "global", "harm"),
-            help="In place of --scope: uniform; global by cost per share of the budget; or such costs "
-            "times what half of each group does to the outputs.  [default: harm for a budget with --data]",
-        ),
-    ])(function)  # fmt: skip
+    """How channels are scored."""
+    return _settings("criterion", "normalizer", "policy", "samples")(function)
 
 
 def selection_options(function: F) -> F:
     """How many channels go, and where."""
     return _together([
-        target_options,
-        click.option(
-            "--granularity", type=int, default=8, show_default=True, metavar="N",
-            help="Kept channel counts are multiples of N.",
-        ),
-        click.option(
-            "--rounding", type=OneOf("nearest", "up", "down", "none"), default="up",
-            show_default=True,
-            help="Of the kept count, in steps of the granularity; up never removes more than is asked.",
-        ),
-        click.option(
-            "--min-channels", type=int, default=1, show_default=True, metavar="N",
-            help="Fewest channels kept in a group.",
-        ),
-        click.option(
-            "--min-share", type=float, default=0.1, show_default=True, metavar="F",
-            help="Smallest share of a group that rounding leaves; 0 with --threshold.",
-        ),
-        click.option(
-            "--exclude", multiple=True, metavar="PATTERN",
-            help="Leave groups whole whose name, node or weight matches; repeatable. A glob, or "
-            "whole components of a path: 'layer1/conv1' matches '/layer1/conv1/Conv'.",
-        ),
-        click.option(
-            "--include", multiple=True, metavar="PATTERN",
-            help="Prune no other groups than those that match; repeatable.",
-        ),
-        click.option(
-            "--preset", type=OneOf("tao", "netspresso", "rknn"),
-            help="Defaults of another tool: NVIDIA TAO prune, NetsPresso model compressor, RKNN "
-            "model_pruning (the clean-up alone).",
-        ),
+        *(setting(option.name) for option in of("select")),
+        setting("preset"),
         click.option(
             "--config", metavar="FILE.toml", is_eager=True, expose_value=False,
             callback=_read_config,
@@ -316,96 +268,29 @@ def selection_options(function: F) -> F:
     ])(function)  # fmt: skip
 
 
-PROVIDERS = ("auto", "cuda", "tensorrt", "cpu")
-
-
 def data_options(function: F) -> F:
-    """``--data``, ``--profile``, ``--seed``, ``--provider``: what models run on."""
-    return _together([
-        click.option(
-            "--data", metavar="PATH",
-            help="Samples: an .npz file with an array per input, or a folder of .npy files or "
-            "images; synthetic ones are made up otherwise.",
-        ),
-        click.option(
-            "--profile", metavar="NAME|FILE|JSON",
-            help="How images become inputs: imagenet, caffe, tf, unit, none, or JSON with size, "
-            "resize, crop, layout, channels, scale, mean, std on top of a preset.",
-        ),
-        click.option(
-            "--seed", type=int, default=0, show_default=True, metavar="N",
-            help="Of synthetic inputs, and of criteria that draw random numbers.",
-        ),
-        click.option(
-            "--provider", type=OneOf(*PROVIDERS), default="auto", show_default=True,
-            help="Where onnxruntime runs; auto takes CUDA where it works.",
-        ),
-    ])(function)  # fmt: skip
+    """What models run on."""
+    return _settings("data", "profile", "seed", "provider")(function)
 
 
 def recover_options(function: F) -> F:
-    """``--recover``, ``--memory``: how the weights are fitted after surgery."""
-    return _together([
-        click.option(
-            "--recover", metavar="NAME",
-            help="Fit the layers behind removed channels to the original's outputs on --data: none, "
-            "bias, moments, lstsq, or auto, which also minds activations.  "
-            "[default: auto with --data, else none]",
-        ),
-        click.option(
-            "--memory", type=Bytes(), metavar="N[K|M|G]",
-            help="Bytes that statistics of --data may take beside the models.  [default: 2G]",
-        ),
-    ])(function)  # fmt: skip
+    """How the weights are fitted after surgery."""
+    return _settings("recover", "memory")(function)
 
 
 def sample_options(function: F) -> F:
-    """``--samples``, ``--labels``: how many data, and what they show."""
-    return _together([
-        click.option(
-            "--samples", type=int, metavar="N",
-            help="Use the first N samples only.",
-        ),
-        click.option(
-            "--labels", metavar="FILE|names",
-            help="Class of every sample: a .json, .csv or .npy file, or 'names' for the number "
-            "that a file name starts with.  [default: the array 'labels' of an .npz file]",
-        ),
-    ])(function)  # fmt: skip
+    """How many data, and what they show."""
+    return _settings("samples", "labels")(function)
 
 
 def pair_options(function: F) -> F:
-    """``--slim-provider``, ``--tf32``: how two models run beside each other."""
-    return _together([
-        click.option(
-            "--slim-provider", type=OneOf(*PROVIDERS), metavar="PROVIDER",
-            help="Where the slim model runs, if elsewhere.",
-        ),
-        click.option(
-            "--tf32", is_flag=True,
-            help="Let GPUs round the factors of float32 products to 10 bits.",
-        ),
-    ])(function)  # fmt: skip
+    """How two models run beside each other."""
+    return _settings(*(option.name for option in of("pair")))(function)
 
 
 def gate_options(function: F) -> F:
     """Limits beyond which the exit code is 1."""
-    return _together([
-        click.option("--min-cosine", type=float, metavar="C", help="Gate: cosine of the worst sample."),
-        click.option("--max-abs", type=float, metavar="D", help="Gate: largest absolute difference."),
-        click.option(
-            "--min-agreement", type=float, metavar="F",
-            help="Gate: share of samples with the same best class.",
-        ),
-        click.option(
-            "--max-accuracy-drop", type=float, metavar="F",
-            help="Gate: accuracy (or metric) of DENSE less that of SLIM.",
-        ),
-        click.option(
-            "--max-latency-ratio", type=float, metavar="F",
-            help="Gate: latency of SLIM over that of DENSE.",
-        ),
-    ])(function)  # fmt: skip
+    return _settings(*(option.name for option in of("gates")))(function)
 
 
 MOST_SECONDS = 3600.0

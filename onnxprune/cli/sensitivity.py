@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
+from ..settings.table import ALONE, DEFAULTS
 from . import options, output
 from .progress import say, stages
 
@@ -22,27 +23,14 @@ MEASURES = {
 
 @click.command(cls=options.Verb)
 @click.argument("model")
-@click.option(
-    "--ratios",
-    default="0.25,0.5,0.75",
-    show_default=True,
-    metavar="R,R,...",
-    help="Fractions of the channels of a group that are removed.",
-)
+@options.setting("ratios", default=",".join(map(str, DEFAULTS["ratios"])))
 @click.option(
     "--measure",
     type=options.OneOf(*MEASURES),
     help="What the table shows.  [default: accuracy with labels, else cosine]",
 )
-@click.option("--criterion", cls=options.Pass, default="l2", help="What chooses the channels.")
-@click.option(
-    "--granularity",
-    type=int,
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Kept channel counts are multiples of N.",
-)
+@options.setting("criterion", cls=options.Pass, help="What chooses the channels.")
+@options.setting("granularity", default=ALONE["granularity"])
 @options.data_options
 @options.sample_options
 @options.isolation_options

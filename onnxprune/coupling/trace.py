@@ -22,6 +22,8 @@ from ..model.node import Node
 from ..printable import page
 from ..rules import find
 from ..rules.apply import walk_graph
+from ..settings.described import described
+from ..settings.table import DEFAULTS, OPTIONS, of
 from ..shapes.analysis import analyse, examine
 from ..shapes.dimensions import sizes_of
 from ..shapes.setting import Setting, Shapes
@@ -30,11 +32,7 @@ from .both_factors import both
 from .groups import Group, find_groups
 from .resolve import Components, Ints, resolve
 
-NORMS = ("prune", "pin")
 BOTH = "both"
-RESHAPE_AXES: tuple[int | str, ...] = (0, 1, -1, -2, BOTH)
-
-GROUP_POLICIES = ("average", "sum", "count", "none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,29 +137,21 @@ class Trace(Sequence[Group]):
 
 
 @collector_paused()
+@described("trace")
 def trace(
     source: ModelLike,
     *,
-    norm: str = "prune",
-    reshape_channel_axis: int | str | None = None,
-    group_policy: str = "average",
+    norm: str = DEFAULTS["norm"],
+    reshape_channel_axis: int | str | None = DEFAULTS["reshape_channel_axis"],
+    group_policy: str = DEFAULTS["group_policy"],
 ) -> Trace:
     """Find every group of channels that can be removed together.
 
     Parameters
     ----------
     source : path, bytes, ModelProto, gs.Graph or Model
-    norm : {"prune", "pin"}
-        Whether channels may go whose removal changes the statistics of a normalization
-        (LayerNormalization, a mean over channels). Statistics are then those of the kept ones.
-    reshape_channel_axis : {0, 1, -1, -2, "both"}, optional
-        Factor of a split channel axis that is pruned: 0 or -2 for the outer one (heads), 1 or -1
-        for the inner one, both for either, each as groups of its own. By default whole heads,
-        whole GroupNormalization groups, the inside of the groups of a grouped convolution, and
-        otherwise the larger factor; where one axis is cut in several ways, what leaves most units.
-    group_policy : {"average", "sum", "count", "none"}
-        With count and none the blocks of a split channel axis keep inner channels of their own,
-        equally many, where that is legal (see ``block_policy.py``); ``notes`` says where it is not.
+    **settings
+        Those of the stage ``trace`` in ``onnxprune.settings.table``.
 
     Raises
     ------
@@ -170,19 +160,19 @@ def trace(
     UsageError
         If a setting is none of those above.
     """
-    _check_options(norm, reshape_channel_axis, group_policy)
-    model = load(source)
-    graph = Graph(model)
     options = {
         "norm": norm, "reshape_channel_axis": reshape_channel_axis, "group_policy": group_policy,
     }  # fmt: skip
+    _check_options(options)
+    model = load(source)
+    graph = Graph(model)
     shapes = analyse(graph)
     return _resolved(walk_graph(graph, shapes), model, options)
 
 
 def without_statistics(traced: Trace) -> Trace:
     """The same walk, resolved as with ``norm="pin"`` and the defaults otherwise."""
-    options = {"norm": "pin", "reshape_channel_axis": None, "group_policy": "average"}
+    options = {option.name: option.default for option in of("trace")} | {"norm": "pin"}
     same = traced.options["reshape_channel_axis"] is None and traced.apart is None
     if same and not traced.walk.facts.stats:
         return replace(traced, options=options)
@@ -258,13 +248,10 @@ def assumed(shapes: Shapes) -> tuple[str, ...]:
     )
 
 
-def _check_options(norm: str, axis: int | str | None, group_policy: str) -> None:
-    if norm not in NORMS:
-        raise unknown_name("norm", norm, NORMS)
-    if axis not in (None, *RESHAPE_AXES):
-        raise unknown_name("reshape-channel-axis", str(axis), map(str, RESHAPE_AXES))
-    if group_policy not in GROUP_POLICIES:
-        raise unknown_name("group policy", group_policy, GROUP_POLICIES)
+def _check_options(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        OPTIONS[name].refuse(value)
+    axis, group_policy = options["reshape_channel_axis"], options["group_policy"]
     if axis == BOTH and group_policy in ("count", "none"):
         raise UsageError(
             f"reshape-channel-axis both: found group-policy {group_policy}, expected average or sum"

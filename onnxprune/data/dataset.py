@@ -25,6 +25,7 @@ from ..errors import ModelError, UsageError
 from ..model.engine import InferenceSession
 from ..model.schema import regular
 from ..runtime.session import Arrays, run
+from ..settings.table import DEFAULTS, OPTIONS
 from ..shapes.dimensions import SAMPLES, FreeDimensions, affordable, graph_inputs, sample_sizes
 from ..shapes.inference import infer
 from ..shapes.limits import runs_on_made_up
@@ -102,7 +103,7 @@ def open_data(
     labels: Any = None,
     samples: int | None = None,
     profile: Any = None,
-    seed: int = 0,
+    seed: int = DEFAULTS["seed"],
 ) -> DataSet:
     """Samples for a model, in batches that it takes.
 
@@ -129,8 +130,7 @@ def open_data(
     UsageError
         If something cannot be read, does not fit the model, or has no effect on such data.
     """
-    if samples is not None and samples < 1:
-        raise UsageError(f"samples: found {samples}, expected at least 1")
+    OPTIONS["samples"].refuse(samples)
     labelled = labels is not None and labels is not False
     if isinstance(source, DataSet):
         for setting, used in (("labels", labelled), ("samples", samples), ("profile", profile)):

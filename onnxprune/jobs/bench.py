@@ -17,6 +17,8 @@ from ..model.loading import load
 from ..runtime.providers import choose_provider
 from ..runtime.session import open_session
 from ..selection.cost import Cost, cost
+from ..settings.described import described
+from ..settings.table import DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,15 @@ class Bench:
         return found
 
 
+@described("data", "job", "pair", "bench")
 def bench(
     dense: ModelLike,
     slim: ModelLike,
     *,
     data: Any = None,
-    provider: str = "auto",
-    slim_provider: str | None = None,
-    tf32: bool = False,
+    provider: str = DEFAULTS["provider"],
+    slim_provider: str | None = DEFAULTS["slim_provider"],
+    tf32: bool = DEFAULTS["tf32"],
     runs: int = RUNS,
     **settings: Unpack[DataSettings],
 ) -> Bench:
@@ -68,11 +71,9 @@ def bench(
     Parameters
     ----------
     dense, slim : path, bytes, ModelProto, gs.Graph or Model
-    data : see :func:`onnxprune.data.dataset.open_data`
-        The first batch is run.
-    provider, slim_provider : {"auto", "cuda", "tensorrt", "cpu"}
-    runs : int
-        Measured runs of each model.
+    **settings
+        Those of the stages ``data``, ``pair`` and ``bench`` in ``onnxprune.settings.table``. The first
+        batch is run.
     """
     original, result = load(dense), load(slim)
     providers = choose_provider(provider), choose_provider(slim_provider or provider)

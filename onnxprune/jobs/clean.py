@@ -15,6 +15,7 @@ from ..model.file import ModelLike
 from ..model.loading import load
 from ..runtime.session import Arrays
 from ..selection.cost import cost
+from ..settings.table import DEFAULTS
 from ..surgery.surgeon import rewrite_trace
 from .result import Result
 
@@ -28,8 +29,8 @@ def clean(
     on_failure: str = "raise",
     data: str | os.PathLike[str] | Arrays | None = None,
     profile: Any = None,
-    provider: str = "auto",
-    seed: int = 0,
+    provider: str = DEFAULTS["provider"],
+    seed: int = DEFAULTS["seed"],
 ) -> Result:
     """Remove every channel that provably contributes nothing. No answer changes.
 

@@ -16,10 +16,13 @@ from ..reports.explanation import Explanations, explain_groups, in_the_file, nam
 from ..scoring.registry import names
 from ..selection.plan import Plan
 from ..selection.settings import SelectSettings, Settings, part
+from ..settings.described import described
+from ..settings.table import DEFAULTS
 from .prune import merged, opened
 from .replay import prepared
 
 
+@described("job", "trace", "score", "select", "recover")
 def explain(
     source: ModelLike | Trace,
     layer: str,
@@ -28,7 +31,7 @@ def explain(
     config: str | os.PathLike[str] | None = None,
     plan: Plan | None = None,
     clean: bool = True,
-    provider: str = "auto",
+    provider: str = DEFAULTS["provider"],
     **settings: Unpack[Settings],
 ) -> Explanations:
     """Explain what pruning does to a layer.
@@ -39,8 +42,10 @@ def explain(
         An analysis is explained as it is: nothing is cleaned before.
     layer : str
         Name or pattern of a node, a weight or a group.
-    preset, config, clean, provider, **settings
+    config, clean
         As for :func:`onnxprune.prune`.
+    **settings
+        Those of the stages ``trace``, ``score`` and ``select`` in ``onnxprune.settings.table``.
     plan : Plan, optional
         Explain this plan, by the settings that it records.
 

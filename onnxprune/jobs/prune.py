@@ -20,6 +20,8 @@ from ..selection.decide import select
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery, opened_recovery
 from ..selection.settings import SelectSettings, Settings, TraceSettings, merge, part
+from ..settings.described import described
+from ..settings.table import DEFAULTS
 from ..surgery.surgeon import rewrite_trace
 from .replay import prepared, staged
 from .result import Result
@@ -27,6 +29,7 @@ from .verify import check_on_failure, require
 from .verify import verify as compare
 
 
+@described("job", "trace", "score", "select", "recover")
 def prune(
     source: ModelLike,
     *,
@@ -37,8 +40,8 @@ def prune(
     clean: bool = True,
     verify: bool = False,
     on_failure: str = "raise",
-    provider: str = "auto",
-    progress: Callable[[str], None] = lambda stage: None,
+    provider: str = DEFAULTS["provider"],
+    progress: Callable[[str], None] | None = None,
     **settings: Unpack[Settings],
 ) -> Result:
     """Remove channels from a model.
@@ -46,8 +49,6 @@ def prune(
     Parameters
     ----------
     source : path, bytes, ModelProto, gs.Graph or Model
-    preset : {"tao", "netspresso", "rknn"}, optional
-        Defaults of another tool.
     config : path of a TOML file, optional
         Settings; those given here come first.
     plan : Plan, optional
@@ -64,23 +65,41 @@ def prune(
     on_failure : {"raise", "return"}
         Raise :class:`SurgeryError` where the slim model fails the checks, or return it with a
         report that says so.
-    progress : callable
+    progress : callable, optional
         Called with the name of each stage when it begins.
     **settings
-        Those of :func:`onnxprune.trace`, :func:`onnxprune.score` and :func:`onnxprune.select`;
-        ``recover`` (``none``, ``bias``, ``moments``, ``lstsq`` or ``auto``, which is the default
-        where there are data and no plan): how the weights of the layers behind removed channels
-        are fitted to the original's outputs on ``data``; and ``memory``, the bytes that this may
-        take beside the models.
+        Those of the stages ``trace``, ``score``, ``select`` and ``recover`` in
+        ``onnxprune.settings.table``.
+
+    Returns
+    -------
+    Result
+        ``model`` (the slim model), ``plan``, ``report`` of the checks, ``recovery``, costs ``before``
+        and ``after``, and more.
 
     Raises
     ------
-    OnnxPruneError
-        See :mod:`onnxprune.errors` for the branches.
+    ModelError
+        If the model cannot be loaded.
+    UsageError
+        If a setting is impossible or unknown, or the data do not fit.
+    BudgetError
+        If no selection meets a budget.
+    PlanError
+        If the plan, or the recovery, does not belong to the model.
+    SurgeryError
+        If the slim model fails the checks.
+
+    Notes
+    -----
+    Data change defaults: channels are then chosen by what the layers behind them lose (the criterion
+    ``reconstruction``, unless one, a policy or a normalizer is named), a budget is met by measured
+    harm (``allocate="harm"``, unless a scope is named), and weights are recovered.
     """
     from ..cleanup.cleanup import replay
 
     check_on_failure(on_failure)
+    progress = progress or job.unheard
     recovery = opened_recovery(recovery, plan)
     with collector_paused():
         progress("load")
@@ -168,12 +187,12 @@ def _data(traced: Trace, settings: Settings, *, whole: bool) -> dict[str, Any]:
     """What the result is checked on: given data, or the first batch of them."""
     data = settings.get("data")
     if data is None:
-        return {"data": None, "seed": settings.get("seed", 0)}
+        return {"data": None, "seed": settings.get("seed", DEFAULTS["seed"])}
     options: Any = {"profile": settings.get("profile"), "samples": settings.get("samples")}
     if whole:
-        return {"data": data, "seed": settings.get("seed", 0), **options}
+        return {"data": data, "seed": settings.get("seed", DEFAULTS["seed"]), **options}
     first = open_data(traced, data, labels=False, **options).first.feeds
-    return {"data": first, "seed": settings.get("seed", 0)}
+    return {"data": first, "seed": settings.get("seed", DEFAULTS["seed"])}
 
 
 def _numbered(settings: Settings) -> bool:

@@ -18,9 +18,9 @@ from ..runtime.providers import choose_provider
 from ..runtime.session import open_session, run
 from ..scoring.score import ScoreTable, score
 from ..selection.decide import select
+from ..settings.described import described
+from ..settings.table import ALONE, DEFAULTS
 from ..surgery.surgeon import rewrite_trace
-
-RATIOS = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,15 @@ class Sensitivity:
     drop: float | None = None
 
 
+@described("data", "job", "sensitivity")
 def sensitivity(
     source: ModelLike,
     *,
-    ratios: Sequence[float] = RATIOS,
+    ratios: Sequence[float] = DEFAULTS["ratios"],
     data: Any = None,
-    criterion: Any = "l2",
-    granularity: int = 1,
-    provider: str = "auto",
+    criterion: Any = DEFAULTS["criterion"],
+    granularity: int = ALONE["granularity"],
+    provider: str = DEFAULTS["provider"],
     traced: Trace | None = None,
     **settings: Unpack[DataSettings],
 ) -> Iterator[Sensitivity]:
@@ -66,12 +67,15 @@ def sensitivity(
     Parameters
     ----------
     source : path, bytes, ModelProto, gs.Graph or Model
-    ratios : sequence of float
-        Fractions of the group's channels that are removed.
-    data : see :func:`onnxprune.data.dataset.open_data`
-        The original's outputs on it are held in memory.
     criterion : str or callable
         What chooses the channels.
+    granularity : int
+        Kept channel counts are multiples of it.
+    traced : Trace, optional
+        Analysis of ``source``, where it was made already.
+    **settings
+        Those of the stages ``data`` and ``sensitivity`` in ``onnxprune.settings.table``. The
+        original's outputs on the data are held in memory.
 
     Yields
     ------
@@ -88,7 +92,7 @@ def sensitivity(
             raise UsageError(f"ratios: found {ratio:g}, expected 0 < ratio < 1")
     model = load(source)
     traced = trace(model) if traced is None else traced
-    scores = score(traced, criterion=criterion, seed=settings.get("seed", 0))
+    scores = score(traced, criterion=criterion, seed=settings.get("seed", DEFAULTS["seed"]))
     return _measure(
         traced,
         scores,

@@ -33,6 +33,8 @@ from ..runtime.providers import choose_provider
 from ..runtime.session import open_session
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery, opened_recovery, require_none
+from ..settings.described import described
+from ..settings.table import DEFAULTS
 from .replay import prepared
 
 ON_FAILURE = ("raise", "return")
@@ -73,15 +75,16 @@ def check_on_failure(value: str) -> None:
         raise unknown_name("value of on_failure", value, ON_FAILURE)
 
 
+@described("data", "job", "pair", "gates")
 def verify(
     dense: ModelLike,
     slim: ModelLike,
     *,
     plan: Plan | None = None,
     data: Any = None,
-    provider: str = "auto",
-    slim_provider: str | None = None,
-    tf32: bool = False,
+    provider: str = DEFAULTS["provider"],
+    slim_provider: str | None = DEFAULTS["slim_provider"],
+    tf32: bool = DEFAULTS["tf32"],
     layers: bool = False,
     metric: str | Metric | None = None,
     traced: Trace | None = None,
@@ -95,12 +98,6 @@ def verify(
     dense, slim : path, bytes, ModelProto, gs.Graph or Model
     plan : Plan, optional
         What was removed. With it the surgery is checked, too, on the first batch.
-    data : path of an .npz file or of a folder, mapping or DataSet, optional
-        Samples, see :func:`onnxprune.data.dataset.open_data`; synthetic ones are made up otherwise.
-    provider, slim_provider : {"auto", "cuda", "tensorrt", "cpu"}
-        Where the original runs, and where the slim model runs if elsewhere.
-    tf32 : bool
-        Let GPUs round the factors of float32 products to 10 bits.
     layers : bool
         Compare layer by layer, too. Takes the plan.
     metric : str or callable, optional
@@ -110,9 +107,7 @@ def verify(
     recovery : Recovery or path of an .npz file, optional
         Recovered weights of the slim model: the surgery is then checked with them in place.
     **settings
-        ``labels``, ``samples``, ``profile`` and ``seed``, see :func:`onnxprune.data.dataset.open_data`;
-        ``min_cosine``, ``max_abs``, ``min_agreement``, ``max_accuracy_drop`` and
-        ``max_latency_ratio``, see :class:`onnxprune.checks.gates.Limits`.
+        Those of the stages ``data`` and ``gates`` in ``onnxprune.settings.table``.
 
     Raises
     ------

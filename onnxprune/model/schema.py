@@ -19,6 +19,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..errors import OnnxPruneError
+from ..settings.option import Option
+from ..settings.table import TABLE
 
 Index = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -115,34 +117,9 @@ def _ascending(indices: Sequence[int], size: int | None) -> None:
         raise ValueError(f"found index {indices[-1]} of {size}")
 
 
-class ConfigFile(Struct):
-    """Settings of a configuration file. Their values are judged where those of the command line are."""
+class VerbFile(Struct):
+    """Flags of verbs in a configuration file that are no settings."""
 
-    ratio: float | dict[str, float] | str | None = None
-    threshold: float | None = None
-    keep_macs: float | None = None
-    keep_params: float | None = None
-    keep_size: float | None = None
-    remove: dict[str, list[Index]] | str | None = None
-    scope: str | None = None
-    granularity: int | None = None
-    rounding: str | None = None
-    min_channels: int | None = None
-    min_share: float | None = None
-    exclude: list[str] | str | None = None
-    include: list[str] | str | None = None
-    norm: str | None = None
-    reshape_channel_axis: int | str | None = None
-    group_policy: str | None = None
-    criterion: str | None = None
-    normalizer: str | None = None
-    policy: str | None = None
-    data: str | None = None
-    profile: str | dict[str, Any] | None = None
-    samples: int | None = None
-    seed: int | None = None
-    provider: str | None = None
-    preset: str | None = None
     plan: str | None = None
     verify: bool | None = None
     clean: bool | None = None
@@ -151,6 +128,31 @@ class ConfigFile(Struct):
     time_limit: float | None = None
     memory_limit: float | None = None
     isolate: bool | None = None
+
+
+FORMS: dict[str, Any] = {
+    "ratio": float | dict[str, float] | str,
+    "remove": dict[str, list[Index]] | str,
+    "exclude": list[str] | str,
+    "include": list[str] | str,
+    "reshape_channel_axis": int | str,
+    "memory": int | str,
+    "profile": str | dict[str, Any],
+}
+"""Settings whose values in a file have more forms than one, or another than in Python."""
+
+PLAIN: dict[str, Any] = {"int": int, "float": float, "bool": bool}
+
+
+def form(option: Option) -> Any:
+    """Type of a setting in a file; text where it is no number."""
+    return FORMS.get(option.name, PLAIN.get(option.type.removesuffix(" | None"), str))
+
+
+ConfigFile = msgspec.defstruct(
+    "ConfigFile", [(option.name, form(option) | None, None) for option in TABLE], bases=(VerbFile,)
+)
+"""Settings of a configuration file. Their values are judged where those of the command line are."""
 
 
 class ProfileFile(Struct):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..coupling.trace import Trace
 from ..data.dataset import BATCH
+from ..settings.table import DEFAULTS
 from .held import Held
 from .linear import Floats, Linear
 from .segment import Parts, running
@@ -20,7 +21,7 @@ from .windows import Positions
 POSITIONS = 60_000
 """Rows of a layer that its moments are taken of; they are enough for a few thousand columns."""
 
-MEMORY = 2 * 2**30
+MEMORY: int = DEFAULTS["memory"]
 """Bytes that moments and rows may take, where the caller names no bound."""
 
 Progress = Callable[[int, int], None]

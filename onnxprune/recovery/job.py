@@ -21,6 +21,7 @@ from ..scoring.registry import MOMENTS, lookup, trait_of
 from ..scoring.score import ScoreTable, score
 from ..selection.recovered import Recovery
 from ..selection.settings import ScoreSettings, Settings, part
+from ..settings.table import DEFAULTS
 from .allocation import probe
 from .harm import Reference
 from .samples import HELD
@@ -82,11 +83,15 @@ def _criterion(settings: Mapping[str, Any]) -> Any:
     return lookup("criterion", given) if known else given
 
 
+def unheard(stage: str) -> None:
+    """Progress that nobody asked for."""
+
+
 def priced(
     traced: Trace,
     settings: Mapping[str, Any],
     provider: str,
-    progress: Callable[[str], None] = lambda stage: None,
+    progress: Callable[[str], None] = unheard,
 ) -> ScoreTable:
     """Scores; their costs times the price of every group where a budget is met by measured harm.
 
@@ -104,7 +109,7 @@ def priced(
         return score(traced, **options, provider=provider)
     if not additive:
         raise UsageError(
-            f"allocate harm: criterion '{settings.get('criterion', 'l2')}' gives scores, expected costs",
+            f"allocate harm: criterion '{settings.get('criterion', DEFAULTS['criterion'])}' gives scores, expected costs",
             "Take --criterion reconstruction or wanda, and --data.",
         )
     memory = settings.get("memory") or MEMORY

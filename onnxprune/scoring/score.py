@@ -30,9 +30,10 @@ from ..labels.facts import Kernel
 from ..moments.held import Held
 from ..moments.ranking import Ranked, rank
 from ..moments.removal import Choose
-from ..moments.second import MEMORY
 from ..runtime.providers import choose_provider
 from ..runtime.session import Arrays
+from ..settings.described import described
+from ..settings.table import DEFAULTS
 from .registry import (
     MOMENTS,
     RAW,
@@ -118,18 +119,19 @@ class ScoreTable(Mapping[str, GroupScore]):
         return len(self.scores)
 
 
+@described("score")
 def score(
     traced: Trace,
     *,
-    criterion: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | Criterion = "l2",
-    normalizer: str | Normalizer = "max",
-    policy: str | Policy = "average",
+    criterion: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | Criterion = DEFAULTS["criterion"],
+    normalizer: str | Normalizer = DEFAULTS["normalizer"],
+    policy: str | Policy = DEFAULTS["policy"],
     data: Data | Held | None = None,
     samples: int | None = None,
     profile: Any = None,
     provider: str = "cpu",
-    seed: int = 0,
-    memory: int = MEMORY,
+    seed: int = DEFAULTS["seed"],
+    memory: int = DEFAULTS["memory"],
 ) -> ScoreTable:
     """Score every channel of every group that can shrink.
 
@@ -139,22 +141,10 @@ def score(
     Parameters
     ----------
     traced : Trace
-    criterion : str, mapping, path or callable
-        A registered name; or scores by weight or node name, as a mapping or an .npz file; or a
-        function of the same form (see ``onnxprune.registry``).
-    normalizer, policy : str or callable
-        Registered names, or functions.
-    data : path of an .npz file or of a folder, or mapping, optional
-        Calibration inputs, for criteria that look at activations. With ``policy="backward"`` every
-        criterion is taken of the tensor behind the last join of a group.
-    samples : int, optional
-        Use only so many of them.
-    profile : str or mapping, optional
-        How images become inputs: see ``onnxprune.data.images``.
-    seed : int
-        For criteria that draw random numbers.
-    memory : int
-        Bytes that second moments may take, for criteria that need those.
+    **settings
+        Those of the stage ``score`` in ``onnxprune.settings.table``.
+    provider : {"auto", "cuda", "tensorrt", "cpu"}
+        Where the model runs on calibration data.
 
     Returns
     -------

@@ -13,18 +13,16 @@ from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..errors import UsageError
 from ..scoring.score import ScoreTable
+from ..settings.described import described
+from ..settings.table import DEFAULTS, TARGETS, of
 from .budget import by_budget
 from .plan import Plan, PlanGroup, make_plan
-from .rounding import MIN_SHARE, Rounding
-from .settings import TARGETS, SelectSettings, check, one_target
+from .rounding import Rounding
+from .settings import SelectSettings, check, one_target
 from .strategies import Want, by_index, by_rank, by_ratio, by_threshold, evened, kept_positions, per_group
 
 EIGHTH = 0.125
 """Smallest share of a group where what it does to the outputs was measured at half of it."""
-
-DEFAULTS: SelectSettings = {
-    "scope": "layer", "granularity": 8, "rounding": "up", "min_channels": 1, "exclude": (), "include": (),
-}  # fmt: skip
 
 COARSE = 0.05
 """Share of a group by which what stays may differ from what was asked without a word."""
@@ -54,6 +52,7 @@ class Decision:
     reason: str = ""
 
 
+@described("select")
 def select(traced: Trace, scores: ScoreTable, **settings: Unpack[SelectSettings]) -> Plan:
     """Choose the channels to keep.
 
@@ -61,36 +60,8 @@ def select(traced: Trace, scores: ScoreTable, **settings: Unpack[SelectSettings]
     ----------
     traced : Trace
     scores : ScoreTable
-    ratio : float or mapping, default 0.5
-        Fraction of channels removed, 0 <= ratio < 1; per group, node or weight name in a mapping,
-        where groups that it does not name keep everything.
-    threshold : float
-        Keep the channels whose merged score is strictly above. There is no ``min_share`` then,
-        unless told otherwise: NVIDIA TAO's counting.
-    keep_macs, keep_params, keep_size : float
-        Largest share of multiply-accumulate operations, parameters, bytes that may remain. They
-        may be combined.
-    remove : mapping
-        Indices of the channels that go, by layer.
-    scope : {"layer", "global"}
-        Whether every group loses the same share, or the channels of all groups are ranked together.
-    allocate : {"uniform", "global", "harm"}, optional
-        In place of a scope: uniform is layer; global ranks by score, or by cost per share of the
-        budget where the criterion knows costs; harm has those costs times the price of their group,
-        which ``onnxprune.prune`` measures, and leaves at least an eighth of a group unless told.
-    granularity : int, default 8
-        Kept channel counts are multiples of it (or the whole group). Counts that are no multiple
-        of 8 can run slower than the unpruned model.
-    rounding : {"up", "nearest", "down", "none"}
-        Of the kept count, in steps of the granularity. Up, the default, never removes more than is
-        asked. To the nearest, halves go down; in steps of one channel ``round(ratio * channels)`` go.
-    min_channels : int, default 1
-        Fewest channels kept in a group.
-    min_share : float, default 0.1
-        Smallest share kept of a group whose counts are rounded.
-    exclude, include : sequence of str
-        Patterns of node, weight or group names: those that are left whole, and those outside of
-        which everything is. A group is left whole with any of its coupled layers.
+    **settings
+        Those of the stage ``select`` in ``onnxprune.settings.table``.
 
     Raises
     ------
@@ -125,19 +96,23 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
         check(name, value)
     one_target(given)
     if not any(name in given for name in TARGETS):
-        given["ratio"] = 0.5
+        given["ratio"] = DEFAULTS["ratio"]
     if "allocate" in given:
         given["scope"] = "layer" if given["allocate"] == "uniform" else "global"
         if given["allocate"] == "harm":
             given.setdefault("min_share", EIGHTH)
-    return {**DEFAULTS, "min_share": 0.0 if "threshold" in given else MIN_SHARE, **given}
+    varying = ("min_share", *TARGETS)
+    always = {o.name: o.default for o in of("select") if o.name not in varying and o.default is not None}
+    return {**always, "min_share": 0.0 if "threshold" in given else DEFAULTS["min_share"], **given}
 
 
 def _plain(value: Any) -> Any:
     """A setting as JSON types."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def decide(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -> list[Decision]:

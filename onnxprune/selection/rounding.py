@@ -6,11 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..coupling.groups import Group
-
-ROUNDINGS = ("nearest", "up", "down", "none")
-
-MIN_SHARE = 0.1
-"""Share of a group that stays where counts are rounded (PruningBench, arXiv 2406.12315)."""
+from ..settings.table import DEFAULTS
 
 _EPSILON = 1e-9
 
@@ -37,10 +33,10 @@ class Rounding:
         Whether it is kept of every group.
     """
 
-    granularity: int = 8
-    rounding: str = "up"
-    min_channels: int = 1
-    min_share: float = MIN_SHARE
+    granularity: int = DEFAULTS["granularity"]
+    rounding: str = DEFAULTS["rounding"]
+    min_channels: int = DEFAULTS["min_channels"]
+    min_share: float = DEFAULTS["min_share"]
     always: bool = False
 
     def step(self, group: Group) -> int:

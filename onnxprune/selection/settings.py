@@ -1,26 +1,21 @@
-"""Every setting of analysis, scoring and selection: types, checks, presets, defaults.
+"""Settings of analysis, scoring and selection together: static types, presets, which comes first.
 
-The stages have the defaults of their own signatures. A preset replaces some of them by those of
-another tool, a configuration file replaces both, and what the caller gives replaces all.
+The defaults are those of the table. A preset replaces some of them by those of another tool, a
+configuration file replaces both, and what the caller gives replaces all.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, cast
 
 import numpy.typing as npt
 
-from ..coupling.trace import GROUP_POLICIES, NORMS
 from ..errors import UsageError, unknown_name
 from ..runtime.session import Arrays
 from ..scoring.registry import Criterion, Normalizer, Policy, names
-from .rounding import ROUNDINGS
-
-SCOPES = ("layer", "global")
-ALLOCATIONS = ("uniform", "global", "harm")
+from ..settings.table import OPTIONS, TARGETS
 
 
 class TraceSettings(TypedDict, total=False):
@@ -73,9 +68,6 @@ class Settings(TraceSettings, ScoreSettings, SelectSettings, RecoverSettings, to
     """Settings of the whole pipeline."""
 
 
-TARGETS = ("ratio", "threshold", "keep_macs", "keep_params", "keep_size", "remove")
-"""Settings that say how much goes. A preset's gives way to any that is given."""
-
 PRESETS: dict[str, Settings] = {
     "tao": {
         "criterion": "l2", "normalizer": "max", "policy": "union", "threshold": 0.1,
@@ -92,81 +84,6 @@ PRESETS: dict[str, Settings] = {
 the clean-up that pruning begins with, and nothing else."""
 
 
-Check = Callable[[Any], str]
-"""What was expected in place of a value; empty where it is fine."""
-
-
-def _integer(low: int) -> Check:
-    def check(value: Any) -> str:
-        if isinstance(value, bool) or not isinstance(value, int):
-            return "an integer"
-        return "" if value >= low else f"at least {low}"
-
-    return check
-
-
-def _number(expected: str, inside: Callable[[float], bool]) -> Check:
-    def check(value: Any) -> str:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return "" if number and inside(value) else expected
-
-    return check
-
-
-def _ratio(value: Any) -> str:
-    one = _number("0 <= ratio < 1", lambda ratio: 0 <= ratio < 1)
-    if not isinstance(value, Mapping):
-        return one(value)
-    return next(filter(None, map(one, value.values())), "")
-
-
-def _texts(value: Any) -> str:
-    fine = isinstance(value, Iterable) and not isinstance(value, str)
-    return "" if fine and all(isinstance(v, str) for v in value) else "a list of patterns"
-
-
-def _indices(value: Any) -> str:
-    fine = isinstance(value, Mapping) and all(
-        isinstance(v, Iterable) and not isinstance(v, str) and not any(map(_integer(0), v))
-        for v in value.values()
-    )
-    return "" if fine else "lists of channel indices by layer"
-
-
-_SHARE = _number("a share above 0, at most 1", lambda share: 0 < share <= 1)
-
-CHOICES: dict[str, Callable[[], Iterable[str]]] = {
-    "norm": lambda: NORMS,
-    "group_policy": lambda: GROUP_POLICIES,
-    "scope": lambda: SCOPES,
-    "allocate": lambda: ALLOCATIONS,
-    "rounding": lambda: ROUNDINGS,
-    "preset": lambda: PRESETS,
-    "normalizer": lambda: names("normalizer"),
-    "policy": lambda: names("policy"),
-    "recover": lambda: ("none", "auto", *names("recovery")),
-}
-
-CHECKS: dict[str, Check] = {
-    "ratio": _ratio,
-    "threshold": _number("a number", math.isfinite),
-    "keep_macs": _SHARE,
-    "keep_params": _SHARE,
-    "keep_size": _SHARE,
-    "remove": _indices,
-    "granularity": _integer(1),
-    "min_channels": _integer(1),
-    "min_share": _number("a share from 0 to 1", lambda share: 0 <= share <= 1),
-    "exclude": _texts,
-    "include": _texts,
-    "samples": _integer(1),
-    "seed": _integer(0),
-    "memory": _integer(1),
-}
-
-HINTS = {"ratio": "It is the fraction of channels removed."}
-
-
 def check(name: str, value: Any) -> None:
     """Refuse an impossible value.
 
@@ -175,17 +92,10 @@ def check(name: str, value: Any) -> None:
     UsageError
         Saying what was expected, or the nearest valid name.
     """
-    flag = name.replace("_", "-")
-    if value is None or callable(value):
-        return
-    if name in CHOICES:
-        valid = set(CHOICES[name]())
-        if str(value).replace("-", "_") not in valid:
-            raise unknown_name(flag, str(value), valid)
-    expected = CHECKS[name](value) if name in CHECKS else ""
-    if expected:
-        found = f"{value:g}" if isinstance(value, float) else value
-        raise UsageError(f"{flag}: found {found}, expected {expected}", HINTS.get(name, ""))
+    option = OPTIONS[name]
+    mixed = name == "criterion" and (not isinstance(value, str) or value.endswith(".npz"))
+    registered = names(option.registry) if option.registry and not mixed else ()
+    option.refuse(value, registered)
 
 
 def one_target(given: Mapping[str, Any]) -> None:
