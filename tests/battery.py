@@ -18,9 +18,9 @@ from onnxprune.checks.oracle import masked
 from onnxprune.coupling.trace import Trace, retrace, trace
 from onnxprune.jobs.replay import rewrite
 from onnxprune.labels.sizes import Sizes
-from onnxprune.model.evaluation import NOT_DETERMINISTIC
 from onnxprune.model.file import Model
 from onnxprune.model.loading import load, set_apart
+from onnxprune.model.operators import Trait, traits_of
 from onnxprune.model.protos import bodies
 from onnxprune.scoring.score import score
 from onnxprune.selection.cost import macs
@@ -175,7 +175,7 @@ def _shared_tensors(pruned: Pruned, kinds: Sequence[str]) -> list[str]:
         for name in node.outputs
         if name in slim and node.op != "Constant" and (not kinds or node.kind in kinds)
         and dtypes.get(name) == onnx.TensorProto.FLOAT
-        and node.op not in NOT_DETERMINISTIC and name not in pruned.trace.shapes.first.sequences
+        and Trait.RANDOM not in traits_of(node) and name not in pruned.trace.shapes.first.sequences
         and all(i is None or static(name, k) for k, i in enumerate(pruned.sizes.indices(name)))
     ]  # fmt: skip
 

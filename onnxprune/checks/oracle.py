@@ -24,9 +24,10 @@ from onnx import TensorProto, numpy_helper
 
 from ..coupling.trace import Trace
 from ..labels.sizes import Sizes
-from ..model.graph import MOVEMENT, Graph
+from ..model.graph import Graph
 from ..model.names import Names
 from ..model.node import Node
+from ..model.operators import Trait, traits_of
 from ..model.protos import UNLISTED, bodies, node_protos
 from .finite import reached
 
@@ -44,11 +45,6 @@ def masked(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> onnx.ModelProt
     """
     return _Masker(traced, sizes, slim).build()
 
-
-ENTRYWISE = {
-    "Add", "BatchNormalization", "Cast", "Clip", "Mul", "QuantizeLinear", "Relu", "Sigmoid", "Sub",
-}  # fmt: skip
-"""Operators of fused patterns that keep removed entries apart, so that a mask can wait."""
 
 SELECTABLE = {
     TensorProto.DOUBLE, TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32,
@@ -134,7 +130,7 @@ class _Masker:
         """Whether all that read a tensor keep its removed entries apart until they are masked."""
         readers = self.traced.graph.consumers.get(name, [])
         held = name in self.outputs
-        return bool(readers) and not held and all(reader.op in ENTRYWISE for reader in readers)
+        return bool(readers) and not held and all(Trait.FUSED in traits_of(reader) for reader in readers)
 
     def _same(self, a: str, b: str) -> bool:
         """Whether two zero points are the same number."""
@@ -234,6 +230,6 @@ def _among_constants(graph: Graph) -> Iterator[int]:
     found: set[str] = set()
     for node in reversed(graph.nodes):
         made = graph.derived.keys() & node.outputs
-        if made and (node.op not in MOVEMENT or not found.isdisjoint(made)):
+        if made and (Trait.MOVES not in traits_of(node) or not found.isdisjoint(made)):
             found.update(node.inputs)
             yield node.index

@@ -20,13 +20,10 @@ from ..coupling.trace import Trace
 from ..labels.vector import NONE
 from ..model.file import let_go
 from ..model.graph import Graph
-from ..rules import elementwise, find, views
+from ..model.operators import Trait, traits_of
 from .values import Mix, Values
 
 Bools = npt.NDArray[np.bool_]
-
-IN_ORDER = (elementwise.unary, elementwise.parametrised, views.refold, views.reshape, views.transpose)
-"""Rules under which several entries of one unit keep their order among themselves."""
 
 
 def find_twins(traced: Trace, values: Values, kept: Bools) -> dict[int, int]:
@@ -92,8 +89,7 @@ def _mergeable(traced: Trace, values: Values) -> Bools:
             usable[unit[mix.labels]] = False
     for name, axes in traced.walk.axes.items():
         node = traced.graph.producers.get(name)
-        rule = find(node) if node is not None else None
-        in_order = rule is not None and rule.apply in IN_ORDER
+        in_order = node is not None and Trait.IN_ORDER in traits_of(node)
         for labels in axes:
             if labels is None or labels is NONE or traced.graph.is_constant(name):
                 continue

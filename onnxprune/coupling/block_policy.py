@@ -16,7 +16,7 @@ that every size follows. Anything else falls back to common inner channels, with
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,22 +26,9 @@ from ..labels.facts import Product
 from ..labels.vector import NONE, Labels
 from ..labels.walk import Walk
 from ..model.node import Node
-from ..rules import find
-from ..rules.elementwise import broadcast, parametrised, unary
-from ..rules.join_and_take import concat, gather, slice_, split
-from ..rules.matmul import matmul
-from ..rules.reduce import reduce_sum
-from ..rules.views import refold, reshape, shape, transpose
+from ..model.operators import Trait, traits_of
 from .incidence import Incidence
 from .resolve import Components, Ints, resolve
-
-BLOCK_BY_BLOCK: Set[Callable[..., None]] = {
-    broadcast, matmul, parametrised, reduce_sum, refold, reshape, shape, transpose, unary,
-}  # fmt: skip
-"""Rules of operators that treat every block by itself, as long as the blocks are an axis."""
-
-MOVING: Set[Callable[..., None]] = {concat, gather, slice_, split}
-"""Rules of operators that do so if they leave both axes, of blocks and inner channels, as they are."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -172,11 +159,11 @@ class Legality:
         return ""
 
     def _block_by_block(self, node: Node, name: str, block: int, axis: int) -> bool:
-        rule = find(node)
-        if rule is not None and rule.apply in MOVING:
+        traits = traits_of(node)
+        if Trait.BLOCKWISE_WHERE_KEPT in traits:
             return self._leaves(node, self.walk.axes[name][block], self.walk.axes[name][axis])
         batched = node.op != "MatMul" or block < self.walk.rank(name) - 2
-        return rule is not None and rule.apply in BLOCK_BY_BLOCK and batched
+        return Trait.BLOCKWISE in traits and batched
 
     def _leaves(self, node: Node, *vectors: Labels | None) -> bool:
         """Whether all that a node reads and makes of some channels has both axes as they are."""

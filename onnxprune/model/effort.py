@@ -16,17 +16,11 @@ from onnx import numpy_helper
 
 from ..errors import UnusableError
 from .node import Node
+from .operators import Trait, traits_of
 from .protos import bodies
 
 SMALL = 4096
 """Elements of inputs of which no node makes much, unless a value among them is a size."""
-
-SIZED_BY_VALUES = {
-    "AffineGrid", "BlackmanWindow", "CenterCropPad", "Col2Im", "ConstantOfShape", "ConvTranspose", "DFT",
-    "Expand", "HammingWindow", "HannWindow", "MaxUnpool", "MelWeightMatrix", "OneHot", "Pad", "Range",
-    "Resize", "Tile", "Upsample",
-}  # fmt: skip
-"""Operators whose outputs are as large as a value or an attribute says."""
 
 MOST_ELEMENTS, PER_STORED = 2**26, 16
 """Elements that may be computed from constants, and further ones for each that the file stores."""
@@ -61,7 +55,7 @@ class Effort:
             If its outputs, with all that were computed before, are beyond the bounds.
         """
         given = [v for v in inputs if v is not None]
-        if node.op not in SIZED_BY_VALUES and sum(v.size for v in given) <= SMALL:
+        if Trait.SIZED_BY_VALUES not in traits_of(node) and sum(v.size for v in given) <= SMALL:
             return
         shapes = [v.shape for v in given]
         self.count(node, shapes, _inferred(node, inputs))
@@ -91,9 +85,10 @@ def _products(node: Node, inputs: Sequence[Sequence[int]], made: int) -> int:
     """Multiplications of a node: those of one output entry are the entries of a factor, shared by none."""
     if len(inputs) < 2 or not inputs[0]:
         return 0
-    if node.op in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"):
+    traits = traits_of(node)
+    if Trait.MATRIX in traits:
         return made * (inputs[0][0] if node.attr("transA", 0) else inputs[0][-1])
-    if node.op in ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv"):
+    if Trait.CONVOLUTION in traits:
         return made * prod(inputs[1][1:])
     if node.op == "Einsum":
         return max(map(prod, inputs)) * made  # an upper bound

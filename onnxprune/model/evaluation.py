@@ -17,17 +17,13 @@ import numpy as np
 import onnx
 
 from .node import Node
+from .operators import Trait, traits_of
 from .quantization import MICROSOFT, dequantize, quantize
 
 Values = Sequence[Any]
 
 ADOPTED = {"com.microsoft::DequantizeLinear", "com.microsoft::QuantizeLinear"}
 """Operators of another domain that mean what those of the same name mean in the default one."""
-
-NOT_DETERMINISTIC = {
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
-    "Bernoulli", "Dropout", "BiasDropout", "BitmaskBiasDropout", "BitmaskDropout", "Sampling",
-}  # fmt: skip
 
 RUN = ("", MICROSOFT)
 """Domains whose operators onnxruntime has. A quantiser quantises shape arithmetic, too."""
@@ -55,7 +51,7 @@ def evaluate(node: Node, inputs: Values) -> list[np.ndarray] | None:
 
 def evaluable(node: Node) -> bool:
     """Whether a node can be evaluated, its inputs being known."""
-    return node.domain in RUN and not node.bodies and node.op not in NOT_DETERMINISTIC
+    return node.domain in RUN and not node.bodies and Trait.RANDOM not in traits_of(node)
 
 
 def foreign(node: Node) -> bool:

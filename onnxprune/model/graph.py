@@ -21,21 +21,14 @@ from onnx import TensorProto, numpy_helper
 
 from ..errors import ModelError
 from .effort import Effort
-from .evaluation import NOT_DETERMINISTIC, evaluate, foreign
+from .evaluation import evaluate, foreign
 from .file import Model, kept_dims
 from .names import Names, names_of
 from .node import Body, Constant, Node
+from .operators import Trait, traits_of
 from .protos import bodies
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
-
-MOVEMENT = {
-    "Cast", "Concat", "DequantizeLinear", "Flatten", "Gather", "Identity", "QuantizeLinear",
-    "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
-}  # fmt: skip
-
-ARITHMETIC = {"Add", "Div", "Mul", "Neg", "Sub"}
-"""What makes weights of stored numbers (scales, zero points, masks), entry by entry."""
 
 UNLABELLED = {TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
 """Constants of these types hold indices, sizes and masks: labelled only when they meet labels."""
@@ -64,7 +57,7 @@ class Graph:
     folded : dict
         Those of them that are computed, not only moved. Analysis takes them as constants, because
         their rules need not be exact on weights (a weight standardisation has statistics along its
-        input channels). Nodes that only move a stored tensor (``MOVEMENT``) are not folded: labels
+        input channels). Nodes that only move a stored tensor (``Trait.MOVES``) are not folded: labels
         follow them to the tensor in the file, and so they do through the arithmetic that makes
         weights of stored integers. Nor is what is computed from a tensor that the
         network reads, too (the lengths of a codebook's entries): both lose the same entries.
@@ -176,7 +169,7 @@ class Graph:
         known = set(self.constants)
         for node in self.nodes:
             names = [name for name in node.inputs if name]
-            if not names or node.bodies or foreign(node) or node.op in NOT_DETERMINISTIC:
+            if not names or node.bodies or foreign(node) or Trait.RANDOM in traits_of(node):
                 continue
             if known.issuperset(names):
                 known.update(node.outputs)
@@ -210,7 +203,8 @@ class Graph:
                 continue
             whole = plain.issuperset(filter(None, node.inputs))
             weight = not weights.isdisjoint(node.inputs)
-            if node.op in MOVEMENT or (node.op in ARITHMETIC and whole and weight):
+            traits = traits_of(node)
+            if Trait.MOVES in traits or (Trait.DECODES in traits and whole and weight):
                 found.add(node.index)
                 plain.update(node.outputs if whole else ())
                 weights.update(node.outputs if weight else ())

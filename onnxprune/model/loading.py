@@ -19,18 +19,13 @@ from onnx.inliner import inline_local_functions
 from ..errors import ModelError
 from .file import Model, ModelLike
 from .names import Names, names_of
+from .operators import Trait, told
 from .ordering import sort_nodes
 from .protos import UNLISTED, bodies, graphs, node_protos, opset_of, skeleton, tensors
 from .source import Source
 from .wellformed import check_form
 
 OLDEST_OPSET = 7
-
-ADDED_BY_ONNXRUNTIME = {
-    "DisentangledAttention_TRT", "EfficientNMS_TRT", "LayerNormalization",
-    "MultilevelCropAndResize_TRT", "PyramidROIAlign_TRT", "SimplifiedLayerNormalization",
-}  # fmt: skip
-"""Operators of the default domain that onnxruntime knows and ONNX does not, or not before opset 17."""
 
 
 def load(source: ModelLike) -> Model:
@@ -147,7 +142,7 @@ def _strange(op: str, opset: int) -> bool:
     try:
         schema: Any = onnx.defs.get_schema(op, opset, "")
     except onnx.defs.SchemaError:
-        return op in ADDED_BY_ONNXRUNTIME
+        return Trait.UNLISTED in told("", op)
     return schema.deprecated and (schema.has_function or schema.has_context_dependent_function)
 
 

@@ -156,7 +156,7 @@ def _any_inputs(op: str, domain: str) -> bool:
     except onnx.defs.SchemaError:
         return False
     kind = onnx.defs.OpSchema.FormalParameterOption.Variadic
-    return op not in ("If", "Loop", "Scan") and len(formal) == 1 and formal[0].option == kind
+    return op != "Scan" and len(formal) == 1 and formal[0].option == kind
 
 
 @cache

@@ -22,12 +22,10 @@ from ..coupling.trace import Trace
 from ..errors import ModelError
 from ..labels.vector import NONE
 from ..model.node import Node
+from ..model.operators import Trait, traits_of
 from .linear import Linear, linear_of
 
 Ints = npt.NDArray[np.int64]
-
-SIZES = {"Shape", "Size"}
-"""Operators that read how large a tensor is, not what it holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +160,7 @@ class Reading:
         consumers, passes = [], []
         for node in self._touching(group):
             read = [name for name in dict.fromkeys(node.inputs) if self._carried(name, places)]
-            if not read or node.op in SIZES:
+            if not read or Trait.READS_SIZES in traits_of(node):
                 continue
             contracting = [c for name in read for c in self._contracted(node, name, places)]
             onward = any(self._carried(name, places) for name in node.outputs if name)

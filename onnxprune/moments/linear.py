@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..errors import ModelError
 from ..model.graph import Graph
 from ..model.node import Node
+from ..model.operators import Trait, traits_of
 from .windows import Positions, Windows, windows_of
 
 Floats = npt.NDArray[np.float64]
@@ -219,12 +220,10 @@ _MAKERS = {
     "Conv": _convolution, "ConvTranspose": _convolution, "Gemm": _gemm, "MatMul": _matmul,
 }  # fmt: skip
 
-_VIEWS = ("Flatten", "Identity", "Reshape", "Squeeze")
-
 
 def _averaged(graph: Graph, name: str, rank: Callable[[str], int]) -> tuple[str, int] | None:
     """What a tensor is the mean of, over all axes but the first and that of the channels."""
-    while (maker := graph.producers.get(name)) is not None and maker.op in _VIEWS:
+    while (maker := graph.producers.get(name)) is not None and Trait.VIEW in traits_of(maker):
         name = maker.inputs[0]
     if maker is None or maker.domain:
         return None

@@ -8,11 +8,12 @@ from ..labels.pen import Pen
 from ..labels.vector import NONE
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from .heads import Heads, attend, couple, follow_heads, hidden, keep_scale, packed, rotate, unpacked
 from .registry import rule
 
 
-@rule("Attention")
+@rule("Attention", traits=Trait.NONE)
 def attention(c: Walk, n: Node) -> None:
     """Heads of query, key and value go together; with them the counts of heads."""
     Q, K, V, mask, past_key, past_value = n.take(6)
@@ -57,8 +58,8 @@ def cache(c: Walk, name: str, x: Heads) -> None:
         c.meet(name, 3, x.inside)
 
 
-@rule("LinearAttention")
-@rule("LinearAttention", domain="com.microsoft")
+@rule("LinearAttention", traits=Trait.NONE)
+@rule("LinearAttention", domain="com.microsoft", traits=Trait.NONE)
 def linear_attention(c: Walk, n: Node) -> None:
     """Like Attention, with a state of key by value dimensions for every head."""
     Q, K, V, past, decay, beta = n.take(6)
@@ -85,8 +86,8 @@ def linear_attention(c: Walk, n: Node) -> None:
     c.macs(lambda z: z.numel(K) * v.kept(z) + z.output(n) * q.kept(z))
 
 
-@rule("CausalConvWithState")
-@rule("CausalConvWithState", domain="com.microsoft")
+@rule("CausalConvWithState", traits=Trait.NONE)
+@rule("CausalConvWithState", domain="com.microsoft", traits=Trait.NONE)
 def causal_conv(c: Walk, n: Node) -> None:
     """A depthwise convolution along time: every channel has a kernel and a state of its own."""
     X, W, B, past = n.take(4)
@@ -103,14 +104,14 @@ def causal_conv(c: Walk, n: Node) -> None:
     c.macs(lambda z: z.output(n) * z.kernel(W))
 
 
-@rule("RotaryEmbedding")
+@rule("RotaryEmbedding", traits=Trait.NONE)
 def rotary(c: Walk, n: Node) -> None:
     """Heads go freely; the dimensions of a rotated pair go together, with their angles."""
     X, cos_cache, sin_cache, position_ids = n.take(4)
     turn(c, n, X, (cos_cache, sin_cache), position_ids)
 
 
-@rule("RotaryEmbedding", domain="com.microsoft")
+@rule("RotaryEmbedding", domain="com.microsoft", traits=Trait.LIKE_FIRST)
 def rotary_ms(c: Walk, n: Node) -> None:
     """Heads go freely; the dimensions of a rotated pair go together, with their angles."""
     X, position_ids, cos_cache, sin_cache = n.inputs
@@ -137,7 +138,7 @@ def turn(c: Walk, n: Node, X: str, caches: tuple[str, str], positions: str) -> N
     c.same(n)
 
 
-@rule("MultiHeadAttention", domain="com.microsoft")
+@rule("MultiHeadAttention", domain="com.microsoft", traits=Trait.NONE)
 def multi_head_attention(c: Walk, n: Node) -> None:
     """Heads of query, key and value go together; with them ``num_heads``."""
     query, key, value, bias, _, attention_bias, past_key, past_value = n.take(8)
@@ -191,7 +192,7 @@ def _joined_bias(c: Walk, n: Node, bias: str, parts: tuple[Heads, ...]) -> None:
         c.meet(bias, 0, np.concatenate(vectors))
 
 
-@rule("GroupQueryAttention", domain="com.microsoft")
+@rule("GroupQueryAttention", domain="com.microsoft", traits=Trait.NONE)
 def group_query_attention(c: Walk, n: Node) -> None:
     """Key heads go with all query heads that share them, or the same query heads of each go."""
     names = n.take(16)
@@ -234,7 +235,7 @@ def _packed_parts(c: Walk, name: str, counts: tuple[int, ...]) -> list[Heads]:
     return found
 
 
-@rule("Attention", domain="com.microsoft")
+@rule("Attention", domain="com.microsoft", traits=Trait.NONE)
 def packed_attention(c: Walk, n: Node) -> None:
     """Projects to query, key and value first: the columns of its weights go with the heads."""
     X, W, B, _, past, attention_bias = n.take(6)

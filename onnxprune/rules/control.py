@@ -8,6 +8,7 @@ from ..labels.facts import Blocked
 from ..labels.vector import NONE, Labels
 from ..labels.walk import Walk
 from ..model.node import Body, Node
+from ..model.operators import Trait
 from .apply import apply_rule
 from .registry import rule
 from .sequences import common, elements, settle
@@ -20,7 +21,7 @@ def walk_body(c: Walk, n: Node, body: Body) -> None:
     c.node = n
 
 
-@rule("If")
+@rule("If", traits=Trait.NONE)
 def if_(c: Walk, n: Node) -> None:
     """Walks both branches and couples their outputs."""
     branches = [n.bodies["then_branch"], n.bodies["else_branch"]]
@@ -71,7 +72,7 @@ def follow_branch(c: Walk, n: Node, name: str, taken: str, other: str) -> None:
     c.out(name, c.labels(taken))
 
 
-@rule("Loop")
+@rule("Loop", traits=Trait.NONE)
 def loop(c: Walk, n: Node) -> None:
     """Walks the body; what it carries keeps its labels, what it collects gains an axis."""
     body, count = n.bodies["body"], len(n.inputs) - 2
@@ -82,7 +83,7 @@ def loop(c: Walk, n: Node) -> None:
         collect(c, n, name, result, 0)
 
 
-@rule("Scan")
+@rule("Scan", traits=Trait.NONE)
 def scan(c: Walk, n: Node) -> None:
     """Walks the body with slices along the scanned axes, which must survive."""
     if n.opset < 9:
@@ -103,7 +104,7 @@ def scan(c: Walk, n: Node) -> None:
         collect(c, n, name, result, axis)
 
 
-@rule("SequenceMap")
+@rule("SequenceMap", traits=Trait.NONE)
 def sequence_map(c: Walk, n: Node) -> None:
     """Walks the body once with labels that all elements share."""
     body = n.bodies["body"]

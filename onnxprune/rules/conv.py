@@ -8,6 +8,7 @@ from ..labels.facts import Blocked
 from ..labels.vector import NONE, Labels
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from .reduce import extreme, statistic
 from .registry import rule
 from .signs import kept, positive
@@ -52,8 +53,8 @@ def windows(c: Walk, n: Node, X: str, W: str) -> list[Labels]:
     return result
 
 
-@rule("Conv")
-@rule("FusedConv", domain="com.microsoft")
+@rule("Conv", traits=Trait.CONVOLUTION)
+@rule("FusedConv", domain="com.microsoft", traits=Trait.NONE)
 def conv(c: Walk, n: Node) -> None:
     """One kernel makes one output channel; with groups, kernels see their own block of the input."""
     X, W, B, Z = n.take(4)
@@ -62,7 +63,7 @@ def conv(c: Walk, n: Node) -> None:
     c.out(n.output, [c.axis(X, 0), O, *windows(c, n, X, W)])
 
 
-@rule("ConvTranspose")
+@rule("ConvTranspose", traits=Trait.CONVOLUTION | Trait.SIZED_BY_VALUES)
 def conv_transpose(c: Walk, n: Node) -> None:
     """Like Conv, with the input channels on the first axis of the weight."""
     X, W, B = n.take(3)
@@ -131,8 +132,8 @@ def grouped(c: Walk, n: Node, C: Labels, W: str, outer: int | None, inner: int) 
     return O
 
 
-@rule("LpPool", sign=positive)
-@rule("AveragePool", "MaxPool", sign=kept)
+@rule("LpPool", sign=positive, traits=Trait.NONE)
+@rule("AveragePool", "MaxPool", sign=kept, traits=Trait.NONE)
 def pool(c: Walk, n: Node) -> None:
     """Carries batch and channels; windows slide along the other axes."""
     X = n.inputs[0]
@@ -143,20 +144,20 @@ def pool(c: Walk, n: Node) -> None:
     c.out(n.output, axes)
 
 
-@rule("GlobalAveragePool", along="statistic", sign=kept)
+@rule("GlobalAveragePool", along="statistic", sign=kept, traits=Trait.NONE)
 def global_average_pool(c: Walk, n: Node) -> None:
     """Carries batch and channels; a statistic of the kept entries of all axes after them."""
     statistic(c, n.inputs[0], range(2, c.rank(n.inputs[0])))
     _pooled(c, n)
 
 
-@rule("GlobalLpPool", along="exact", sign=positive)
+@rule("GlobalLpPool", along="exact", sign=positive, traits=Trait.NONE)
 def global_lp_pool(c: Walk, n: Node) -> None:
     """Carries batch and channels; a sum, to which removed entries add nothing."""
     _pooled(c, n)
 
 
-@rule("GlobalMaxPool", along="exact or statistic", sign=kept)
+@rule("GlobalMaxPool", along="exact or statistic", sign=kept, traits=Trait.NONE)
 def global_max_pool(c: Walk, n: Node) -> None:
     """Carries batch and channels; the largest kept entry of the other axes, as ReduceMax."""
     X = n.inputs[0]

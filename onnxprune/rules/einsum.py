@@ -9,6 +9,7 @@ from ..labels.sizes import SizeView
 from ..labels.vector import NONE
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from .registry import rule
 from .signs import product
 
@@ -16,7 +17,7 @@ Letter = str | int
 """A letter, or the position from the right (from 1) of an axis behind the ellipsis."""
 
 
-@rule("Einsum", sign=product)
+@rule("Einsum", sign=product, traits=Trait.NONE)
 def einsum(c: Walk, n: Node) -> None:
     """Axes of one letter are one axis; a letter that the output lacks is summed over."""
     terms, result = letters(n.attr("equation"), [c.rank(x) for x in n.inputs])

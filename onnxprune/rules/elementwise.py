@@ -4,56 +4,37 @@ from __future__ import annotations
 
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from .registry import rule
 from .signs import above, chosen, clipped, highest, kept, lowest, opposite, positive, power, product, shared
 
 
-@rule("Affine", "ParametricSoftplus", "ScaledTanh")  # of the first days of ONNX
+@rule("Affine", "ParametricSoftplus", "ScaledTanh", traits=Trait.UNARY)  # of the first days of ONNX
+@rule("Abs", "Acos", "Acosh", "Cosh", sign=positive, traits=Trait.UNARY)
+@rule("Exp", "Softplus", "Sqrt", sign=positive, traits=Trait.UNARY | Trait.RISES)
+@rule("HardSigmoid", sign=positive, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED)
+@rule("Relu", sign=positive, traits=Trait.UNARY | Trait.RISES | Trait.FUSED)
+@rule("Sigmoid", sign=positive, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED | Trait.FUSED)
+@rule("Asin", "Atanh", sign=kept, traits=Trait.UNARY)
 @rule(
-    "Abs",
-    "Acos",
-    "Acosh",
-    "Cosh",
-    "Exp",
-    "HardSigmoid",
-    "Relu",
-    "Sigmoid",
-    "Softplus",
-    "Sqrt",
-    sign=positive,
-)
-@rule(
-    "Asin",
     "Asinh",
     "Atan",
-    "Atanh",
-    "Cast",
     "Ceil",
     "Erf",
     "Floor",
-    "Identity",
     "Round",
     "Sign",
     "Sinh",
     "Softsign",
-    "Tanh",
     sign=kept,
+    traits=Trait.UNARY | Trait.RISES,
 )
-@rule(
-    "Celu",
-    "Elu",
-    "Gelu",
-    "HardSwish",
-    "LeakyRelu",
-    "Mish",
-    "Swish",
-    "ThresholdedRelu",
-    sign=above,
-)
-@rule(
-    "Neg",
-    sign=opposite,
-)
+@rule("Cast", sign=kept, traits=Trait.UNARY | Trait.MOVES | Trait.KEEPS_BOUNDS | Trait.RISES | Trait.FUSED)
+@rule("Identity", sign=kept, traits=Trait.VIEW | Trait.UNARY | Trait.HANDS_ON | Trait.RISES)
+@rule("Tanh", sign=kept, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED)
+@rule("Celu", "Elu", "LeakyRelu", sign=above, traits=Trait.UNARY | Trait.RISES)
+@rule("Gelu", "HardSwish", "Mish", "Swish", "ThresholdedRelu", sign=above, traits=Trait.UNARY)
+@rule("Neg", sign=opposite, traits=Trait.UNARY | Trait.DECODES)
 @rule(
     "BitCast",
     "BitwiseNot",
@@ -63,11 +44,12 @@ from .signs import above, chosen, clipped, highest, kept, lowest, opposite, posi
     "Log",
     "Not",
     "Reciprocal",
-    "Selu",
     "Shrink",
     "Sin",
     "Tan",
+    traits=Trait.UNARY,
 )
+@rule("Selu", traits=Trait.UNARY | Trait.RISES)
 def unary(c: Walk, n: Node) -> None:
     """Carries the labels of its input."""
     c.same(n, n.output)
@@ -79,51 +61,30 @@ def training(c: Walk, n: Node) -> bool:
     return bool(n.take(3)[2]) and (given is None or bool(given.any()))
 
 
-@rule("Clip", sign=clipped)
-@rule("CastLike", sign=kept)
-@rule("Dropout", sign=kept, random=training)
+@rule(
+    "Clip", sign=clipped, traits=Trait.UNARY | Trait.KEEPS_BOUNDS | Trait.RISES | Trait.BOUNDED | Trait.FUSED
+)
+@rule("CastLike", sign=kept, traits=Trait.UNARY | Trait.HANDS_ON)
+@rule("Dropout", sign=kept, random=training, traits=Trait.UNARY | Trait.HANDS_ON | Trait.RISES)
 def parametrised(c: Walk, n: Node) -> None:
     """Carries the labels of its first input; the others are scalars."""
     c.same(n)
 
 
-@rule(
-    "Add",
-    "Mean",
-    "Sum",
-    sign=shared,
-)
-@rule(
-    "Mul",
-    sign=product,
-)
-@rule(
-    "Max",
-    sign=highest,
-)
-@rule(
-    "Min",
-    sign=lowest,
-)
-@rule(
-    "PRelu",
-    sign=above,
-)
-@rule(
-    "Pow",
-    sign=power,
-)
-@rule(
-    "Where",
-    sign=chosen,
-)
+@rule("Add", sign=shared, traits=Trait.COMBINES | Trait.DECODES | Trait.JOINS | Trait.FUSED)
+@rule("Mean", "Sum", sign=shared, traits=Trait.COMBINES | Trait.JOINS)
+@rule("Mul", sign=product, traits=Trait.COMBINES | Trait.DECODES | Trait.FUSED)
+@rule("Max", sign=highest, traits=Trait.COMBINES)
+@rule("Min", sign=lowest, traits=Trait.COMBINES)
+@rule("PRelu", sign=above, traits=Trait.COMBINES)
+@rule("Pow", sign=power, traits=Trait.COMBINES)
+@rule("Where", sign=chosen, traits=Trait.COMBINES | Trait.KEEPS_BOUNDS)
 @rule(
     "And",
     "BitShift",
     "BitwiseAnd",
     "BitwiseOr",
     "BitwiseXor",
-    "Div",
     "Equal",
     "Greater",
     "GreaterOrEqual",
@@ -131,10 +92,12 @@ def parametrised(c: Walk, n: Node) -> None:
     "LessOrEqual",
     "Mod",
     "Or",
-    "Sub",
     "SwiGLU",
     "Xor",
+    traits=Trait.COMBINES,
 )
+@rule("Div", traits=Trait.COMBINES | Trait.DECODES)
+@rule("Sub", traits=Trait.COMBINES | Trait.DECODES | Trait.JOINS | Trait.FUSED)
 def broadcast(c: Walk, n: Node) -> None:
     """Couples its inputs entry by entry, with numpy broadcasting."""
     c.out(n.output, c.elementwise(n.inputs))

@@ -7,6 +7,7 @@ import numpy as np
 from ..labels.vector import NONE
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from .conv import kernels
 from .join_and_take import pad
 from .matmul import contract
@@ -16,23 +17,24 @@ from .views import refold
 
 MS = "com.microsoft"
 
-rule("ExpandDims", domain=MS)(refold)
-rule("Pad", domain=MS)(pad)
+rule("ExpandDims", domain=MS, traits=Trait.VIEW)(refold)
+rule("Pad", domain=MS, traits=Trait.SIZED_BY_VALUES)(pad)
 
 
-@rule("Gelu", "QuickGelu", "SampleOp", "ScaledSiLU", domain=MS)
+@rule("Gelu", "QuickGelu", "ScaledSiLU", domain=MS, traits=Trait.UNARY | Trait.LIKE_FIRST)
+@rule("SampleOp", domain=MS, traits=Trait.UNARY)
 def unary(c: Walk, n: Node) -> None:
     """Carries the labels of its input."""
     c.same(n, n.output)
 
 
-@rule("BiasAdd", "BiasGelu", "FastGelu", "GatedAdd", domain=MS)
+@rule("BiasAdd", "BiasGelu", "FastGelu", "GatedAdd", domain=MS, traits=Trait.COMBINES | Trait.LIKE_FIRST)
 def broadcast(c: Walk, n: Node) -> None:
     """Couples its inputs entry by entry, with numpy broadcasting."""
     c.out(n.output, c.elementwise(n.inputs))
 
 
-@rule("BiasDropout", domain=MS)
+@rule("BiasDropout", domain=MS, traits=Trait.RANDOM | Trait.LIKE_FIRST)
 def bias_dropout(c: Walk, n: Node) -> None:
     """Couples data, bias and residual entry by entry."""
     labels = c.elementwise(n.inputs[:3])
@@ -40,7 +42,7 @@ def bias_dropout(c: Walk, n: Node) -> None:
         c.out(name, labels)
 
 
-@rule("BiasSplitGelu", domain=MS)
+@rule("BiasSplitGelu", domain=MS, traits=Trait.NONE)
 def bias_split_gelu(c: Walk, n: Node) -> None:
     """The left half of the channels is gated by the right half: both go together."""
     *rest, wide = c.elementwise(n.inputs)
@@ -52,7 +54,7 @@ def bias_split_gelu(c: Walk, n: Node) -> None:
     c.out(n.output, [*rest, left])
 
 
-@rule("BiasSoftmax", domain=MS, along="pinned")
+@rule("BiasSoftmax", domain=MS, along="pinned", traits=Trait.LIKE_FIRST)
 def bias_softmax(c: Walk, n: Node) -> None:
     """Pins the axes that it normalizes along, carries the others."""
     data, bias = n.inputs
@@ -62,7 +64,7 @@ def bias_softmax(c: Walk, n: Node) -> None:
     c.out(n.output, c.fixed(data, axes, f"{n} normalizes along it"))
 
 
-@rule("GemmFastGelu", domain=MS)
+@rule("GemmFastGelu", domain=MS, traits=Trait.NONE)
 def gemm_fast_gelu(c: Walk, n: Node) -> None:
     """A linear layer with its activation."""
     X, W, bias = n.take(3)
@@ -74,7 +76,7 @@ def gemm_fast_gelu(c: Walk, n: Node) -> None:
     c.macs(lambda z: z.output(n) * z.size(W, 0))
 
 
-@rule("NhwcConv", "NhwcFusedConv", domain=MS)
+@rule("NhwcConv", "NhwcFusedConv", domain=MS, traits=Trait.NONE)
 def nhwc_conv(c: Walk, n: Node) -> None:
     """Like Conv, with the channels on the last axis of input and output."""
     X, W, B, Z = n.take(4)
@@ -84,14 +86,15 @@ def nhwc_conv(c: Walk, n: Node) -> None:
     c.out(n.output, [batch, *[NONE] * (c.rank(X) - 2), O])
 
 
-@rule("NhwcMaxPool", domain=MS)
+@rule("NhwcMaxPool", domain=MS, traits=Trait.NONE)
 def nhwc_pool(c: Walk, n: Node) -> None:
     """Carries batch and channels, which are on the last axis."""
     X = n.inputs[0]
     c.out(n.output, c.fixed(X, range(1, c.rank(X) - 1), f"{n} slides a window along it"))
 
 
-@rule("GroupNorm", "SkipGroupNorm", domain=MS, along="statistic")
+@rule("GroupNorm", domain=MS, along="statistic", traits=Trait.LIKE_FIRST)
+@rule("SkipGroupNorm", domain=MS, along="statistic", traits=Trait.NONE)
 def group_norm(c: Walk, n: Node) -> None:
     """Statistics inside blocks of channels: whole blocks go without a change of statistics."""
     X, gamma, beta, skip, bias = n.take(5)
@@ -109,7 +112,7 @@ def group_norm(c: Walk, n: Node) -> None:
         c.out(name, c.labels(X))
 
 
-@rule("TorchEmbedding", domain=MS)
+@rule("TorchEmbedding", domain=MS, traits=Trait.NONE)
 def embedding(c: Walk, n: Node) -> None:
     """Picks rows of a table by data, and carries its columns."""
     table, indices = n.inputs[:2]
@@ -118,7 +121,7 @@ def embedding(c: Walk, n: Node) -> None:
     c.out(n.output, [*c.labels(indices), O])
 
 
-@rule("RelativePositionBias", domain=MS)
+@rule("RelativePositionBias", domain=MS, traits=Trait.NONE)
 def relative_position_bias(c: Walk, n: Node) -> None:
     """A table of one bias per distance and head: carries the heads."""
     table = n.inputs[0]
@@ -126,13 +129,13 @@ def relative_position_bias(c: Walk, n: Node) -> None:
     c.out(n.output, [NONE, heads, NONE, NONE])
 
 
-@rule("Inverse", domain=MS)
+@rule("Inverse", domain=MS, traits=Trait.LIKE_FIRST)
 def inverse(c: Walk, n: Node) -> None:
     """Pins the axes of the matrices, carries the others."""
     c.out(n.output, c.fixed(n.inputs[0], [-1, -2], f"{n} inverts matrices along it"))
 
 
-@rule("CDist", domain=MS, along="exact")
+@rule("CDist", domain=MS, along="exact", traits=Trait.NONE)
 def distances(c: Walk, n: Node) -> None:
     """Contracts the axis along which it measures distances."""
     A, B = n.inputs
@@ -147,10 +150,15 @@ def distances(c: Walk, n: Node) -> None:
 pinned(
     "BeamSearch",
     "GreedySearch",
-    "Sampling",
     "WhisperBeamSearch",
     domain=MS,
     why="it runs decoders of its own; prune those before they are put into it",
+)
+pinned(
+    "Sampling",
+    domain=MS,
+    why="it runs decoders of its own; prune those before they are put into it",
+    traits=Trait.RANDOM,
 )
 pinned(
     "DecoderAttention",
@@ -179,8 +187,6 @@ pinned("MoE", domain=MS, why="its experts share a router; prune the model before
 pinned(
     "AttnLSTM",
     "BifurcationDetector",
-    "BitmaskBiasDropout",
-    "BitmaskDropout",
     "BranchwiseRMSNorm",
     "ComplexMul",
     "ComplexMulConj",
@@ -207,6 +213,13 @@ pinned(
     "WordConvEmbedding",
     domain=MS,
     why="only onnxruntime knows it; prune the model before onnxruntime rewrites it",
+)
+pinned(
+    "BitmaskBiasDropout",
+    "BitmaskDropout",
+    domain=MS,
+    why="only onnxruntime knows it; prune the model before onnxruntime rewrites it",
+    traits=Trait.RANDOM,
 )
 pinned(
     "AveragePool",

@@ -11,12 +11,13 @@ from ..labels.pen import Pen
 from ..labels.vector import NONE, Labels
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from .registry import rule
 
 Index = npt.NDArray[np.int64]
 
 
-@rule("GatherElements")
+@rule("GatherElements", traits=Trait.NONE)
 def gather_elements(c: Walk, n: Node) -> None:
     """Carries the axes other than its own, where the indices cover them wholly."""
     data, indices = n.inputs
@@ -35,7 +36,7 @@ def gather_elements(c: Walk, n: Node) -> None:
     c.out(n.output, result)
 
 
-@rule("Scatter", "ScatterElements")
+@rule("Scatter", "ScatterElements", traits=Trait.NONE)
 def scatter_elements(c: Walk, n: Node) -> None:
     """Carries the axes other than its own, where the indices cover them wholly."""
     data, indices, updates = n.inputs
@@ -51,8 +52,8 @@ def scatter_elements(c: Walk, n: Node) -> None:
     c.out(n.output, result)
 
 
-@rule("GatherND")
-@rule("GatherND", domain="com.microsoft")
+@rule("GatherND", traits=Trait.NONE)
+@rule("GatherND", domain="com.microsoft", traits=Trait.NONE)
 def gather_nd(c: Walk, n: Node) -> None:
     """Carries the axes that are not indexed, and those with constant indices of their own."""
     data, indices = n.inputs
@@ -72,7 +73,7 @@ def gather_nd(c: Walk, n: Node) -> None:
     c.out(n.output, result)
 
 
-@rule("ScatterND")
+@rule("ScatterND", traits=Trait.NONE)
 def scatter_nd(c: Walk, n: Node) -> None:
     """Carries the axes that are not indexed, and those with constant indices of their own."""
     data, indices, updates = n.inputs
@@ -140,7 +141,7 @@ def remap(e: Pen, slot: int, index: Index, labels: Sequence[Labels], along: Mapp
     e.constant_input(slot, grid)
 
 
-@rule("TensorScatter")
+@rule("TensorScatter", traits=Trait.NONE)
 def tensor_scatter(c: Walk, n: Node) -> None:
     """Writes a run of steps into a cache; carries the axes other than that of the steps."""
     past, update, indices = n.take(3)
@@ -152,7 +153,7 @@ def tensor_scatter(c: Walk, n: Node) -> None:
     c.out(n.output, result)
 
 
-@rule("OneHot")
+@rule("OneHot", traits=Trait.SIZED_BY_VALUES)
 def one_hot(c: Walk, n: Node) -> None:
     """Carries the axes of the indices; the new axis carries none."""
     indices = n.inputs[0]
@@ -161,7 +162,7 @@ def one_hot(c: Walk, n: Node) -> None:
     c.out(n.output, [*result[:axis], NONE, *result[axis:]])
 
 
-@rule("Compress")
+@rule("Compress", traits=Trait.SIZED_BY_DATA)
 def compress(c: Walk, n: Node) -> None:
     """Pins the axis from which a condition selects, carries the others."""
     X, axis = n.inputs[0], n.attr("axis")
@@ -171,7 +172,7 @@ def compress(c: Walk, n: Node) -> None:
     c.out(n.output, c.fixed(X, [axis], f"{n} selects from it by a condition"))
 
 
-@rule("ReverseSequence")
+@rule("ReverseSequence", traits=Trait.NONE)
 def reverse_sequence(c: Walk, n: Node) -> None:
     """Pins the axis that is reversed, carries the others."""
     X, sequence_lens = n.inputs

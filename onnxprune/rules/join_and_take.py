@@ -10,12 +10,13 @@ from ..labels.vector import NONE, Labels
 from ..labels.walk import Walk
 from ..model.evaluation import python_slice, slice_bounds
 from ..model.node import Node
+from ..model.operators import Trait
 from ..shapes.setting import Setting
 from .registry import rule
 from .signs import kept, padded, shared
 
 
-@rule("Concat", sign=shared)
+@rule("Concat", sign=shared, traits=Trait.MOVES | Trait.KEEPS_BOUNDS | Trait.BLOCKWISE_WHERE_KEPT)
 def concat(c: Walk, n: Node) -> None:
     """Joins the labels along its axis and couples the other axes."""
     rank = c.rank(n.output)
@@ -28,7 +29,7 @@ def concat(c: Walk, n: Node) -> None:
     c.out(n.output, result)
 
 
-@rule("Split", sign=kept)
+@rule("Split", sign=kept, traits=Trait.MOVES | Trait.COPIES | Trait.BLOCKWISE_WHERE_KEPT)
 def split(c: Walk, n: Node) -> None:
     """Gives every output its part of the labels; the sizes follow."""
     X = n.inputs[0]
@@ -46,7 +47,9 @@ def split(c: Walk, n: Node) -> None:
         c.fix(lambda e: e.split_sizes([e.size(name, axis) for name in n.outputs]))
 
 
-@rule("Slice", sign=kept)
+@rule(
+    "Slice", sign=kept, traits=Trait.MOVES | Trait.COPIES | Trait.BLOCKWISE_WHERE_KEPT | Trait.SIZED_BY_DATA
+)
 def slice_(c: Walk, n: Node) -> None:
     """Takes a range of the labels; bounds follow, a stride becomes a Gather."""
     X = n.inputs[0]
@@ -110,7 +113,7 @@ def _windows(c: Walk, n: Node, setting: Setting) -> dict[int, slice] | None:
     return {axis: slice(start, end, step) for start, end, axis, step in zip(*bounds, strict=True)}
 
 
-@rule("Gather", sign=kept)
+@rule("Gather", sign=kept, traits=Trait.MOVES | Trait.COPIES | Trait.BLOCKWISE_WHERE_KEPT)
 def gather(c: Walk, n: Node) -> None:
     """Takes labels by constant indices; an axis that is indexed by data must survive."""
     data, indices = n.inputs
@@ -156,7 +159,7 @@ def _taken(c: Walk, n: Node, labels: Labels, index: np.ndarray) -> list[Labels]:
     return result
 
 
-@rule("Pad", sign=padded)
+@rule("Pad", sign=padded, traits=Trait.SIZED_BY_VALUES)
 def pad(c: Walk, n: Node) -> None:
     """Carries the labels; entries added along a labelled axis are channels of their own."""
     X = n.inputs[0]

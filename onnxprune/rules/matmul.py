@@ -5,12 +5,13 @@ from __future__ import annotations
 from ..labels.vector import Labels
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from ..shapes.microsoft import reading_order
 from .registry import rule
 from .signs import product
 
 
-@rule("MatMul", sign=product)
+@rule("MatMul", sign=product, traits=Trait.BLOCKWISE | Trait.MATRIX)
 def matmul(c: Walk, n: Node) -> None:
     """Contracts the last axis of A with the last but one of B; the axes before them are batches."""
     A, B = n.inputs
@@ -25,7 +26,7 @@ def matmul(c: Walk, n: Node) -> None:
     c.macs(lambda z: z.output(n) * z.size(A, -1))
 
 
-@rule("FusedMatMul", "TransposeMatMul", domain="com.microsoft")
+@rule("FusedMatMul", "TransposeMatMul", domain="com.microsoft", traits=Trait.NONE)
 def fused_matmul(c: Walk, n: Node) -> None:
     """A MatMul whose operands are read in another order of axes."""
     A, B = n.inputs
@@ -82,8 +83,8 @@ def constants(c: Walk, n: Node, A: str, B: str) -> None:
         c.kernel(n, B, -1)
 
 
-@rule("Gemm")
-@rule("FusedGemm", domain="com.microsoft")
+@rule("Gemm", traits=Trait.MATRIX)
+@rule("FusedGemm", domain="com.microsoft", traits=Trait.NONE)
 def gemm(c: Walk, n: Node) -> None:
     """Contracts A with B, either of them transposed, and adds C."""
     A, B, C = n.take(3)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from ..labels.vector import NONE, Labels
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from .registry import rule
 from .signs import kept
 
 
-@rule("BatchNormalization")
+@rule("BatchNormalization", traits=Trait.FUSED)
 def batch_norm(c: Walk, n: Node) -> None:
     """One scale, bias, mean and variance per channel; in training it returns such vectors, too."""
     X = n.inputs[0]
@@ -23,7 +24,7 @@ def batch_norm(c: Walk, n: Node) -> None:
         c.out(statistic, [channels])
 
 
-@rule("InstanceNormalization", along="statistic")
+@rule("InstanceNormalization", along="statistic", traits=Trait.NONE)
 def instance_norm(c: Walk, n: Node) -> None:
     """One scale and bias per channel, statistics along all axes after it."""
     X, scale, B = n.inputs
@@ -37,7 +38,13 @@ def instance_norm(c: Walk, n: Node) -> None:
     c.same(n)
 
 
-@rule("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", along="statistic")
+@rule(
+    "LayerNormalization",
+    "SimplifiedLayerNormalization",
+    along="statistic",
+    traits=Trait.LIKE_FIRST | Trait.UNLISTED,
+)
+@rule("RMSNormalization", along="statistic", traits=Trait.NONE)
 def layer_norm(c: Walk, n: Node) -> None:
     """Statistics along the last axes, which scale and bias share."""
     X, Scale, B = n.take(3)
@@ -53,7 +60,7 @@ def layer_norm(c: Walk, n: Node) -> None:
         c.out(statistic, [*c.labels(X)[:axis], *[NONE] * (rank - axis)])
 
 
-@rule("GroupNormalization", along="statistic")
+@rule("GroupNormalization", along="statistic", traits=Trait.LIKE_FIRST)
 def group_norm(c: Walk, n: Node) -> None:
     """Statistics inside blocks of channels: whole blocks go without a change of statistics."""
     X, scale, bias = n.inputs
@@ -76,20 +83,20 @@ def block_statistics(
     c.fix(lambda e: e.set(attribute, e.count(r) if r is not NONE else groups))
 
 
-@rule("LpNormalization", along="exact", sign=kept)
+@rule("LpNormalization", along="exact", sign=kept, traits=Trait.NONE)
 def lp_norm(c: Walk, n: Node) -> None:
     """Divides by a sum, to which removed channels add nothing."""
     c.same(n)
 
 
-@rule("LRN", along="statistic")
+@rule("LRN", along="statistic", traits=Trait.NONE)
 def lrn(c: Walk, n: Node) -> None:
     """Statistics over neighbouring channels: the neighbours among the kept ones."""
     c.stat(c.axis(n.inputs[0], 1))
     c.same(n)
 
 
-@rule("MeanVarianceNormalization", along="statistic")
+@rule("MeanVarianceNormalization", along="statistic", traits=Trait.LIKE_FIRST)
 def mean_variance(c: Walk, n: Node) -> None:
     """Statistics along the given axes."""
     X = n.inputs[0]
@@ -97,7 +104,13 @@ def mean_variance(c: Walk, n: Node) -> None:
     c.same(n)
 
 
-@rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain="com.microsoft", along="statistic")
+@rule(
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+    domain="com.microsoft",
+    along="statistic",
+    traits=Trait.NONE,
+)
 def skip_layer_norm(c: Walk, n: Node) -> None:
     """Adds a skip connection and a bias, then statistics along the last axis."""
     if n.op == "SkipLayerNormalization":
@@ -115,7 +128,7 @@ def skip_layer_norm(c: Walk, n: Node) -> None:
         c.out(total, labels)
 
 
-@rule("EmbedLayerNormalization", domain="com.microsoft", along="statistic")
+@rule("EmbedLayerNormalization", domain="com.microsoft", along="statistic", traits=Trait.NONE)
 def embed_layer_norm(c: Walk, n: Node) -> None:
     """Adds rows of up to three tables, then statistics along the last axis."""
     _, _, *tables = n.take(7)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from ..model.operators import Trait, tell
 from .registry import pinned
 
-pinned("MaxUnpool", why="its indices count all entries of the tensor, channels included")
-pinned("NonMaxSuppression", why="it compares boxes with each other and returns positions")
-pinned("NonZero", why="it returns positions along every axis")
-pinned("Unique", why="it compares entries with each other")
+pinned(
+    "MaxUnpool",
+    why="its indices count all entries of the tensor, channels included",
+    traits=Trait.SIZED_BY_VALUES,
+)
+pinned(
+    "NonMaxSuppression",
+    why="it compares boxes with each other and returns positions",
+    traits=Trait.SIZED_BY_DATA,
+)
+pinned("NonZero", why="it returns positions along every axis", traits=Trait.SIZED_BY_DATA)
+pinned("Unique", why="it compares entries with each other", traits=Trait.SIZED_BY_DATA)
 pinned("Unique", domain="com.microsoft", why="it compares entries with each other")
 pinned("ImageDecoder", why="it reads an encoded file")
 pinned(
@@ -73,3 +82,12 @@ pinned(
     "Scale",
     why="ONNX dropped it before version 1.5; export the model again",
 )
+
+tell(
+    "",
+    "DisentangledAttention_TRT",
+    "EfficientNMS_TRT",
+    "MultilevelCropAndResize_TRT",
+    "PyramidROIAlign_TRT",
+    traits=Trait.UNLISTED,
+)  # TensorRT's; they have no rule

@@ -18,6 +18,7 @@ from ..labels.vector import NONE, Labels
 from ..labels.walk import Walk
 from ..model.graph import Graph
 from ..model.node import Node
+from ..model.operators import Trait
 from ..model.quantization import MICROSOFT, dequantize, pack, unpack
 from ..shapes.inference import FLOATS
 from ..shapes.quantized import PLAIN, PLAIN_OPSET
@@ -83,10 +84,10 @@ def decoded_sign(c: Walk, n: Node) -> int:
     return int(unsigned and zero is not None and not zero.any() and c.sign(scale) == 1)
 
 
-@rule("QuantizeLinear")
-@rule("DequantizeLinear", sign=decoded_sign)
-@rule("QuantizeLinear", domain=MICROSOFT)
-@rule("DequantizeLinear", domain=MICROSOFT, sign=decoded_sign)
+@rule("QuantizeLinear", traits=Trait.MOVES | Trait.FUSED)
+@rule("DequantizeLinear", sign=decoded_sign, traits=Trait.MOVES)
+@rule("QuantizeLinear", domain=MICROSOFT, traits=Trait.MOVES | Trait.FUSED)
+@rule("DequantizeLinear", domain=MICROSOFT, sign=decoded_sign, traits=Trait.MOVES)
 def linear(c: Walk, n: Node) -> None:
     """Carries the labels; scale and zero point follow their axis or its blocks."""
     x, scale, zero_point = n.take(3)
@@ -103,15 +104,15 @@ def linear(c: Walk, n: Node) -> None:
         decoded(c, source.inputs[0], 0, scale, zero_point)  # a quantised embedding
 
 
-@rule("DynamicQuantizeLinear", along="exact")
+@rule("DynamicQuantizeLinear", along="exact", traits=Trait.NONE)
 def dynamic_quantize(c: Walk, n: Node) -> None:
     """Carries the labels; its range always holds zero, so removed entries do not widen it."""
     c.same(n, n.output)
     c.zero(n.output, n.outputs[2])
 
 
-@rule("QLinearSoftmax", domain=MICROSOFT, along="pinned")
-@rule("QLinearGlobalAveragePool", "QLinearReduceMean", domain=MICROSOFT, along="statistic")
+@rule("QLinearSoftmax", domain=MICROSOFT, along="pinned", traits=Trait.NONE)
+@rule("QLinearGlobalAveragePool", "QLinearReduceMean", domain=MICROSOFT, along="statistic", traits=Trait.NONE)
 @rule(
     "QLinearAdd",
     "QLinearAveragePool",
@@ -121,6 +122,7 @@ def dynamic_quantize(c: Walk, n: Node) -> None:
     "QLinearSigmoid",
     "QLinearWhere",
     domain=MICROSOFT,
+    traits=Trait.NONE,
 )
 def acting(c: Walk, n: Node) -> None:
     """Acts as the operator that it quantises."""
@@ -151,15 +153,15 @@ def act_as(c: Walk, n: Node, kind: tuple[str, str], inputs: list[str]) -> None:
     c.facts.kernels[before:] = [replace(k, node=n) for k in c.facts.kernels[before:]]
 
 
-@rule("QLinearConv")
-@rule("QLinearConv", domain=MICROSOFT)
+@rule("QLinearConv", traits=Trait.CONVOLUTION)
+@rule("QLinearConv", domain=MICROSOFT, traits=Trait.CONVOLUTION)
 def qlinear_conv(c: Walk, n: Node) -> None:
     """Conv; one scale for the weight or one per kernel."""
     acting(c, n)
     stored_as(c, n, n.inputs[3], 0, *n.inputs[4:6])
 
 
-@rule("QLinearMatMul")
+@rule("QLinearMatMul", traits=Trait.MATRIX)
 def qlinear_matmul(c: Walk, n: Node) -> None:
     """MatMul; one scale per operand, or one per row of A and of Y and per column of B."""
     acting(c, n)
@@ -170,14 +172,14 @@ def qlinear_matmul(c: Walk, n: Node) -> None:
         scaled(c, n, vector, n.output, -2)
 
 
-@rule("QGemm", domain=MICROSOFT)
+@rule("QGemm", domain=MICROSOFT, traits=Trait.NONE)
 def qgemm(c: Walk, n: Node) -> None:
     """Gemm; one scale per operand, or one per column of B."""
     acting(c, n)
     stored_as(c, n, n.inputs[3], 0 if n.attr("transB", 0) else 1, *n.inputs[4:6])
 
 
-@rule("ConvInteger")
+@rule("ConvInteger", traits=Trait.CONVOLUTION)
 def conv_integer(c: Walk, n: Node) -> None:
     """Conv of integers; the scale follows as a Mul."""
     acting(c, n)
@@ -186,7 +188,7 @@ def conv_integer(c: Walk, n: Node) -> None:
     decoded(c, w, 0, scale_behind(c, n, c.shape(w)[0]), w_zero_point)
 
 
-@rule("MatMulInteger")
+@rule("MatMulInteger", traits=Trait.MATRIX)
 def matmul_integer(c: Walk, n: Node) -> None:
     """MatMul of integers; the scale follows as a Mul."""
     acting(c, n)
@@ -196,7 +198,7 @@ def matmul_integer(c: Walk, n: Node) -> None:
     decoded(c, B, -1, scale_behind(c, n, c.shape(B)[-1]), b_zero_point)
 
 
-@rule("MatMulIntegerToFloat", domain=MICROSOFT)
+@rule("MatMulIntegerToFloat", domain=MICROSOFT, traits=Trait.NONE)
 def matmul_integer_to_float(c: Walk, n: Node) -> None:
     """MatMul of integers with its scales; one for B or one per column."""
     acting(c, n)
@@ -205,7 +207,7 @@ def matmul_integer_to_float(c: Walk, n: Node) -> None:
     c.meet(bias, 0, c.axis(B, -1))
 
 
-@rule("DynamicQuantizeMatMul", domain=MICROSOFT)
+@rule("DynamicQuantizeMatMul", domain=MICROSOFT, traits=Trait.NONE)
 def dynamic_quantize_matmul(c: Walk, n: Node) -> None:
     """MatMul that quantises A as a whole; one scale for B or one per column."""
     acting(c, n)
@@ -231,7 +233,7 @@ def scale_behind(c: Walk, n: Node, size: int) -> str:
     return ""
 
 
-@rule("QAttention", domain=MICROSOFT)
+@rule("QAttention", domain=MICROSOFT, traits=Trait.NONE)
 def qattention(c: Walk, n: Node) -> None:
     """Attention that projects with integers; query, key and value have equal sizes."""
     x, weight, bias, _, weight_scale, mask_index, _, weight_zero_point, past = n.take(9)
@@ -245,7 +247,7 @@ def qattention(c: Walk, n: Node) -> None:
     c.zero(weight, weight_zero_point)
 
 
-@rule("MatMulNBits", domain=MICROSOFT)
+@rule("MatMulNBits", domain=MICROSOFT, traits=Trait.NONE)
 def matmul_nbits(c: Walk, n: Node) -> None:
     """MatMul with packed columns in blocks: columns are free, rows go in whole blocks."""
     A, B, scales, zero_points, g_idx, bias = n.take(6)

@@ -8,14 +8,13 @@ import onnx
 from ..labels.vector import NONE, Labels
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait, traits_of
 from .registry import rule
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
-SAME_VALUES = {"Expand", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 
-
-@rule("GRU", "LSTM", "RNN")
+@rule("GRU", "LSTM", "RNN", traits=Trait.RECURRENT)
 def recurrent(c: Walk, n: Node) -> None:
     """A hidden channel is a row of every gate in W, R and B, and a column of R."""
     X, W, R, B, sequence_lens, _, _, P = n.take(8)
@@ -73,7 +72,7 @@ def _is_zero(c: Walk, name: str) -> bool:
     if node.op == "ConstantOfShape":
         value = node.attr("value")
         return value is None or not np.any(onnx.numpy_helper.to_array(value))
-    return node.op in SAME_VALUES and _is_zero(c, node.inputs[0])
+    return Trait.COPIES in traits_of(node) and _is_zero(c, node.inputs[0])
 
 
 def _outputs(c: Walk, n: Node, batch: Labels, h: Labels) -> None:

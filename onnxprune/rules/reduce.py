@@ -8,6 +8,7 @@ from ..labels.facts import Blocked
 from ..labels.vector import NONE
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from .registry import rule
 from .signs import kept, positive
 
@@ -34,16 +35,16 @@ def _out(c: Walk, n: Node, axes: list[int]) -> None:
         c.out(n.output, [v for k, v in enumerate(labels) if k not in axes])
 
 
-@rule("ReduceLogSum", along="exact")
-@rule("ReduceSum", along="exact", sign=kept)
-@rule("ReduceL1", "ReduceL2", "ReduceSumSquare", along="exact", sign=positive)
+@rule("ReduceLogSum", along="exact", traits=Trait.BLOCKWISE)
+@rule("ReduceSum", along="exact", sign=kept, traits=Trait.BLOCKWISE)
+@rule("ReduceL1", "ReduceL2", "ReduceSumSquare", along="exact", sign=positive, traits=Trait.BLOCKWISE)
 def reduce_sum(c: Walk, n: Node) -> None:
     """A sum, to which removed entries add nothing."""
     _out(c, n, reduced_axes(c, n))
 
 
-@rule("ReduceLogSumExp", "ReduceProd", along="statistic")
-@rule("ReduceMean", along="statistic", sign=kept)
+@rule("ReduceLogSumExp", "ReduceProd", along="statistic", traits=Trait.NONE)
+@rule("ReduceMean", along="statistic", sign=kept, traits=Trait.NONE)
 def reduce_mean(c: Walk, n: Node) -> None:
     """A statistic of the kept entries."""
     axes = reduced_axes(c, n)
@@ -70,7 +71,7 @@ def extreme(c: Walk, X: str, axes: Sequence[int], sign: int) -> None:
         statistic(c, X, axes)
 
 
-@rule("ReduceMax", along="exact or statistic", sign=kept)
+@rule("ReduceMax", along="exact or statistic", sign=kept, traits=Trait.NONE)
 def reduce_max(c: Walk, n: Node) -> None:
     """The largest of the kept entries; exact where none is negative."""
     axes = reduced_axes(c, n)
@@ -78,7 +79,7 @@ def reduce_max(c: Walk, n: Node) -> None:
     _out(c, n, axes)
 
 
-@rule("ReduceMin", along="exact or statistic", sign=kept)
+@rule("ReduceMin", along="exact or statistic", sign=kept, traits=Trait.NONE)
 def reduce_min(c: Walk, n: Node) -> None:
     """The smallest of the kept entries; exact where none is positive."""
     axes = reduced_axes(c, n)
@@ -86,8 +87,8 @@ def reduce_min(c: Walk, n: Node) -> None:
     _out(c, n, axes)
 
 
-@rule("LogSoftmax", along="pinned")
-@rule("Hardmax", "Softmax", along="pinned", sign=positive)
+@rule("LogSoftmax", along="pinned", traits=Trait.NONE)
+@rule("Hardmax", "Softmax", along="pinned", sign=positive, traits=Trait.BOUNDED)
 def softmax(c: Walk, n: Node) -> None:
     """Pins its axis: every entry takes part in the normalization of all others."""
     X = n.inputs[0]
@@ -100,7 +101,7 @@ def softmax(c: Walk, n: Node) -> None:
     c.same(n)
 
 
-@rule("ArgMax", "ArgMin", along="pinned", sign=positive)
+@rule("ArgMax", "ArgMin", along="pinned", sign=positive, traits=Trait.NONE)
 def arg_extreme(c: Walk, n: Node) -> None:
     """Pins its axis, whose positions it returns."""
     axis = n.attr("axis", 0) % c.rank(n.inputs[0])
@@ -108,7 +109,7 @@ def arg_extreme(c: Walk, n: Node) -> None:
     _out(c, n, [axis])
 
 
-@rule("TopK", along="pinned")
+@rule("TopK", along="pinned", traits=Trait.SIZED_BY_DATA)
 def top_k(c: Walk, n: Node) -> None:
     """Pins its axis, along which it orders."""
     X = n.inputs[0]
@@ -122,7 +123,7 @@ def top_k(c: Walk, n: Node) -> None:
         c.out(name, labels)
 
 
-@rule("CumSum", along="exact", sign=kept)
+@rule("CumSum", along="exact", sign=kept, traits=Trait.NONE)
 def cumsum(c: Walk, n: Node) -> None:
     """Carries the labels: removed entries add nothing to the running sum."""
     c.same(n)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import TRAITS, Trait, tell
 from ..printable import docstring
 from ..runtime.custom import Reference, Sized
 from ..runtime.custom import register as register_custom
@@ -51,6 +52,11 @@ class Rule:
     sign: Sign | None = None
     random: Random | None = None
 
+    @property
+    def traits(self) -> Trait | None:
+        """What other stages know of the operator; None where nobody said, not even that it is nothing."""
+        return TRAITS.get((self.domain, self.op))
+
 
 def always(c: Walk, n: Node) -> bool:
     """Trait of an operator that draws random numbers whatever its inputs are."""
@@ -66,6 +72,7 @@ def rule(
     along: Along = "",
     sign: Sign | None = None,
     random: Random | None = None,
+    traits: Trait | None = None,
     shape: Sized | None = None,
     reference: Reference | None = None,
 ) -> Callable[[Function], Function]:
@@ -76,7 +83,9 @@ def rule(
     ops : str
     domain : str
     along, sign, random
-        Traits of the operators, see :class:`Rule`.
+        What labels need to know of the operators, see :class:`Rule`.
+    traits : Trait, optional
+        What other stages need to know of them; a test demands it of every operator of ONNX.
     shape : callable, optional
         Of operators of your own: ``shape(*shapes, **attributes)`` gives the shape of the output, or a
         list of one per output. By default that of the first input.
@@ -95,12 +104,20 @@ def rule(
         for op in ops:
             register_custom(domain, op, shape, reference)
             _add(Rule(op, domain, function, summary, along=along, sign=sign, random=random))
+        _tell(domain, ops, traits, random)
         return function
 
     return register
 
 
-def pinned(*ops: str, why: str, domain: str = "") -> None:
+def _tell(domain: str, ops: Sequence[str], traits: Trait | None, random: Random | None) -> None:
+    if random is not None:
+        traits = Trait.RANDOM | (traits or Trait.NONE)
+    if traits is not None:
+        tell(domain, *ops, traits=traits)
+
+
+def pinned(*ops: str, why: str, domain: str = "", traits: Trait = Trait.NONE) -> None:
     """Register operators that pin everything they touch, on purpose."""
 
     def freeze(c: Walk, n: Node) -> None:
@@ -108,6 +125,7 @@ def pinned(*ops: str, why: str, domain: str = "") -> None:
 
     for op in ops:
         _add(Rule(op, domain, freeze, f"pins what it touches: {why}", why))
+    tell(domain, *ops, traits=traits)
 
 
 def find(node: Node) -> Rule | None:

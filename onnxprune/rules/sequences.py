@@ -11,6 +11,7 @@ from ..labels.pen import Pen
 from ..labels.vector import NONE, Labels
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from ..shapes.sequences import position
 from .registry import rule
 
@@ -63,19 +64,19 @@ def place(c: Walk, n: Node, slot: int, count: int, default: int | None) -> int |
     return position(c.value(n.inputs[slot]), count) if given else default
 
 
-@rule("SequenceConstruct")
+@rule("SequenceConstruct", traits=Trait.NONE)
 def sequence_construct(c: Walk, n: Node) -> None:
     """Its inputs become elements."""
     c.sequences[n.output] = [c.labels(x) for x in n.inputs]
 
 
-@rule("SequenceEmpty")
+@rule("SequenceEmpty", traits=Trait.NONE)
 def sequence_empty(c: Walk, n: Node) -> None:
     """Has no elements."""
     c.sequences[n.output] = []
 
 
-@rule("SequenceInsert")
+@rule("SequenceInsert", traits=Trait.NONE)
 def sequence_insert(c: Walk, n: Node) -> None:
     """Adds an element."""
     known, new = elements(c, n.inputs[0]), c.labels(n.inputs[1])
@@ -86,7 +87,7 @@ def sequence_insert(c: Walk, n: Node) -> None:
         c.sequences[n.output] = common(c, n, [*known, new])
 
 
-@rule("SequenceErase")
+@rule("SequenceErase", traits=Trait.NONE)
 def sequence_erase(c: Walk, n: Node) -> None:
     """Removes an element."""
     known = elements(c, n.inputs[0])
@@ -97,7 +98,7 @@ def sequence_erase(c: Walk, n: Node) -> None:
         c.sequences[n.output] = common(c, n, known)
 
 
-@rule("SequenceAt")
+@rule("SequenceAt", traits=Trait.NONE)
 def sequence_at(c: Walk, n: Node) -> None:
     """Carries the labels of one element, or of all where its position depends on data."""
     known = elements(c, n.inputs[0])
@@ -109,12 +110,12 @@ def sequence_at(c: Walk, n: Node) -> None:
     c.out(n.output, known[where])
 
 
-@rule("SequenceLength", "OptionalHasElement")
+@rule("SequenceLength", "OptionalHasElement", traits=Trait.NONE)
 def number(c: Walk, n: Node) -> None:
     """Has no channels."""
 
 
-@rule("SplitToSequence")
+@rule("SplitToSequence", traits=Trait.NONE)
 def split_to_sequence(c: Walk, n: Node) -> None:
     """Gives every element its part of the labels; the sizes follow."""
     X = n.inputs[0]
@@ -140,7 +141,7 @@ def split_to_sequence(c: Walk, n: Node) -> None:
     c.fix(mend)
 
 
-@rule("ConcatFromSequence")
+@rule("ConcatFromSequence", traits=Trait.NONE)
 def concat_from_sequence(c: Walk, n: Node) -> None:
     """Joins the labels of the elements along its axis, or gives a new axis."""
     known = elements(c, n.inputs[0])
@@ -173,7 +174,7 @@ def joined(c: Walk, n: Node, known: Sequence[Element], axis: int) -> Element:
     return axes
 
 
-@rule("Optional")
+@rule("Optional", traits=Trait.NONE)
 def optional(c: Walk, n: Node) -> None:
     """Carries the labels of its element."""
     source = n.inputs[0] if n.inputs else ""
@@ -183,7 +184,7 @@ def optional(c: Walk, n: Node) -> None:
         c.sequences[n.output] = [c.labels(source)] if source else []
 
 
-@rule("OptionalGetElement")
+@rule("OptionalGetElement", traits=Trait.NONE)
 def optional_get_element(c: Walk, n: Node) -> None:
     """Carries the labels of the element."""
     elements_ = c.shapes.first.sequences.get(n.inputs[0])

@@ -9,6 +9,7 @@ from ..labels.pen import Pen
 from ..labels.vector import NONE, Labels
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from .registry import always, rule
 from .signs import interpolated, kept
 
@@ -26,13 +27,13 @@ def seen_as(c: Walk, n: Node, target: str) -> list[Labels]:
     return c.regroup(c.labels(X), c.shape(X), c.shape(target), samples)
 
 
-@rule("Flatten", "Squeeze", "Unsqueeze", sign=kept)
+@rule("Flatten", "Squeeze", "Unsqueeze", sign=kept, traits=Trait.VIEW)
 def refold(c: Walk, n: Node) -> None:
     """Splits and merges axes, with no sizes to mend."""
     c.out(n.output, seen_as(c, n, n.output))
 
 
-@rule("Reshape", sign=kept)
+@rule("Reshape", sign=kept, traits=Trait.VIEW)
 def reshape(c: Walk, n: Node) -> None:
     """Splits and merges axes; the target shape follows the kept sizes."""
     if c.rank(n.output) == 0 or c.shape(n.inputs[0]) == c.shape(n.output):
@@ -45,7 +46,7 @@ def reshape(c: Walk, n: Node) -> None:
         c.freeze(n.inputs, f"{n} holds its shape in an attribute")
 
 
-@rule("Transpose", sign=kept)
+@rule("Transpose", sign=kept, traits=Trait.MOVES | Trait.COPIES | Trait.IN_ORDER | Trait.BLOCKWISE)
 def transpose(c: Walk, n: Node) -> None:
     """Permutes the axes."""
     labels = c.labels(n.inputs[0])
@@ -53,7 +54,7 @@ def transpose(c: Walk, n: Node) -> None:
     c.out(n.output, [labels[k] for k in perm])
 
 
-@rule("Expand", sign=kept)
+@rule("Expand", sign=kept, traits=Trait.COPIES | Trait.SIZED_BY_VALUES)
 def expand(c: Walk, n: Node) -> None:
     """Repeats axes of size 1; the new ones are free to shrink."""
     X = n.inputs[0]
@@ -76,7 +77,7 @@ def repeated(c: Walk, X: str, output: str) -> list[Labels]:
     return result
 
 
-@rule("Tile", sign=kept)
+@rule("Tile", sign=kept, traits=Trait.COPIES | Trait.SIZED_BY_VALUES)
 def tile(c: Walk, n: Node) -> None:
     """Repeats every axis as a whole."""
     X = n.inputs[0]
@@ -101,19 +102,19 @@ def tile(c: Walk, n: Node) -> None:
     c.fix(mend)
 
 
-@rule("Constant")
+@rule("Constant", traits=Trait.NONE)
 def constant(c: Walk, n: Node) -> None:
     """Holds a tensor, whose axes are labelled where a rule meets them."""
 
 
-@rule("ConstantOfShape")
+@rule("ConstantOfShape", traits=Trait.SIZED_BY_VALUES)
 def constant_of_shape(c: Walk, n: Node) -> None:
     """Makes a tensor whose static axes are free to shrink."""
     c.out(n.output, _free(c, n))
     c.fix(lambda e: e.shape_input(0, n.output))
 
 
-@rule("RandomNormal", "RandomUniform", random=always)
+@rule("RandomNormal", "RandomUniform", random=always, traits=Trait.NONE)
 def random(c: Walk, n: Node) -> None:
     """Draws one number per entry: free to shrink, unless a seed says which numbers come."""
     if n.attr("seed") is None:
@@ -128,7 +129,7 @@ def _free(c: Walk, n: Node) -> list[Labels]:
     ]
 
 
-@rule("Shape", "Size")
+@rule("Shape", "Size", traits=Trait.BLOCKWISE | Trait.READS_SIZES)
 def shape(c: Walk, n: Node) -> None:
     """Keeps telling the original sizes, so that shape arithmetic stays as it was."""
     X = n.inputs[0]
@@ -146,7 +147,7 @@ def shape(c: Walk, n: Node) -> None:
     c.fix(mend)
 
 
-@rule("DepthToSpace", sign=kept)
+@rule("DepthToSpace", sign=kept, traits=Trait.NONE)
 def depth_to_space(c: Walk, n: Node) -> None:
     """A block of channels becomes a patch of pixels, so it lives as a whole."""
     X, b = n.inputs[0], n.attr("blocksize")
@@ -163,7 +164,7 @@ def depth_to_space(c: Walk, n: Node) -> None:
     c.out(n.output, [batch, kept, NONE, NONE])
 
 
-@rule("SpaceToDepth", sign=kept)
+@rule("SpaceToDepth", sign=kept, traits=Trait.NONE)
 def space_to_depth(c: Walk, n: Node) -> None:
     """Every channel becomes a channel per pixel of a patch."""
     X, b = n.inputs[0], n.attr("blocksize")
@@ -172,7 +173,7 @@ def space_to_depth(c: Walk, n: Node) -> None:
     c.out(n.output, [batch, c.tiled(channels, b * b), NONE, NONE])
 
 
-@rule("Resize", "Upsample", sign=interpolated)
+@rule("Resize", "Upsample", sign=interpolated, traits=Trait.SIZED_BY_VALUES)
 def resize(c: Walk, n: Node) -> None:
     """Carries the axes that stay as they are; others are interpolated."""
     X = n.inputs[0]

@@ -8,12 +8,13 @@ from ..labels.pen import Pen
 from ..labels.vector import NONE
 from ..labels.walk import Walk
 from ..model.node import Node
+from ..model.operators import Trait
 from .conv import kernels, spatial
 from .registry import rule
 
 
-@rule("GridSample")
-@rule("GridSample", domain="com.microsoft")
+@rule("GridSample", traits=Trait.NONE)
+@rule("GridSample", domain="com.microsoft", traits=Trait.NONE)
 def grid_sample(c: Walk, n: Node) -> None:
     """Carries batch and channels; every pixel may be sampled from."""
     X, grid = n.inputs
@@ -22,8 +23,8 @@ def grid_sample(c: Walk, n: Node) -> None:
     c.out(n.output, [batch, c.axis(X, 1), *spatial(c, n, X)])
 
 
-@rule("MaxRoiPool", "RoiAlign")
-@rule("CropAndResize", domain="com.microsoft")
+@rule("MaxRoiPool", "RoiAlign", traits=Trait.NONE)
+@rule("CropAndResize", domain="com.microsoft", traits=Trait.NONE)
 def roi_align(c: Walk, n: Node) -> None:
     """Carries the channels of an image to all regions of it."""
     X = n.inputs[0]
@@ -32,13 +33,13 @@ def roi_align(c: Walk, n: Node) -> None:
     c.out(n.output, [NONE, C, NONE, NONE])
 
 
-@rule("AffineGrid")
+@rule("AffineGrid", traits=Trait.SIZED_BY_VALUES)
 def affine_grid(c: Walk, n: Node) -> None:
     """Pins its matrices; a grid of places carries no channels."""
     c.freeze(n.inputs, f"{n} makes a grid of places from it")
 
 
-@rule("Col2Im")
+@rule("Col2Im", traits=Trait.SIZED_BY_VALUES)
 def col2im(c: Walk, n: Node) -> None:
     """A channel is a block of input channels, one per place in the patch: it lives as a whole."""
     X, _, block_shape = n.inputs
@@ -51,7 +52,7 @@ def col2im(c: Walk, n: Node) -> None:
     c.out(n.output, [batch, rows, *[NONE] * (c.rank(n.output) - 2)])
 
 
-@rule("CenterCropPad")
+@rule("CenterCropPad", traits=Trait.SIZED_BY_VALUES)
 def center_crop_pad(c: Walk, n: Node) -> None:
     """Pins the axes that it crops or pads, carries the others."""
     X = n.inputs[0]
@@ -67,7 +68,7 @@ def center_crop_pad(c: Walk, n: Node) -> None:
     c.fix(mend)
 
 
-@rule("DeformConv")
+@rule("DeformConv", traits=Trait.NONE)
 def deform_conv(c: Walk, n: Node) -> None:
     """Like Conv; all offset groups keep the same inner channels."""
     X, W, offset, B, mask = n.take(5)
@@ -81,7 +82,7 @@ def deform_conv(c: Walk, n: Node) -> None:
     c.pin_axes(X, [0], f"{n} has offsets for every entry of it")
 
 
-@rule("ImageScaler")
+@rule("ImageScaler", traits=Trait.NONE)
 def image_scaler(c: Walk, n: Node) -> None:
     """One bias per channel, which is an attribute."""
     C, bias = c.axis(n.inputs[0], 1), n.attr("bias")
@@ -90,7 +91,7 @@ def image_scaler(c: Walk, n: Node) -> None:
         c.fix(lambda e: e.set("bias", np.array(bias)[e.mask(C)].tolist()))
 
 
-@rule("Crop")
+@rule("Crop", traits=Trait.NONE)
 def crop(c: Walk, n: Node) -> None:
     """Carries batch and channels, crops the image."""
     X = n.inputs[0]

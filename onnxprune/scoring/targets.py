@@ -16,13 +16,12 @@ from ..coupling.trace import Trace
 from ..errors import UsageError
 from ..labels.facts import Kernel
 from ..labels.vector import NONE, Labels
+from ..model.operators import Trait, traits_of
 from .layer import Layer
 from .registry import DATA, RAW, Criterion, Policy, Scores, applied, label_of, trait_of
 
 Key = tuple[str, int]
 Batches = Callable[[Sequence[str]], Iterator[dict[str, np.ndarray]]]
-
-JOINS = ("Add", "Mean", "Sub", "Sum")
 
 
 def measured(traced: Trace, criterion: Criterion, policy: Policy, data: bool) -> dict[str, list[Kernel]]:
@@ -75,7 +74,7 @@ def join(traced: Trace, group: Group) -> Kernel | None:
     found = max(filter(None, layers), key=lambda k: k.node.index, default=None)
     for node in reversed(traced.graph.main.nodes):
         moving = [x for x in node.inputs if x in traced.walk.axes and not traced.graph.is_constant(x)]
-        if node.op not in JOINS or len(moving) < 2:
+        if Trait.JOINS not in traits_of(node) or len(moving) < 2:
             continue
         behind = output_of(traced, group, Kernel(node, node.output, 0))
         carried = (any(_covers(traced, group, v) for v in traced.walk.axes[x]) for x in moving)

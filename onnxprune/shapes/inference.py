@@ -19,6 +19,7 @@ from onnx import TensorProto, TypeProto, numpy_helper
 from ..model.evaluation import evaluable, evaluate
 from ..model.graph import Graph
 from ..model.node import Body, Node
+from ..model.operators import Trait, traits_of
 from ..runtime.custom import CUSTOM, shapes_behind
 from . import control
 from .dimensions import SAMPLE_COUNT, FreeDimensions
@@ -31,9 +32,6 @@ VALUE_LIMIT = 4096
 """Largest tensor, in elements, whose value is followed through shape arithmetic."""
 
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
-
-DATA_SIZED = {"Compress", "NonMaxSuppression", "NonZero", "Range", "Slice", "TopK", "Unique"}
-"""Operators whose output sizes may depend on data."""
 
 
 def infer(graph: Graph, sizes: FreeDimensions, number: int = 0) -> Setting:
@@ -147,10 +145,6 @@ def _evaluate(graph: Graph, node: Node, setting: Setting) -> bool:
     return True
 
 
-LIKE_INPUT = {"GroupNormalization", "LayerNormalization", "MeanVarianceNormalization"}
-"""Operators without shape inference in ONNX, whose output is like their first input."""
-
-
 def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
     """Infer the output types of one node from the shapes and values known by now."""
     if node.domain or node.op == "SimplifiedLayerNormalization":
@@ -159,7 +153,7 @@ def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
         _infer_custom(node, setting)
     if node.domain or not all(name in setting.dtypes for name in node.inputs if name):
         return
-    if node.op in LIKE_INPUT and node.inputs[0] in setting.shapes:
+    if Trait.LIKE_FIRST in traits_of(node) and node.inputs[0] in setting.shapes:
         setting.shapes[node.output] = setting.shapes[node.inputs[0]]
         setting.dtypes[node.output] = setting.dtypes[node.inputs[0]]
         return
@@ -204,7 +198,7 @@ def _infer_custom(node: Node, setting: Setting) -> None:
 
 def _complete(graph: Graph, node: Node, name: str, dims: list[int | None], setting: Setting) -> None:
     """Record a shape; sizes that depend on data take the sample count."""
-    if None in dims and node.op in DATA_SIZED:
+    if None in dims and Trait.SIZED_BY_DATA in traits_of(node):
         kept: Sequence[int] = ()
         if node.op == "Slice" and len(node.inputs) > 3:
             axes = _known(graph, node.inputs[3], setting)

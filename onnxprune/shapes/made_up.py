@@ -8,6 +8,7 @@ from onnx import TensorProto
 
 from ..errors import ModelError
 from ..model.graph import Graph
+from ..model.operators import Trait, traits_of
 from .dimensions import FreeDimensions, graph_inputs
 from .inference import infer
 
@@ -65,12 +66,6 @@ _INTEGERS = {
 }  # fmt: skip
 
 
-_PASS_ON = {
-    "Cast", "Clip", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice",
-    "Squeeze", "Transpose", "Unsqueeze", "Where",
-}  # fmt: skip
-
-
 def _integer_hint(graph: Graph, name: str, sizes: FreeDimensions) -> int | np.ndarray | None:
     """Upper bound of an integer input, or the value that it should take."""
     bounds: list[int] = []
@@ -89,12 +84,12 @@ def _integer_hint(graph: Graph, name: str, sizes: FreeDimensions) -> int | np.nd
                 other = node.inputs[1] if node.inputs[0] == current else node.inputs[0]
                 if other in graph.constants:
                     return graph.value(other).reshape(-1)[:1].reshape(())
-            elif node.op in ("LSTM", "GRU", "RNN") and current in node.inputs[4:5]:
+            elif Trait.RECURRENT in traits_of(node) and current in node.inputs[4:5]:
                 shape = infer(graph, sizes).shapes.get(node.inputs[0])
                 return np.array(shape[0]) if shape else None
             elif node.op == "Loop" and node.inputs[0] == current:
                 return np.array(ITERATIONS)
-            elif node.op in _PASS_ON:
+            elif Trait.KEEPS_BOUNDS in traits_of(node):
                 fresh = [o for o in node.outputs if o not in seen]
                 seen.update(fresh)
                 pending += fresh

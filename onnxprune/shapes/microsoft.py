@@ -11,17 +11,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..model.node import Node
+from ..model.operators import Trait, traits_of
 from .setting import Setting, Shape
 
 Known = Sequence["Shape | None"]
 Function = Callable[["Node", Known], Sequence["Shape | None"]]
-
-LIKE_FIRST = {
-    "BiasAdd", "BiasDropout", "BiasGelu", "BiasSoftmax", "FastGelu", "GatedAdd", "Gelu",
-    "GroupNorm", "Inverse", "QuickGelu", "RotaryEmbedding", "ScaledSiLU",
-    "SimplifiedLayerNormalization",
-}  # fmt: skip
-"""Operators whose first output is like their first input."""
 
 
 def infer_contributed(node: Node, setting: Setting) -> None:
@@ -30,7 +24,7 @@ def infer_contributed(node: Node, setting: Setting) -> None:
         return
     known = [setting.shapes.get(name) if name else None for name in node.inputs]
     rule = _TABLE.get(node.op)
-    if node.op in LIKE_FIRST:
+    if Trait.LIKE_FIRST in traits_of(node):
         rule = _like_first
     if rule is None or not known:
         return

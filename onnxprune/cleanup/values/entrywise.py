@@ -9,22 +9,15 @@ import onnx
 
 from ...model.evaluation import evaluate
 from ...model.node import Node
-from ...rules import elementwise, fused
+from ...model.operators import Trait, traits_of
 from ...shapes.inference import FLOATS
 from . import bounds as b
 from .bounds import Bounds
-from .registry import like, values
+from .registry import values
 from .state import Values
 
-RISING = {
-    "Asinh", "Atan", "Ceil", "Clip", "Dropout", "Erf", "Exp", "Floor", "HardSigmoid", "Identity",
-    "LeakyRelu", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sinh", "Softplus", "Softsign", "Sqrt",
-    "Tanh", "Elu", "Celu", "Cast",
-}  # fmt: skip
-"""Monotone functions: their bounds are their values at the bounds."""
 
-
-@values(also=[*like(elementwise.unary), *like(elementwise.parametrised), *like(fused.unary)])
+@values(trait=Trait.UNARY)
 def unary(v: Values, n: Node) -> None:
     """A constant c becomes f(c)."""
     X = n.inputs[0]
@@ -38,7 +31,8 @@ def unary(v: Values, n: Node) -> None:
 
 def function(v: Values, n: Node, x: Bounds) -> Bounds:
     """Bounds of f(x)."""
-    if n.op in ("Dropout", "Identity", "CastLike"):
+    traits = traits_of(n)
+    if Trait.HANDS_ON in traits:
         return x
     fixed = [v.array(name) if name else None for name in n.inputs[1:]]
     if any(f is None for f, name in zip(fixed, n.inputs[1:], strict=True) if name):
@@ -46,7 +40,7 @@ def function(v: Values, n: Node, x: Bounds) -> Bounds:
     dtypes = v.c.shapes.first.dtypes
     floats = dtypes.get(n.output) in FLOATS  # an integer has no open bounds
     floats = floats and (dtypes.get(n.inputs[0]) in FLOATS or bool(np.isfinite(x).all()))
-    rising = n.op in RISING and n.attr("alpha", 1.0) >= 0 and floats
+    rising = Trait.RISES in traits and n.attr("alpha", 1.0) >= 0 and floats  # bounds go to bounds
     wanted = np.unique(x if rising else x[:, b.fixed(x)])
     found = _values_at(v, n, wanted, fixed)
     if found is None:
@@ -68,7 +62,7 @@ def _values_at(
     return None if results is None else results[0].astype(np.float64)
 
 
-@values(also=[*like(elementwise.broadcast), *like(fused.broadcast)])
+@values(trait=Trait.COMBINES)
 def broadcast(v: Values, n: Node) -> None:
     """The operation on the bounds, slice by slice; zero times anything is zero."""
     rank = v.c.rank(n.output)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 from ...model.node import Node
-from ...rules import RULES
+from ...model.operators import Trait, traits_of
 from .state import Values
 
 Function = Callable[[Values, Node], None]
 
 VALUE_RULES: dict[tuple[str, str], Function] = {}
 
+BY_TRAIT: dict[Trait, Function] = {}
+"""Value rules for all operators of a trait that have none of their own."""
 
-def values(*ops: str, also: Iterable[tuple[str, str]] = ()) -> Callable[[Function], Function]:
+
+def values(*ops: str, trait: Trait | None = None) -> Callable[[Function], Function]:
     """Register the value rule of some operators.
 
     Parameters
     ----------
     ops : str
         Operators of the default domain.
-    also : iterable of (domain, op)
+    trait : Trait, optional
+        All others that have it, of any domain.
 
     Raises
     ------
@@ -30,20 +33,19 @@ def values(*ops: str, also: Iterable[tuple[str, str]] = ()) -> Callable[[Functio
     """
 
     def register(function: Function) -> Function:
-        for key in [*(("", op) for op in ops), *also]:
-            if key in VALUE_RULES:
-                raise ValueError(f"operator {key[1]} has a value rule already")
-            VALUE_RULES[key] = function
+        for op in ops:
+            if ("", op) in VALUE_RULES:
+                raise ValueError(f"operator {op} has a value rule already")
+            VALUE_RULES["", op] = function
+        if trait is not None:
+            BY_TRAIT[trait] = function
         return function
 
     return register
 
 
-def like(function: Any) -> list[tuple[str, str]]:
-    """Operators that carry labels by one rule, for a value rule that holds for all of them."""
-    return [key for key, rule in RULES.items() if rule.apply is function]
-
-
 def find_values(node: Node) -> Function | None:
     """Value rule of a node, None for an operator that has none."""
-    return VALUE_RULES.get((node.domain, node.op))
+    own = VALUE_RULES.get((node.domain, node.op))
+    traits = traits_of(node)
+    return own or next((function for trait, function in BY_TRAIT.items() if trait in traits), None)

@@ -15,12 +15,10 @@ from ...labels.vector import NONE, Labels
 from ...labels.walk import Walk
 from ...model.file import let_go
 from ...model.node import Node
+from ...model.operators import Trait, traits_of
 from ...shapes.inference import FLOATS
 from . import bounds as b
 from .bounds import Bounds
-
-FINITE_AGAIN = {"Clip", "Hardmax", "HardSigmoid", "Sigmoid", "Softmax", "Tanh"}
-"""Operators whose results are finite although an input (a mask of -inf) is not."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -235,7 +233,7 @@ class Values:
             array = self.array(name)
             if array is not None and not b.finite(array):
                 self._infinite.add(name)
-        if not self.finite(*node.inputs) and node.op not in FINITE_AGAIN:
+        if not self.finite(*node.inputs) and Trait.BOUNDED not in traits_of(node):
             self._infinite.update(node.outputs)
 
 

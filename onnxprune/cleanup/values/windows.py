@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from onnx import numpy_helper
 
@@ -132,13 +134,26 @@ def reduce(v: Values, n: Node) -> None:
 
 
 def _reduced(op: str, part: Bounds, count: float | None) -> Bounds:
-    if op in ("ReduceMean", "ReduceMax", "ReduceMin"):
-        return part
-    if op == "ReduceSum":
-        return b.times(part, b.between(0, np.inf) if count is None else b.exactly(count))
-    if op in ("ReduceL1", "ReduceL2", "ReduceSumSquare"):
-        return np.where(b.zeros(part), 0.0, b.between(0, np.inf))
-    return np.broadcast_to(b.ANYTHING, part.shape)
+    known = _REDUCED.get(op)
+    return np.broadcast_to(b.ANYTHING, part.shape) if known is None else known(part, count)
+
+
+def _among(part: Bounds, count: float | None) -> Bounds:
+    return part
+
+
+def _sum(part: Bounds, count: float | None) -> Bounds:
+    return b.times(part, b.between(0, np.inf) if count is None else b.exactly(count))
+
+
+def _size(part: Bounds, count: float | None) -> Bounds:
+    return np.where(b.zeros(part), 0.0, b.between(0, np.inf))
+
+
+_REDUCED: dict[str, Callable[[Bounds, float | None], Bounds]] = {
+    "ReduceMean": _among, "ReduceMax": _among, "ReduceMin": _among, "ReduceSum": _sum,
+    "ReduceL1": _size, "ReduceL2": _size, "ReduceSumSquare": _size,
+}  # fmt: skip
 
 
 @values("Softmax", "LogSoftmax", "Hardmax")
