@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .selection.decide import select as select
     from .selection.plan import Plan as Plan
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "checks.report": ("Report",),

@@ -1,4 +1,4 @@
-"""The workflow of the README: its shell commands run, and drift fails the build."""
+"""The workflow of the manual: its shell commands run, and drift fails the build."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from onnx import numpy_helper
 import onnxprune
 
 from .conftest import DIGITS, ROOT
+from .documents import fenced, manual
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the workflow is for a POSIX shell")
 
-WORKFLOW = (ROOT / "README.md").read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+(WORKFLOW,) = [code for language, code in fenced(manual("automation")) if language == "yaml"]
 
 
 def steps() -> list[str]:

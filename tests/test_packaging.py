@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from email.parser import Parser
@@ -16,6 +18,7 @@ import pytest
 import onnxprune
 
 from .conftest import ROOT
+from .documents import package_page
 
 SOURCES = {"onnxprune": ROOT / "onnxprune", "onnxprune.passes": ROOT / "passes"}
 
@@ -41,19 +44,39 @@ def test_the_list_of_packages_matches_the_folders(project: Any) -> None:
     assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(packages())
 
 
+def built(kind: str, folder: Path) -> Path:
+    """A distribution, built from a copy: setuptools leaves a build folder behind."""
+    pytest.importorskip("setuptools", minversion="77", reason="building takes setuptools >= 77")
+    for name in ("onnxprune", "passes", "tests", "models", ".ci", ".github"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    code = f"import sys; sys.path.insert(0, '.ci'); from backend import {kind}; {kind}('dist')"
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
+    (archive,) = (folder / "dist").iterdir()
+    return archive
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel, built from a copy: setuptools leaves a build folder behind."""
-    pytest.importorskip("setuptools", minversion="77", reason="building takes setuptools >= 77")
-    copy = tmp_path_factory.mktemp("source")
-    for name in ("onnxprune", "passes"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy / name)
-    code = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
-    subprocess.run([sys.executable, "-c", code], cwd=copy, check=True, capture_output=True)
-    (built,) = (copy / "dist").glob("*.whl")
-    return built
+    return built("build_wheel", tmp_path_factory.mktemp("source"))
+
+
+def test_the_source_distribution_holds_all_that_its_tests_read(tmp_path: Path) -> None:
+    with tarfile.open(built("build_sdist", tmp_path / "source")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / f"onnxprune-{onnxprune.__version__}"
+    for folder in ("onnxprune", "passes", "tests", "models", ".ci", ".github"):
+        ours = {p.relative_to(ROOT) for p in (ROOT / folder).rglob("*") if p.is_file()}
+        ours = {p for p in ours if "__pycache__" not in p.parts}
+        found = {p.relative_to(unpacked) for p in (unpacked / folder).rglob("*") if p.is_file()}
+        assert found == ours
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    some = ["tests/test_contributing.py", "tests/test_rooms.py", "tests/test_selection.py"]
+    done = subprocess.run(
+        [*command, *some], cwd=unpacked, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_contents_of_the_wheel(wheel: Path) -> None:
@@ -78,6 +101,7 @@ def test_metadata_of_the_wheel(wheel: Path) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
+    assert str(metadata.get_payload()).split() == package_page().split()
     assert scripts == ["[console_scripts]", "onnxprune", "=", "onnxprune.__main__:main"]
 
 

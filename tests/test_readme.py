@@ -1,4 +1,4 @@
-"""Every block of the README runs, and prints what stands below it."""
+"""Every block of the README and of the manual runs, and prints what stands below it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +17,28 @@ import onnxprune
 from onnxprune.cli import main, verbs
 
 from .conftest import DIGITS, ROOT
+from .documents import (
+    CONTRIBUTING,
+    LINKS,
+    PAGES,
+    Block,
+    anchors,
+    blocks,
+    definitions,
+    fenced,
+    inline,
+    manual,
+    package_page,
+    read,
+    used,
+)
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+
 SCRIPT = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 NEWCOMER = ("pip install . && onnxprune prune", "pip install -e '.[test]' && pytest")
 """The two commands that only a fresh environment can run: ``.ci/run`` does."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block, and the text that is said to be its output."""
-
-    language: str
-    code: str
-    output: str | None
-
-
-def blocks() -> Iterator[Block]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    for number, (language, code) in enumerate(found):
-        following = found[number + 1] if number + 1 < len(found) else ("", "")
-        yield Block(language, code, following[1] if following[0] == "text" else None)
-
-
-BLOCKS = [block for block in blocks() if block.language in ("sh", "python")]
 
 
 @pytest.fixture
@@ -85,19 +80,32 @@ def comparable(text: str) -> str:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the blocks are for a POSIX shell")
-def test_blocks_run_in_order_and_print_what_is_shown(checkout: Path) -> None:
-    for block in BLOCKS:
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if [*blocks(read(page))]], ids=lambda page: page.stem
+)
+def test_blocks_run_in_order_and_print_what_is_shown(page: Path, checkout: Path) -> None:
+    for block in blocks(read(page)):
         printed = run(block, checkout)
         if block.output is not None:
             assert comparable(printed) == comparable(block.output), block.code
 
 
-def test_the_first_two_commands_are_those_of_the_ci_script() -> None:
-    first = [block.code for block in BLOCKS if block.language == "sh"][:2]
-    for shown, expected in zip(first, NEWCOMER, strict=True):
-        assert shown.startswith(expected)
-        for step in expected.split(" && "):
-            assert re.sub("^pip install", "pip install --quiet", step) in SCRIPT
+def test_every_page_of_blocks_is_run() -> None:
+    """The test above would pass without a page."""
+    assert {page.stem for page in PAGES if [*blocks(read(page))]} >= {"README", "verbs", "recovery", "adding"}
+
+
+def test_the_commands_for_newcomers_are_those_of_the_ci_script() -> None:
+    shown = [block.code for block in blocks(read(README)) if "pip install" in block.code]
+    for code, start in zip(shown, NEWCOMER, strict=True):
+        assert code.startswith(start)
+        for step in code.strip().split(" && "):
+            quiet = re.sub("^pip install", "pip install --quiet", step)
+            assert quiet.replace("slim.onnx", '"$work/slim.onnx"') in SCRIPT
+
+
+def test_the_readme_is_short() -> None:
+    assert len(read(README).splitlines()) <= 210
 
 
 def keys(value: Any) -> Any:
@@ -108,7 +116,7 @@ def keys(value: Any) -> Any:
 
 
 def test_the_plan_has_the_shape_that_is_documented() -> None:
-    (shown,) = re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (shown,) = [code for language, code in fenced(manual("plan")) if language == "json"]
     documented = json.loads(shown)
     actual = json.loads(json.dumps(onnxprune.prune(DIGITS).plan.to_dict()))
     actual["groups"] = [g for g in actual["groups"] if g["name"] == documented["groups"][0]["name"]]
@@ -125,7 +133,7 @@ def test_the_plan_has_the_shape_that_is_documented() -> None:
 
 def documented_keys() -> dict[str, set[str]]:
     """Keys of the JSON document of every command, as the table lists them."""
-    table = README.partition("| command | further keys |")[2].partition("\n\n")[0]
+    table = manual("automation").partition("| command | further keys |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)
     return {verb: set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", keys))) for verb, keys in rows}
 
@@ -148,25 +156,63 @@ def test_the_json_documents_have_the_documented_keys(
     assert documented_keys()[verb] - found <= {"latency"}, "only where a gate asks for it"
 
 
-def test_every_command_has_its_place_in_the_readme() -> None:
+def test_every_command_has_its_place() -> None:
     assert set(documented_keys()) == set(verbs())
+    table = read(README).partition("## Verbs\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| \[`(\w+)`\]", table, re.MULTILINE)) == set(verbs())
+    headings = {verb for anchor in anchors(manual("verbs")) for verb in anchor.split("-")}
+    assert set(verbs()) <= headings
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
-    headings = {
-        re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-")
-        for h in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    targets = {(ROOT / target.partition("#")[0]).resolve() for target in definitions(read(README)).values()}
+    assert targets == {page.resolve() for page in PAGES if page != README}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = read(page)
+    assert used(text) == set(definitions(text))
+    for target in [*inline(text), *definitions(text).values()]:
+        if target.startswith("https:"):
+            continue
+        name, _, anchor = target.partition("#")
+        other = page.parent / name if name else page
+        assert other.is_file(), target
+        assert not anchor or anchor in anchors(read(other)), target
+
+
+def test_links_lead_to_the_same_place_on_the_page_of_the_package() -> None:
+    """There all pages are one, and the first definition of a link holds: that of ``links.md``."""
+    whole, redirected = package_page(), definitions(read(LINKS))
+    names = anchors(whole)
+    assert len(names) == len(set(names))
+    assert whole.startswith(read(LINKS))
+    for page in PAGES:
+        text = read(page)
+        assert text in whole
+        assert all(target.startswith(("#", "https:")) for target in inline(text))
+        for label, target in definitions(text).items():
+            name, _, anchor = target.partition("#")
+            assert redirected[label] == "#" + (anchor or anchors(read(page.parent / name))[0])
+
+
+@pytest.mark.parametrize("page", [*PAGES, CONTRIBUTING], ids=lambda page: page.stem)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = re.findall(r"`((?:onnxprune|passes|tests|models|\.github|\.ci)/[\w./-]*)`", read(page))
+    assert not [name for name in named if not (ROOT / name).exists()]
 
 
 def test_documented_flags_exist() -> None:
     from onnxprune.cli.prune import command
 
     known = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
-    table = README.partition("| flag | meaning |")[2].partition("\n\n")[0]
+    table = (
+        manual("settings")
+        .partition("## Flags of prune")[2]
+        .partition("| flag | meaning |")[2]
+        .partition("\n\n")[0]
+    )
     shown = set(re.findall(r"`(--[\w-]+)", table))
     assert shown <= known
     assert known - shown <= {

@@ -6,7 +6,7 @@
 
     [ratio]
     "layer1.0.conv1" = 0.3
-    default = 0.5
+    "layer1.1.conv1" = 0.5
 
 Names are those of the command line without the leading dashes; ``-`` and ``_`` are the same.
 """
