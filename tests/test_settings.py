@@ -18,6 +18,7 @@ from onnxprune.data.dataset import DataSettings, open_data
 from onnxprune.jobs.bench import bench
 from onnxprune.jobs.sensitivity import sensitivity
 from onnxprune.model.schema import form
+from onnxprune.reports.comparison import MEASURES
 from onnxprune.runtime.session import PROVIDERS as KNOWN_PROVIDERS
 from onnxprune.selection.config import read_config
 from onnxprune.selection.settings import (
@@ -226,3 +227,9 @@ def test_a_table_beside_other_settings_is_refused(prune: Run, tmp_path: Path) ->
 
 def test_made_up_data_take_the_table_s_seed() -> None:
     assert inspect.signature(open_data).parameters["seed"].default == DEFAULTS["seed"]
+
+
+def test_sensitivity_shows_what_it_measures() -> None:
+    measure = flags("sensitivity")["measure"].type
+    assert isinstance(measure, click.Choice)
+    assert tuple(measure.choices) == tuple(MEASURES)

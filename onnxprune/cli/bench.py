@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from . import options, output
-from .progress import say, stages
-
-if TYPE_CHECKING:
-    from ..jobs.bench import Bench
+from .progress import stages
 
 
 @click.command(cls=options.Verb)
@@ -30,6 +27,7 @@ def command(dense: str, slim: str, as_json: bool, **flags: Any) -> None:
     order of the graph; onnxruntime may do with less.
     """
     from ..jobs.bench import bench
+    from ..reports.comparison import side_by_side
 
     with stages() as stage:
         stage("verify")
@@ -37,19 +35,4 @@ def command(dense: str, slim: str, as_json: bool, **flags: Any) -> None:
     if as_json:
         output.print_json("bench", {"dense": dense, "slim": slim, **found.to_dict()})
     else:
-        _show(found)
-
-
-def _show(found: Bench) -> None:
-    before, after = found.latency.medians
-    pairs = [
-        ("parameters", found.before.parameters, found.after.parameters),
-        ("MACs", found.before.macs, found.after.macs),
-        ("file size (bytes)", found.before.bytes, found.after.bytes),
-        ("activations (bytes)", *found.activations),
-    ]
-    rows = [("latency (ms)", f"{before:.3f}", f"{after:.3f}", output.share(after, before))]
-    rows += [(title, f"{a:,}", f"{b:,}", output.share(b, a)) for title, a, b in pairs]
-    output.print_table(["", ">dense", ">slim", ">left"], rows)
-    where = found.providers[0] if len(set(found.providers)) == 1 else " and ".join(found.providers)
-    say(f"{where}, batch {found.batch}, median of {output.plural(len(found.latency.before), 'run')}")
+        output.print_page(side_by_side(found))

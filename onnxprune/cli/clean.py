@@ -9,7 +9,7 @@ import click
 from ..errors import UsageError
 from . import files, options, output
 from .files import Target
-from .progress import say, stages
+from .progress import stages
 
 if TYPE_CHECKING:
     from ..jobs.result import Result
@@ -48,6 +48,7 @@ def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bo
     written only if both agree to rounding.
     """
     from .. import clean
+    from ..reports.outcome import cleaned
 
     flags["assume_range"] = _ranges(flags["assume_range"])
     with stages(quiet) as stage:
@@ -63,7 +64,7 @@ def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bo
         output.print_json("clean", {**_document(result, model, out, plan_out), "written": right})
     output.judge(result.report, "clean", quiet)
     if not (as_json or quiet):
-        _show(result, model, out)
+        output.print_page(cleaned(result, model, out))
 
 
 def _ranges(given: tuple[str, ...]) -> dict[str, tuple[float, float]] | None:
@@ -90,20 +91,3 @@ def _document(result: Result, path: str, out: str, plan_out: str | None) -> dict
         **result.log.to_dict(),
         "verification": result.report.to_dict() if result.report is not None else None,
     }
-
-
-def _show(result: Result, path: str, out: str) -> None:
-    """Print the log."""
-    log = result.log
-    assert log is not None
-    for line in (log.headline, *log.assumptions, *log.reasons):
-        say(line)
-    say()
-    if log.rows:
-        rows = [(r.tensor, f"{r.before:,}", f"{r.after:,}", f"{r.after - r.before:+,}") for r in log.rows]
-        titles = ["constant", ">bytes before", ">after", ">difference"]
-        output.print_table(titles, rows, limit=output.LIMIT, rest="--json lists all")
-        output.print_costs(log.before, log.after, result.trace)
-    say(output.verdict(result.report))
-    copied = f"nothing was removed: '{out}' is a copy of '{path}'"
-    say(copied if output.unchanged(result) else f"wrote '{out}'")

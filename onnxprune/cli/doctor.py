@@ -9,6 +9,7 @@ import click
 
 from .. import __version__
 from ..errors import InstallationError
+from ..reports.page import Table
 from . import options, output
 from .progress import note, say
 
@@ -45,7 +46,7 @@ def command(as_json: bool) -> None:
     for name, text in problems.items():
         if name in TITLES:
             rows.append((TITLES[name], f"does not run: {text}" if text else "runs"))
-    output.print_table(("", ""), rows)
+    output.print_table(Table(("", ""), tuple(rows)))
     if problems["onnxruntime"]:
         note(problems["onnxruntime"])
     if "libraries" in problems["cuda"]:

@@ -144,15 +144,15 @@ def write_result(result: Result, out: str, plan_out: str | None, recovery_out: s
     """Write the plan and recovered weights, then the model; a model that lost nothing is copied byte for byte."""
     from ..model.source import Source
     from ..model.writing import write_graph
+    from ..reports.outcome import unchanged
     from ..selection.recovered import Recovery
-    from .output import unchanged
 
     if plan_out:
         result.plan.save(plan_out)
     if recovery_out:
         (result.recovery or Recovery({})).save(recovery_out)
     original = result.trace.model
-    if unchanged(result) and original.path and not original.external:
+    if unchanged(result.plan) and original.path and not original.external:
         data = original.path.read_bytes()
         if Source(data).sha256 == original.sha256():
             write_graph(Path(out), data)

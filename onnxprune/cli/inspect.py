@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from . import options, output
-from .progress import note, say, stages
-
-if TYPE_CHECKING:
-    from ..coupling.trace import Trace
+from .progress import note, stages
 
 
 @click.command(cls=options.Verb)
@@ -27,6 +24,7 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
     """
     from .. import load, trace
     from ..moments.consumers import Reading
+    from ..reports.analysis import describe_group, inspection, obstacles
     from ..selection.cost import cost, mac_terms, parameter_terms
     from ..selection.meter import hanging
 
@@ -43,11 +41,11 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
             "cost": whole.to_dict(),
             "channels": traced.units,
             "groups": [
-                {**output.describe_group(group), **shares}
+                {**describe_group(group), **shares}
                 for group, shares in zip(traced, hanging(traced, costs), strict=True)
             ],
-            "blocked": [{**output.describe_group(g), "reason": g.reason} for g in traced.blocked],
-            "obstacles": output.obstacles(traced),
+            "blocked": [{**describe_group(g), "reason": g.reason} for g in traced.blocked],
+            "obstacles": obstacles(traced),
             "notes": list(traced.notes),
         }
     for text in traced.notes:
@@ -58,30 +56,4 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
             entry |= reading.of(group).to_dict()
         output.print_json("inspect", document)
     else:
-        _show(traced, document)
-
-
-def _show(traced: Trace, document: dict[str, Any]) -> None:
-    cost = document["cost"]
-    free = output.plural(traced.units, "channel")
-    say(f"{free} in {output.plural(len(traced), 'group')} can go")
-    say(
-        f"of {cost['parameters']:,} parameters, {cost['macs']:,} {output.macs_title(traced)}, "
-        f"{cost['bytes']:,} bytes"
-    )
-    say()
-    rows = [
-        (
-            group["name"],
-            f"{group['channels']:,}",
-            str(len(group["layers"])),
-            output.share(group["parameters"], cost["parameters"]),
-            output.share(group["macs"], cost["macs"]),
-        )
-        for group in document["groups"]
-    ]
-    if rows:
-        output.print_table(["group", ">channels", ">layers", ">parameters", ">MACs"], rows)
-    if document["blocked"]:
-        output.print_table(["blocked", ">channels", "why"], output.by_reason(document["blocked"]))
-    output.print_obstacles(traced)
+        output.print_page(inspection(traced, document))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ..reports.page import Table
 from . import options, output
 
 
@@ -28,4 +29,4 @@ def command(as_json: bool) -> None:
         return
     named = [{**row, "operator": "::".join(filter(None, (row["domain"], row["operator"])))} for row in rows]
     columns = ("operator", "status", "along", "rule")
-    output.print_table(columns, ([row[c] for c in columns] for row in named))
+    output.print_table(Table(columns, tuple(tuple(row[c] for c in columns) for row in named)))

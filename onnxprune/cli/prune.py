@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
+from ..reports.page import plural
 from . import files, options, output
 from .files import Target
-from .progress import note, say, stages
+from .progress import note, stages
 
 if TYPE_CHECKING:
     from ..jobs.result import Result
@@ -53,6 +54,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     original in which those are masked to zero, and written only if both agree to rounding. MODEL
     itself is never changed.
     """
+    from ..reports.outcome import pruned
     from ..selection.settings import Settings
 
     plan, plan_out = flags["plan"], flags["plan_out"]
@@ -79,7 +81,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     for text in (*document["notes"], *_left_out(result)):
         note(text, quiet)
     if not (as_json or quiet):
-        _show(document, result, model)
+        output.print_page(pruned(result, model, out))
 
 
 def _run(path: str, plan: str | None, flags: Mapping[str, Any]) -> Result:
@@ -94,6 +96,8 @@ def _run(path: str, plan: str | None, flags: Mapping[str, Any]) -> Result:
 
 def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
     """All that is reported, as JSON types."""
+    from ..reports.analysis import obstacles
+
     report = result.report
     return {
         "output": out,
@@ -110,7 +114,7 @@ def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
             }
             for g in result.plan.groups
         ],
-        "obstacles": output.obstacles(result.trace),
+        "obstacles": obstacles(result.trace),
         "notes": [*result.trace.notes, *_grown(result)],
         "cost": {"before": result.before.to_dict(), "after": result.after.to_dict()},
         "recovery": result.recovery.to_dict() if result.recovery is not None else None,
@@ -132,37 +136,4 @@ def _grown(result: Result) -> list[str]:
     more = result.after.bytes - result.before.bytes
     if more <= 0:
         return []
-    return [
-        f"the file becomes {output.plural(more, 'byte')} larger: what was put in takes more than what went"
-    ]
-
-
-def _show(document: Mapping[str, Any], result: Result, path: str) -> None:
-    """Print the final table."""
-    if result.log is not None:
-        say(f"cleaned first: {result.log.headline}")
-        say()
-    groups = document["groups"]
-    more = "--json lists all"
-    pruned = [g for g in groups if g["status"] == "pruned"]
-    if pruned:
-        coarse = any(g["reason"] for g in pruned)
-        counts = [[g["name"], f"{g['channels']} -> {g['kept']}", *[g["reason"]] * coarse] for g in pruned]
-        titles = ["pruned", ">channels", *["why"] * coarse]
-        output.print_table(titles, counts, limit=output.LIMIT, rest=more)
-    for status in ("kept", "blocked"):
-        rows = output.by_reason(g for g in groups if g["status"] == status)
-        if rows:
-            titles = [status, ">channels", "why"]
-            output.print_table(titles, rows, limit=output.LIMIT, rest=more)
-    output.print_obstacles(result.trace)
-    output.print_costs(result.before, result.after, result.trace)
-    if result.recovery is not None:
-        say(str(result.recovery))
-    say(output.verdict(result.report))
-    for score in result.report.scores if result.report is not None else ():
-        say(f"{score.name}: {score.before:.4f} before, {score.after:.4f} after")
-    if output.unchanged(result):
-        say(f"nothing was removed: '{document['output']}' is a copy of '{path}'")
-    else:
-        say(f"wrote '{document['output']}'")
+    return [f"the file becomes {plural(more, 'byte')} larger: what was put in takes more than what went"]

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..errors import UsageError
 from ..settings.table import ALONE, DEFAULTS
 from . import options, output
-from .progress import say, stages
-
-if TYPE_CHECKING:
-    from ..jobs.sensitivity import Sensitivity
-
-MEASURES = {
-    "cosine": "{:.4f}", "relative": "{:.3g}", "agreement": "{:.1%}", "accuracy": "{:.1%}",
-    "drop": "{:+.1%}",
-}  # fmt: skip
+from .progress import stages
 
 
 @click.command(cls=options.Verb)
@@ -26,7 +18,7 @@ MEASURES = {
 @options.setting("ratios", default=",".join(map(str, DEFAULTS["ratios"])))
 @click.option(
     "--measure",
-    type=options.OneOf(*MEASURES),
+    type=options.OneOf("cosine", "relative", "agreement", "accuracy", "drop"),
     help="What the table shows.  [default: accuracy with labels, else cosine]",
 )
 @options.setting("criterion", cls=options.Pass, help="What chooses the channels.")
@@ -42,6 +34,7 @@ def command(model: str, ratios: str, measure: str | None, as_json: bool, **flags
     Python, or leave groups whole with 'prune --exclude'.
     """
     from ..jobs.sensitivity import sensitivity
+    from ..reports.comparison import each_alone
 
     with stages() as stage:
         stage("verify")
@@ -49,7 +42,7 @@ def command(model: str, ratios: str, measure: str | None, as_json: bool, **flags
     if as_json:
         output.print_json("sensitivity", {"model": model, "groups": [asdict(s) for s in found]})
     else:
-        _show(found, measure)
+        output.print_page(each_alone(found, measure))
 
 
 def _ratios(text: str) -> list[float]:
@@ -57,23 +50,3 @@ def _ratios(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(f"ratios: found '{text}', expected numbers with commas between") from None
-
-
-def _show(found: list[Sensitivity], measure: str | None) -> None:
-    """One row per group, one column per ratio."""
-    if not found:
-        say("nothing can go: 'onnxprune inspect' says why")
-        return
-    labelled = all(s.accuracy is not None for s in found)
-    measure = measure or ("accuracy" if labelled else "cosine")
-    if getattr(found[0], measure) is None:
-        raise UsageError(
-            f"there is no {measure} to show", "Accuracy takes labels, agreement an output of class scores."
-        )
-    ratios = list(dict.fromkeys(s.ratio for s in found))
-    rows: dict[str, list[str]] = {}
-    for s in found:
-        rows.setdefault(s.group, [f"{s.channels:,}"]).append(MEASURES[measure].format(getattr(s, measure)))
-    titles = ["group", ">channels", *(f">-{ratio:.0%}" for ratio in ratios)]
-    output.print_table(titles, [(name, *cells) for name, cells in rows.items()])
-    say(f"{measure} when one group alone loses that share of its channels")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GateError, SurgeryError, UsageError
+from ..reports.page import plural
 from . import options, output
 from .files import Target, open_models
-from .progress import note, say, stages
+from .progress import note, stages
 
 if TYPE_CHECKING:
     from ..checks.report import Report
@@ -52,6 +53,7 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
     """
     from .. import Plan
     from .. import verify as compare
+    from ..reports import tables as reports
 
     as_json, quiet = flags.pop("as_json"), flags.pop("quiet")
     files = {kind: flags.pop(kind) for kind in ("junit", "markdown", "plot")}
@@ -68,7 +70,7 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
     if as_json:
         output.print_json("verify", {"dense": dense, "slim": slim, **report.to_dict()})
     elif not quiet:
-        _show(report)
+        output.print_page(reports.page(report))
     if not plan:
         note("surgery not checked: it takes the plan (--plan FILE)", quiet)
     _judge(report)
@@ -89,25 +91,13 @@ def _write(report: Report, junit: str | None, markdown: str | None, plot: str | 
         plot_layers(report, plot)
 
 
-def _show(report: Report) -> None:
-    from ..reports import tables as reports
-
-    for table in reports.tables(report):
-        wrong = table.columns[0] == "wrong layer"
-        limit = output.LIMIT if wrong else 0
-        output.print_table(table.columns, table.rows, limit=limit, rest="--json lists all")
-    say(output.verdict(report))
-    for text in reports.findings(report):
-        say(text)
-
-
 def _judge(report: Report) -> None:
     """Exit code 1 for what failed, named in one line."""
     failed = [str(gate) for gate in report.gates if not gate]
     if report.wrong is not None:
         where = f" at layer '{report.wrong.layer}'" if report.wrong.layer else ""
-        raise SurgeryError(f"the slim model is wrong{where}: {output.verdict(report)}")
+        raise SurgeryError(f"the slim model is wrong{where}: {report.headline}")
     if report.left_out:
-        raise SurgeryError(f"the slim model is {report.judgement}: {output.verdict(report)}")
+        raise SurgeryError(f"the slim model is {report.judgement}: {report.headline}")
     if failed:
-        raise GateError(f"{output.plural(len(failed), 'gate')} failed: {'; '.join(failed)}")
+        raise GateError(f"{plural(len(failed), 'gate')} failed: {'; '.join(failed)}")

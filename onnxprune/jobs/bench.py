@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Unpack
 
 import onnx
 
-from ..checks.latency import RUNS, Latency, measure_latency
+from ..checks.latency import RUNS, measure_latency
 from ..coupling.trace import Trace, retrace, trace
 from ..data.dataset import DataSettings, runnable
 from ..labels.sizes import SizeView
 from ..model.file import ModelLike
 from ..model.loading import load
+from ..reports.comparison import Bench
 from ..runtime.providers import choose_provider
 from ..runtime.session import open_session
-from ..selection.cost import Cost, cost
+from ..selection.cost import cost
 from ..settings.described import described
 from ..settings.table import DEFAULTS
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """Both models side by side.
-
-    Attributes
-    ----------
-    before, after : Cost
-    activations : (int, int)
-        Most bytes of intermediate tensors that are alive at once, in the order of the graph.
-    batch : int
-        Samples per run.
-    providers : (str, str)
-    """
-
-    latency: Latency
-    before: Cost
-    after: Cost
-    activations: tuple[int, int]
-    batch: int
-    providers: tuple[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        found = asdict(self)
-        found["latency"] = {
-            "before": self.latency.medians[0],
-            "after": self.latency.medians[1],
-            "ratio": self.latency.ratio,
-            "runs": len(self.latency.before),
-        }
-        return found
 
 
 @described("data", "job", "pair", "bench")

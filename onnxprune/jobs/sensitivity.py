@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 from ..checks.accuracy import Accuracy
@@ -14,6 +13,7 @@ from ..data.dataset import DataSettings, runnable
 from ..errors import UsageError
 from ..model.file import Model, ModelLike
 from ..model.loading import load
+from ..reports.comparison import Sensitivity
 from ..runtime.providers import choose_provider
 from ..runtime.session import open_session, run
 from ..scoring.score import ScoreTable, score
@@ -21,33 +21,6 @@ from ..selection.decide import select
 from ..settings.described import described
 from ..settings.table import ALONE, DEFAULTS
 from ..surgery.surgeon import rewrite_trace
-
-
-@dataclass(frozen=True, slots=True)
-class Sensitivity:
-    """What pruning one group at one ratio does to the outputs.
-
-    Attributes
-    ----------
-    cosine : float
-        Of the output that suffers most, mean over the samples.
-    relative : float
-        Relative L2 of the output that suffers most.
-    agreement : float or None
-        Share of samples with the same best class.
-    accuracy, drop : float or None
-        Where there are labels.
-    """
-
-    group: str
-    ratio: float
-    channels: int
-    kept: int
-    cosine: float
-    relative: float
-    agreement: float | None = None
-    accuracy: float | None = None
-    drop: float | None = None
 
 
 @described("data", "job", "sensitivity")

@@ -5,26 +5,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from xml.etree import ElementTree
 
 from ..checks.compare import Difference
 from ..checks.report import Report
 from ..printable import printable
+from .page import Part, Table
 
 SHOWN = 5
 """Nodes that a sentence names."""
 
 LIMIT = 40
 """Rows of a table of layers in Markdown; pull requests cut long comments."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Texts in columns; a column whose title starts with ``>`` is aligned to the right."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def tables(report: Report) -> Iterator[Table]:
@@ -44,7 +37,7 @@ def tables(report: Report) -> Iterator[Table]:
         yield layers("entire (against the original)", report.entire)
         yield layers("single (against the masked original)", report.single)
     elif report.method == "layer by layer" and not report.exact:
-        yield layers("wrong layer", [d for d in report.surgery if not d])
+        yield replace(layers("wrong layer", [d for d in report.surgery if not d]), rest="--json lists all")
     if report.gates:
         gates = [
             (gate.name.replace("_", "-"), gate.subject, f"{gate.found:.6g}", f"{gate.limit:g}",
@@ -52,6 +45,13 @@ def tables(report: Report) -> Iterator[Table]:
             for gate in report.gates
         ]  # fmt: skip
         yield Table(("gate", "of", ">found", ">limit", ""), tuple(gates))
+
+
+def page(report: Report) -> Iterator[Part]:
+    """All that a report says."""
+    yield from tables(report)
+    yield report.headline
+    yield from findings(report)
 
 
 def outputs(report: Report) -> Table:

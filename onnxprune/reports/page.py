@@ -1,0 +1,127 @@
+"""What a verb reports: sentences and tables of texts, which every renderer takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+SEPARATED = re.compile(r"[^/._]*[/._]+|[^/._]+")
+"""Pieces of a name, each with the separators behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Texts in columns.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Titles; a column whose title starts with ``>`` is aligned to the right and never folded.
+    rows : tuple of tuple of str
+    rest : str
+        How to see the rows that a short report leaves out; empty where it shows all of them.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    rest: str = ""
+
+
+Part = Table | str
+"""A table, or one line; an empty line parts what stands above it from what is below."""
+
+Page = Sequence[Part]
+
+Width = Callable[[str], int]
+"""How many cells of a terminal a text takes."""
+
+
+def fold(text: str, width: int, measure: Width = len) -> list[str]:
+    """Lines of a text, folded between words, and inside of a word that is too long behind ``/ . _``.
+
+    A piece between two separators that is still too long is cut where the line ends.
+    """
+    lines = [""]
+    for word in text.split(" "):
+        gap = " " if lines[-1] else ""
+        if measure(lines[-1]) + len(gap) + measure(word) <= width:
+            lines[-1] += gap + word
+            continue
+        lines += [""] if lines[-1] else []
+        for piece in _pieces(word, width, measure):
+            if lines[-1] and measure(lines[-1]) + measure(piece) > width:
+                lines.append("")
+            lines[-1] += piece
+    return lines
+
+
+def _pieces(word: str, width: int, measure: Width) -> Iterator[str]:
+    """Parts of a word that fit in a line."""
+    for piece in SEPARATED.findall(word):
+        start = 0
+        for end in range(1, len(piece)):
+            if measure(piece[start : end + 1]) > width and end > start:
+                yield piece[start:end]
+                start = end
+        yield piece[start:]
+
+
+NARROWEST = 12
+"""Cells that a folded column has at least."""
+
+GAP = "  "
+
+
+def layout(
+    table: Table, rows: Sequence[Sequence[str]], width: int, measure: Width = len
+) -> Iterator[list[str]]:
+    """Lines of every row of a table, those of its titles first where it has some.
+
+    The widest of the columns that may be folded give way until all fits.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+        Those of the table that are shown.
+    width : int
+        Cells of a line.
+    """
+    titles = [title.removeprefix(">") for title in table.columns]
+    right = [title.startswith(">") for title in table.columns]
+    shown = [titles, *rows] if any(titles) else list(rows)
+    widths = [max(map(measure, column), default=0) for column in zip(*shown, strict=True)]
+    _narrow(widths, [k for k, fixed in enumerate(right) if not fixed], width)
+    for row in shown:
+        columns = list(zip(row, right, widths, strict=True))
+        cells = [[cell] if fixed else fold(cell, size, measure) for cell, fixed, size in columns]
+        yield [
+            GAP.join(
+                _aligned(text, fixed, size - measure(text))
+                for text, (_, fixed, size) in zip(line, columns, strict=True)
+            ).rstrip()
+            for line in zip_longest(*cells, fillvalue="")
+        ]
+
+
+def _narrow(widths: list[int], foldable: Sequence[int], width: int) -> None:
+    """Take cells from the widest of the columns that may be folded, until all fit."""
+    excess = sum(widths) + len(GAP) * (len(widths) - 1) - width
+    for _ in range(excess if foldable else 0):
+        widest = max(foldable, key=lambda k: widths[k])
+        widths[widest] = max(widths[widest] - 1, min(widths[widest], NARROWEST))
+
+
+def _aligned(text: str, right: bool, space: int) -> str:
+    return " " * space + text if right else text + " " * space
+
+
+def plural(count: int, noun: str) -> str:
+    """A number of things."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def share(part: float, whole: float) -> str:
+    """A fraction as a percentage."""
+    return f"{part / whole:.1%}" if whole else "-"
