@@ -15,6 +15,8 @@ import onnxprune
 from models.net import Net
 from onnxprune.cleanup.dead import find_dead
 from onnxprune.cleanup.values import Mix
+from onnxprune.coupling.groups import Group
+from onnxprune.coupling.incidence import Incidence
 from onnxprune.coupling.trace import Trace
 from onnxprune.jobs.bench import peak_activations
 from onnxprune.model import evaluation as folding
@@ -170,3 +172,45 @@ def test_onnxruntime_gets_no_crowd_of_unread_tensors(monkeypatch: pytest.MonkeyP
     with session.open_session(model) as opened:
         session.run(opened, {"x": np.ones((1, 4, 4, 4), np.float32)})
     assert got == [{"none", "b", "w0", "last", "unread7"}]
+
+
+def grouped(blocks: int) -> onnx.ModelProto:
+    """Grouped convolutions, whose blocks can keep inner channels of their own."""
+    net = Net("grouped", 0)
+    x = net.input("x", 1, 8, 4, 4)
+    for k in range(blocks):
+        x = net.node("Conv", x, net.weight(f"v{k}", 8, 8, 1, 1), name=f"stage{k}/plain")
+        x = net.node("Conv", x, net.weight(f"w{k}", 8, 4, 1, 1), name=f"stage{k}/grouped", group=2)
+    return net.build(net.node("Conv", x, net.weight("last", 4, 8, 1, 1)))
+
+
+@pytest.mark.parametrize("options", [{"group_policy": "none"}, {"reshape_channel_axis": "both"}], ids=str)
+def test_a_budget_follows_labels_that_depend_on_others(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where blocks keep channels of their own, or a label has two units, nothing starts anew."""
+    calls = counting(monkeypatch, Trace, "alive")
+    for blocks in (4, 16):
+        traced = onnxprune.trace(grouped(blocks), **options)
+        scores = onnxprune.score(traced)
+        calls[0] = 0
+        onnxprune.select(traced, scores, keep_macs=0.5, granularity=1)
+        assert calls[0] <= 2
+
+
+def test_blocks_are_compared_with_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = counting(monkeypatch, Incidence, "__init__")
+    for blocks in (4, 16):
+        calls[0] = 0
+        assert onnxprune.trace(grouped(blocks), group_policy="none").apart is not None
+        assert calls[0] <= 3
+
+
+def test_a_name_is_looked_up_where_its_parts_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = onnxprune.trace(grouped(20))
+    scores = onnxprune.score(traced)
+    calls = counting(monkeypatch, Group, "matches")
+    plan = onnxprune.select(traced, scores, ratio={f"stage{k}": k / 40 for k in range(20)}, granularity=1)
+    kept = {len(g.keep) for g in plan.groups if g.name == "stage10/plain"}
+    assert kept == {3}  # of four pairs
+    assert calls[0] <= 2 * len(traced)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from ..labels.vector import NONE, Labels
 from ..labels.walk import Walk
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
-from .incidence import Incidence
+from .incidence import ByUnit, Incidence
 from .resolve import Components, Ints, resolve
 
 Bools = npt.NDArray[np.bool_]
@@ -60,7 +61,8 @@ def separate(walk: Walk, axis: int | None) -> tuple[Components, tuple[str, ...]]
     while legal:
         chosen = frozenset(k for inner in legal for k in inner.positions)
         components = resolve(walk.facts, walk.count, axis, chosen)
-        tied = [inner for inner in legal if not _free(walk, components, inner)]
+        free = Freedom(walk, components)
+        tied = [inner for inner in legal if not free(inner)]
         if not tied:
             break
         problems |= dict.fromkeys(tied, "its blocks are coupled in another way, too")
@@ -179,22 +181,28 @@ class Legality:
         return read > 0
 
 
-def _free(walk: Walk, components: Components, inner: Inner) -> bool:
+class Freedom:
     """Whether the entries of all blocks are units of their own and cover the same slots."""
-    unit, products = components.unit, walk.facts.products
-    mine = unit[products[min(inner.positions)].labels]
-    if len(np.unique(mine)) < len(mine) or any(u in components.reason for u in mine.tolist()):
-        return False
-    vectors = [v for axes in walk.axes.values() for v in axes if v is not None]
-    alike = Incidence(vectors, unit).signatures()[mine]
-    if (alike != alike[0]).any():
-        return False
-    blocks = _as_sets(mine, len(inner.rows))
-    return all(
-        _as_sets(theirs, len(product.rows)) == blocks
-        for product in components.independent
-        if np.isin(theirs := unit[product.labels], mine).any()
-    )
+
+    def __init__(self, walk: Walk, components: Components) -> None:
+        self._components, self._products = components, walk.facts.products
+        vectors = [v for axes in walk.axes.values() for v in axes if v is not None]
+        self._alike = Incidence(vectors, components.unit).signatures()
+        self._independent = ByUnit([p.labels for p in components.independent], components.unit)
+
+    def __call__(self, inner: Inner) -> bool:
+        """Whether that is so of the blocks of some inner channels."""
+        unit, reason = self._components.unit, self._components.reason
+        mine = unit[self._products[min(inner.positions)].labels]
+        if len(np.unique(mine)) < len(mine) or any(u in reason for u in mine.tolist()):
+            return False
+        alike = self._alike[mine]
+        if (alike != alike[0]).any():
+            return False
+        blocks = _as_sets(mine, len(inner.rows))
+        others = sorted({k for u in mine.tolist() for k in self._independent.of(u)})
+        products = [self._components.independent[k] for k in others]
+        return all(_as_sets(unit[p.labels], len(p.rows)) == blocks for p in products)
 
 
 def _as_sets(units: Ints, blocks: int) -> set[frozenset[int]]:
@@ -210,16 +218,22 @@ class BlockwiseCut:
         Of an inner channel: the last product that it is a column of, and which one; -1 elsewhere.
     tables : dict
         (stored tensor, axis) that is cut block by block -> number of its product.
+    mine : list of int array
+        Labels of the columns of each product.
     """
 
     def __init__(self, walk: Walk, components: Components) -> None:
         self.products = components.independent
         self.unit, self.atom = components.unit, components.atom
-        self.number, self.column = np.full(walk.count, -1), np.full(walk.count, -1)
-        for number, product in enumerate(self.products):
-            mine = np.isin(self.atom, self.atom[product.columns])
-            self.number[mine] = number
-            self.column[mine] = self._place(product.columns, np.flatnonzero(mine))
+        number, column = np.full((2, int(self.atom.max()) + 1), -1)
+        for k, product in enumerate(self.products):
+            number[self.atom[product.columns]] = k
+            column[self.atom[product.columns]] = np.arange(len(product.columns))
+        self.number, self.column = number[self.atom], column[self.atom]
+        order = np.argsort(self.number, kind="stable")
+        bounds = np.searchsorted(self.number[order], np.arange(len(self.products) + 1))
+        self.mine = [order[a:b] for a, b in pairwise(bounds.tolist())]
+        self._carrying = ByUnit([product.labels for product in self.products], self.unit)
         self.tables: dict[tuple[str, int], int] = {}
         for name, axis in walk.facts.ragged:
             labels = walk.axes[name][axis]
@@ -233,7 +247,8 @@ class BlockwiseCut:
 
     def block_of(self, units: Ints) -> Ints | None:
         """Block of each unit of a group, None where its blocks keep the same inner channels."""
-        for product in self.products:
+        for number in self._carrying.of(int(units[0])):
+            product = self.products[number]
             mine = self.unit[product.labels]
             if np.isin(units, mine).all():
                 order = np.argsort(mine)
@@ -243,10 +258,14 @@ class BlockwiseCut:
 
     def mark(self, alive: Bools) -> None:
         """Let as many of the first columns live as every block keeps."""
-        for number, product in enumerate(self.products):
-            kept = alive[product.labels].reshape(len(product.rows), -1).sum(axis=1).max()
-            mine = self.number == number
-            alive[mine] = self.column[mine] < kept
+        for number in range(len(self.products)):
+            self.mark_one(number, alive)
+
+    def mark_one(self, number: int, alive: Bools) -> None:
+        """The same for the columns of one product; no other product has them among its labels."""
+        product, mine = self.products[number], self.mine[number]
+        kept = alive[product.labels].reshape(len(product.rows), -1).sum(axis=1).max()
+        alive[mine] = self.column[mine] < kept
 
     def kept(self, number: int, alive: Bools) -> Ints | None:
         """Kept inner channels of every block, shape (blocks, kept); None where all are."""

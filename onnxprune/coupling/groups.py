@@ -75,10 +75,12 @@ class Group:
 
     def matches(self, pattern: str) -> bool:
         """Whether a pattern names the group, one of its producing nodes or their weights."""
-        names = [self.name]
-        for kernel in self.kernels:
-            names += [kernel.node.name, kernel.tensor]
-        return any(matches(name, pattern) for name in names)
+        return any(matches(name, pattern) for name in self.names)
+
+    @property
+    def names(self) -> list[str]:
+        """What a pattern may name it by: the group, its producing nodes and their weights."""
+        return [self.name, *(name for k in self.kernels for name in (k.node.name, k.tensor))]
 
 
 Slots = list[tuple[str, int, Labels]]
@@ -162,6 +164,9 @@ def _build(
     return tuple(groups), tuple(blocked)
 
 
+_SEPARATORS, _GLOB = re.compile(r"[/.]"), re.compile(r"[*?\[]")
+
+
 def matches(name: str, pattern: str) -> bool:
     """Whether a pattern names something: a glob, or whole components of a dotted or slashed path.
 
@@ -173,3 +178,23 @@ def matches(name: str, pattern: str) -> bool:
     if fnmatchcase(name, pattern):
         return True
     return bool(pattern) and re.search(rf"(^|[/.]){re.escape(pattern)}($|[/.])", name) is not None
+
+
+class Directory:
+    """Groups by the components of their names, so that many patterns are looked up fast."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._groups = groups
+        self._by_part: dict[str, dict[int, None]] = defaultdict(dict)
+        for number, group in enumerate(groups):
+            for name in group.names:
+                for part in _SEPARATORS.split(name):
+                    self._by_part[part][number] = None
+
+    def find(self, pattern: str) -> list[Group]:
+        """Groups that a pattern names."""
+        parts = [part for part in _SEPARATORS.split(pattern) if part]
+        if not parts or _GLOB.search(pattern):
+            return [group for group in self._groups if group.matches(pattern)]
+        rarest = min((self._by_part.get(part, {}) for part in parts), key=len)
+        return [self._groups[k] for k in rarest if self._groups[k].matches(pattern)]

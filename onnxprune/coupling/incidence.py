@@ -103,6 +103,18 @@ class ByUnit:
         """Positions of the vectors with an entry of a unit, ascending."""
         return list(dict.fromkeys(self._owner[self._start[unit] : self._start[unit + 1]].tolist()))
 
+    def entries(self, units: Ints) -> tuple[Ints, Ints]:
+        """Position of the vector of every entry of some units, and which of the units it is."""
+        start = self._start[units]
+        counts = self._start[units + 1] - start
+        which = np.repeat(np.arange(len(units)), counts)
+        shift = np.repeat(start - (np.cumsum(counts) - counts), counts)
+        return self._owner[shift + np.arange(len(which))], which
+
+    def of_all(self, units: Ints) -> list[int]:
+        """Positions of the vectors with an entry of any of some units, ascending."""
+        return np.unique(self.entries(units)[0]).tolist()
+
 
 class Carriers:
     """Tensors by the units whose channels they carry.

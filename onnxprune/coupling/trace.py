@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from ..shapes.dimensions import sizes_of
 from ..shapes.setting import Setting, Shapes
 from .block_policy import BlockwiseCut, separate
 from .both_factors import both
-from .groups import Group, find_groups
+from .groups import Directory, Group, find_groups
 from .resolve import Components, Ints, resolve
 
 BOTH = "both"
@@ -76,6 +77,10 @@ class Trace(Sequence[Group]):
         """Number of channels that can go, coupled ones counted once."""
         return sum(map(len, self.groups))
 
+    @cached_property
+    def _directory(self) -> Directory:
+        return Directory((*self.groups, *self.blocked))
+
     def find(self, pattern: str) -> list[Group]:
         """Groups, blocked ones included, that a pattern names.
 
@@ -84,7 +89,7 @@ class Trace(Sequence[Group]):
         UsageError
             If there is none, with the nearest name that exists.
         """
-        found = [g for g in (*self.groups, *self.blocked) if g.matches(pattern)]
+        found = self._directory.find(pattern)
         if not found:
             names = {g.name for g in (*self.groups, *self.blocked)}
             raise unknown_name("layer", pattern, names)

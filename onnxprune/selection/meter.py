@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..coupling.groups import Group
-from ..coupling.incidence import Incidence
+from ..coupling.incidence import ByUnit, Incidence
 from ..coupling.trace import Trace
 from ..labels.sizes import SizeView
 from ..labels.vector import NONE, Labels
 from .cost import Term
+from .living import Living, entangled
 
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 class Whole(SizeView):
@@ -149,64 +149,58 @@ class Meter:
                 self._readers[self._view.number[identity]].append(number)
         self._vectors = list(whole.vectors.values())
         self._effects: list[list[tuple[int, int]] | None] = [[] for _ in groups]
-        self._recounted = self._find_effects()
+        self._find_effects()
+        loose = [k for k, found in enumerate(self._effects) if found is None]
+        self._place = {number: k for k, number in enumerate(loose)}
+        if loose:
+            self._living = Living(traced, [groups[k] for k in loose], [orders[k] for k in loose])
+            self._by_label = ByUnit(self._vectors, np.arange(traced.walk.count))
 
-    def _find_effects(self) -> list[int]:
+    def _find_effects(self) -> None:
         """Set how many entries a channel of each group has on each vector.
 
         It is None for groups of which this is no number: the life of other labels depends on
-        theirs, or their channels have different numbers of entries. The vectors on which such
-        groups have a say are returned.
+        theirs, or their channels have different numbers of entries.
         """
         unit, effects = self.traced.components.unit, self._effects
         if self.traced.inside is not None:  # a label lives if both of its units do
             effects[:] = [None] * len(effects)
-            return list(range(len(self._vectors)))
-        bound = _bound(self.traced)
+            return
         owner = np.full(int(unit.max()) + 1, -1)
         for number, group in enumerate(self.groups):
             owner[group.units] = number
         incidence = Incidence(self._vectors, unit)
         mine = owner[incidence.unit]
         loose = np.zeros(len(self.groups) + 1, np.bool_)  # the last is for units of no group
-        loose[owner[unit[bound]]] = True
+        loose[owner[unit[entangled(self.traced)]]] = True
         runs = list(_runs(incidence.vector, mine, incidence.count))
         loose[[number for _, number, width in runs if not width]] = True
-        loose[-1] = False
+        for number in np.flatnonzero(loose[:-1]).tolist():
+            effects[number] = None
         for vector, number, width in runs:
             found = effects[number]
-            if loose[number] or found is None:
-                effects[number] = None
-            else:
+            if found is not None:
                 found.append((vector, width))
-        loud = set(incidence.vector[loose[mine]].tolist())
-        return sorted(loud.union(self._carriers(bound)))
-
-    def _carriers(self, bound: Bools) -> list[int]:
-        """Vectors with a label of some."""
-        return [k for k, labels in enumerate(self._vectors) if bound[labels].any()] if bound.any() else []
 
     def keep(self, changes: Iterable[tuple[int, int]]) -> None:
         """Let groups keep other numbers of channels: pairs of (group, channels)."""
         moved: set[int] = set()
-        counts, recount = self._view.counts, False
+        counts, loose = self._view.counts, []
         for number, count in changes:
-            difference = count - self.counts[number]
-            self.counts[number] = count
+            before, self.counts[number] = self.counts[number], count
             effects = self._effects[number]
             if effects is None:
-                recount = True
+                loose.append((self._place[number], before, count))
                 continue
             for vector, width in effects:
-                counts[vector] += width * difference
+                counts[vector] += width * (count - before)
                 moved.add(vector)
-        if recount:
-            alive = self.traced.alive(self.removed())
-            for vector in self._recounted:
-                count = int(np.count_nonzero(alive[self._vectors[vector]]))
-                if count != counts[vector]:
-                    counts[vector] = count
-                    moved.add(vector)
+        if loose:
+            labels, signs = self._living.keep(loose)
+            touched, which = self._by_label.entries(labels)
+            for vector, sign in zip(touched.tolist(), signs[which].tolist(), strict=True):
+                counts[vector] += sign
+            moved.update(touched.tolist())
         self._update(moved)
 
     def _update(self, moved: Iterable[int]) -> None:
@@ -238,20 +232,6 @@ def hanging(traced: Trace, costs: Mapping[str, Sequence[Term]]) -> Iterator[dict
         meter.keep([(number, 0)])
         yield {name: whole[name] - left for name, left in meter.totals.items()}
         meter.keep([(number, len(group))])
-
-
-def _bound(traced: Trace) -> Bools:
-    """Labels that live or not by more than the unit that they belong to, and what they depend on."""
-    bound = np.zeros(traced.walk.count, np.bool_)
-    for grid in traced.walk.facts.grids:
-        for labels in (grid.rows, grid.columns, grid.labels):
-            bound[labels] = True
-    if traced.apart is not None:
-        bound |= traced.apart.number >= 0
-        for product in traced.apart.products:
-            bound[product.labels] = True
-    bound[0] = False  # of no axis of channels
-    return bound
 
 
 def _runs(vectors: Ints, groups: Ints, counts: Ints) -> Iterable[tuple[int, int, int]]:

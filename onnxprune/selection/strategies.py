@@ -153,11 +153,12 @@ def by_index(traced: Trace, remove: Mapping[str, Sequence[int]]) -> dict[str, In
     groups = (*traced.groups, *traced.blocked)
     layers = {name for g in groups for k in g.kernels for name in (k.node.name, k.tensor)}
     alone = {g.name: g.units for g in groups if g.name not in layers}
+    known = _Layers(groups)
     gone: dict[str, set[int]] = {}
     for name, indices in remove.items():
         mine = alone.get(name)
         if mine is None:
-            kernel = _layer(traced, name)
+            kernel = known.find(name)
             mine = unit[traced.walk.axis(kernel.tensor, kernel.axis)]
         index = np.unique(np.asarray(indices, np.int64))
         if len(index) and not 0 <= index[0] <= index[-1] < len(mine):
@@ -180,17 +181,21 @@ def by_index(traced: Trace, remove: Mapping[str, Sequence[int]]) -> dict[str, In
     return {name: np.array(sorted(places)) for name, places in gone.items()}
 
 
-def _layer(traced: Trace, name: str) -> Kernel:
-    """The layer of a name: of a group, a node or a weight."""
-    groups = (*traced.groups, *traced.blocked)
-    for group in groups:
-        if group.name == name:
-            return group.kernels[0]
-    kernels = [k for group in groups for k in group.kernels]
-    for kernel in kernels:
-        if name in (kernel.node.name, kernel.tensor):
-            return kernel
-    for kernel in kernels:
-        if matches(kernel.node.name, name) or matches(kernel.tensor, name):
-            return kernel
-    raise unknown_name("layer", name, {k.node.name for k in kernels})
+class _Layers:
+    """The layers of a model by name: of a group, a node or a weight."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._kernels = [k for group in groups for k in group.kernels]
+        self._named = {group.name: group.kernels[0] for group in groups}
+        for kernel in self._kernels:
+            self._named.setdefault(kernel.node.name, kernel)
+            self._named.setdefault(kernel.tensor, kernel)
+
+    def find(self, name: str) -> Kernel:
+        """The layer of a name, or the first that a pattern matches."""
+        if name in self._named:
+            return self._named[name]
+        for kernel in self._kernels:
+            if matches(kernel.node.name, name) or matches(kernel.tensor, name):
+                return kernel
+        raise unknown_name("layer", name, {k.node.name for k in self._kernels})
