@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..printable import page
+from .page import Table, layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,12 @@ class Explanation:
 def _table(explained: Explanation) -> list[str]:
     """Aligned columns, best channel first."""
     count = len(explained.layers)
-    header = ["rank", "channel"]
+    header = [">rank", ">channel"]
     if explained.channels[0].block is not None:
-        header.append("block")
-    header += [f"raw({k})" for k in range(1, count + 1)]
-    header += [f"norm({k})" for k in range(1, count + 1)]
-    rows = [[*header, "merged", "kept", "why"]]
+        header.append(">block")
+    header += [f">raw({k})" for k in range(1, count + 1)]
+    header += [f">norm({k})" for k in range(1, count + 1)]
+    rows = []
     for c in sorted(explained.channels, key=lambda c: (c.rank is None, c.rank, c.index)):
         block = [] if c.block is None else [str(c.block)]
         values = (*c.raw, *c.normalized, c.merged)
@@ -96,9 +98,5 @@ def _table(explained: Explanation) -> list[str]:
                 c.why,
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.rjust(w) for cell, w in zip(row[:-1], widths[:-1], strict=True))
-        + f"  {row[-1]}".rstrip()
-        for row in rows
-    ]
+    table = Table((*header, ">merged", ">kept", "why"), tuple(map(tuple, rows)))
+    return [line for lines in layout(table, table.rows, sys.maxsize) for line in lines]
