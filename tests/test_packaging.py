@@ -136,6 +136,25 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+def test_what_is_optional_is_not_needed() -> None:
+    """Every module is imported as where the extras are not installed."""
+    modules = [
+        ".".join([package, file.stem]).removesuffix(".__init__")
+        for package, folder in packages().items()
+        for file in folder.glob("*.py")
+        if file.stem != "__main__"
+    ]
+    assert "onnxprune.data.images" in modules
+    code = f"""
+import importlib, sys
+sys.modules.update(dict.fromkeys(["PIL", "PIL.Image", "matplotlib"]))
+for module in {modules}:
+    importlib.import_module(module)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_imports_no_verb() -> None:
     code = "import sys; from onnxprune.cli import main, verbs; main(['--help']); print([v for v in verbs() if f'onnxprune.cli.{v}' in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -16,14 +16,16 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from PIL.Image import Image
 
 from ..errors import UsageError, unknown_name
 from ..model.schema import ProfileFile, checked, decoded, read_json, regular
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MOST_PIXELS = 2**26
 """Pixels of an image: a file of a few bytes can say that it has billions."""
