@@ -218,7 +218,7 @@ def _as_written(chain: Chain, limits: Mapping[str, float]) -> list[int] | None:
 
     The search is repeated with what the last file held besides, until a file is small enough.
     """
-    from ..surgery.surgeon import rewrite_trace
+    from ..surgery.surgeon import written_bytes
 
     traced, limit = chain.traced, limits["keep_size"]
     besides, spare = traced.model.nbytes() - stored_bytes(traced, traced.sizes()), 0
@@ -227,22 +227,22 @@ def _as_written(chain: Chain, limits: Mapping[str, float]) -> list[int] | None:
         if counts is None:
             return None
         removed = chain.meter.removed()
-        written = rewrite_trace(traced, removed).nbytes()
+        written = written_bytes(traced, removed)
         if attempt and written <= limit:
             return counts
-        besides = written - stored_bytes(traced, traced.sizes(removed))
+        besides = written - chain.meter.totals["keep_size"]
         spare = 2**attempt * SPARE if attempt else 0
     return None
 
 
 def _unreachable(chain: Chain, targets: Mapping[str, float]) -> BudgetError:
-    from ..surgery.surgeon import rewrite_trace
+    from ..surgery.surgeon import written_bytes
 
     traced = chain.traced
     chain.go(len(chain.groups))
     left = dict(chain.meter.totals)
     if "keep_size" in targets:
-        left["keep_size"] = rewrite_trace(traced, chain.meter.removed()).nbytes()
+        left["keep_size"] = written_bytes(traced, chain.meter.removed())
     reached = {name: count / _whole(traced, name) for name, count in left.items()}
     name = max(targets, key=lambda n: reached[n] - targets[n])
     nearest = math.ceil(reached[name] * 1e4) / 1e4

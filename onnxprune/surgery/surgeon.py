@@ -24,3 +24,9 @@ def rewrite_trace(traced: Trace, removed: npt.ArrayLike) -> Model:
     slim = Rewriter(traced, sizes).run(traced.walk.facts.fixes, Editor)
     self_check(slim, traced, sizes)
     return slim
+
+
+@collector_paused()
+def written_bytes(traced: Trace, removed: npt.ArrayLike) -> int:
+    """Bytes of the file without some units; nothing is checked, because it is not kept."""
+    return Rewriter(traced, traced.sizes(removed)).run(traced.walk.facts.fixes, Editor).nbytes()

@@ -200,8 +200,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="rounds of which the median counts")
     parser.add_argument("--json", type=Path, help="file to write")
     given = parser.parse_args()
-    rows = list(measure(given.sizes, given.families, given.verbs, given.rounds))
-    show(rows, given.sizes, Console(width=120))
+    rows: list[Row] = []
+    for family in given.families:
+        found = list(measure(given.sizes, [family], given.verbs, given.rounds))
+        show(found, given.sizes, Console(width=120))
+        rows += found
     if given.json is not None:
         document = {"channels": CHANNELS, "rounds": given.rounds, "rows": [row.to_dict() for row in rows]}
         given.json.write_text(json.dumps(document, indent=1) + "\n")
