@@ -91,6 +91,19 @@ class DataSet(Iterable[Batch]):
         shapes = _shapes(self.first.feeds)
         return replace(self, make=lambda: (b for b in self if _shapes(b.feeds) == shapes))
 
+    def at_most(self, samples: int) -> DataSet:
+        """The first batches, until they hold so many samples; no batch is divided."""
+
+        def make() -> Iterator[Batch]:
+            read = 0
+            for batch in self:
+                if read >= samples:
+                    return
+                yield batch
+                read += batch.size
+
+        return replace(self, make=make)
+
 
 def _shapes(feeds: Arrays) -> dict[str, tuple[int, ...]]:
     return {name: np.shape(array) for name, array in feeds.items()}

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from types import NoneType
 from typing import Any, cast
 
 from ..coupling.trace import Trace
@@ -103,10 +102,11 @@ def priced(
     harm, additive = settings.get("allocate") == "harm", trait_of(_criterion(settings)) == MOMENTS
     if not (harm and additive):
         options = part(settings, ScoreSettings)
-        if additive and not isinstance(settings.get("data"), (DataSet, NoneType)):
-            options = {"samples": SAMPLES, **options}
-    if not harm:
-        return score(traced, **options, provider=provider)
+        if not additive or settings.get("data") is None:
+            return score(traced, **options, provider=provider)
+        named = {name: options.pop(name) for name in ("samples", "profile") if options.get(name)}
+        table = score(traced, **{**options, "data": first_samples(traced, settings)}, provider=provider)
+        return replace(table, options={**table.options, "data": _label(settings["data"]), **named})
     if not additive:
         raise UsageError(
             f"allocate harm: criterion '{settings.get('criterion', DEFAULTS['criterion'])}' gives scores, expected costs",
@@ -130,12 +130,17 @@ def _label(data: Any) -> Any:
 
 def open_samples(traced: Trace, settings: Mapping[str, Any], memory: int) -> Held:
     """The samples of some settings, without labels."""
+    return Held(first_samples(traced, settings), memory // 4)
+
+
+def first_samples(traced: Trace, settings: Mapping[str, Any]) -> DataSet:
+    """As many samples as are asked for, or the first ``SAMPLES``; all of a DataSet, which is a choice."""
     source = settings["data"]
-    if isinstance(source, DataSet):  # which has samples and a profile of its own
-        return Held(source, memory // 4)
-    samples = settings.get("samples") or SAMPLES
-    data = open_data(traced, source, labels=False, samples=samples, profile=settings.get("profile"))
-    return Held(data, memory // 4)
+    if isinstance(source, DataSet):
+        return source
+    options: Any = {name: settings.get(name) for name in ("samples", "profile")}
+    data = open_data(traced, source, labels=False, **options)
+    return data if options["samples"] else data.at_most(SAMPLES)
 
 
 def recover_model(
