@@ -100,7 +100,7 @@ def priced(
         If harm is asked for and there are no data, or the criterion gives no costs.
     """
     harm, additive = settings.get("allocate") == "harm", trait_of(_criterion(settings)) == MOMENTS
-    if not (harm and additive):
+    if not harm:
         options = part(settings, ScoreSettings)
         if not additive or settings.get("data") is None:
             return score(traced, **options, provider=provider)
