@@ -24,6 +24,7 @@ from onnxprune.data.dataset import Batch
 from onnxprune.jobs.result import Result
 from onnxprune.jobs.sensitivity import sensitivity
 from onnxprune.model.protos import bodies
+from onnxprune.runtime import providers
 from onnxprune.runtime import session as runtime
 
 from .building import between, net, positive
@@ -450,14 +451,14 @@ def test_accuracy_takes_class_scores() -> None:
 
 def test_each_model_on_its_own_provider(pruned: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, bool]] = []
-    session = runtime._session
+    session = runtime.make_session
 
     def spy(model: Any, provider: str, exact: bool, **rest: Any) -> Any:
         asked.append((provider, exact))
         return session(model, "cpu", exact, **rest)
 
-    monkeypatch.setattr(runtime, "_session", spy)
-    monkeypatch.setattr(runtime, "cuda_problem", lambda: "")
+    monkeypatch.setattr(runtime, "make_session", spy)
+    monkeypatch.setattr(providers, "cuda_problem", lambda: "")
     report = onnxprune.verify(DIGITS, pruned.model, provider="cpu", slim_provider="cuda")
     assert asked == [("cpu", True), ("cuda", True)]
     assert (report.provider, report.slim_provider) == ("cpu", "cuda")
@@ -468,18 +469,18 @@ def test_each_model_on_its_own_provider(pruned: Result, monkeypatch: pytest.Monk
 
 def test_tensorrt_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     available = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
-    runtime.tensorrt_problem.cache_clear()
-    monkeypatch.setattr(runtime, "cuda_problem", lambda: "")
+    providers.tensorrt_problem.cache_clear()
+    monkeypatch.setattr(providers, "cuda_problem", lambda: "")
     monkeypatch.setattr(ort, "get_available_providers", lambda: available)
-    monkeypatch.setattr(runtime, "_runs_on", lambda provider: False)
-    monkeypatch.setattr(runtime, "missing_library", lambda provider: "libnvinfer.so.99")
+    monkeypatch.setattr(providers, "_runs_on", lambda provider: False)
+    monkeypatch.setattr(providers, "missing_library", lambda provider: "libnvinfer.so.99")
     with pytest.raises(
         onnxprune.UsageError, match=r"cannot run on TensorRT: missing libraries: libnvinfer\.so\.99"
     ):
-        runtime.choose_provider("tensorrt")
-    runtime.tensorrt_problem.cache_clear()
+        providers.choose_provider("tensorrt")
+    providers.tensorrt_problem.cache_clear()
     with pytest.raises(onnxprune.UsageError, match="unknown provider 'cudda'\nDid you mean 'cuda'"):
-        runtime.choose_provider("cudda")
+        providers.choose_provider("cudda")
 
 
 def test_tf32_is_off_while_tensorrt_builds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,8 +491,8 @@ def test_tf32_is_off_while_tensorrt_builds(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
     monkeypatch.setattr(ort, "InferenceSession", session)
-    runtime._session(b"", "tensorrt", exact=True)
-    runtime._session(b"", "tensorrt", exact=False)
+    runtime.make_session(b"", "tensorrt", exact=True)
+    runtime.make_session(b"", "tensorrt", exact=False)
     assert seen == [("0", "TensorrtExecutionProvider"), (None, "TensorrtExecutionProvider")]
     assert "NVIDIA_TF32_OVERRIDE" not in os.environ
 
