@@ -134,7 +134,7 @@ sys.meta_path.insert(0, Interrupt())
 @pytest.mark.parametrize(
     "name",
     ["onnxprune.cli", "click", "onnxprune.cli.prune", "onnxprune.errors", "numpy", "onnx", "onnxruntime",
-     "scipy.sparse", "onnxprune.model.loading", "onnxprune.rules", "onnxprune.passes", "rich.table"],
+     "scipy.sparse", "onnxprune.model.loading", "onnxprune.rules", "onnxprune.passes", "rich.cells"],
 )  # fmt: skip
 def test_interrupted_while_packages_are_imported(tmp_path: Path, name: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(name=name))
@@ -142,7 +142,7 @@ def test_interrupted_while_packages_are_imported(tmp_path: Path, name: str) -> N
         "prune", DIGITS, "-o", tmp_path / "out.onnx", env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nerror: interrupted\n")
-    assert (tmp_path / "out.onnx").exists() == (name == "rich.table")  # which shows what was written
+    assert (tmp_path / "out.onnx").exists() == (name == "rich.cells")  # which shows what was written
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
