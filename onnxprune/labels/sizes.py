@@ -6,6 +6,7 @@ the oracle, parameters, MACs and bytes. The original model is the view in which 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Protocol, TypeAlias
@@ -44,16 +45,16 @@ class BlockwiseKept(Protocol):
         """Kept inner channels of every block, as indices for ``numpy.take_along_axis``."""
 
 
-class SizeView:
+class SizeView(ABC):
     """Sizes of tensors and numbers of channels: all that a cost may depend on."""
 
+    @abstractmethod
     def count(self, labels: Labels) -> int:
         """Number of living labels; 1 for ``NONE``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]:
         """Sizes of all axes; of dynamic ones, at the first sample setting."""
-        raise NotImplementedError
 
     def size(self, name: str, axis: int) -> int:
         """Size of an axis; of a dynamic one, at the first sample setting; 1 where there is none."""
