@@ -85,6 +85,20 @@ class BudgetError(OnnxPruneError):
     exit_code = 1
 
 
+class Terminated(BaseException):
+    """A signal asked the process to end.
+
+    Attributes
+    ----------
+    number : int
+        Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 @contextmanager
 def blamed(what: str) -> Iterator[None]:
     """Whatever a function of somebody else's raises, also to exit, is an error that names it.
@@ -92,11 +106,11 @@ def blamed(what: str) -> Iterator[None]:
     Raises
     ------
     UsageError
-        In place of all but our own errors, an interrupt, and a lack of memory.
+        In place of all but our own errors, an interrupt, a signal to end, and a lack of memory.
     """
     try:
         yield
-    except (OnnxPruneError, KeyboardInterrupt, MemoryError):
+    except (OnnxPruneError, KeyboardInterrupt, Terminated, MemoryError):
         raise
     except SystemExit as error:
         raise UsageError(f"{what}: it exits with {error.code!r}") from error

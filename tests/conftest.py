@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from onnxprune.cli import main
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "models" / "digits.onnx"
 IMAGES = ROOT / "models" / "digits_test.npz"
+
+os.environ.pop("CI", None)  # on a build server verbs work in a child: tests that are about it set it
 
 
 def digest(path: Path) -> str:

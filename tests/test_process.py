@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import onnxprune
-from onnxprune.errors import InstallationError
+from onnxprune.errors import InstallationError, Terminated, blamed
 from onnxprune.model import engine
 from onnxprune.scoring.registry import PASSES
 
@@ -81,6 +81,12 @@ def test_metrics_that_do_not_import(
     assert (outcome.code, outcome.err) == (2, f"error: metric 'own:f': {message}\n")
 
 
+def test_what_ends_the_process_is_nobodys_mistake() -> None:
+    """A pass that was at work when SIGTERM came was blamed for it."""
+    with pytest.raises(Terminated), blamed("pass 'own'"):
+        raise Terminated(signal.SIGTERM)
+
+
 @pytest.fixture
 def registered() -> Iterator[dict[str, dict[str, Any]]]:
     importlib.import_module("onnxprune.passes")
@@ -131,28 +137,35 @@ sys.meta_path.insert(0, Interrupt())
 """
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["onnxprune.cli", "click", "onnxprune.cli.prune", "onnxprune.errors", "numpy", "onnx", "onnxruntime",
-     "scipy.sparse", "onnxprune.model.loading", "onnxprune.rules", "onnxprune.passes", "rich.cells"],
+IMPORTED = (
+    "onnxprune.cli", "click", "onnxprune.cli.prune", "onnxprune.errors", "numpy", "onnx", "onnxruntime",
+    "scipy.sparse", "onnxprune.model.loading", "onnxprune.rules", "onnxprune.passes", "rich.cells",
 )  # fmt: skip
-def test_interrupted_while_packages_are_imported(tmp_path: Path, name: str) -> None:
+
+
+@pytest.mark.parametrize(
+    ("name", "ci"), [*((name, "") for name in IMPORTED), ("onnx", "true"), ("rich.cells", "true")]
+)
+def test_interrupted_while_packages_are_imported(tmp_path: Path, name: str, ci: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(name=name))
     done = onnxprune_process(
-        "prune", DIGITS, "-o", tmp_path / "out.onnx", env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    )
+        "prune", DIGITS, "-o", tmp_path / "out.onnx",
+        env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "CI": ci},
+    )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nerror: interrupted\n")
     assert (tmp_path / "out.onnx").exists() == (name == "rich.cells")  # which shows what was written
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_at_any_moment(tmp_path: Path, number: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_signals_at_any_moment(tmp_path: Path, number: signal.Signals, code: int, ci: str) -> None:
     """A run that is told to end does so in one line, and leaves nothing behind."""
     command = [sys.executable, "-m", "onnxprune", "prune", str(DIGITS), "-o", str(tmp_path / "out.onnx")]
     for delay in (0.35, 0.6, 0.9):
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+            command, cwd=ROOT, env={**os.environ, "CI": ci}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
         time.sleep(delay)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)

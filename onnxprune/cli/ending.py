@@ -17,19 +17,11 @@ from types import FrameType
 
 import click
 
-from ..errors import OnnxPruneError
+from ..errors import OnnxPruneError, Terminated
 from .progress import note
 
 INTERRUPTED, NO_READER = 130, 141
 """What shells report for a program that Ctrl-C, or a closed pipe, ended."""
-
-
-class Terminated(BaseException):
-    """A signal asked the process to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 class NoReader(Exception):
@@ -59,7 +51,10 @@ def ended(work: Callable[[], object]) -> int:
             sys.stdout.flush()
     except (BrokenPipeError, NoReader):
         return _no_reader()
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:  # what click makes of an interrupt, once it has left the line of the ^C
+        code = _fail("interrupted", "", INTERRUPTED)
+    except KeyboardInterrupt:
+        click.echo(err=True)
         code = _fail("interrupted", "", INTERRUPTED)
     except Terminated as found:
         code = _fail(f"ended by {signal.Signals(found.number).name}", "", 128 + found.number)

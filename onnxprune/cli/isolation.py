@@ -20,8 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import OnnxPruneError
-from .ending import Terminated, ended
+from ..errors import OnnxPruneError, Terminated
+from .ending import ended
 
 LOOK = 0.05
 """Seconds between two looks at the memory of a child."""
