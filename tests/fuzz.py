@@ -10,6 +10,8 @@ read in a process of its own, so that whatever it does there is seen.
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib.util
 import os
 import resource
 import shutil
@@ -712,11 +714,15 @@ def attempts(numbers: Iterable[int], processes: int = 2) -> Iterator[Outcome]:
 def _warm() -> None:
     """Import what every file needs, but start no thread: a process that has some does not fork well."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    for name in ("pipeline", "verify", "cleaning", "explain", "passes", "cli.prune", "cli.output"):
-        try:
-            __import__(f"onnxprune.{name}")
-        except ImportError:
-            continue
+    if importlib.util.find_spec("onnxprune"):  # peers are tried where it is not installed
+        import onnxprune.cli
+
+        for verb in onnxprune.cli.verbs():
+            importlib.import_module(f"onnxprune.cli.{verb}")
+        for room in ("jobs.prune", "jobs.clean", "jobs.explain", "jobs.verify", "passes", "reports.tables"):
+            importlib.import_module(f"onnxprune.{room}")
+        importlib.import_module("rich.cells")
+    gc.freeze()  # a collection in a child would copy the pages of all that is imported
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
