@@ -66,6 +66,14 @@ def test_a_crash_is_one_sentence(tmp_path: Path, number: signal.Signals) -> None
     assert not left(tmp_path)
 
 
+def test_no_code_but_ours(tmp_path: Path) -> None:
+    """``os._exit(0)`` in a metric let a build pass whose gates nobody had judged."""
+    done = run(tmp_path, "verify", DIGITS, DIGITS, body="import os; os._exit(0)")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: something that was called ended the process with 0\n"
+    assert not left(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "more", "isolated"),
     [
