@@ -2,6 +2,7 @@
 
     python -m tests.fuzz 0 10000      the table of outcomes, and a line for every file that fails
     python -m tests.fuzz 4711 --keep  write that file here
+    python -m tests.fuzz 0 500 --peer onnxsim   what another tool makes of the same files
 
 A number says everything: the seed, what is changed in it, and the command that reads it. Every file is
 read in a process of its own, so that whatever it does there is seen.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib.util
+import importlib
 import os
 import resource
 import shutil
@@ -621,14 +622,36 @@ def prepare(folder: Path, data: bytes) -> None:
     os.mkfifo(folder / "fifo")
 
 
-def attempt(number: int, program: Callable[[list[str]], int] | None = None) -> Outcome:
+def peer(name: str) -> Callable[[list[str]], int]:
+    """A simplifier as a program: it reads the broken file, and writes what it makes of it."""
+
+    def simplify(arguments: list[str]) -> int:
+        model = onnx.load(arguments[1])
+        if name == "onnxsim":
+            made, valid = importlib.import_module("onnxsim").simplify(model)
+        else:
+            made, valid = importlib.import_module("onnxslim").slim(model), True
+        onnx.save(made, str(Path(arguments[1]).with_name("out.onnx")))
+        return 0 if valid else 1
+
+    def program(arguments: list[str]) -> int:
+        try:
+            return simplify(arguments)
+        except Exception as error:  # which is the fair way of a library to refuse a file
+            print("error:", " ".join(f"{type(error).__name__}: {error}".split()), file=sys.stderr)
+            return 2
+
+    return program
+
+
+def attempt(number: int, other: str = "") -> Outcome:
     """Read one file in a process of its own."""
     file = broken(number)
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:
         prepare(folder, file.data)
         before = set(folder.iterdir())
-        status, usage = _run(folder, file.verb, program)
+        status, usage = _run(folder, file.verb, peer(other) if other else main_of_onnxprune())
         said = (folder / "err.txt").read_text(errors="replace")
         left = {path.name for path in folder.iterdir() if path not in before} - {"out.txt", "err.txt"}
     finally:
@@ -639,7 +662,7 @@ def attempt(number: int, program: Callable[[list[str]], int] | None = None) -> O
     return Outcome(number, kind, cpu, usage.ru_maxrss / 1e3, story, said[:400])
 
 
-def _run(folder: Path, verb: str, program: Callable[[list[str]], int] | None) -> tuple[int, Any]:
+def _run(folder: Path, verb: str, program: Callable[[list[str]], int]) -> tuple[int, Any]:
     child = os.fork()
     if child:
         return _wait(child)
@@ -649,7 +672,7 @@ def _run(folder: Path, verb: str, program: Callable[[list[str]], int] | None) ->
             os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        code = (program or main_of_onnxprune())(arguments(verb, folder))
+        code = program(arguments(verb, folder))
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
@@ -705,16 +728,18 @@ def _kind(status: int, usage: Any, said: str, left: set[str]) -> str:
     return "refused" if one else "more than a sentence"
 
 
-def attempts(numbers: Iterable[int], processes: int = 2) -> Iterator[Outcome]:
-    """Outcomes of many files, in their order."""
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_warm) as pool:
-        yield from pool.map(attempt, numbers, chunksize=8)
+def attempts(numbers: Iterable[int], processes: int = 2, other: str = "") -> Iterator[Outcome]:
+    """Outcomes of many files, in their order, of onnxprune or another tool."""
+    with ProcessPoolExecutor(processes, get_context("spawn"), _warm, (other,)) as pool:
+        yield from pool.map(partial(attempt, other=other), numbers, chunksize=8)
 
 
-def _warm() -> None:
+def _warm(other: str) -> None:
     """Import what every file needs, but start no thread: a process that has some does not fork well."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    if importlib.util.find_spec("onnxprune"):  # peers are tried where it is not installed
+    if other:
+        importlib.import_module(other)
+    else:
         import onnxprune.cli
 
         for verb in onnxprune.cli.verbs():
@@ -735,6 +760,7 @@ def main() -> None:
     parser.add_argument("start", type=int)
     parser.add_argument("stop", type=int, nargs="?")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--peer", choices=["onnxsim", "onnxslim"], default="")
     given = parser.parse_args()
     if given.keep:
         file = broken(given.start)
@@ -742,7 +768,7 @@ def main() -> None:
         print(file.verb, file.story)
         return
     found = []
-    for outcome in attempts(range(given.start, given.stop or given.start + 1)):
+    for outcome in attempts(range(given.start, given.stop or given.start + 1), other=given.peer):
         found.append(outcome)
         if outcome.kind not in GOOD:
             print(outcome.number, outcome.kind, f"{outcome.seconds:.1f}s {outcome.megabytes:.0f}MB", outcome.story,
