@@ -11,7 +11,7 @@ import onnx
 import pytest
 from rich.cells import cell_len
 
-from onnxprune.reports.page import NARROWEST, Table, fold, layout
+from onnxprune.reports.page import NARROWEST, Table, fold, layout, numbers, words
 
 from .conftest import ROOT, Run
 from .test_passes import with_batch_norm
@@ -48,7 +48,10 @@ def test_folding_loses_nothing_and_keeps_the_width() -> None:
 
 
 def test_the_widest_column_gives_way() -> None:
-    table = Table(("group", ">channels", "why"), (("/model/encoder/layer_norm", "1,024", "it is an output"),))
+    table = Table(
+        (*words("group"), *numbers("channels"), *words("why")),
+        (("/model/encoder/layer_norm", "1,024", "it is an output"),),
+    )
     assert lines(table, 80) == [
         "group                      channels  why",
         "/model/encoder/layer_norm     1,024  it is an output",
@@ -63,7 +66,7 @@ def test_the_widest_column_gives_way() -> None:
 
 
 def test_a_table_without_titles_has_no_line_of_them() -> None:
-    assert lines(Table(("", ">"), (("a", "1"), ("bb", "22"))), 80) == ["a    1", "bb  22"]
+    assert lines(Table((*words(""), *numbers("")), (("a", "1"), ("bb", "22"))), 80) == ["a    1", "bb  22"]
 
 
 def test_long_names_stay_whole_between_separators(run: Run, tmp_path: Path) -> None:

@@ -27,12 +27,9 @@ def command(dense: str, slim: str, as_json: bool, **flags: Any) -> None:
     order of the graph; onnxruntime may do with less.
     """
     from ..jobs.bench import bench
-    from ..reports.comparison import side_by_side
+    from ..reports.comparison import SideBySide
 
     with stages() as stage:
         stage("verify")
-        found = bench(dense, slim, **flags)
-    if as_json:
-        output.print_json("bench", {"dense": dense, "slim": slim, **found.to_dict()})
-    else:
-        output.print_page(side_by_side(found))
+        found = SideBySide(dense, slim, bench(dense, slim, **flags))
+    output.show("bench", found, as_json=as_json)

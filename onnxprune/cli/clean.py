@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,9 +10,6 @@ from ..errors import UsageError
 from . import files, options, output
 from .files import Target
 from .progress import stages
-
-if TYPE_CHECKING:
-    from ..jobs.result import Result
 
 
 @click.command(cls=options.Verb)
@@ -48,7 +45,7 @@ def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bo
     written only if both agree to rounding.
     """
     from .. import clean
-    from ..reports.outcome import cleaned
+    from ..reports.outcome import Cleaning
 
     flags["assume_range"] = _ranges(flags["assume_range"])
     with stages(quiet) as stage:
@@ -56,15 +53,15 @@ def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bo
         (source,) = files.open_models(model)
         stage("clean")
         result = clean(source, on_failure="return", **flags)
-        right = result.report is None or not result.report.failed
-        if right:
+        found = Cleaning(result, model, out, plan_out)
+        if found.written:
             stage("write")
             files.write_result(result, out, plan_out)
     if as_json:
-        output.print_json("clean", {**_document(result, model, out, plan_out), "written": right})
+        output.print_json("clean", found.to_dict())
     output.judge(result.report, "clean", quiet)
     if not (as_json or quiet):
-        output.print_page(cleaned(result, model, out))
+        output.print_page(found.page())
 
 
 def _ranges(given: tuple[str, ...]) -> dict[str, tuple[float, float]] | None:
@@ -78,16 +75,3 @@ def _ranges(given: tuple[str, ...]) -> dict[str, tuple[float, float]] | None:
             raise UsageError(f"--assume-range: found '{text}', expected LOW,HIGH or INPUT=LOW,HIGH") from None
         ranges[name or "*"] = low, high
     return ranges or None
-
-
-def _document(result: Result, path: str, out: str, plan_out: str | None) -> dict[str, Any]:
-    """All that is reported, as JSON types."""
-    assert result.log is not None
-    return {
-        "model": {"path": path, **result.plan.model},
-        "output": out,
-        "plan": plan_out,
-        "options": dict(result.plan.options),
-        **result.log.to_dict(),
-        "verification": result.report.to_dict() if result.report is not None else None,
-    }

@@ -23,37 +23,13 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
     shares add up to more than the whole.
     """
     from .. import load, trace
-    from ..moments.consumers import Reading
-    from ..reports.analysis import describe_group, inspection, obstacles
-    from ..selection.cost import cost, mac_terms, parameter_terms
-    from ..selection.meter import hanging
+    from ..reports.analysis import inspected
 
     with stages() as stage:
         stage("load")
         source = load(model)
         stage("trace")
-        traced = trace(source, **flags)
-        whole = cost(traced, traced.sizes(), source)
-        costs = {"parameters": parameter_terms(traced), "macs": mac_terms(traced)}
-        document: dict[str, Any] = {
-            "model": {"path": model, "nodes": len(source.proto.graph.node), "opset": source.opset},
-            "options": dict(traced.options),
-            "cost": whole.to_dict(),
-            "channels": traced.units,
-            "groups": [
-                {**describe_group(group), **shares}
-                for group, shares in zip(traced, hanging(traced, costs), strict=True)
-            ],
-            "blocked": [{**describe_group(g), "reason": g.reason} for g in traced.blocked],
-            "obstacles": obstacles(traced),
-            "notes": list(traced.notes),
-        }
-    for text in traced.notes:
+        found = inspected(trace(source, **flags), model)
+    for text in found.notes:
         note(text)
-    if as_json:
-        reading = Reading(traced)
-        for entry, group in zip(document["groups"], traced, strict=True):
-            entry |= reading.of(group).to_dict()
-        output.print_json("inspect", document)
-    else:
-        output.print_page(inspection(traced, document))
+    output.show("inspect", found, as_json=as_json)

@@ -12,7 +12,7 @@ import click
 from .. import __version__
 from ..errors import SurgeryError
 from ..printable import json_text, printable
-from ..reports.page import Part, Table, layout
+from ..reports.page import Part, Reported, Table, layout
 from .progress import note, say
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def show(command: str, found: Reported, *, as_json: bool, quiet: bool = False) -> None:
+    """Print what a verb has to say, as one document or for people."""
+    if as_json:
+        print_json(command, found.to_dict())
+    elif not quiet:
+        print_page(found.page())
+
+
 def print_page(page: Iterable[Part]) -> None:
     """Print lines and tables as they come."""
     for part in page:
@@ -54,7 +62,7 @@ def print_table(table: Table) -> None:
     width = shutil.get_terminal_size((80, 24)).columns
     for number, lines in enumerate(layout(table, rows, width, cell_len)):
         for line in lines:
-            click.echo(click.style(line, bold=True) if not number and any(table.columns) else line)
+            click.echo(click.style(line, bold=True) if not number and any(table.titles) else line)
     if left := len(table.rows) - len(rows):
         say(f"... and {left} more; {table.rest}")
     say()

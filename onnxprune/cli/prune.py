@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from ..reports.page import plural
 from . import files, options, output
 from .files import Target
 from .progress import note, stages
@@ -54,7 +53,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     original in which those are masked to zero, and written only if both agree to rounding. MODEL
     itself is never changed.
     """
-    from ..reports.outcome import pruned
+    from ..reports.outcome import Pruning
     from ..selection.settings import Settings
 
     plan, plan_out = flags["plan"], flags["plan_out"]
@@ -67,21 +66,18 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     settings |= {name: flags[name] for name in ("preset", "provider", "verify", "clean", "recovery")}
     with stages(quiet) as stage:
         result = _run(model, plan, {**settings, "progress": stage})
-        document = {
-            "model": {"path": model, **result.plan.model},
-            **_document(result, out, plan_out),
-        }
-        right = result.report is None or not result.report.failed
-        if right:
+        found = Pruning(result, model, out, plan_out)
+        notes = (*found.notes, *found.not_recovered)
+        if found.written:
             stage("write")
             files.write_result(result, out, plan_out, flags["recovery_out"])
     if as_json:
-        output.print_json("prune", {**document, "written": right})
+        output.print_json("prune", found.to_dict())
     output.judge(result.report, "slim", quiet)
-    for text in (*document["notes"], *_left_out(result)):
+    for text in notes:
         note(text, quiet)
     if not (as_json or quiet):
-        output.print_page(pruned(result, model, out))
+        output.print_page(found.page())
 
 
 def _run(path: str, plan: str | None, flags: Mapping[str, Any]) -> Result:
@@ -92,48 +88,3 @@ def _run(path: str, plan: str | None, flags: Mapping[str, Any]) -> Result:
     (model,) = files.open_models(path)
     replayed = Plan.load(plan) if plan else None
     return prune(model, plan=replayed, on_failure="return", **flags)
-
-
-def _document(result: Result, out: str, plan_out: str | None) -> dict[str, Any]:
-    """All that is reported, as JSON types."""
-    from ..reports.analysis import obstacles
-
-    report = result.report
-    return {
-        "output": out,
-        "plan": plan_out,
-        "options": dict(result.plan.options),
-        "cleaned": result.log.to_dict() if result.log is not None else None,
-        "groups": [
-            {
-                "name": g.name,
-                "channels": g.channels,
-                "kept": len(g.keep),
-                "status": g.status,
-                "reason": g.reason,
-            }
-            for g in result.plan.groups
-        ],
-        "obstacles": obstacles(result.trace),
-        "notes": [*result.trace.notes, *_grown(result)],
-        "cost": {"before": result.before.to_dict(), "after": result.after.to_dict()},
-        "recovery": result.recovery.to_dict() if result.recovery is not None else None,
-        "verification": report.to_dict() if report is not None else None,
-    }
-
-
-def _left_out(result: Result) -> list[str]:
-    """What a recovery could not do, and one that was recorded and is missing."""
-    found = result.recovery
-    if found is None:
-        missing = "recovery" in result.plan.options
-        return ["the plan records a recovery: give its weights with --recovery"] if missing else []
-    return [f"not recovered: {o.layer}: {o.reason}" for o in found.outcomes if o.named]
-
-
-def _grown(result: Result) -> list[str]:
-    """A sentence if the file becomes larger, which a few nodes in a tiny model can do."""
-    more = result.after.bytes - result.before.bytes
-    if more <= 0:
-        return []
-    return [f"the file becomes {plural(more, 'byte')} larger: what was put in takes more than what went"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -34,15 +33,12 @@ def command(model: str, ratios: str, measure: str | None, as_json: bool, **flags
     Python, or leave groups whole with 'prune --exclude'.
     """
     from ..jobs.sensitivity import sensitivity
-    from ..reports.comparison import each_alone
+    from ..reports.comparison import EachAlone
 
     with stages() as stage:
         stage("verify")
-        found = list(sensitivity(model, ratios=_ratios(ratios), **flags))
-    if as_json:
-        output.print_json("sensitivity", {"model": model, "groups": [asdict(s) for s in found]})
-    else:
-        output.print_page(each_alone(found, measure))
+        measured = list(sensitivity(model, ratios=_ratios(ratios), **flags))
+    output.show("sensitivity", EachAlone(model, measured, measure), as_json=as_json)
 
 
 def _ratios(text: str) -> list[float]:

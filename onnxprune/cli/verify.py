@@ -67,10 +67,7 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
         _write(report, **files)
     if report.problem:
         raise UsageError(report.problem, "Give inputs with --data.")
-    if as_json:
-        output.print_json("verify", {"dense": dense, "slim": slim, **report.to_dict()})
-    elif not quiet:
-        output.print_page(reports.page(report))
+    output.show("verify", reports.Verification(dense, slim, report), as_json=as_json, quiet=quiet)
     if not plan:
         note("surgery not checked: it takes the plan (--plan FILE)", quiet)
     _judge(report)

@@ -3,40 +3,105 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
+from ..moments.consumers import Readers, Reading
 from ..rules import find
-from ..selection.cost import Cost
+from ..selection.cost import Cost, cost, mac_terms, parameter_terms
+from ..selection.meter import hanging
 from ..shapes.dimensions import graph_inputs
-from .page import Part, Table, plural, share
+from .page import Part, Table, numbers, plural, share, words
 
 
-def inspection(traced: Trace, document: Mapping[str, Any]) -> Iterator[Part]:
-    """The groups of a model; ``document`` says the same as JSON types."""
-    cost = document["cost"]
-    yield f"{plural(traced.units, 'channel')} in {plural(len(traced), 'group')} can go"
-    yield (
-        f"of {cost['parameters']:,} parameters, {cost['macs']:,} {macs_title(traced)}, {cost['bytes']:,} bytes"
-    )
-    yield ""
-    rows = tuple(
-        (
-            group["name"],
-            f"{group['channels']:,}",
-            str(len(group["layers"])),
-            share(group["parameters"], cost["parameters"]),
-            share(group["macs"], cost["macs"]),
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """A group that can go, and what would vanish with all of its channels."""
+
+    group: Group
+    parameters: int
+    macs: int
+
+    def to_dict(self, readers: Readers) -> dict[str, Any]:
+        """As JSON types, with who reads its channels."""
+        found = {**describe_group(self.group), "parameters": self.parameters, "macs": self.macs}
+        return {**found, **readers.to_dict()}
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The groups of a model, see :class:`onnxprune.reports.page.Reported`.
+
+    Attributes
+    ----------
+    path : str
+        Where the model was read from.
+    """
+
+    traced: Trace
+    path: str
+    cost: Cost
+    groups: tuple[GroupRow, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where a setting could not be followed."""
+        return self.traced.notes
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as JSON types."""
+        traced, reading = self.traced, Reading(self.traced)
+        model = traced.model
+        return {
+            "model": {"path": self.path, "nodes": len(model.proto.graph.node), "opset": model.opset},
+            "options": dict(traced.options),
+            "cost": self.cost.to_dict(),
+            "channels": traced.units,
+            "groups": [row.to_dict(reading.of(row.group)) for row in self.groups],
+            "blocked": [{**describe_group(g), "reason": g.reason} for g in traced.blocked],
+            "obstacles": obstacles(traced),
+            "notes": list(self.notes),
+        }
+
+    def page(self) -> Iterator[Part]:
+        """What can go, what cannot, and what stood in the way."""
+        traced, whole = self.traced, self.cost
+        yield f"{plural(traced.units, 'channel')} in {plural(len(traced), 'group')} can go"
+        yield (
+            f"of {whole.parameters:,} parameters, {whole.macs:,} {macs_title(traced)}, {whole.bytes:,} bytes"
         )
-        for group in document["groups"]
-    )
-    if rows:
-        yield Table(("group", ">channels", ">layers", ">parameters", ">MACs"), rows)
-    if document["blocked"]:
-        yield Table(("blocked", ">channels", "why"), by_reason(document["blocked"]))
-    yield from obstacle_lines(traced)
+        yield ""
+        if self.groups:
+            yield self.table()
+        if traced.blocked:
+            blocked = by_reason((g.name, len(g), g.reason) for g in traced.blocked)
+            yield Table((*words("blocked"), *numbers("channels"), *words("why")), blocked)
+        yield from obstacle_lines(traced)
+
+    def table(self) -> Table:
+        """One row per group that can go."""
+        rows = tuple(
+            (
+                row.group.name,
+                f"{len(row.group):,}",
+                str(len(row.group.nodes)),
+                share(row.parameters, self.cost.parameters),
+                share(row.macs, self.cost.macs),
+            )
+            for row in self.groups
+        )
+        return Table((*words("group"), *numbers("channels", "layers", "parameters", "MACs")), rows)
+
+
+def inspected(traced: Trace, path: str) -> Inspection:
+    """Count what hangs on every group of a model that was read from a path."""
+    costs = {"parameters": parameter_terms(traced), "macs": mac_terms(traced)}
+    shares = hanging(traced, costs)
+    groups = (GroupRow(g, s["parameters"], s["macs"]) for g, s in zip(traced, shares, strict=True))
+    return Inspection(traced, path, cost(traced, traced.sizes(), traced.model), tuple(groups))
 
 
 def costs(before: Cost, after: Cost, traced: Trace) -> Table:
@@ -47,7 +112,7 @@ def costs(before: Cost, after: Cost, traced: Trace) -> Table:
         ("file size (bytes)", before.bytes, after.bytes),
     )
     rows = tuple((title, f"{old:,}", f"{new:,}", share(new, old)) for title, old, new in pairs)
-    return Table(("", ">before", ">after", ">left"), rows)
+    return Table((*words(""), *numbers("before", "after", "left")), rows)
 
 
 def macs_title(traced: Trace) -> str:
@@ -70,15 +135,15 @@ def describe_group(group: Group) -> dict[str, Any]:
     }
 
 
-def by_reason(groups: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str, str], ...]:
-    """Rows (groups, channels, reason) in which groups with the same reason share one."""
-    merged: dict[str, list[Mapping[str, Any]]] = {}
-    for group in groups:
-        merged.setdefault(group["reason"], []).append(group)
+def by_reason(groups: Iterable[tuple[str, int, str]]) -> tuple[tuple[str, str, str], ...]:
+    """Rows (groups, channels, reason) in which groups (name, channels, reason) with one reason share one."""
+    merged: dict[str, list[tuple[str, int]]] = {}
+    for name, channels, reason in groups:
+        merged.setdefault(reason, []).append((name, channels))
     return tuple(
         (
-            found[0]["name"] + (f" and {len(found) - 1} more" if len(found) > 1 else ""),
-            f"{sum(g['channels'] for g in found):,}",
+            found[0][0] + (f" and {len(found) - 1} more" if len(found) > 1 else ""),
+            f"{sum(channels for _, channels in found):,}",
             reason,
         )
         for reason, found in merged.items()

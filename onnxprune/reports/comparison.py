@@ -9,7 +9,7 @@ from typing import Any
 from ..checks.latency import Latency
 from ..errors import UsageError
 from ..selection.cost import Cost
-from .page import Part, Table, plural, share
+from .page import Part, Table, numbers, plural, share, words
 
 MEASURES = {
     "cosine": "{:.4f}", "relative": "{:.3g}", "agreement": "{:.1%}", "accuracy": "{:.1%}",
@@ -78,43 +78,76 @@ class Sensitivity:
     drop: float | None = None
 
 
-def side_by_side(found: Bench) -> Iterator[Part]:
-    """Latency and sizes of two models."""
-    before, after = found.latency.medians
-    pairs = (
-        ("parameters", found.before.parameters, found.after.parameters),
-        ("MACs", found.before.macs, found.after.macs),
-        ("file size (bytes)", found.before.bytes, found.after.bytes),
-        ("activations (bytes)", *found.activations),
-    )
-    rows = [("latency (ms)", f"{before:.3f}", f"{after:.3f}", share(after, before))]
-    rows += [(title, f"{a:,}", f"{b:,}", share(b, a)) for title, a, b in pairs]
-    yield Table(("", ">dense", ">slim", ">left"), tuple(rows))
-    where = found.providers[0] if len(set(found.providers)) == 1 else " and ".join(found.providers)
-    yield f"{where}, batch {found.batch}, median of {plural(len(found.latency.before), 'run')}"
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """What ``bench`` measured of the models at two paths, see :class:`onnxprune.reports.page.Reported`."""
 
+    dense: str
+    slim: str
+    found: Bench
 
-def each_alone(found: Sequence[Sensitivity], measure: str | None) -> Iterator[Part]:
-    """One row per group, one column per ratio.
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as JSON types."""
+        return {"dense": self.dense, "slim": self.slim, **self.found.to_dict()}
 
-    Raises
-    ------
-    UsageError
-        If that was not measured.
-    """
-    if not found:
-        yield "nothing can go: 'onnxprune inspect' says why"
-        return
-    labelled = all(s.accuracy is not None for s in found)
-    measure = measure or ("accuracy" if labelled else "cosine")
-    if getattr(found[0], measure) is None:
-        raise UsageError(
-            f"there is no {measure} to show", "Accuracy takes labels, agreement an output of class scores."
+    def page(self) -> Iterator[Part]:
+        """Latency and sizes of two models."""
+        found = self.found
+        before, after = found.latency.medians
+        pairs = (
+            ("parameters", found.before.parameters, found.after.parameters),
+            ("MACs", found.before.macs, found.after.macs),
+            ("file size (bytes)", found.before.bytes, found.after.bytes),
+            ("activations (bytes)", *found.activations),
         )
-    ratios = list(dict.fromkeys(s.ratio for s in found))
-    rows: dict[str, list[str]] = {}
-    for s in found:
-        rows.setdefault(s.group, [f"{s.channels:,}"]).append(MEASURES[measure].format(getattr(s, measure)))
-    titles = ("group", ">channels", *(f">-{ratio:.0%}" for ratio in ratios))
-    yield Table(titles, tuple((name, *cells) for name, cells in rows.items()))
-    yield f"{measure} when one group alone loses that share of its channels"
+        rows = [("latency (ms)", f"{before:.3f}", f"{after:.3f}", share(after, before))]
+        rows += [(title, f"{a:,}", f"{b:,}", share(b, a)) for title, a, b in pairs]
+        yield Table((*words(""), *numbers("dense", "slim", "left")), tuple(rows))
+        where = found.providers[0] if len(set(found.providers)) == 1 else " and ".join(found.providers)
+        yield f"{where}, batch {found.batch}, median of {plural(len(found.latency.before), 'run')}"
+
+
+@dataclass(frozen=True, slots=True)
+class EachAlone:
+    """What ``sensitivity`` measured of the model at a path, see :class:`onnxprune.reports.page.Reported`.
+
+    Attributes
+    ----------
+    measure : str or None
+        What the table shows; by default accuracy, where that is known everywhere, else cosine.
+    """
+
+    model: str
+    found: Sequence[Sensitivity]
+    measure: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as JSON types."""
+        return {"model": self.model, "groups": [asdict(s) for s in self.found]}
+
+    def page(self) -> Iterator[Part]:
+        """One row per group, one column per ratio.
+
+        Raises
+        ------
+        UsageError
+            If that was not measured.
+        """
+        if not self.found:
+            yield "nothing can go: 'onnxprune inspect' says why"
+            return
+        labelled = all(s.accuracy is not None for s in self.found)
+        measure = self.measure or ("accuracy" if labelled else "cosine")
+        if getattr(self.found[0], measure) is None:
+            raise UsageError(
+                f"there is no {measure} to show",
+                "Accuracy takes labels, agreement an output of class scores.",
+            )
+        rows: dict[str, list[str]] = {}
+        for s in self.found:
+            cells = rows.setdefault(s.group, [f"{s.channels:,}"])
+            cells.append(MEASURES[measure].format(getattr(s, measure)))
+        ratios = dict.fromkeys(s.ratio for s in self.found)
+        titles = numbers("channels", *(f"-{ratio:.0%}" for ratio in ratios))
+        yield Table((*words("group"), *titles), tuple((name, *cells) for name, cells in rows.items()))
+        yield f"{measure} when one group alone loses that share of its channels"

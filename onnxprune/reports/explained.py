@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..printable import page
-from .page import Table, layout
+from .page import Table, layout, numbers, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +78,25 @@ class Explanation:
 def _table(explained: Explanation) -> list[str]:
     """Aligned columns, best channel first."""
     count = len(explained.layers)
-    header = [">rank", ">channel"]
+    titles = ["rank", "channel"]
     if explained.channels[0].block is not None:
-        header.append(">block")
-    header += [f">raw({k})" for k in range(1, count + 1)]
-    header += [f">norm({k})" for k in range(1, count + 1)]
+        titles.append("block")
+    titles += [f"raw({k})" for k in range(1, count + 1)]
+    titles += [f"norm({k})" for k in range(1, count + 1)]
     rows = []
     for c in sorted(explained.channels, key=lambda c: (c.rank is None, c.rank, c.index)):
         block = [] if c.block is None else [str(c.block)]
         values = (*c.raw, *c.normalized, c.merged)
-        numbers = ["-" if c.rank is None else f"{v:.5g}" for v in values]
+        measured = ["-" if c.rank is None else f"{v:.5g}" for v in values]
         rows.append(
             [
                 "-" if c.rank is None else str(c.rank),
                 str(c.index),
                 *block,
-                *numbers,
+                *measured,
                 "yes" if c.kept else "no",
                 c.why,
             ]
         )
-    table = Table((*header, ">merged", ">kept", "why"), tuple(map(tuple, rows)))
+    table = Table((*numbers(*titles, "merged", "kept"), *words("why")), tuple(map(tuple, rows)))
     return [line for lines in layout(table, table.rows, sys.maxsize) for line in lines]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from ..checks.report import Report
 from ..cleanup.log import Log
@@ -11,9 +12,8 @@ from ..coupling.trace import Trace
 from ..selection.cost import Cost
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery
-from .analysis import by_reason, costs
-from .analysis import obstacle_lines as hindrances
-from .page import Part, Table
+from .analysis import by_reason, costs, obstacle_lines, obstacles
+from .page import Part, Table, numbers, plural, words
 
 ALL = "--json lists all"
 
@@ -50,50 +50,155 @@ class Outcome(Protocol):
         """Cost of the slim model."""
 
 
-def pruned(outcome: Outcome, path: str, out: str) -> Iterator[Part]:
-    """What ``prune`` did to the model at ``path``, and where it wrote the result."""
-    if outcome.log is not None:
-        yield f"cleaned first: {outcome.log.headline}"
+@dataclass(frozen=True, slots=True)
+class PlannedRow:
+    """What becomes of one group."""
+
+    name: str
+    channels: int
+    kept: int
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a verb that writes a model has to say.
+
+    Attributes
+    ----------
+    path, out : str
+        Where the model was read, and where the result goes.
+    plan_out : str or None
+        Where the plan goes.
+    """
+
+    outcome: Outcome
+    path: str
+    out: str
+    plan_out: str | None = None
+
+    @property
+    def written(self) -> bool:
+        """Whether the result may be written."""
+        return self.outcome.report is None or not self.outcome.report.failed
+
+    def _places(self) -> dict[str, Any]:
+        plan = self.outcome.plan
+        return {
+            "model": {"path": self.path, **plan.model},
+            "output": self.out,
+            "plan": self.plan_out,
+            "options": dict(plan.options),
+        }
+
+    def _checked(self) -> dict[str, Any]:
+        report = self.outcome.report
+        return {"verification": report.to_dict() if report is not None else None, "written": self.written}
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning(_Written):
+    """What ``prune`` did, see :class:`onnxprune.reports.page.Reported`."""
+
+    @property
+    def groups(self) -> list[PlannedRow]:
+        """One row per group."""
+        groups = self.outcome.plan.groups
+        return [PlannedRow(g.name, g.channels, len(g.keep), g.status, g.reason) for g in groups]
+
+    @property
+    def notes(self) -> list[str]:
+        """Where a setting could not be followed; and that the file grew, which a few nodes in a tiny model can do."""
+        outcome = self.outcome
+        more = outcome.after.bytes - outcome.before.bytes
+        grown = f"the file becomes {plural(more, 'byte')} larger: what was put in takes more than what went"
+        return [*outcome.trace.notes, *[grown] * (more > 0)]
+
+    @property
+    def not_recovered(self) -> list[str]:
+        """What a recovery could not do, and one that was recorded and is missing."""
+        found = self.outcome.recovery
+        if found is None:
+            missing = "recovery" in self.outcome.plan.options
+            return ["the plan records a recovery: give its weights with --recovery"] if missing else []
+        return [f"not recovered: {o.layer}: {o.reason}" for o in found.outcomes if o.named]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as JSON types."""
+        outcome = self.outcome
+        return {
+            **self._places(),
+            "cleaned": outcome.log.to_dict() if outcome.log is not None else None,
+            "groups": [asdict(row) for row in self.groups],
+            "obstacles": obstacles(outcome.trace),
+            "notes": self.notes,
+            "cost": {"before": outcome.before.to_dict(), "after": outcome.after.to_dict()},
+            "recovery": outcome.recovery.to_dict() if outcome.recovery is not None else None,
+            **self._checked(),
+        }
+
+    def page(self) -> Iterator[Part]:
+        """What went, what stayed and why, sizes and checks."""
+        outcome = self.outcome
+        if outcome.log is not None:
+            yield f"cleaned first: {outcome.log.headline}"
+            yield ""
+        yield from self.tables()
+        yield from obstacle_lines(outcome.trace)
+        yield costs(outcome.before, outcome.after, outcome.trace)
+        if outcome.recovery is not None:
+            yield str(outcome.recovery)
+        yield verdict(outcome.report)
+        for score in outcome.report.scores if outcome.report is not None else ():
+            yield f"{score.name}: {score.before:.4f} before, {score.after:.4f} after"
+        yield written(outcome, self.path, self.out)
+
+    def tables(self) -> Iterator[Table]:
+        """Tables of the groups that shrank, and of those that did not, by reason."""
+        found = [row for row in self.groups if row.status == "pruned"]
+        if found:
+            coarse = any(row.reason for row in found)
+            cells = tuple((g.name, f"{g.channels} -> {g.kept}", *[g.reason] * coarse) for g in found)
+            columns = (*words("pruned"), *numbers("channels"), *words("why")[: int(coarse)])
+            yield Table(columns, cells, ALL)
+        for status in ("kept", "blocked"):
+            same = [row for row in self.groups if row.status == status]
+            if rows := by_reason((row.name, row.channels, row.reason) for row in same):
+                yield Table((*words(status), *numbers("channels"), *words("why")), rows, ALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaning(_Written):
+    """What ``clean`` did, see :class:`onnxprune.reports.page.Reported`."""
+
+    @property
+    def log(self) -> Log:
+        """What went."""
+        assert self.outcome.log is not None
+        return self.outcome.log
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as JSON types."""
+        return {**self._places(), **self.log.to_dict(), **self._checked()}
+
+    def page(self) -> Iterator[Part]:
+        """What went, sizes and checks."""
+        log = self.log
+        yield from (log.headline, *log.assumptions, *log.reasons)
         yield ""
-    yield from _groups(outcome.plan)
-    yield from hindrances(outcome.trace)
-    yield costs(outcome.before, outcome.after, outcome.trace)
-    if outcome.recovery is not None:
-        yield str(outcome.recovery)
-    yield verdict(outcome.report)
-    for score in outcome.report.scores if outcome.report is not None else ():
-        yield f"{score.name}: {score.before:.4f} before, {score.after:.4f} after"
-    yield written(outcome, path, out)
+        if log.rows:
+            yield self.table()
+            yield costs(log.before, log.after, self.outcome.trace)
+        yield verdict(self.outcome.report)
+        yield written(self.outcome, self.path, self.out)
 
-
-def _groups(plan: Plan) -> Iterator[Table]:
-    """Tables of the groups that shrank, and of those that did not, by reason."""
-    found = [g for g in plan.groups if g.status == "pruned"]
-    if found:
-        coarse = any(g.reason for g in found)
-        rows = tuple((g.name, f"{g.channels} -> {len(g.keep)}", *[g.reason] * coarse) for g in found)
-        yield Table(("pruned", ">channels", *["why"] * coarse), rows, ALL)
-    for status in ("kept", "blocked"):
-        same = [g for g in plan.groups if g.status == status]
-        rows = by_reason({"name": g.name, "channels": g.channels, "reason": g.reason} for g in same)
-        if rows:
-            yield Table((status, ">channels", "why"), rows, ALL)
-
-
-def cleaned(outcome: Outcome, path: str, out: str) -> Iterator[Part]:
-    """What ``clean`` did to the model at ``path``, and where it wrote the result."""
-    log = outcome.log
-    assert log is not None
-    yield from (log.headline, *log.assumptions, *log.reasons)
-    yield ""
-    if log.rows:
-        rows = tuple(
-            (r.tensor, f"{r.before:,}", f"{r.after:,}", f"{r.after - r.before:+,}") for r in log.rows
+    def table(self) -> Table:
+        """One row per stored tensor that changed."""
+        changed = tuple(
+            (r.tensor, f"{r.before:,}", f"{r.after:,}", f"{r.after - r.before:+,}") for r in self.log.rows
         )
-        yield Table(("constant", ">bytes before", ">after", ">difference"), rows, ALL)
-        yield costs(log.before, log.after, outcome.trace)
-    yield verdict(outcome.report)
-    yield written(outcome, path, out)
+        return Table((*words("constant"), *numbers("bytes before", "after", "difference")), changed, ALL)
 
 
 def verdict(report: Report | None) -> str:

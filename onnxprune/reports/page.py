@@ -6,9 +6,35 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any, Protocol
 
 SEPARATED = re.compile(r"[^/._]*[/._]+|[^/._]+")
 """Pieces of a name, each with the separators behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes
+    ----------
+    title : str
+    number : bool
+        Whether it holds numbers: then it is aligned to the right, and never folded.
+    """
+
+    title: str
+    number: bool = False
+
+
+def words(*titles: str) -> tuple[Column, ...]:
+    """Columns of text."""
+    return tuple(Column(title) for title in titles)
+
+
+def numbers(*titles: str) -> tuple[Column, ...]:
+    """Columns of numbers."""
+    return tuple(Column(title, number=True) for title in titles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,22 +43,37 @@ class Table:
 
     Attributes
     ----------
-    columns : tuple of str
-        Titles; a column whose title starts with ``>`` is aligned to the right and never folded.
+    columns : tuple of Column
     rows : tuple of tuple of str
     rest : str
         How to see the rows that a short report leaves out; empty where it shows all of them.
     """
 
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     rest: str = ""
+
+    @property
+    def titles(self) -> list[str]:
+        """Titles of the columns."""
+        return [column.title for column in self.columns]
 
 
 Part = Table | str
 """A table, or one line; an empty line parts what stands above it from what is below."""
 
 Page = Sequence[Part]
+
+
+class Reported(Protocol):
+    """What a verb has to say, once: every way to show it starts here."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as JSON types."""
+
+    def page(self) -> Iterator[Part]:
+        """All of it, for people."""
+
 
 Width = Callable[[str], int]
 """How many cells of a terminal a text takes."""
@@ -88,9 +129,8 @@ def layout(
     width : int
         Cells of a line.
     """
-    titles = [title.removeprefix(">") for title in table.columns]
-    right = [title.startswith(">") for title in table.columns]
-    shown = [titles, *rows] if any(titles) else list(rows)
+    right = [column.number for column in table.columns]
+    shown = [table.titles, *rows] if any(table.titles) else list(rows)
     widths = [max(map(measure, column), default=0) for column in zip(*shown, strict=True)]
     _narrow(widths, [k for k, fixed in enumerate(right) if not fixed], width)
     for row in shown:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 from xml.etree import ElementTree
 
 from ..checks.compare import Difference
 from ..checks.report import Report
 from ..printable import printable
-from .page import Part, Table
+from .page import Part, Table, numbers, words
 
 SHOWN = 5
 """Nodes that a sentence names."""
@@ -26,13 +27,13 @@ def tables(report: Report) -> Iterator[Table]:
     ranked = [d for d in report.change if d.top1 is not None]
     if ranked:
         agreement = [(d.output, _share(d.top1), _share(d.top5), str(d.samples)) for d in ranked]
-        yield Table(("agreement", ">top-1", ">top-5", ">samples"), tuple(agreement))
+        yield Table((*words("agreement"), *numbers("top-1", "top-5", "samples")), tuple(agreement))
     if report.scores:
         scores = [(s.name, f"{s.before:.4f}", f"{s.after:.4f}", f"{s.drop:+.4f}") for s in report.scores]
-        yield Table(("score", ">before", ">after", ">drop"), tuple(scores))
+        yield Table((*words("score"), *numbers("before", "after", "drop")), tuple(scores))
     remarks = [(d.layer or d.output, d.remark) for d in (*report.change, *report.entire) if d.remark]
     if remarks:
-        yield Table(("zero or not finite", "remark"), tuple(remarks))
+        yield Table(words("zero or not finite", "remark"), tuple(remarks))
     if report.entire:
         yield layers("entire (against the original)", report.entire)
         yield layers("single (against the masked original)", report.single)
@@ -44,14 +45,26 @@ def tables(report: Report) -> Iterator[Table]:
              "passed" if gate else f"FAILED by {gate.excess:.3g}")
             for gate in report.gates
         ]  # fmt: skip
-        yield Table(("gate", "of", ">found", ">limit", ""), tuple(gates))
+        yield Table((*words("gate", "of"), *numbers("found", "limit"), *words("")), tuple(gates))
 
 
-def page(report: Report) -> Iterator[Part]:
-    """All that a report says."""
-    yield from tables(report)
-    yield report.headline
-    yield from findings(report)
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What ``verify`` found of the models at two paths, see :class:`onnxprune.reports.page.Reported`."""
+
+    dense: str
+    slim: str
+    report: Report
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as JSON types."""
+        return {"dense": self.dense, "slim": self.slim, **self.report.to_dict()}
+
+    def page(self) -> Iterator[Part]:
+        """Tables, the verdict, and what to look at first."""
+        yield from tables(self.report)
+        yield self.report.headline
+        yield from findings(self.report)
 
 
 def outputs(report: Report) -> Table:
@@ -67,8 +80,8 @@ def outputs(report: Report) -> Table:
             f"{change.cosine:.6f}", f"{change.worst:.6f}", f"{change.relative:.4g}",
             f"{change.max_abs:.4g}", f"{change.snr:.1f}",
         ))  # fmt: skip
-    titles = ("output", ">surgery", ">accepted", ">cosine", ">worst", ">rel. L2", ">max-abs", ">SNR (dB)")
-    return Table(titles, tuple(rows))
+    measured = numbers("surgery", "accepted", "cosine", "worst", "rel. L2", "max-abs", "SNR (dB)")
+    return Table((*words("output"), *measured), tuple(rows))
 
 
 def layers(title: str, differences: Sequence[Difference]) -> Table:
@@ -84,7 +97,7 @@ def layers(title: str, differences: Sequence[Difference]) -> Table:
         )
         for d in differences
     )
-    return Table((title, ">cosine", ">rel. L2", ">max-abs", ""), rows)
+    return Table((*words(title), *numbers("cosine", "rel. L2", "max-abs"), *words("")), rows)
 
 
 def _share(value: float | None) -> str:
@@ -130,16 +143,16 @@ def markdown(report: Report) -> str:
     parts = [f"### onnxprune verify: {_escaped(headline(report))}"]
     parts += ["\n".join(f"- {_escaped(text)}" for text in findings(report))]
     for table in tables(report):
-        lines = [_row(title.removeprefix(">") for title in table.columns)]
-        lines.append(_row("---:" if title[:1] == ">" else "---" for title in table.columns))
-        lines += [_row(map(_escaped, row)) for row in table.rows[:LIMIT]]
+        lines = [_row(table.titles)]
+        lines.append(_row(["---:" if column.number else "---" for column in table.columns]))
+        lines += [_row([_escaped(cell) for cell in row]) for row in table.rows[:LIMIT]]
         if len(table.rows) > LIMIT:
             lines.append(_row([f"and {len(table.rows) - LIMIT} more", *[""] * (len(table.columns) - 1)]))
         parts.append("\n".join(lines))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _row(cells: Iterator[str] | Sequence[str] | map[str]) -> str:
+def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
