@@ -32,6 +32,21 @@ def onnxprune_process(*arguments: object, options: tuple[str, ...] = (), **setti
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, **settings)
 
 
+@pytest.mark.parametrize("given", [{}, {"OMP_NUM_THREADS": "3"}, {"OPENBLAS_NUM_THREADS": "3"}])
+def test_matrix_products_take_one_thread_unless_told_otherwise(given: dict[str, str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    script = (
+        "import os, sys; from onnxprune.__main__ import main; sys.argv = ['onnxprune', '--version']; main();"
+        "print(*(f'{k}={v}' for k, v in os.environ.items() if k.endswith('_NUM_THREADS')))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environment, "PYTHONPATH": str(ROOT), **given}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    name, value = next(iter((given or {"OPENBLAS_NUM_THREADS": "1"}).items()))
+    assert found.stdout.splitlines()[-1] == f"{name}={value}"
+
+
 # Metrics and passes ---------------------------------------------------------------------------
 
 METRICS = {

@@ -19,7 +19,10 @@ from .segment import Parts, running
 from .windows import Positions
 
 POSITIONS = 60_000
-"""Rows of a layer that its moments are taken of; they are enough for a few thousand columns."""
+"""Most rows of a layer that its moments are taken of; they are enough for a few thousand columns."""
+
+LEAST, PER_COLUMN = 8_000, 48
+"""Rows that are taken in any case, and rows per column beyond which results do not change."""
 
 MEMORY: int = DEFAULTS["memory"]
 """Bytes that moments and rows may take, where the caller names no bound."""
@@ -88,6 +91,11 @@ class Sums:
         return Moments(self.count, mean + shift, second)
 
 
+def enough(width: int, most: int) -> int:
+    """How many rows of so many columns are taken of a layer, where there are more."""
+    return min(most, max(LEAST, PER_COLUMN * width))
+
+
 class Sampler:
     """Seeded choice of positions, the same for a layer whatever else is collected.
 
@@ -153,7 +161,10 @@ def collect(
     parts, done = Parts(traced.model), 0
     for turn in _turns(traced, layers, memory):
         sums = [Sums() for _ in turn]
-        samplers = [Sampler(seed, layer.node.name, positions) for layer in turn]
+        samplers = [
+            Sampler(seed, layer.node.name, enough(layer.matrix(traced.graph).shape[2], positions))
+            for layer in turn
+        ]
         names = [layer.source for layer in turn]
         with running(parts, data.first.feeds, names, provider) as step:
             for number, batch in enumerate(data):

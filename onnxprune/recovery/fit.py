@@ -49,10 +49,11 @@ def fit(
     bounded = aware and (samples.low > -np.inf or samples.high < np.inf)
     if bounded:
         options["aware"] = _adapted(recover, dense, slim, first, held, plain, free)
-    losses = {name: held.loss(weights) for name, weights in options.items()}
+    losses = {name: kept if weights is slim else held.loss(weights) for name, weights in options.items()}
     best = min(losses, key=lambda name: losses[name])
     if best == "nothing" or not losses[best] < kept:
         return None, kept, kept, ""
+    samples = replace(samples, joint=first.moments + held.moments)
     if best == "bias":
         return Weights(slim.matrix, samples.moments.offset(slim.matrix)), losses[best], kept, best
     start = replace(slim, penalty=plain.penalty)

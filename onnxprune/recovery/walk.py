@@ -21,7 +21,7 @@ from ..model.file import Model
 from ..model.graph import Graph
 from ..moments.held import Held
 from ..moments.joint import Recover
-from ..moments.second import MEMORY, Progress, Sampler, silent
+from ..moments.second import MEMORY, Progress, Sampler, enough, silent
 from ..moments.segment import Parts, running
 from ..runtime.session import Arrays
 from ..scoring.registry import lookup
@@ -232,7 +232,7 @@ class _Walk:
         """Rows of a layer that fit into its share of the bound."""
         groups, outputs, width = pair.slim.matrix(self.graph).shape
         row = 4 * groups * (width + 3 * outputs)
-        return min(ROWS, self.way.memory // 4 // row // len(step))
+        return min(enough(width, ROWS), self.way.memory // 4 // row // len(step))
 
 
 class _Rows:
