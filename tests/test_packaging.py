@@ -22,7 +22,17 @@ from .documents import package_page
 
 SOURCES = {"onnxprune": ROOT / "onnxprune", "onnxprune.passes": ROOT / "passes"}
 
-HEAVY = ("numpy", "onnx", "onnxruntime", "scipy", "rich", "onnx_graphsurgeon", "google.protobuf")
+HEAVY = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "scipy",
+    "rich",
+    "jinja2",
+    "networkx",
+    "onnx_graphsurgeon",
+    "google.protobuf",
+)
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +97,8 @@ def test_contents_of_the_wheel(wheel: Path) -> None:
         for package, folder in packages().items()
         for file in folder.glob("*.py")
     }
-    assert names == {*expected, "onnxprune/py.typed"}
+    page = {f"onnxprune/html/{name}" for name in ("page.html", "style.css", "script.js")}
+    assert names == {*expected, *page, "onnxprune/py.typed"}
 
 
 def test_metadata_of_the_wheel(wheel: Path) -> None:

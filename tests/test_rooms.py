@@ -33,6 +33,7 @@ FLOORS = (
     ("checks", "cleanup"),
     ("recovery",),
     ("reports",),
+    ("html",),
     ("jobs",),
     ("", "testing"),
     ("cli",),

@@ -18,18 +18,22 @@ from .progress import stages
 @options.sample_options
 @options.pair_options
 @options.isolation_options
+@options.html_option
 @options.json_option
-def command(dense: str, slim: str, as_json: bool, **flags: Any) -> None:
+def command(dense: str, slim: str, html: str | None, as_json: bool, **flags: Any) -> None:
     """Compare the speed and the size of SLIM with those of DENSE.
 
     The models run in turns on the first batch, so that whatever else the machine does slows both.
     Activations are the most bytes of intermediate tensors that are alive at once, counted in the
     order of the graph; onnxruntime may do with less.
     """
+    from .. import trace
     from ..jobs.bench import bench
     from ..reports.comparison import SideBySide
 
     with stages() as stage:
         stage("verify")
         found = SideBySide(dense, slim, bench(dense, slim, **flags))
+        if html:
+            output.write_html(html, found, [dense, slim], trace(dense))
     output.show("bench", found, as_json=as_json)

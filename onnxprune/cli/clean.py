@@ -35,9 +35,12 @@ from .progress import stages
     "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
 )
 @options.isolation_options
+@options.html_option
 @options.json_option
 @options.quiet_option
-def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bool, **flags: Any) -> None:
+def command(
+    model: str, out: str, plan_out: str | None, html: str | None, as_json: bool, quiet: bool, **flags: Any
+) -> None:
     """Remove every channel of MODEL that provably contributes nothing, and write the rest to OUT.
 
     A channel goes if it is zero, if no layer weights it, if it is constant and the next layers can
@@ -57,6 +60,7 @@ def command(model: str, out: str, plan_out: str | None, as_json: bool, quiet: bo
         if found.written:
             stage("write")
             files.write_result(result, out, plan_out)
+        output.write_html(html, found, [model], result.trace, result.plan)
     if as_json:
         output.print_json("clean", found.to_dict())
     output.judge(result.report, "clean", quiet)

@@ -14,8 +14,9 @@ from .progress import note, stages
 @click.argument("model")
 @options.trace_options
 @options.isolation_options
+@options.html_option
 @options.json_option
-def command(model: str, as_json: bool, **flags: Any) -> None:
+def command(model: str, html: str | None, as_json: bool, **flags: Any) -> None:
     """List the groups of channels of MODEL: those that can go, and those that cannot and why.
 
     The shares say how much of the model's parameters and MACs hangs on a group, that is, would
@@ -29,7 +30,9 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
         stage("load")
         source = load(model)
         stage("trace")
-        found = inspected(trace(source, **flags), model)
+        traced = trace(source, **flags)
+        found = inspected(traced, model)
+        output.write_html(html, found, [model], traced)
     for text in found.notes:
         note(text)
     output.show("inspect", found, as_json=as_json)

@@ -7,6 +7,7 @@ as they are.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,12 +25,21 @@ from .isolation import Limits, in_child, possible
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+TYPED = "onnxprune.typed"
+"""Where a context holds the command as it was typed."""
+
+
 class Verb(click.Command):
     """A command that looks, before it works, at where its results go."""
 
     def __init__(self, name: str | None, **settings: Any) -> None:
         settings["help"] = settings.get("help") or docstring(settings["callback"])
         super().__init__(name, **settings)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, and remember them for reports."""
+        ctx.meta[TYPED] = shlex.join(["onnxprune", str(ctx.info_name), *args])
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Check the targets, then run; in a process of its own where that is wanted and possible."""
@@ -317,6 +327,10 @@ def isolation_options(function: F) -> F:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+html_option = click.option(
+    "--html", cls=Target, metavar="FILE",
+    help="Write the report as one page for a browser, with a picture of the network.",
+)  # fmt: skip
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 
 

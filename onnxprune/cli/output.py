@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,8 @@ from .progress import note, say
 
 if TYPE_CHECKING:
     from ..checks.report import Report
+    from ..coupling.trace import Trace
+    from ..selection.plan import Plan
 
 LIMIT = 20
 """Rows of a table that may leave some out; the rest is counted."""
@@ -42,6 +45,28 @@ def show(command: str, found: Reported, *, as_json: bool, quiet: bool = False) -
         print_json(command, found.to_dict())
     elif not quiet:
         print_page(found.page())
+
+
+def write_html(
+    path: str | None,
+    found: Reported,
+    models: Iterable[str],
+    traced: Trace,
+    plan: Plan | None = None,
+    similarity: Mapping[str, float] | None = None,
+) -> None:
+    """Write what a verb has to say as a page for a browser, where that was asked for."""
+    if path is None:
+        return
+    from ..html.document import write_page
+    from ..model.writing import write_atomically
+    from .options import TYPED
+
+    context = click.get_current_context()
+    command = context.meta[TYPED]
+    title, verb = " and ".join(models), str(context.info_name)
+    page = write_page(verb, title, __version__, command, found.page(), traced, plan, similarity)
+    write_atomically(Path(path), page)
 
 
 def print_page(page: Iterable[Part]) -> None:

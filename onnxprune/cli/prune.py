@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,9 +10,6 @@ from ..errors import UsageError
 from . import files, options, output
 from .files import Target
 from .progress import note, stages
-
-if TYPE_CHECKING:
-    from ..jobs.result import Result
 
 VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 """Settings that have an effect next to a plan."""
@@ -43,6 +39,7 @@ VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
     "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
 )
 @options.isolation_options
+@options.html_option
 @options.json_option
 @options.quiet_option
 @click.pass_context
@@ -53,6 +50,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     original in which those are masked to zero, and written only if both agree to rounding. MODEL
     itself is never changed.
     """
+    from .. import Plan, prune, trace
     from ..reports.outcome import Pruning
     from ..selection.settings import Settings
 
@@ -65,12 +63,18 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     settings = options.settings(context, flags)
     settings |= {name: flags[name] for name in ("preset", "provider", "verify", "clean", "recovery")}
     with stages(quiet) as stage:
-        result = _run(model, plan, {**settings, "progress": stage})
+        stage("load")
+        (source,) = files.open_models(model)
+        replayed = Plan.load(plan) if plan else None
+        result = prune(source, plan=replayed, on_failure="return", progress=stage, **settings)
         found = Pruning(result, model, out, plan_out)
         notes = (*found.notes, *found.not_recovered)
         if found.written:
             stage("write")
             files.write_result(result, out, plan_out, flags["recovery_out"])
+        if flags["html"]:
+            whole = result.trace if result.log is None else trace(source, **result.plan.trace_options)
+            output.write_html(flags["html"], found, [model], whole, result.plan)
     if as_json:
         output.print_json("prune", found.to_dict())
     output.judge(result.report, "slim", quiet)
@@ -78,13 +82,3 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         note(text, quiet)
     if not (as_json or quiet):
         output.print_page(found.page())
-
-
-def _run(path: str, plan: str | None, flags: Mapping[str, Any]) -> Result:
-    """Load, then prune."""
-    from .. import Plan, prune
-
-    flags["progress"]("load")
-    (model,) = files.open_models(path)
-    replayed = Plan.load(plan) if plan else None
-    return prune(model, plan=replayed, on_failure="return", **flags)

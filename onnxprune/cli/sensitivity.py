@@ -25,20 +25,28 @@ from .progress import stages
 @options.data_options
 @options.sample_options
 @options.isolation_options
+@options.html_option
 @options.json_option
-def command(model: str, ratios: str, measure: str | None, as_json: bool, **flags: Any) -> None:
+def command(
+    model: str, ratios: str, measure: str | None, html: str | None, as_json: bool, **flags: Any
+) -> None:
     """Prune each group of MODEL alone, and show what that does to the outputs.
 
     Groups that hurt little can lose more, those that hurt much less: give such ratios per group in
     Python, or leave groups whole with 'prune --exclude'.
     """
+    from .. import trace
     from ..jobs.sensitivity import sensitivity
     from ..reports.comparison import EachAlone
 
     with stages() as stage:
         stage("verify")
-        measured = list(sensitivity(model, ratios=_ratios(ratios), **flags))
-    output.show("sensitivity", EachAlone(model, measured, measure), as_json=as_json)
+        given = _ratios(ratios)
+        traced = trace(model)
+        measured = list(sensitivity(traced.model, ratios=given, traced=traced, **flags))
+        found = EachAlone(model, measured, measure)
+        output.write_html(html, found, [model], traced)
+    output.show("sensitivity", found, as_json=as_json)
 
 
 def _ratios(text: str) -> list[float]:

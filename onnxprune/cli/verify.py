@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("--junit", cls=Target, metavar="FILE", help="Write JUnit XML.")
 @click.option("--markdown", cls=Target, metavar="FILE", help="Write Markdown for a pull request.")
 @options.isolation_options
+@options.html_option
 @options.json_option
 @options.quiet_option
 def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
@@ -51,23 +52,27 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
     the plan also: is the surgery right, that is, does SLIM agree with DENSE to rounding once the
     removed entries are masked in it? The exit code is 1 if the surgery is wrong or a gate fails.
     """
-    from .. import Plan
+    from .. import Plan, trace
     from .. import verify as compare
     from ..reports import tables as reports
 
-    as_json, quiet = flags.pop("as_json"), flags.pop("quiet")
+    as_json, quiet, html = (flags.pop(name) for name in ("as_json", "quiet", "html"))
     files = {kind: flags.pop(kind) for kind in ("junit", "markdown", "plot")}
     with stages(quiet) as stage:
         stage("load")
         models = open_models(dense, slim)
         stage("verify")
         loaded = Plan.load(plan) if plan else None
-        flags["layers"] = flags["layers"] or bool(files["plot"])
+        flags["layers"] = flags["layers"] or bool(files["plot"]) or bool(html and plan)
         report = compare(*models, plan=loaded, **flags)
+        found = reports.Verification(dense, slim, report)
         _write(report, **files)
+        if html:
+            traced = trace(models[0], **(loaded.trace_options if loaded is not None else {}))
+            output.write_html(html, found, [dense, slim], traced, loaded, reports.similarity(report))
     if report.problem:
         raise UsageError(report.problem, "Give inputs with --data.")
-    output.show("verify", reports.Verification(dense, slim, report), as_json=as_json, quiet=quiet)
+    output.show("verify", found, as_json=as_json, quiet=quiet)
     if not plan:
         note("surgery not checked: it takes the plan (--plan FILE)", quiet)
     _judge(report)

@@ -100,6 +100,14 @@ def layers(title: str, differences: Sequence[Difference]) -> Table:
     return Table((*words(title), *numbers("cosine", "rel. L2", "max-abs"), *words("")), rows)
 
 
+def similarity(report: Report) -> dict[str, float]:
+    """Cosine of every layer that was compared; the lowest of its outputs."""
+    found: dict[str, float] = {}
+    for d in report.entire:
+        found[d.layer] = min(d.cosine, found.get(d.layer, 1.0))
+    return found
+
+
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
