@@ -16,6 +16,7 @@ from onnx import numpy_helper
 
 import onnxprune
 from onnxprune.checks import nodes as layers
+from onnxprune.checks.alone import alone
 from onnxprune.checks.compare import Comparison, difference
 from onnxprune.checks.gates import check_gates
 from onnxprune.checks.report import Report
@@ -195,7 +196,7 @@ def test_portions_and_batches_do_not_change_the_numbers(monkeypatch: pytest.Monk
         return runtime.open_session(model, *rest, **options)
 
     monkeypatch.setattr(layers, "PORTION", 1)
-    monkeypatch.setattr(layers, "open_session", counted)
+    monkeypatch.setattr("onnxprune.checks.alone.open_session", counted)
     parts = list(layers.compare_entire(traced, sizes, result.model, halves))
     assert [d.layer for d in parts] == ["first", "norm", "r", "last"]
     assert set(opened) == {1}, "one tensor at a time"
@@ -650,9 +651,9 @@ def test_what_single_nodes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     given = {"h": np.zeros((2, 8, 6, 6), np.float32), "t": np.array([2, 8, 12, 12])}
     sessions: list[ort.InferenceSession] = []
-    monkeypatch.setattr(layers, "run", lambda session, feeds: sessions.append(session) or feeds)
-    with layers._alone(dense, ["r"], given, "cpu") as alone:
-        assert alone(given).keys() == {"h::given", "t::given"}
+    monkeypatch.setattr("onnxprune.checks.alone.run", lambda session, f: sessions.append(session) or f)
+    with alone(dense, ["r"], given, "cpu") as run_alone:
+        assert run_alone(given).keys() == {"h::given", "t::given"}
     shapes = {value.name: value.shape for value in sessions[0].get_inputs()}
     assert shapes == {"h::given": [None] * 4, "t::given": [4]}
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cache, partial
 from math import prod
@@ -32,13 +32,12 @@ from ..coupling.trace import Trace
 from ..data.dataset import Batch
 from ..errors import ModelError
 from ..labels.sizes import Sizes
-from ..model.engine import InferenceSession
 from ..model.file import Model
-from ..model.names import Names, names_of
 from ..model.node import Node
 from ..model.protos import bodies, node_protos, tensors
-from ..runtime.session import Arrays, open_session, run
+from ..runtime.session import Arrays, run
 from .accepted import DRAWS, nudge
+from .alone import alone, exposed
 from .compare import Comparison, Difference
 from .inside import Part, enter
 from .noise import draws
@@ -73,8 +72,8 @@ def compare_entire(
     for nodes in _portions(traced, sizes, traced.graph.main.nodes, pruned):
         sums = _Sums([node for node in nodes if not draws(node, traced)], exact=False)
         with (
-            _exposed(original, sums.names, provider) as before,
-            _exposed(pruned, sums.names, slim_provider or provider) as after,
+            exposed(original, sums.names, provider) as before,
+            exposed(pruned, sums.names, slim_provider or provider) as after,
         ):
             for batch in batches:
                 kept = _kept(sizes, run(before, batch.feeds))
@@ -127,18 +126,18 @@ class _Single:
             needed = sorted({*sums.names, *(read & graph.producers.keys())})
             inside: dict[int, dict[str, Difference]] = defaultdict(dict)
             with ExitStack() as stack:
-                before = stack.enter_context(_exposed(part.reference, needed, self.provider))
-                alone = None
+                before = stack.enter_context(exposed(part.reference, needed, self.provider))
+                run_alone = None
                 for batch in batches():
                     found = run(before, batch.reference)
                     for node in nodes:
                         within = self._inside(node, part, {**batch.reference, **found}, batch.size)
                         _gather(inside[node.index], within)
                     given = {**batch.slim, **_kept(self.sizes, found)}
-                    if alone is None:
-                        alone = stack.enter_context(_alone(part.slim, sums.names, given, self.provider))
+                    if run_alone is None:
+                        run_alone = stack.enter_context(alone(part.slim, sums.names, given, self.provider))
                     moved = cache(partial(_moved, part.slim, sums.names, given, self.provider))
-                    sums.add(given, alone(given), batch.size, moved)
+                    sums.add(given, run_alone(given), batch.size, moved)
             whole = {d.output: d for d in sums.differences()}
             for node in nodes:
                 own = {name: whole[name] for name in node.outputs if name in whole}
@@ -180,10 +179,10 @@ def _moved(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider:
     """
     found: list[Arrays] = []
     for weights in (nudged(slim), slim):
-        with suppress(ModelError), _alone(weights, names, given, provider) as alone:
+        with suppress(ModelError), alone(weights, names, given, provider) as run_alone:
             while len(found) < DRAWS:
                 seed = len(found)
-                found.append(alone({name: nudge(value, seed) for name, value in given.items()}))
+                found.append(run_alone({name: nudge(value, seed) for name, value in given.items()}))
     return found
 
 
@@ -254,82 +253,6 @@ def _portions(
 def _kept(sizes: Sizes, tensors: Arrays) -> dict[str, np.ndarray]:
     """Entries of the reference's tensors that the slim model has, too."""
     return {name: sizes.compact(name, value) for name, value in tensors.items()}
-
-
-def names_inside(graph: onnx.GraphProto) -> set[str]:
-    """Names that a nested graph and those inside it define."""
-    names = {value.name for value in graph.input} | {t.name for t in graph.initializer}
-    for proto in graph.node:
-        names.update(proto.output)
-        for _, body in bodies(proto):
-            names |= names_inside(body)
-    return names
-
-
-@contextmanager
-def _exposed(proto: onnx.ModelProto, names: Sequence[str], provider: str) -> Iterator[InferenceSession]:
-    """Session of a model that returns inner tensors."""
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(proto)
-    del exposed.graph.output[:]
-    made = {name for node in proto.graph.node for name in node.output}
-    exposed.graph.output.extend(
-        onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made
-    )
-    with open_session(exposed, provider, optimize="none") as session:
-        yield session
-
-
-@contextmanager
-def _alone(
-    slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str
-) -> Iterator[Callable[[Arrays], Arrays]]:
-    """Run the slim model's nodes, each on given tensors instead of on each other's.
-
-    Nodes that the rewriter inserted have inputs of their own, which are not given: they stay
-    chained to the node that they mend.
-    """
-    alone = onnx.ModelProto()
-    alone.CopyFrom(slim)
-    stored = {t.name for t in slim.graph.initializer}
-    stored |= {n.output[0] for n in slim.graph.node if n.op_type == "Constant"}
-    fresh = Names(names_of(slim), given)
-    alias = {name: fresh.fresh(f"{name}::given") for name in given}
-    made, fed, nodes = set(stored), set(), []
-    for proto in slim.graph.node:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(proto)
-        inside = [child for _, body in bodies(copy) for child in node_protos(body)]
-        own = {n for _, body in bodies(copy) for n in names_inside(body)}
-        readers = [copy, *inside]
-        read = {n for reader in readers for n in reader.input} - own - {""}
-        if any(n not in made and n not in given for n in read):
-            continue
-        for reader in readers:
-            for slot, name in enumerate(reader.input):
-                if name in given and name not in stored:
-                    reader.input[slot] = alias[name]
-                    fed.add(name)
-        nodes.append(copy)
-        made.update(proto.output)
-    listed = [value for value in slim.graph.input if value.name in stored]
-    del alone.graph.node[:], alone.graph.input[:], alone.graph.output[:], alone.graph.value_info[:]
-    alone.graph.input.extend(listed)
-    alone.graph.node.extend(nodes)
-    alone.graph.input.extend(
-        onnx.helper.make_tensor_value_info(
-            alias[name],
-            onnx.helper.np_dtype_to_tensor_dtype(given[name].dtype),
-            # A branch that is not taken may contradict sizes; a list of sizes has to have its length.
-            [None] * given[name].ndim if given[name].ndim > 1 else given[name].shape,
-        )
-        for name in sorted(fed)
-    )
-    alone.graph.output.extend(
-        onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made
-    )
-    with open_session(alone, provider, optimize="none") as session:
-        yield lambda tensors: run(session, {alias[name]: tensors[name] for name in fed})
 
 
 def left_out(slim: onnx.ModelProto, traced: Trace, compared: set[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from ..coupling.trace import Trace
 from ..model.file import Model, tensor_nbytes
 from ..model.protos import bodies, node_protos
 from ..printable import page
-from ..selection.cost import Cost
+from ..selection.cost import Cost, cost
 from .dead import KINDS, Dead, Ranges
 
 
@@ -45,6 +45,8 @@ class Log:
         (group, reason) -> constant channels that stay for that reason.
     assumed : mapping
         Graph input -> range that was assumed.
+    before, after : Cost
+        Of both models.
     kinds : mapping
         Unit of the analysed model that went -> kind.
     """
@@ -58,6 +60,10 @@ class Log:
     before: Cost
     after: Cost
     kinds: Mapping[int, str] = field(default_factory=dict)
+
+    def costs(self) -> tuple[Cost, Cost]:
+        """What both models cost."""
+        return self.before, self.after
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -114,19 +120,19 @@ class Log:
         return f"removed {total} of {self.looked_at} channels: {parts}"
 
 
-def make_log(traced: Trace, slim: Model, dead: Dead, ranges: Ranges, before: Cost, after: Cost) -> Log:
-    """Account for every stored tensor."""
+def make_log(traced: Trace, slim: Model, dead: Dead, ranges: Ranges, after: Cost) -> Log:
+    """Account for every stored tensor; ``after`` is what the slim model costs."""
     counts = Counter(dead.kinds.values())
     return Log(
-        tuple(changed(traced.model, slim)),
-        traced.units,
-        sum(map(len, traced.blocked)),
-        {kind: counts[kind] for kind in KINDS if counts[kind]},
-        dead.stays,
-        ranges,
-        before,
-        after,
-        dead.kinds,
+        rows=tuple(changed(traced.model, slim)),
+        looked_at=traced.units,
+        blocked=sum(map(len, traced.blocked)),
+        removed={kind: counts[kind] for kind in KINDS if counts[kind]},
+        stays=dead.stays,
+        assumed=ranges,
+        before=cost(traced, traced.sizes(), traced.model),
+        after=after,
+        kinds=dead.kinds,
     )
 
 

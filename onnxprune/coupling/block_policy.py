@@ -101,8 +101,8 @@ class Legality:
     def problems(self) -> dict[Inner, str]:
         """The first problem of each that has one."""
         result: dict[Inner, str] = {}
-        for inner, problem in self._all():
-            if problem:
+        for find in (self._repeated, self._cut_otherwise, self._pinned, self._counted, self._shared):
+            for inner, problem in find():
                 result.setdefault(inner, problem)
         return result
 
@@ -112,24 +112,32 @@ class Legality:
         if owners.any():
             yield from (self.found[number - 1] for number in np.unique(owners[owners > 0]).tolist())
 
-    def _all(self) -> Iterator[tuple[Inner, str]]:
-        facts, nodes = self.walk.facts, self.walk.graph.nodes
+    def _repeated(self) -> Iterator[tuple[Inner, str]]:
         for inner in self.found:
             if any(len(np.unique(factor)) < len(factor) for factor in (inner.rows, inner.columns)):
                 yield inner, "some of them are the same channel"
-        for position, product in enumerate(facts.products):
+
+    def _cut_otherwise(self) -> Iterator[tuple[Inner, str]]:
+        for position, product in enumerate(self.walk.facts.products):
             for vector in (product.rows, product.columns, product.labels):
                 for inner in self.touched(vector):
                     if not self._agrees(position, product, inner):
-                        yield inner, f"{nodes[product.node]} cuts them otherwise"
-        for pin in facts.pins:
+                        yield inner, f"{self.walk.graph.nodes[product.node]} cuts them otherwise"
+
+    def _pinned(self) -> Iterator[tuple[Inner, str]]:
+        for pin in self.walk.facts.pins:
             yield from ((inner, "some of them must survive") for inner in self.touched(pin.labels))
-        for node, vector in facts.stats:
-            yield from ((inner, f"{node} computes statistics along them") for inner in self.touched(vector))
+
+    def _counted(self) -> Iterator[tuple[Inner, str]]:
+        for node, labels in self.walk.facts.stats:
+            yield from ((inner, f"{node} computes statistics along them") for inner in self.touched(labels))
+
+    def _shared(self) -> Iterator[tuple[Inner, str]]:
         for name, axes in self.walk.axes.items():
             for axis, labels in enumerate(axes):
-                if labels is not None:
-                    yield from ((i, self._slot(i, name, axis)) for i in self.touched(labels))
+                for inner in self.touched(labels) if labels is not None else ():
+                    if problem := self._slot(inner, name, axis):
+                        yield inner, problem
 
     def _agrees(self, position: int, product: Product, inner: Inner) -> bool:
         atom = self.base.atom

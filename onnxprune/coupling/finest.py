@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence, Set
 from itertools import product as combinations
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +20,11 @@ from scipy.sparse.csgraph import connected_components
 
 from ..labels.facts import Product
 from ..labels.vector import Labels
+from .factors import Key, matter_of_taste
 
 Ints = npt.NDArray[np.int64]
 Pairs = list[tuple[Labels, Labels]]
-Key = tuple[object, ...]
 Classes = Sequence[tuple[int, int]]
-
-POLICY = 2
-"""Criteria of a key before this one are no matter of taste."""
 
 MOST_CUTS = 4
 """Ways to cut one axis of which all choices are tried."""
@@ -75,7 +73,7 @@ def finest(
     classes : sequence of (int, int)
         Class of the rows and of the columns of each product.
     keys : sequence of (Key, Key)
-        How much each factor deserves to stay free, by the criteria of ``resolve.py``.
+        How much each factor deserves to stay free.
     atom : int array, shape (labels,)
     held : set of int
         Classes that are held anyway.
@@ -92,22 +90,15 @@ def finest(
             continue
         touched = {number for k in cuts for number in classes[k]}
         near = sorted({k for number in touched for k in users[number]})
-        best: tuple[tuple[int, ...], set[int]] | None = None
+        trials: list[tuple[tuple[int, int, int], set[int]]] = []
         for choice in combinations(*options):
             chosen = _consequences(set(choice), near, cuts, classes, settled)
             units = _units([products[k] for k in near], [classes[k] for k in near], chosen, atom)
             liked = sum(number == option[0] for number, option in zip(choice, options, strict=True))
-            rated = (min(units), sum(units), liked)
-            if best is None or rated > best[0]:
-                best = rated, chosen
-        if best is not None:
-            result |= best[1] - held
+            trials.append(((min(units), sum(units), liked), chosen))
+        _, best = max(trials, key=itemgetter(0))
+        result |= best - held
     return result
-
-
-def first_difference(a: Key, b: Key) -> int:
-    """Position of the first criterion by which two factors differ."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
 
 
 def _cut_in_several_ways(products: Sequence[Product], atom: Ints) -> Iterator[list[int]]:
@@ -125,7 +116,7 @@ def _options(pair: tuple[int, int], key: tuple[Key, Key], held: Set[int]) -> lis
     if known:
         return known[:1]
     preferred = [rows, columns] if key[0] < key[1] else [columns, rows]
-    return preferred[:1] if first_difference(*key) < POLICY else preferred
+    return preferred if matter_of_taste(*key) else preferred[:1]
 
 
 def _consequences(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -83,51 +83,69 @@ class Group:
         return [self.name, *(name for k in self.kernels for name in (k.node.name, k.tensor))]
 
 
-Slots = list[tuple[str, int, Labels]]
+class Slot(NamedTuple):
+    """An axis of a tensor, and the labels on it."""
+
+    tensor: str
+    axis: int
+    labels: Labels
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What is found of the channels of one kind."""
+
+    members: list[Member] = field(default_factory=list)
+    kernels: list[Kernel] = field(default_factory=list)
+    width: int = 1
 
 
 def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     """Units by the slots that they cover, split into those that can go and those that cannot."""
     slots = [
-        (name, axis, labels)
+        Slot(name, axis, labels)
         for name, axes in walk.axes.items()
         for axis, labels in enumerate(axes)
         if labels is not None and labels is not NONE
     ]
     if not slots:
         return (), ()
-    unit = components.unit
-    incidence = Incidence([labels for _, _, labels in slots], unit)
-    signature = incidence.signatures()
-    # Units that are blocked for different reasons are different groups.
-    number: dict[str, int] = {}
-    for reason in components.reason.values():
-        number.setdefault(reason, len(number))
-    marks = np.random.default_rng(1).integers(1, 2**63, len(number))
-    for u, reason in components.reason.items():
-        signature[u] ^= marks[number[reason]]
-    keys = np.unique(signature, return_inverse=True)[1].reshape(-1)
-    stored = [slot for slot in slots if walk.graph.is_constant(slot[0])]
-    first = {name: k for k, n in enumerate(walk.graph.nodes) for name in reversed(n.inputs)}
-    stored.sort(key=lambda slot: (first.get(slot[0], 0), slot[1]))
-    widths = incidence.widths(keys)
-    members: dict[int, list[Member]] = defaultdict(list)
-    width: dict[int, int] = defaultdict(lambda: 1)
-    for name, axis, labels in stored:
-        for key, most in widths[id(labels)].items():
-            members[key].append(Member(name, axis))
-            width[key] = max(width[key], most)
-    kernels: dict[int, list[Kernel]] = defaultdict(list)
+    incidence = Incidence([slot.labels for slot in slots], components.unit)
+    kinds = _kinds(incidence, components.reason)
+    widths = incidence.widths(kinds)
+    drafts: dict[int, _Draft] = defaultdict(_Draft)
+    stored = _stored(walk, slots)
+    for tensor, axis, labels in stored:
+        for kind, width in widths[id(labels)].items():
+            drafts[kind].members.append(Member(tensor, axis))
+            drafts[kind].width = max(drafts[kind].width, width)
     for kernel in walk.facts.kernels:
-        for key in widths.get(id(walk.peek(kernel.tensor, kernel.axis)), ()):
-            kernels[key].append(kernel)
-    order = _units_in_order(stored, unit)
-    return _build(components, keys, order, kernels, members, width, Names(walk.graph.taken))
+        for kind in widths.get(id(walk.peek(kernel.tensor, kernel.axis)), ()):
+            drafts[kind].kernels.append(kernel)
+    groups = list(_named(drafts, kinds, components, _units_in_order(stored, components.unit), walk))
+    return tuple(g for g in groups if not g.reason), tuple(g for g in groups if g.reason)
 
 
-def _units_in_order(stored: Slots, unit: Ints) -> Ints:
+def _kinds(incidence: Incidence, reasons: Mapping[int, str]) -> Ints:
+    """Number for every unit, alike for those that cover the same slots and cannot go for one reason."""
+    covers = np.unique(incidence.signatures(), return_inverse=True)[1].reshape(-1)
+    numbers: dict[str, int] = {}
+    blocked = np.zeros(len(covers), np.int64)
+    for unit, reason in reasons.items():
+        blocked[unit] = numbers.setdefault(reason, len(numbers) + 1)
+    return covers * (len(numbers) + 1) + blocked
+
+
+def _stored(walk: Walk, slots: Sequence[Slot]) -> list[Slot]:
+    """Slots of stored tensors, in the order in which nodes read these first."""
+    first = {name: k for k, n in enumerate(walk.graph.nodes) for name in reversed(n.inputs)}
+    stored = (slot for slot in slots if walk.graph.is_constant(slot.tensor))
+    return sorted(stored, key=lambda slot: (first.get(slot.tensor, 0), slot.axis))
+
+
+def _units_in_order(stored: Sequence[Slot], unit: Ints) -> Ints:
     """Units that stored tensors carry, by their first label."""
-    labels = np.concatenate([v for _, _, v in stored]) if stored else np.zeros(0, np.int64)
+    labels = np.concatenate([slot.labels for slot in stored]) if stored else np.zeros(0, np.int64)
     never = np.iinfo(np.int64).max
     first = np.full(int(unit.max()) + 1, never)
     np.minimum.at(first, unit[labels], labels)
@@ -135,33 +153,30 @@ def _units_in_order(stored: Slots, unit: Ints) -> Ints:
     return present[np.argsort(first[present], kind="stable")]
 
 
-def _build(
-    components: Components,
-    keys: Ints,
-    units: Ints,
-    kernels: Mapping[int, Sequence[Kernel]],
-    members: Mapping[int, Sequence[Member]],
-    width: Mapping[int, int],
-    names: Names,
-) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
-    """Groups that some layer produces, named after the first one."""
-    found, first, counts = np.unique(keys[units], return_index=True, return_counts=True)
-    parts = np.split(units[np.argsort(keys[units], kind="stable")], np.cumsum(counts)[:-1])
-    groups: list[Group] = []
-    blocked: list[Group] = []
-    used: set[str] = set()
+def _named(
+    drafts: Mapping[int, _Draft], kinds: Ints, components: Components, units: Ints, walk: Walk
+) -> Iterator[Group]:
+    """Groups that some layer produces, named after the first one.
+
+    Parameters
+    ----------
+    kinds : int array, shape (units,)
+    units : int array
+        Those that stored tensors carry, in order.
+    """
+    names, used = Names(walk.graph.taken), set[str]()
+    found, first, counts = np.unique(kinds[units], return_index=True, return_counts=True)
+    parts = np.split(units[np.argsort(kinds[units], kind="stable")], np.cumsum(counts)[:-1])
     for k in np.argsort(first).tolist():
-        key, channels = int(found[k]), parts[k]
-        if key not in kernels:
+        draft, channels = drafts[int(found[k])], parts[k]
+        if not draft.kernels:
             continue  # no layer produces these channels, so none can be scored
-        reason = components.reason.get(int(channels[0]), "")
-        name = kernels[key][0].node.name
+        name = draft.kernels[0].node.name
         if name in used:
             name = names.fresh(name, "#")
         used.add(name)
-        group = Group(name, channels, tuple(members[key]), tuple(kernels[key]), reason, width[key])
-        (blocked if reason else groups).append(group)
-    return tuple(groups), tuple(blocked)
+        reason = components.reason.get(int(channels[0]), "")
+        yield Group(name, channels, tuple(draft.members), tuple(draft.kernels), reason, draft.width)
 
 
 _SEPARATORS, _GLOB = re.compile(r"[/.]"), re.compile(r"[*?\[]")

@@ -8,7 +8,7 @@ the rows are, ``L[:, j] ~ columns[j]`` (the inside of every group goes alike). W
 1. one that is pinned anyway;
 2. one made by repetition (Expand): it follows what it repeats;
 3. one that no computation uses, when the other is used (a transit axis of a channel shuffle);
-4. the one that the policy names (``PREFERENCE``, or ``reshape_channel_axis``);
+4. the one that the policy names (``PREFERENCE`` of ``factors.py``, or ``reshape_channel_axis``);
 5. the smaller one.
 
 Where one axis is cut in two ways (32 groups of a normalization, 16 of the convolution behind it), what
@@ -33,14 +33,11 @@ from scipy.sparse.csgraph import connected_components
 
 from ..labels.facts import Facts, Product
 from ..labels.vector import Labels
-from .finest import Key, as_pairs, components_of, finest, first_difference
+from .factors import Standing, first_difference
+from .finest import as_pairs, components_of, finest
 
 Ints = npt.NDArray[np.int64]
 Pairs = list[tuple[Labels, Labels]]
-
-PREFERENCE = {"batch": 3, "norm groups": 2, "conv groups": -1}
-"""Higher stays free: whole heads of a batched MatMul and whole groups of a GroupNormalization go,
-but the inside of the groups of a grouped convolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,61 +155,20 @@ def _classes(products: Sequence[Product], atom: Ints) -> list[tuple[int, int]]:
     return list(zip(found[::2], found[1::2], strict=True))
 
 
-def _choose(facts: Facts, atom: Ints, classes: list[tuple[int, int]], axis: int | None) -> set[int]:
+def _choose(facts: Facts, atom: Ints, classes: Sequence[tuple[int, int]], axis: int | None) -> set[int]:
     """Classes to hold so that every product has a held factor."""
-    size = int(atom.max()) + 1
-    pinned, repeated, rank = np.zeros(size, bool), np.zeros(size, bool), np.zeros(size, np.int64)
-    used = np.zeros(size, bool)
-    for pin in facts.pins:
-        pinned[atom[pin.labels]] = True
-    _follow_pins(facts.products, atom, pinned)
-    for labels in facts.broadcast:
-        repeated[atom[labels]] = True
-    for labels, role in facts.roles:
-        used[atom[labels]] = True
-        preferred = PREFERENCE.get(role, 0)
-        rank[atom[labels]] = np.where(
-            np.abs(preferred) > np.abs(rank[atom[labels]]), preferred, rank[atom[labels]]
-        )
-    for product in reversed(facts.products):  # an axis of heads may be merged from several
-        heads = int(rank[atom[product.labels]].max())
-        for vector in (product.rows, product.columns) if heads == PREFERENCE["batch"] else ():
-            used[atom[vector]], rank[atom[vector]] = True, heads
-    for product in reversed(facts.products):  # a factor may be split again: [heads, 3, size]
-        if used[atom[product.rows]].any() or used[atom[product.columns]].any():
-            used[atom[product.labels]] = True
+    standing = Standing(facts, atom)
     held: set[int] = set()
-    keys: list[tuple[Key, Key]] = []
     for product, pair in zip(facts.products, classes, strict=True):
-        outer = 1 if axis in (0, -2) else -1 if axis in (1, -1) else 0
-        key = []
-        for vector, sign, number in ((product.rows, 1, pair[0]), (product.columns, -1, pair[1])):
-            parts = atom[vector]
-            if pinned[parts].all():
-                held.add(number)
-            preferred = sign * outer or int(rank[parts].max() or rank[parts].min())
-            key.append((
-                not repeated[parts].all(), bool(used[parts].any()), preferred, len(vector),
-            ))  # fmt: skip
-        keys.append((key[0], key[1]))
+        factors = zip((product.rows, product.columns), pair, strict=True)
+        held |= {number for factor, number in factors if standing.pinned(factor)}
+    keys = [standing.keys(product, axis) for product in facts.products]
     if axis is None:
         held |= finest(facts.products, classes, keys, atom, held)
     # Decisions by an early criterion come first, because each may settle other products.
-    order = sorted(range(len(keys)), key=lambda k: first_difference(*keys[k]))
-    for k in order:
+    for k in sorted(range(len(keys)), key=lambda k: first_difference(*keys[k])):
         r, c = classes[k]
         if r not in held and c not in held:
-            held.add(r if keys[k][0] < keys[k][1] else c)
+            rows, columns = keys[k]
+            held.add(r if rows < columns else c)
     return held
-
-
-def _follow_pins(products: Sequence[Product], atom: Ints, pinned: npt.NDArray[np.bool_]) -> None:
-    """A product of pinned factors is pinned, and so are the factors of a pinned product."""
-    before = -1
-    while before != (before := int(pinned.sum())):
-        for product in products:
-            r, c = atom[product.rows], atom[product.columns]
-            both = atom[product.labels].reshape(len(r), len(c))
-            pinned[both[pinned[r][:, None] & pinned[c]]] = True
-            pinned[r[pinned[both].any(axis=1)]] = True
-            pinned[c[pinned[both].any(axis=0)]] = True

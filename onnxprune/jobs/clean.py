@@ -95,7 +95,6 @@ def _carry_out(traced: Trace, dead: Dead, ranges: Ranges, duplicates: bool) -> R
     removed = plan.removed(traced)
     edited = compensated(traced, dead, removed)
     slim = rewrite_trace(edited, plan.removed(edited)) if len(removed) else traced.model
-    before = cost(traced, traced.sizes(), traced.model)
     after = cost(edited, edited.sizes(plan.removed(edited)), slim)
-    log = make_log(traced, slim, dead, ranges, before, after)
-    return Result(slim, plan, None, traced, lambda: (before, after), log)
+    log = make_log(traced, slim, dead, ranges, after)
+    return Result(model=slim, plan=plan, report=None, trace=traced, count=log.costs, log=log)

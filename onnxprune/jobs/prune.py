@@ -137,7 +137,15 @@ def prune(
         before = cost(traced, traced.sizes(), model) if first is None else first.before
         return before, cost(traced, traced.sizes(removed), slim)
 
-    return Result(slim, plan, report, traced, count, first.log if first else None, recovery)
+    return Result(
+        model=slim,
+        plan=plan,
+        report=report,
+        trace=traced,
+        count=count,
+        log=first.log if first else None,
+        recovery=recovery,
+    )
 
 
 def _planned(

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Unpack, cast
 
 import numpy as np
@@ -17,16 +18,17 @@ from onnx import ModelProto
 from ..checks.accuracy import Accuracy, Metric, measure
 from ..checks.change import measure_change, ours, same_inputs
 from ..checks.compare import Difference
-from ..checks.exactness import Surgery, check_surgery
+from ..checks.exactness import Pair, check_surgery
 from ..checks.finite import not_finite
 from ..checks.gates import Limits, check_gates
 from ..checks.latency import measure_latency
 from ..checks.nodes import compare_entire
 from ..checks.report import Report
 from ..coupling.trace import Trace, trace
-from ..data.dataset import DataSettings, runnable
+from ..data.dataset import Batch, DataSet, DataSettings, runnable
 from ..errors import ModelError, SurgeryError, UsageError, unknown_name
-from ..model.file import ModelLike
+from ..model.engine import InferenceSession
+from ..model.file import Model, ModelLike
 from ..model.loading import load
 from ..runtime.custom import without_reference
 from ..runtime.providers import choose_provider
@@ -123,43 +125,58 @@ def verify(
     original, result = load(dense), load(slim)
     if plan is not None:
         traced, plan, _ = prepared(original, plan, traced)
-    chosen = choose_provider(provider)
-    both = chosen, choose_provider(slim_provider) if slim_provider else chosen
-    if traced is None:
+    elif traced is None:
         traced = trace(original)
+    chosen = choose_provider(provider)
+    other = choose_provider(slim_provider) if slim_provider else chosen
     unrun = _without_reference(original.proto, plan is None or metric is not None, options)
-    with open_session(original, both[0], "the original", tf32=tf32) as before:
+    with open_session(original, chosen, "the original", tf32=tf32) as before:
         try:
             samples = runnable(before, traced, data, **options)
         except ModelError as error:
             if data is not None or any(limit is not None for limit in limits.values()):
                 raise
             return Report((), (), chosen, f"{error.message}; they are synthetic")
-        with ours(), open_session(result, both[1], "the slim model", tf32=tf32) as after:
-            same_inputs(before, after)
-            accuracy = Accuracy(required=metric is None)
-            change, scores = measure_change(before, after, () if unrun else samples, accuracy)
-            if metric is not None:
-                scores = (*scores, measure(metric, samples, before, after))
-            timed = limits.get("max_latency_ratio") is not None
-            latency = measure_latency(before, after, samples.first.feeds) if timed else None
-    entire: tuple[Difference, ...] = ()
-    single: tuple[Difference, ...] = ()
-    surgery = Surgery()
+        report = Report((), (), chosen, slim_provider=other, data=samples.source, unrun=unrun)
+        with ours(), open_session(result, other, "the slim model", tf32=tf32) as after:
+            report = _with_change(report, before, after, samples, metric, limits)
     if plan is not None:
         with ours():
-            pair, surgery = check_surgery(traced, plan, result, samples.first.feeds, both[1], recovery)
+            pair, surgery = check_surgery(traced, plan, result, samples.first.feeds, other, recovery)
             if recovery is None and not all(surgery.found):
                 require_none(plan.options)
+            report = replace(report, surgery=surgery.found, method=surgery.method, left_out=surgery.left_out)
             if layers:
-                alike = samples.alike()
-                entire = tuple(compare_entire(pair.traced, pair.sizes, result, alike, *both))
-                single = tuple(pair.compare_nodes(alike))
-    gates = check_gates(limits, change, scores, latency.ratio if latency else None)
-    return Report(
-        surgery.found, change, chosen, "", surgery.method, both[1], scores, gates, entire, single, latency,
-        samples.source, surgery.left_out, _odd(traced, (*change, *surgery.found)), unrun,
-    )  # fmt: skip
+                report = _with_layers(report, pair, result, samples.alike())
+    ratio = report.latency.ratio if report.latency else None
+    gates = check_gates(limits, report.change, report.scores, ratio)
+    return replace(report, gates=gates, odd=_odd(traced, (*report.change, *report.surgery)))
+
+
+def _with_change(
+    report: Report,
+    before: InferenceSession,
+    after: InferenceSession,
+    samples: DataSet,
+    metric: str | Metric | None,
+    limits: Limits,
+) -> Report:
+    """Add how much the outputs change, where they are known, how good both models are, and how fast."""
+    same_inputs(before, after)
+    known = () if report.unrun else samples
+    change, scores = measure_change(before, after, known, Accuracy(required=metric is None))
+    if metric is not None:
+        scores = (*scores, measure(metric, samples, before, after))
+    timed = limits.get("max_latency_ratio") is not None
+    latency = measure_latency(before, after, samples.first.feeds) if timed else None
+    return replace(report, change=change, scores=scores, latency=latency)
+
+
+def _with_layers(report: Report, pair: Pair, slim: Model, batches: Iterable[Batch]) -> Report:
+    """Add the comparisons layer by layer."""
+    providers = report.provider, report.slim_provider
+    entire = tuple(compare_entire(pair.traced, pair.sizes, slim, batches, *providers))
+    return replace(report, entire=entire, single=tuple(pair.compare_nodes(batches)))
 
 
 def _odd(traced: Trace, differences: Sequence[Difference]) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ the trait ``UNITS`` (lamp) acts last of all.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +33,7 @@ from ..runtime.providers import choose_provider
 from ..runtime.session import Arrays
 from ..settings.described import described
 from ..settings.table import DEFAULTS
+from .from_scores import FromScores
 from .registry import (
     MOMENTS,
     RAW,
@@ -47,7 +47,7 @@ from .registry import (
     lookup,
     trait_of,
 )
-from .targets import lowest, measure, measured
+from .targets import Batches, lowest, measure, measured
 
 Data = str | os.PathLike[str] | Arrays
 Ints = npt.NDArray[np.int64]
@@ -166,72 +166,84 @@ def score(
         np.nansum if traced.options.get("group_policy") == "sum" else np.nanmean,
     )
     options = {
-        "criterion": _label(criterion), "normalizer": _label(normalizer), "policy": _label(policy),
-        "data": _label(data), "samples": samples, "seed": seed,
-    }  # fmt: skip
+        "criterion": _label(criterion),
+        "normalizer": _label(normalizer),
+        "policy": _label(policy),
+        "data": _label(data),
+        "samples": samples,
+        "seed": seed,
+    }
     if profile is not None:
         options["profile"] = profile
+    source = Source(data, samples, profile, provider, seed, memory)
     if trait_of(steps.criterion) == MOMENTS:
         weights = score(traced, criterion=FALLBACK, normalizer="none")
-        held = _held(traced, steps, data, samples, profile, memory)
-        return _by_moments(weights, steps, held, memory, seed, provider, options)
-    kernels = measured(traced, steps.criterion, steps.policy, data is not None)
+        return replace(_by_moments(weights, steps, source), options=options)
+    return ScoreTable(traced, _by_layers(traced, steps, source), options)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What scores may be taken of: data, where the model runs on them, and what that may take."""
+
+    data: Data | Held | None
+    samples: int | None
+    profile: Any
+    provider: str
+    seed: int
+    memory: int
+
+    def batches(self, traced: Trace) -> Batches | None:
+        """What gives the activations of some layers; None without data."""
+        if self.data is None or isinstance(self.data, Held):
+            return None
+        settings = {"data": self.data, "samples": self.samples, "profile": self.profile}
+        return partial(activations, traced, provider=self.provider, **settings)
+
+    def held(self, traced: Trace, criterion: Criterion) -> Held:
+        """The samples that moments are taken of."""
+        if isinstance(self.data, Held):
+            return self.data
+        if self.data is None:
+            raise UsageError(
+                f"criterion '{label_of(criterion)}' looks at what layers read: found no data, expected samples",
+                "Give a few hundred, which need no labels, with --data.",
+            )
+        data = open_data(traced, self.data, labels=False, samples=self.samples, profile=self.profile)
+        return Held(data, self.memory // 4)
+
+
+def _by_layers(traced: Trace, steps: Steps, source: Source) -> dict[str, GroupScore]:
+    """Scores of all groups from those of the layers that produce their channels."""
+    kernels = measured(traced, steps.criterion, steps.policy, source.data is not None)
     wanted = {(k.tensor, k.axis): k for found in kernels.values() for k in found}
-    batches = (
-        None
-        if data is None or isinstance(data, Held)
-        else partial(activations, traced, data=data, samples=samples, profile=profile, provider=provider)
-    )
-    raw = measure(traced, steps.criterion, wanted, batches, seed)
-    known = {key: steps.layer(wanted[key], values) for key, values in raw.items()}
-    table = {
-        group.name: steps.group(traced, group, [known[k.tensor, k.axis] for k in kernels[group.name]])
+    raw = measure(traced, steps.criterion, wanted, source.batches(traced), source.seed)
+    layers = {key: steps.layer(wanted[key], values) for key, values in raw.items()}
+    return {
+        group.name: steps.group(traced, group, [layers[k.tensor, k.axis] for k in kernels[group.name]])
         for group in traced
-    }  # fmt: skip
-    return ScoreTable(traced, table, options)
+    }
 
 
-def _held(traced: Trace, steps: Steps, data: Any, samples: int | None, profile: Any, memory: int) -> Held:
-    """The samples that moments are taken of."""
-    if isinstance(data, Held):
-        return data
-    if data is None:
-        raise UsageError(
-            f"criterion '{label_of(steps.criterion)}' looks at what layers read: found no data, expected samples",
-            "Give a few hundred, which need no labels, with --data.",
-        )
-    return Held(open_data(traced, data, labels=False, samples=samples, profile=profile), memory // 4)
-
-
-def _by_moments(
-    weights: ScoreTable,
-    steps: Steps,
-    data: Held,
-    memory: int,
-    seed: int,
-    provider: str,
-    options: Mapping[str, object],
-) -> ScoreTable:
+def _by_moments(weights: ScoreTable, steps: Steps, source: Source) -> ScoreTable:
     """Scores from what the consumers of every group read; from weights where that is not known."""
     traced = weights.trace
-    provider = choose_provider(provider)
     found = rank(
         traced,
         traced.groups,
         cast(Choose, steps.criterion),
-        data,
-        memory=memory,
-        seed=seed,
-        provider=provider,
+        source.held(traced, steps.criterion),
+        memory=source.memory,
+        seed=source.seed,
+        provider=choose_provider(source.provider),
     )
     table = dict(weights.scores)
     for name, known in found.items():
         if known.removal is None:
             table[name] = replace(table[name], problem=known.problem)
         else:
-            removal = known.removal
-            table[name] = GroupScore(table[name].group, (), removal.scores, removal.costs)
-    return ScoreTable(traced, table, options, found)
+            table[name] = GroupScore(table[name].group, (), known.removal.scores, known.removal.costs)
+    return ScoreTable(traced, table, ranked=found)
 
 
 def _label(given: object) -> object:
@@ -247,10 +259,9 @@ def _criterion(traced: Trace, given: Any) -> Criterion:
     """Criterion of a name, of a table of scores or of a file that holds one."""
     if isinstance(given, os.PathLike) or (isinstance(given, str) and given.endswith(".npz")):
         given = load_data(given)
-    found: Criterion
     if not isinstance(given, Mapping):
-        found = lookup("criterion", given)
-        return found
+        named: Criterion = lookup("criterion", given)
+        return named
     layers = {
         name
         for group in (*traced, *traced.blocked)
@@ -260,8 +271,7 @@ def _criterion(traced: Trace, given: Any) -> Criterion:
     for name in given:
         if name not in layers:
             raise unknown_name("layer", name, layers)
-    found = importlib.import_module("onnxprune.passes.given").Given(given)
-    return found
+    return FromScores(given)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from .dimensions import SAMPLE_COUNT, FreeDimensions
 from .microsoft import infer_contributed
 from .quantized import infer_quantized
 from .setting import Setting, Shape
-from .weightless import NOT_INFERRED, bare_model, say_onesided
+from .weightless import NOT_INFERRED, SMALL, bare_model, say_onesided
 
 VALUE_LIMIT = 4096
 """Largest tensor, in elements, whose value is followed through shape arithmetic."""
@@ -52,7 +52,7 @@ def infer(graph: Graph, sizes: FreeDimensions, number: int = 0) -> Setting:
     for name, constant in graph.constants.items():
         setting.shapes[name] = constant.shape
         setting.dtypes[name] = constant.dtype
-        if constant.dtype == TensorProto.INT64 and constant.size <= 64:
+        if constant.dtype == TensorProto.INT64 and constant.size <= SMALL:
             _known(graph, name, setting)  # sizes, axes and bounds
     forward(graph, graph.main, setting)
     return setting
@@ -114,28 +114,10 @@ def _evaluate(graph: Graph, node: Node, setting: Setting) -> bool:
     """Compute the outputs of a node from known values; False where that is not possible."""
     if not evaluable(node):
         return False
-    if node.kind in ("Shape", "Size"):
-        shape = setting.shapes.get(node.inputs[0])
-        if shape is None:
-            return False
-        dims = np.array(shape, np.int64)
-        window = dims[slice(node.attr("start", 0), node.attr("end"))]
-        results = [window if node.op == "Shape" else np.array(dims.prod())]
-    else:
-        if node.kind == "Constant" or any(
-            prod(setting.shapes.get(o, ())) > VALUE_LIMIT for o in node.outputs
-        ):
-            return False
-        if any(n and n not in setting.values and n not in graph.constants for n in node.inputs):
-            return False  # before the constants among them are decoded
-        inputs = [_known(graph, name, setting) if name else None for name in node.inputs]
-        if any(v is None for v, name in zip(inputs, node.inputs, strict=True) if name):
-            return False
-        graph.effort.admit(node, inputs)
-        found = evaluate(node, inputs)
-        if found is None:
-            return False
-        results = found
+    asks = node.kind in ("Shape", "Size")
+    results = _dims(node, setting) if asks else _computed(graph, node, setting)
+    if results is None:
+        return False
     for name, value in zip(node.outputs, results, strict=False):
         if name:
             setting.shapes[name] = value.shape
@@ -143,6 +125,31 @@ def _evaluate(graph: Graph, node: Node, setting: Setting) -> bool:
             if value.size <= VALUE_LIMIT:
                 setting.values[name] = value
     return True
+
+
+def _dims(node: Node, setting: Setting) -> list[np.ndarray] | None:
+    """What a Shape or Size gives; None where the shape is not known."""
+    shape = setting.shapes.get(node.inputs[0])
+    if shape is None:
+        return None
+    dims = np.array(shape, np.int64)
+    return [
+        dims[slice(node.attr("start", 0), node.attr("end"))] if node.op == "Shape" else np.array(dims.prod())
+    ]
+
+
+def _computed(graph: Graph, node: Node, setting: Setting) -> Sequence[np.ndarray] | None:
+    """What a node gives if all that it reads is known and small; None otherwise."""
+    large = any(prod(setting.shapes.get(name, ())) > VALUE_LIMIT for name in node.outputs)
+    if node.kind == "Constant" or large:
+        return None
+    if any(n and n not in setting.values and n not in graph.constants for n in node.inputs):
+        return None  # before the constants among them are decoded
+    inputs = [_known(graph, name, setting) if name else None for name in node.inputs]
+    if any(v is None for v, name in zip(inputs, node.inputs, strict=True) if name):
+        return None
+    graph.effort.admit(node, inputs)
+    return evaluate(node, inputs)
 
 
 def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
@@ -157,10 +164,20 @@ def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
         setting.shapes[node.output] = setting.shapes[node.inputs[0]]
         setting.dtypes[node.output] = setting.dtypes[node.inputs[0]]
         return
+    for name, found in _types_behind(graph, node, setting).items():
+        tensor = found.tensor_type
+        if tensor.elem_type:
+            setting.dtypes[name] = tensor.elem_type
+        if tensor.HasField("shape"):
+            dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+            _complete(graph, node, name, dims, setting)
+
+
+def _types_behind(graph: Graph, node: Node, setting: Setting) -> dict[str, TypeProto]:
+    """What onnx infers of the outputs of one node; nothing where it refuses."""
     types, data = {}, {}
     for name in filter(None, node.inputs):
-        shape = setting.shapes.get(name)
-        types[name] = onnx.helper.make_tensor_type_proto(setting.dtypes[name], shape)
+        types[name] = onnx.helper.make_tensor_type_proto(setting.dtypes[name], setting.shapes.get(name))
         value = _known(graph, name, setting)
         if value is not None and value.size <= VALUE_LIMIT:
             data[name] = numpy_helper.from_array(value)
@@ -170,18 +187,11 @@ def _infer_node(graph: Graph, node: Node, setting: Setting) -> None:
     say_onesided(proto)
     try:
         schema = onnx.defs.get_schema(node.op, node.opset, node.domain)
-        found: dict[str, TypeProto] = onnx.shape_inference.infer_node_outputs(
+        return onnx.shape_inference.infer_node_outputs(
             schema, proto, types, data, opset_imports=_opsets(graph)
         )
     except (onnx.defs.SchemaError, *NOT_INFERRED):
-        return
-    for name, found_type in found.items():
-        tensor = found_type.tensor_type
-        if tensor.elem_type:
-            setting.dtypes[name] = tensor.elem_type
-        if tensor.HasField("shape"):
-            dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
-            _complete(graph, node, name, dims, setting)
+        return {}
 
 
 def _infer_custom(node: Node, setting: Setting) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 from onnx import TensorProto
 
 from ..errors import ModelError
 from ..model.graph import Graph
+from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from .dimensions import FreeDimensions, graph_inputs
 from .inference import infer
@@ -69,28 +72,46 @@ _INTEGERS = {
 def _integer_hint(graph: Graph, name: str, sizes: FreeDimensions) -> int | np.ndarray | None:
     """Upper bound of an integer input, or the value that it should take."""
     bounds: list[int] = []
+    for current, node in _readers(graph, name):
+        if _is_index(node, current):
+            table = graph.constants.get(_decoded(graph, node.inputs[0]))
+            if table is not None:
+                bounds.append(table.shape[node.attr("axis", 0)])
+        elif (value := _fitting(graph, current, node, sizes)) is not None:
+            return value
+    return min(bounds, default=None)
+
+
+def _readers(graph: Graph, name: str) -> Iterator[tuple[str, Node]]:
+    """Nodes that read a tensor, or what others hand on of it without changing its bounds; and the name."""
     pending, seen = [name], {name}
     while pending:
         current = pending.pop()
         for node in graph.consumers.get(current, ()):
-            if node.op == "Gather" and node.inputs[1] == current:
-                table = node.inputs[0]
-                while table in graph.derived and graph.derived[table].op == "DequantizeLinear":
-                    table = graph.derived[table].inputs[0]
-                data = graph.constants.get(table)
-                if data is not None:
-                    bounds.append(data.shape[node.attr("axis", 0)])
-            elif node.op == "Equal":
-                other = node.inputs[1] if node.inputs[0] == current else node.inputs[0]
-                if other in graph.constants:
-                    return graph.value(other).reshape(-1)[:1].reshape(())
-            elif Trait.RECURRENT in traits_of(node) and current in node.inputs[4:5]:
-                shape = infer(graph, sizes).shapes.get(node.inputs[0])
-                return np.array(shape[0]) if shape else None
-            elif node.op == "Loop" and node.inputs[0] == current:
-                return np.array(ITERATIONS)
-            elif Trait.KEEPS_BOUNDS in traits_of(node):
-                fresh = [o for o in node.outputs if o not in seen]
+            yield current, node
+            if Trait.KEEPS_BOUNDS in traits_of(node) and not _is_index(node, current):
+                fresh = [output for output in node.outputs if output not in seen]
                 seen.update(fresh)
                 pending += fresh
-    return min(bounds) if bounds else None
+
+
+def _is_index(node: Node, name: str) -> bool:
+    return node.op == "Gather" and node.inputs[1] == name
+
+
+def _decoded(graph: Graph, name: str) -> str:
+    """The stored tensor behind DequantizeLinear nodes."""
+    while name in graph.derived and graph.derived[name].op == "DequantizeLinear":
+        name = graph.derived[name].inputs[0]
+    return name
+
+
+def _fitting(graph: Graph, name: str, node: Node, sizes: FreeDimensions) -> np.ndarray | None:
+    """The value of an integer that a node makes sense with; None where it asks for none."""
+    if node.op == "Equal":
+        other = node.inputs[1] if node.inputs[0] == name else node.inputs[0]
+        return graph.value(other).reshape(-1)[:1].reshape(()) if other in graph.constants else None
+    if Trait.RECURRENT in traits_of(node) and name in node.inputs[4:5]:
+        shape = infer(graph, sizes).shapes.get(node.inputs[0])
+        return np.array(shape[0]) if shape else None
+    return np.array(ITERATIONS) if node.op == "Loop" and node.inputs[0] == name else None

@@ -18,6 +18,9 @@ NOT_INFERRED = (
 )
 """What shape inference raises for models that contradict themselves."""
 
+SMALL = 64
+"""Entries up to which a stored tensor keeps its data: sizes, axes and bounds."""
+
 
 def bare_model(model: Model, sizes: FreeDimensions, declared: bool = True) -> onnx.ModelProto:
     """Copy for shape inference: weights hold no data, free dimensions become ``sizes``.
@@ -31,18 +34,7 @@ def bare_model(model: Model, sizes: FreeDimensions, declared: bool = True) -> on
     bare = skeleton(model.proto)
     # Of older models inference looks at no initializer that is not an input.
     bare.ir_version = max(bare.ir_version, UNLISTED)
-    listed = {value.name for value in bare.graph.input}
-    for tensor in model.proto.graph.initializer:
-        name, dims = tensor.name, kept_dims(tensor, model.cuts.get(tensor.name))
-        if prod(dims) <= 64 and not tensor.external_data:
-            bare.graph.initializer.append(tensor)
-        elif name not in listed:
-            bare.graph.initializer.add(name=name, data_type=tensor.data_type, dims=dims)
-    for proto in bare.graph.node if model.cuts else ():
-        for _, body in bodies(proto):
-            for tensor in tensors(body):
-                if tensor.name in model.cuts:
-                    tensor.dims[:] = kept_dims(tensor, model.cuts[tensor.name])
+    _add_weights(bare.graph, model)
     for proto in node_protos(bare.graph):
         proto.ClearField("metadata_props")  # PyTorch writes stack traces there
         say_onesided(proto)
@@ -55,6 +47,22 @@ def bare_model(model: Model, sizes: FreeDimensions, declared: bool = True) -> on
         value.type.tensor_type.ClearField("shape")
     _keep_static_value_info(bare.graph, declared)
     return bare
+
+
+def _add_weights(bare: onnx.GraphProto, model: Model) -> None:
+    """Add the weights of the main graph, large ones without data; give cut ones inside nodes their sizes."""
+    listed = {value.name for value in bare.input}
+    for tensor in model.proto.graph.initializer:
+        dims = kept_dims(tensor, model.cuts.get(tensor.name))
+        if prod(dims) <= SMALL and not tensor.external_data:
+            bare.initializer.append(tensor)
+        elif tensor.name not in listed:
+            bare.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=dims)
+    if model.cuts:
+        inside = (tensor for proto in bare.node for _, body in bodies(proto) for tensor in tensors(body))
+        for tensor in inside:
+            if tensor.name in model.cuts:
+                tensor.dims[:] = kept_dims(tensor, model.cuts[tensor.name])
 
 
 def say_onesided(node: onnx.NodeProto) -> None:
@@ -70,7 +78,7 @@ def _release_constant_nodes(graph: onnx.GraphProto) -> None:
         for node in graph.node
         if node.op_type == "Constant"
         and node.attribute[0].type == onnx.AttributeProto.TENSOR
-        and prod(node.attribute[0].t.dims) > 64
+        and prod(node.attribute[0].t.dims) > SMALL
     }
     if large:
         kept = [n for n in graph.node if not n.output or n.output[0] not in large]

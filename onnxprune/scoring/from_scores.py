@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from onnxprune.errors import UsageError
-from onnxprune.scoring.layer import Layer
-from onnxprune.scoring.registry import Scores
+from ..errors import UsageError
+from .layer import Layer
+from .registry import Scores
 
 
-class Given:
+class FromScores:
     """A criterion that looks scores up by the name of a weight or of a node.
 
     Layers that are not named are not measured. This criterion has no registered name: give a
