@@ -24,9 +24,8 @@ from . import battery
 from .building import Case, made_up
 from .by_plan import masked_by_plan
 from .cases import CASES
-from .test_models import FEEDS, LARGE, NETWORKS, SHARED, real
-
-HALF_OR_RANDOM = pytest.mark.parametrize("seed", [None, 7], ids=["half", "random"])
+from .full import first_of_each
+from .test_models import FEEDS, NETWORKS, SHARED, real, runs
 
 NOT_JUDGED = {
     "MeanVarianceNormalization-over-pixels": "channels of zeros are divided by their own spread",
@@ -43,8 +42,8 @@ def plan_of(pruned: battery.Pruned) -> dict[str, object]:
     return found
 
 
-@HALF_OR_RANDOM
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("seed", [pytest.param(None, marks=pytest.mark.full), 7], ids=["half", "random"])
+@pytest.mark.parametrize("case", first_of_each(CASES, lambda c: c.op), ids=str)
 def test_case(case: Case, seed: int | None) -> None:
     model = case.build()
     pruned = battery.prune(model, seed)
@@ -75,10 +74,7 @@ SATURATED = 1e-6
 """Absolute difference of nothing: ppocr_v3_det gives 6.6e-7 at most where its sigmoid is saturated."""
 
 
-@pytest.mark.parametrize("seed", [None, 1], ids=["half", "random"])
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in NETWORKS]
-)
+@pytest.mark.parametrize(("name", "seed"), runs(default=None))
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_network(name: str, seed: int | None) -> None:
     """Those that are not named are off by at most 2.2e-5."""

@@ -115,7 +115,7 @@ def test_plan_replay_gives_the_same_bytes(prune: Run, tmp_path: Path) -> None:
 
 def test_json_document(prune: Run, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
-    outcome = prune("--json", "--plan-out", plan, "--data", IMAGES)
+    outcome = prune("--json", "--plan-out", plan, "--data", IMAGES, "--samples", 64)
     document = outcome.document
     assert (outcome.code, outcome.err) == (0, "")
     assert list(document) == [

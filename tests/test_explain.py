@@ -20,6 +20,7 @@ from onnxprune.reports.explained import Explanation
 from onnxprune.reports.explanation import FOLDED, Explanations
 
 from .conftest import DIGITS, ROOT, Run
+from .full import in_turn
 from .planting import plant
 from .test_golden import F, G, X, residual
 from .test_group_policies import grouped
@@ -285,8 +286,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize("settings", VARIANTS, ids=str)
-@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize(("name", "settings"), in_turn(sorted(BUILDERS), VARIANTS))
 def test_channels_have_the_numbers_of_the_file(name: str, settings: dict[str, Any]) -> None:
     """In explain and in the plan, group by group and tensor by tensor, whatever the clean-up removed
     before, with settings under which units are others; and the plan can be replayed."""

@@ -20,10 +20,9 @@ from onnxprune.model.loading import load
 
 from . import battery
 from .building import TOLERANCE
+from .full import in_turn
 
 ROOT = Path(__file__).parent.parent
-
-RATIOS = pytest.mark.parametrize("seed", [None, 1], ids=["half", "random"])
 
 # The digits network ---------------------------------------------------------------------------
 
@@ -52,7 +51,7 @@ def test_digits_at_half(digits: dict[str, npt.NDArray[np.generic]]) -> None:
         ratio=0.5,
         verify=True,
         provider="cpu",
-        data={"image": digits["image"]},
+        data={"image": digits["image"][:128]},
     )
     assert result.report is not None
     assert result.report.exact is True
@@ -64,8 +63,7 @@ def test_digits_at_half(digits: dict[str, npt.NDArray[np.generic]]) -> None:
 # The builders ---------------------------------------------------------------------------------
 
 
-@RATIOS
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize(("name", "seed"), in_turn(BUILDERS, [None, 1]))
 def test_builder(name: str, seed: int | None) -> None:
     pruned = battery.prune(BUILDERS[name](), seed)
     battery.check_valid(pruned)
@@ -88,6 +86,8 @@ LIGHT = {
 HEAVY = {"bvlc_alexnet", "vgg19", "zfnet512"}
 """Networks of 60 to 144 million weights."""
 
+SMALL = {"shufflenet", "squeezenet", "inception_v1"}
+
 
 def with_weights(path: Path) -> onnx.ModelProto:
     """The network with random weights in the place of ConstantOfShape; vectors are positive."""
@@ -109,7 +109,11 @@ def with_weights(path: Path) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in LIGHT]
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n in HEAVY else [] if n in SMALL else pytest.mark.full)
+        for n in LIGHT
+    ],
 )
 def test_light_network(name: str) -> None:
     if not LIGHT[name].is_file():
@@ -161,10 +165,21 @@ def test_real_networks_are_at_hand() -> None:
         pytest.skip(f"no networks in {SHARED}; the variable ONNXPRUNE_MODELS names another folder")
 
 
-@RATIOS
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in NETWORKS]
-)
+def runs(default: int | None) -> list[Any]:
+    """Every real network with half of its channels and with random shares; one of them by default."""
+    return [
+        pytest.param(
+            name,
+            seed,
+            id=f"{name}-{'random' if seed else 'half'}",
+            marks=pytest.mark.slow if name in LARGE else [] if seed == default else pytest.mark.full,
+        )
+        for name in NETWORKS
+        for seed in (None, 1)
+    ]
+
+
+@pytest.mark.parametrize(("name", "seed"), runs(default=1))
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_real_network(name: str, seed: int | None) -> None:
     pruned = battery.prune_trace(real(name), seed)

@@ -19,6 +19,7 @@ from onnxprune.model.names import Names, names_of
 from onnxprune.model.protos import bodies, graphs
 
 from .building import net
+from .full import in_turn
 
 SETTINGS = {"ratio": 0.5, "granularity": 1, "clean": False, "provider": "cpu"}
 
@@ -103,8 +104,7 @@ def structure(result: Result) -> tuple[object, ...]:
     return shapes, [(g.channels, g.keep, g.status) for g in result.plan.groups]
 
 
-@pytest.mark.parametrize("turned", [False, True], ids=["first", "last"])
-@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize(("name", "turned"), in_turn(sorted(BUILDERS), [False, True]))
 def test_a_file_whose_names_look_made_up(name: str, turned: bool) -> None:
     """The same network under names that would be made up otherwise is pruned alike, and exact."""
     model = BUILDERS[name]()

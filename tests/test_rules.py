@@ -1,4 +1,4 @@
-"""Every row of the table through every check of the battery."""
+"""Every row of the table through the battery: a small one by default, every check with ``-m full``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from onnxprune.rules import RULES
 from . import battery
 from .building import Case
 from .cases import CASES
+from .full import first_of_each
 from .recorded import line, recorded
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
+one_of_each_operator = pytest.mark.parametrize("case", first_of_each(CASES, lambda c: c.op), ids=str)
 
 RANDOM = 7
 
@@ -75,20 +77,29 @@ def test_facts(case: Case) -> None:
         assert group.status == "blocked" or len(group.keep) == group.channels - gone
 
 
-@every_case
-@pytest.mark.parametrize("seed", [None, RANDOM, RANDOM + 1], ids=["half", "random", "random2"])
-def test_slim_equals_masked(case: Case, seed: int | None) -> None:
+def check_slim(case: Case, seed: int | None) -> None:
     battery.check_valid(pruned(case, seed))
     battery.check_constants(pruned(case, seed))
     battery.check_exact(pruned(case, seed), case.limit, case.reference)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.zero], ids=str)
+@every_case
+def test_slim_equals_masked(case: Case) -> None:
+    check_slim(case, RANDOM)
+
+
+@one_of_each_operator
+@pytest.mark.parametrize("seed", [None, RANDOM + 1], ids=["half", "random2"])
+def test_slim_equals_masked_at_other_ratios(case: Case, seed: int | None) -> None:
+    check_slim(case, seed)
+
+
+@pytest.mark.parametrize("case", first_of_each((c for c in CASES if c.zero), lambda c: c.op), ids=str)
 def test_slim_equals_zeroed(case: Case) -> None:
     battery.check_zeroed(pruned(case, RANDOM), case.limit)
 
 
-@every_case
+@one_of_each_operator
 def test_cost_inside_and_repetition(case: Case) -> None:
     found = pruned(case, RANDOM)
     battery.check_cost(found)

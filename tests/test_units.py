@@ -11,6 +11,7 @@ from onnxprune.coupling.trace import trace
 from onnxprune.selection.cost import cost
 
 from . import battery
+from .full import sampled
 
 
 class Reference:
@@ -35,6 +36,9 @@ REFERENCES = {
 }
 
 every_network = pytest.mark.parametrize("name", REFERENCES)
+light_networks = pytest.mark.parametrize(
+    "name", sampled(REFERENCES, lambda _, name: REFERENCES[name].parameters < 5e6)
+)
 
 
 @cache
@@ -63,7 +67,7 @@ def test_cost(name: str) -> None:
     battery.check_cost(found)
 
 
-@every_network
+@light_networks
 def test_random_ratios_are_exact(name: str) -> None:
     found = pruned(name, seed=1)
     battery.check_valid(found)
