@@ -137,15 +137,8 @@ def prune(
         before = cost(traced, traced.sizes(), model) if first is None else first.before
         return before, cost(traced, traced.sizes(removed), slim)
 
-    return Result(
-        model=slim,
-        plan=plan,
-        report=report,
-        trace=traced,
-        count=count,
-        log=first.log if first else None,
-        recovery=recovery,
-    )
+    log = first.log if first else None
+    return Result(model=slim, plan=plan, report=report, trace=traced, count=count, log=log, recovery=recovery)
 
 
 def _planned(
