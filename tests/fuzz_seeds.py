@@ -39,15 +39,20 @@ def model(
     stored: Arrays,
     opset: int = 17,
     functions: list[onnx.FunctionProto] | None = None,
+    **shapes: tuple[int, ...],
 ) -> onnx.ModelProto:
+    """A model; the outputs' shapes are those that inference finds, or are given by name."""
     graph = helper.make_graph(
-        nodes, "seed", inputs, [helper.make_empty_tensor_value_info(name) for name in outputs],
+        nodes, "seed", inputs, [helper.make_tensor_value_info(name, F, shapes.get(name)) for name in outputs],
         [numpy_helper.from_array(array, name) for name, array in stored.items()],
     )  # fmt: skip
-    for output in graph.output:
-        output.type.tensor_type.elem_type = F
     imports = [helper.make_opsetid("", opset)] + ([helper.make_opsetid("own", 1)] if functions else [])
-    return helper.make_model(graph, opset_imports=imports, ir_version=9, functions=functions or [])
+    made = helper.make_model(graph, opset_imports=imports, ir_version=9, functions=functions or [])
+    for output, found in zip(
+        made.graph.output, onnx.shape_inference.infer_shapes(made).graph.output, strict=True
+    ):
+        output.CopyFrom(found)
+    return made
 
 
 def residual() -> onnx.ModelProto:
@@ -188,7 +193,7 @@ def loop() -> onnx.ModelProto:
     stored = weights(w0=(6, 16), w1=(16, 16), w2=(16, 3)) | {"trips": np.array(3), "yes": np.array(True)}
     return model(
         [node("MatMul", "x w0", "h"), node("Loop", "trips yes h", "last", body=body), node("MatMul", "last w2", "y")],
-        [value("x", 2, 6)], ["y"], stored,
+        [value("x", 2, 6)], ["y"], stored, y=(2, 3),
     )  # fmt: skip
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+import onnx
 import pytest
 
 from .full import sampled
 from .fuzz import GOOD, attempts, broken, table
+from .fuzz_seeds import SEEDS
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="every file is read in a forked process")
 
@@ -15,6 +17,11 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="every file is read in a
 def test_a_number_says_everything() -> None:
     assert [broken(k) for k in range(50)] == [broken(k) for k in range(50)]
     assert len({broken(k).data for k in range(50)}) > 45
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_what_is_broken_was_whole(name: str) -> None:
+    onnx.checker.check_model(SEEDS[name](), full_check=True)
 
 
 STEP = 250
