@@ -100,6 +100,18 @@ def test_headlines() -> None:
     assert reports.headline(Report((), (), "cpu", "why")) == "not verified on cpu, 0 samples made up"
 
 
+def test_what_is_equal_bit_for_bit_is_said_so_where_nothing_else_was_compared() -> None:
+    """An integer that is equal is no closer to what is accepted than a float, which accepts something."""
+    whole, off = replace(GOOD, output="n", tolerance=0.0), replace(GOOD, relative=3e-7)
+    assert "surgery exact (3.0e-07, accepted 1e-05)" in report(surgery=(whole, off)).headline
+    assert "'y' differs by 3.0e-07" in str(report(surgery=(off, whole)))
+    integers = report(surgery=(whole,), single=(whole,))
+    assert "surgery exact (bit for bit)" in integers.headline
+    assert "'n' equals the masked original (bit for bit)" in str(integers)
+    wrong = replace(whole, relative=1e-6)
+    assert "surgery WRONG (1.0e-06, accepted 0e+00)" in report(surgery=(off, wrong)).headline
+
+
 def test_files_of_the_command_line(run: Run, tmp_path: Path) -> None:
     """A report that fails is written, too, and everything says the same."""
     result = onnxprune.prune(DIGITS, ratio=0.06, granularity=1)

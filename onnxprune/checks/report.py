@@ -12,6 +12,8 @@ from .compare import Difference
 from .gates import Gate
 from .latency import Latency
 
+BIT_FOR_BIT = "bit for bit"
+
 DIVERGED = 0.99
 """Cosine below which a layer counts as diverged, where no gate says otherwise."""
 
@@ -103,9 +105,8 @@ class Report:
         if self.surgery:
             worst = self._worst
             how = "" if self.method == "end to end" else f" {self.method}"
-            parts.append(
-                f"surgery {self.verdict}{how} ({worst.relative:.1e}, accepted {worst.tolerance:.0e}{self._unknown})"
-            )
+            found = BIT_FOR_BIT if _bitwise(worst) else f"{worst.relative:.1e}, accepted {worst.tolerance:.0e}"
+            parts.append(f"surgery {self.verdict}{how} ({found}{self._unknown})")
         if self.change:
             change = summary(self.change)
             parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
@@ -133,8 +134,8 @@ class Report:
 
     @property
     def _worst(self) -> Difference:
-        """What is furthest from what is accepted, or closest to it."""
-        return max((*self.surgery, *self.single), key=lambda d: d.relative - (d.tolerance or 0))
+        """What is furthest from what is accepted, or closest to it; of integers only if they differ."""
+        return max((*self.surgery, *self.single), key=_distance)
 
     @property
     def samples(self) -> int:
@@ -188,9 +189,12 @@ class Report:
         lines = []
         if self.surgery:
             worst = self._worst
+            found, accepted = f"differs by {worst.relative:.1e} from", f"accepted {worst.tolerance:.1e}"
+            if _bitwise(worst):
+                found, accepted = "equals", BIT_FOR_BIT
             lines.append(
-                f"surgery {self.verdict}, {self.method}: '{worst.output}' differs by {worst.relative:.1e} "
-                f"from the masked original (accepted {worst.tolerance:.1e}{self._unknown})"
+                f"surgery {self.verdict}, {self.method}: '{worst.output}' {found} "
+                f"the masked original ({accepted}{self._unknown})"
             )
         if self.wrong is not None and self.wrong.layer:
             lines.append(f"first layer that was cut wrongly: '{self.wrong.layer}'")
@@ -206,6 +210,16 @@ class Report:
         if self.problem:
             lines.append(f"not verified: {self.problem}")
         return page(lines)
+
+
+def _distance(found: Difference) -> tuple[bool, bool, float]:
+    """How far a tensor is from what is accepted; one that has to be equal, and is, comes last."""
+    return not found, not _bitwise(found), found.relative - (found.tolerance or 0)
+
+
+def _bitwise(found: Difference) -> bool:
+    """Whether a tensor is of those that are compared bit for bit, and is equal."""
+    return not found.tolerance and not found.relative
 
 
 def summary(differences: Sequence[Difference]) -> Difference:
