@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+import onnxprune
 from onnxprune.errors import UsageError
 from onnxprune.jobs.clean import clean
 from onnxprune.jobs.replay import rewrite
@@ -72,6 +73,21 @@ def test_constant_stays_and_says_why(name: str) -> None:
     assert (group, count, rest) == ("h", 2, [])
     assert why in reason
     assert f"h: 2 constant channels stay, because {reason}" in str(log(result))
+
+
+def test_bias_that_takes_more_than_what_goes_is_not_added() -> None:
+    """No file becomes larger; the bias would be called after its layer, twice."""
+    model = constant("y = Conv(m, V)", b=np.abs(BIAS))
+    name = "a/long/way/" * 1000
+    next(node for node in model.graph.node if node.output[0] == "y").name = name
+    result = cleaned(model, duplicates=False)
+    assert result.model.proto.SerializeToString() == model.SerializeToString()
+    assert log(result).headline.startswith("nothing was removed, because the file would become 2")
+    assert {(g.status, g.reason) for g in result.plan.groups if g.name == "h"} == {
+        ("kept", log(result).kept_for_size)
+    }
+    assert log(result).before == log(result).after == result.after
+    assert onnxprune.prune(model, ratio=0.0).log is None
 
 
 def test_constant_is_needed_elsewhere() -> None:

@@ -321,3 +321,18 @@ def test_batch_that_is_free_in_name_only() -> None:
     for steps in (3, 50):
         feeds = {"x": np.random.default_rng(steps).normal(size=(1, steps, 20)).astype(np.float32)}
         assert verify(free.model, slim, plan=plan, data=feeds, provider="cpu").exact
+
+
+def test_sizes_are_scaled_once_and_by_no_ones() -> None:
+    """Nodes that read one list of sizes share what is made of it; a half needs no product."""
+    pruned = battery.prune(BUILD["initial_state"]())
+    known = {node.output[0] for node in pruned.trace.model.proto.graph.node}
+    new = [node for node in pruned.slim.proto.graph.node if node.output[0] not in known]
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in pruned.slim.proto.graph.initializer}
+    assert {node.op_type for node in new} == {"Mul", "Div"}
+    assert all((stored[node.input[1]] != 1).any() for node in new)
+    assert len({(node.op_type, node.input[0]) for node in new}) == len(new)
+    pruned = battery.prune(BUILD["merged_heads"]())
+    assert [n.op_type for n in pruned.slim.proto.graph.node].count("Mul") == [
+        n.op_type for n in pruned.trace.model.proto.graph.node
+    ].count("Mul")

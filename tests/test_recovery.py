@@ -299,6 +299,28 @@ def test_what_cannot_take_weights_is_named() -> None:
     assert reasons["z"] == reasons["v"] == "'W' is read in several places"
 
 
+def test_weights_with_which_the_file_would_be_larger_than_its_input_are_not_taken(tmp_path: Path) -> None:
+    """A use of a shared vector gets a tensor of its own, which is called after it."""
+    net = Redundant(*IMAGE)
+    normalized_and_shared(net)
+    model, long = net.model(), "ones" * 2000
+    for names in [*(node.input for node in model.graph.node)]:
+        names[:] = [long if name == "ones" else name for name in names]
+    next(tensor for tensor in model.graph.initializer if tensor.name == "ones").name = long
+    feeds = {"x": np.random.default_rng(1).standard_normal(IMAGE).astype(np.float32) + 0.5}
+    found = onnxprune.prune(model, data=feeds, granularity=1, verify=True, provider="cpu")
+    assert found.recovery is not None
+    assert found.report
+    assert not found.recovery.weights
+    assert found.model.nbytes() < model.ByteSize()
+    (outcome,) = found.recovery.outcomes
+    assert outcome.named
+    assert "larger than its input with the recovered weights" in outcome.reason
+    weights = Recovery({long: np.ones(5, np.float32)})
+    with pytest.raises(onnxprune.PlanError, match="larger than its input with the recovered weights"):
+        onnxprune.prune(model, plan=onnxprune.prune(model, granularity=1).plan, recovery=weights)
+
+
 # The digits network ---------------------------------------------------------------------------
 
 

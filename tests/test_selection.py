@@ -21,6 +21,7 @@ from onnxprune.selection.rounding import Rounding
 from onnxprune.selection.settings import PRESETS, Settings, merge
 from onnxprune.surgery.surgeon import rewrite_trace
 
+from .cases import CASES
 from .conftest import DIGITS, ROOT
 
 MODELS = Path(os.environ.get("ONNXPRUNE_MODELS", ROOT.parent / "shared" / "models"))
@@ -405,3 +406,11 @@ def test_plans_record_every_setting_and_replay(tmp_path: Path) -> None:
     result.plan.save(tmp_path / "plan.json")
     again = onnxprune.prune(BUILDERS["grouped"](), plan=onnxprune.Plan.load(tmp_path / "plan.json"))
     assert again.model.proto == result.model.proto
+
+
+def test_budget_that_only_a_larger_file_meets_is_none_that_is_met() -> None:
+    """The network computes a shape, which surgery has to scale: more bytes than a few weights."""
+    (model,) = (case.build() for case in CASES if str(case) == "ConstantOfShape-initial_state")
+    assert onnxprune.prune(model, ratio=0.5, granularity=1).model.nbytes() == model.ByteSize()
+    with pytest.raises(BudgetError, match=r"keep_macs: .* the file would become \d+ bytes larger"):
+        onnxprune.prune(model, keep_macs=0.5, granularity=1)

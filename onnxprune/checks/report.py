@@ -105,7 +105,9 @@ class Report:
         if self.surgery:
             worst = self._worst
             how = "" if self.method == "end to end" else f" {self.method}"
-            found = BIT_FOR_BIT if _bitwise(worst) else f"{worst.relative:.1e}, accepted {worst.tolerance:.0e}"
+            found = (
+                BIT_FOR_BIT if _bitwise(worst) else f"{worst.relative:.1e}, accepted {worst.tolerance:.0e}"
+            )
             parts.append(f"surgery {self.verdict}{how} ({found}{self._unknown})")
         if self.change:
             change = summary(self.change)

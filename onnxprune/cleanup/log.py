@@ -49,6 +49,8 @@ class Log:
         Of both models.
     kinds : mapping
         Unit of the analysed model that went -> kind.
+    kept_for_size : str
+        Why nothing went although it could: what takes over its work is larger than what goes.
     """
 
     rows: tuple[Row, ...]
@@ -60,6 +62,7 @@ class Log:
     before: Cost
     after: Cost
     kinds: Mapping[int, str] = field(default_factory=dict)
+    kept_for_size: str = ""
 
     def costs(self) -> tuple[Cost, Cost]:
         """What both models cost."""
@@ -74,6 +77,7 @@ class Log:
             "removed": dict(self.removed),
             "stays": [{"group": g, "reason": why, "channels": n} for (g, why), n in self.stays.items()],
             "assumed": {name: list(limits) for name, limits in self.assumed.items()},
+            "kept_for_size": self.kept_for_size,
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
         }
@@ -114,6 +118,8 @@ class Log:
     def headline(self) -> str:
         """How many channels went, of how many, and why."""
         total = sum(self.removed.values())
+        if self.kept_for_size:
+            return f"nothing was removed, because {self.kept_for_size}"
         if not total:
             return f"nothing to remove: none of {self.looked_at} channels is zero, constant, unused or a duplicate"
         parts = ", ".join(f"{count} {kind}" for kind, count in self.removed.items())

@@ -17,6 +17,7 @@ from ..runtime.session import Arrays
 from ..selection.cost import cost
 from ..settings.table import DEFAULTS
 from ..surgery.surgeon import rewrite_trace
+from .growth import growth, larger
 from .result import Result
 
 
@@ -86,7 +87,8 @@ def first_pass(traced: Trace) -> Result | None:
     """The clean-up that pruning begins with; None where nothing can go."""
     traced = without_statistics(traced)
     dead = find_dead(traced)
-    return _carry_out(traced, dead, {}, duplicates=True) if dead.kinds else None
+    result = _carry_out(traced, dead, {}, duplicates=True) if dead.kinds else None
+    return None if result is None or result.model is traced.model else result
 
 
 def _carry_out(traced: Trace, dead: Dead, ranges: Ranges, duplicates: bool) -> Result:
@@ -95,6 +97,12 @@ def _carry_out(traced: Trace, dead: Dead, ranges: Ranges, duplicates: bool) -> R
     removed = plan.removed(traced)
     edited = compensated(traced, dead, removed)
     slim = rewrite_trace(edited, plan.removed(edited)) if len(removed) else traced.model
+    if more := growth(traced.model, slim):
+        whole = cost(traced, traced.sizes(), traced.model)
+        log = make_log(traced, traced.model, replace(dead, kinds={}, twins={}), ranges, whole)
+        log = replace(log, kept_for_size=larger(more))
+        plan = plan.whole(larger(more))
+        return Result(traced.model, plan, report=None, trace=traced, count=log.costs, log=log)
     after = cost(edited, edited.sizes(plan.removed(edited)), slim)
     log = make_log(traced, slim, dead, ranges, after)
     return Result(model=slim, plan=plan, report=None, trace=traced, count=log.costs, log=log)

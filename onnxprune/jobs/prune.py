@@ -23,6 +23,7 @@ from ..selection.settings import SelectSettings, Settings, TraceSettings, merge,
 from ..settings.described import described
 from ..settings.table import DEFAULTS
 from ..surgery.surgeon import rewrite_trace
+from .growth import fitting, never_larger
 from .replay import prepared, staged
 from .result import Result
 from .verify import check_on_failure, require
@@ -110,6 +111,8 @@ def prune(
         progress("rewrite")
         removed = plan.removed(traced)
         slim = rewrite_trace(replay(traced, plan) if plan.options.get("lossless") else traced, removed)
+        plan, slim = never_larger(model, traced, plan, slim)
+        removed = plan.removed(traced)
 
     def check(slim: Model, recovery: Recovery | None) -> Report:
         progress("verify")
@@ -121,10 +124,12 @@ def prune(
     report = check(slim, None) if verify else None
     if recovery is not None:
         job.check_recorded(plan.options, recovery)
+        recovery = fitting(recovery, model, slim)
     elif how != job.NONE and (report is None or not report.failed):
         sizes = traced.sizes(removed)
         told = job.told(progress, "recover")
         recovery = job.recover_model(traced, sizes, slim, chosen, how, provider, told)
+        recovery = fitting(recovery, model, slim)
         record = {**recovery.options, "weights": recovery.sha256()}
         plan = replace(plan, options={**plan.options, "recovery": record})
     if recovery is not None and recovery.weights:

@@ -13,7 +13,7 @@ from ..selection.cost import Cost
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery
 from .analysis import by_reason, costs, obstacle_lines, obstacles
-from .page import Part, Table, numbers, plural, words
+from .page import Part, Table, numbers, words
 
 ALL = "--json lists all"
 
@@ -109,11 +109,8 @@ class Pruning(_Written):
 
     @property
     def notes(self) -> list[str]:
-        """Where a setting could not be followed; and that the file grew, which a few nodes in a tiny model can do."""
-        outcome = self.outcome
-        more = outcome.after.bytes - outcome.before.bytes
-        grown = f"the file becomes {plural(more, 'byte')} larger: what was put in takes more than what went"
-        return [*outcome.trace.notes, *[grown] * (more > 0)]
+        """Where a setting could not be followed."""
+        return list(self.outcome.trace.notes)
 
     @property
     def not_recovered(self) -> list[str]:

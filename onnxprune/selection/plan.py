@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,14 @@ class Plan:
             If it cannot be read.
         """
         return cls.from_dict(read_json(path, "plan", PlanError))
+
+    def whole(self, reason: str) -> Plan:
+        """The same plan with every channel kept, for a reason."""
+        groups = [
+            replace(g, keep=tuple(range(g.channels)), status="kept", reason=reason) if g.status == "pruned" else g
+            for g in self.groups
+        ]  # fmt: skip
+        return replace(self, groups=tuple(groups), constants={})
 
     @property
     def trace_options(self) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Rewriter:
         self._after: dict[int, list[onnx.NodeProto]] = defaultdict(list)
         self._added: list[onnx.TensorProto] = []
         self._orphans: list[str] = []
+        self._scaled: dict[tuple[str, tuple[int, ...], tuple[int, ...]], str] = {}
 
     def run(
         self, fixes: Sequence[tuple[Node, Callable[[Pen], None]]], pen: Callable[[Rewriter, Node], Pen]
@@ -191,36 +192,38 @@ class Rewriter:
     # Inserted nodes -----------------------------------------------------------------------
 
     def scaled(self, name: str, before: Sequence[int], after: Sequence[int], node: Node) -> str:
-        """Insert ``name * after / before`` in front of a node; exact on multiples of ``before``."""
-        common = [gcd(a, b) or 1 for a, b in zip(after, before, strict=True)]
+        """Insert ``name * after / before`` in front of a node; exact on multiples of ``before``.
+
+        Nodes of the main graph that read the same share it: fixes come in the order of the nodes.
+        """
+        key = (name, tuple(before), tuple(after))
+        if key in self._scaled:
+            return self._scaled[key]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(self.shapes.first.dtypes[name])
-        for op, factors in (("Mul", after), ("Div", before)):
-            reduced = np.array([f // g if f > 0 else 1 for f, g in zip(factors, common, strict=True)], dtype)
-            constant = self.add_constant(f"{name}_{op.lower()}", reduced)
-            result = self.names.fresh(f"{name}_{op.lower()}_pruned")
-            self._before[node.index].append(onnx.helper.make_node(op, [name, constant], [result], result))
-            name = result
-        return name
+        source = name
+        for op, factors in _steps(before, after):
+            base = f"{name}_{op.lower()}"
+            constant = self.add_constant(base, np.array(factors, dtype))
+            result = self.names.fresh(f"{base}_pruned")
+            self._before[node.index].append(onnx.helper.make_node(op, [source, constant], [result], result))
+            source = result
+        if node.outermost:
+            self._scaled[key] = source
+        return source
 
     def scale_output(self, node: Node, before: Sequence[int], after: Sequence[int]) -> None:
         """Insert ``output * after / before`` behind a node, under the old name of the output."""
         proto = self.protos[node.index]
         old = proto.output[0]
-        proto.output[0] = self.names.fresh(f"{old}_live")
-        common = [gcd(a, b) or 1 for a, b in zip(after, before, strict=True)]
-        scalar = node.op == "Size"
-        name = proto.output[0]
-        for op, factors, result in (
-            ("Mul", after, self.names.fresh(f"{old}_mul_pruned")),
-            ("Div", before, old),
-        ):
-            reduced = np.array([f // g for f, g in zip(factors, common, strict=True)], np.int64)
-            constant = self.add_constant(f"{old}_{op.lower()}", reduced[0] if scalar else reduced)
-            self._after[node.index].append(
-                onnx.helper.make_node(
-                    op, [name, constant], [result], self.names.fresh(f"{result}_{op.lower()}")
-                )
-            )
+        name = proto.output[0] = self.names.fresh(f"{old}_live")
+        steps = _steps(before, after)
+        for number, (op, factors) in enumerate(steps):
+            base = f"{old}_{op.lower()}"
+            result = old if number == len(steps) - 1 else self.names.fresh(f"{base}_pruned")
+            value = np.array(factors[0] if node.op == "Size" else factors, np.int64)
+            constant = self.add_constant(base, value)
+            made = onnx.helper.make_node(op, [name, constant], [result], self.names.fresh(base))
+            self._after[node.index].append(made)
             name = result
 
     def gather_after(self, node: Node, axis: int, index: npt.NDArray[np.int64], output: int = 0) -> None:
@@ -319,6 +322,13 @@ class Rewriter:
             for axis, labels in enumerate(element)
             if labels is not NONE and not self.sizes.mask(labels).all()
         }
+
+
+def _steps(before: Sequence[int], after: Sequence[int]) -> list[tuple[str, list[int]]]:
+    """A product and a quotient that make ``after`` of ``before``, entry by entry; no step by ones alone."""
+    common = [gcd(a, b) or 1 for a, b in zip(after, before, strict=True)]
+    reduced = [[f // g if f > 0 else 1 for f, g in zip(way, common, strict=True)] for way in (after, before)]
+    return [(op, way) for op, way in zip(("Mul", "Div"), reduced, strict=True) if set(way) != {1}]
 
 
 def _declared(kind: onnx.TypeProto) -> Any:
