@@ -61,6 +61,30 @@ def store_outside(model: onnx.ModelProto, path: Path, one_file: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("alignment", [1, 8, 4096])
+def test_data_files_have_no_more_gaps_than_they_had(tmp_path: Path, alignment: int) -> None:
+    """Tensors that lay close together do so again, and what lay inside the model stays there."""
+    model, data = perceptron(), b""
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(5000, np.float32), "inside"))
+    for tensor in model.graph.initializer[:2]:
+        data += b"\1" * (-(len(data) + 5) % alignment + 5)
+        place = {"location": "weights.bin", "offset": len(data), "length": len(tensor.raw_data)}
+        data += tensor.raw_data
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.ClearField("raw_data")
+    (tmp_path / "weights.bin").write_bytes(data)
+    onnx.save(model, tmp_path / "dense.onnx")
+    onnxprune.load(tmp_path / "dense.onnx").save(tmp_path / "again.onnx")
+    (written,) = tmp_path.glob("again.onnx.*.data")
+    assert written.stat().st_size <= len(data)
+    kept = onnx.load(tmp_path / "again.onnx", load_external_data=False).graph.initializer
+    outside = [external_data_helper.ExternalDataInfo(tensor) for tensor in kept[:2]]
+    assert all(info.offset % alignment == 0 for info in outside)
+    assert kept[2].raw_data == np.ones(5000, np.float32).tobytes()
+
+
 @pytest.mark.parametrize("one_file", [True, False])
 def test_external_data(tmp_path: Path, one_file: bool) -> None:
     inside = perceptron()

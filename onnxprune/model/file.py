@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from io import BufferedRandom
-from math import prod
+from math import gcd, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -40,6 +40,9 @@ Cuts: TypeAlias = "dict[str, tuple[np.ndarray | None, ...]]"
 
 PROTOBUF_LIMIT = 2**31 - 2**26
 """Weights beyond this many bytes do not fit into one protobuf message with their graph."""
+
+PAGE = 4096
+"""Alignment that lets a page of a data file be that of memory; more than it was costs bytes for nothing."""
 
 
 @dataclass(eq=False)
@@ -180,8 +183,9 @@ class Model:
         """Write the model atomically: the target is either the old file or the whole new one.
 
         A model that came with external data gets one data file beside it, which is named by its
-        content: ``NAME.0123456789abcdef.data``. The data file of an older model of that name, if it
-        was written here, goes; where this model reads it, it reads what was written from then on.
+        content: ``NAME.0123456789abcdef.data``. Its tensors are aligned as they were, at most to
+        pages. The data file of an older model of that name, if it was written here, goes; where this
+        model reads it, it reads what was written from then on.
         """
         target = Path(path)
         if not target.parent.is_dir():
@@ -195,13 +199,16 @@ class Model:
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         moved: list[TensorProto] = []
+        outside = [t for t in tensors(proto.graph) if external_data_helper.uses_external_data(t)]
+        inside = [t for t in tensors(proto.graph) if t.HasField("raw_data")]
+        crowded = sum(tensor_nbytes(t, None) for t in inside) > PROTOBUF_LIMIT
+        chosen = [*outside, *(t for t in inside if crowded and tensor_nbytes(t, None) > 1024)]
+        alignment = gcd(PAGE, *(external_data_helper.ExternalDataInfo(t).offset or 0 for t in outside))
 
         def write_data(out: BufferedRandom) -> None:
-            for tensor in tensors(proto.graph):
-                big = tensor.ByteSize() > 1024 and tensor.HasField("raw_data")
-                if big or external_data_helper.uses_external_data(tensor):
-                    _append_external(tensor, np.asarray(self.array(tensor)), out)
-                    moved.append(tensor)
+            for tensor in chosen:
+                _append_external(tensor, np.asarray(self.array(tensor)), out, alignment)
+                moved.append(tensor)
 
         def graph(name: str) -> bytes:
             for tensor in moved:
@@ -270,13 +277,13 @@ def _itemsize(data_type: int) -> int:
     return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
-def _append_external(tensor: TensorProto, array: np.ndarray, out: BufferedRandom) -> None:
-    """Move one tensor's data to the end of an open data file, aligned to a page.
+def _append_external(tensor: TensorProto, array: np.ndarray, out: BufferedRandom, alignment: int) -> None:
+    """Move one tensor's data to the end of an open data file, at a multiple of so many bytes.
 
     The file's own name is added later, when it is known.
     """
     raw = numpy_helper.from_array(array).raw_data if tensor.data_type in _PACKED else None
-    out.write(b"\0" * (-out.tell() % 4096))
+    out.write(b"\0" * (-out.tell() % alignment))
     offset = out.tell()
     if raw is None:
         out.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
