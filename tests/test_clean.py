@@ -340,6 +340,19 @@ def test_bounds_need_no_assumption() -> None:
 # Doubt ------------------------------------------------------------------------------------------
 
 
+def test_equal_channels_differ_behind_random_numbers() -> None:
+    """A Dropout in training keeps one of two equal channels, and not the other."""
+    kernel = normal(8, 3, 1, 1)
+    kernel[1] = kernel[0]
+    drawn = {"share": 0.5, "yes": True}
+    for middle, constants in (("m = Dropout(h, share, yes)", drawn), ("m = Relu(h)", {})):
+        model = graph(
+            f"h = Conv(x, W)\n{middle}\ny = Conv(m, V)", W=kernel, V=normal(4, 8, 1, 1), **constants
+        )
+        result = clean(model, verify=True)
+        assert log(result).removed == ({} if constants else {"duplicate": 1})
+
+
 def test_infinity_times_zero_is_not_zero() -> None:
     """A weight of zero does not hide a stored infinity."""
     shift = np.zeros((8, 1, 1), np.float32)

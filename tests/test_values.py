@@ -100,7 +100,9 @@ OPERATORS = {
     "ThresholdedRelu": "y = ThresholdedRelu<alpha=-0.2>(h)", "Sqrt": "a = Abs(h)\ny = Sqrt(a)", "Cast": "i = Cast<to=7>(h)\ny = Cast<to=1>(i)",
     "Cast of anything": "q = HardSwish(h)\ni = Cast<to=7>(q)\ny = Cast<to=1>(i)",
     "Integers that wrap": "q = Add(h, big)\ni = Cast<to=6>(q)\nu = ReduceSum(i, a23)\ny = Cast<to=1>(u)",
-    "Dropout": "y = Dropout(h)",
+    "CastLike": "q = Mul(h, big)\ni = CastLike(q, eight)\nu = CastLike(i, h)\ny = Mul(u, k)",
+    "CastLike of a size": "q = Shape(h)\ni = CastLike(h, q)\ny = Cast<to=1>(i)",
+    "Dropout": "y = Dropout(h)", "Dropout in training": "y = Dropout(h, c, yes)",
     "MaxPool": "y = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>(h)",
     "AveragePool": "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(h)",
     "AveragePool with padding": "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1>(h)",
@@ -147,7 +149,7 @@ STORED: dict[str, Any] = {
     "zp": np.uint8(3), "shape": [2, 4, 6, 6], "wall": np.array([0, 0, np.inf, 0]).reshape(4, 1, 1), "two_i": [2], "eight": [0, 0, 0, 0, 1, 1, 1, 1], "big": 1.5e9, "four_i": [4], "zeros2": [0, 0], "zeros4": [0, 0, 0, 0], "S": normal(4, 5), "r3": [6, 2, 24],
     "L": normal(1, 8, 24), "R": normal(1, 8, 2), "L3": normal(1, 6, 24), "R3": normal(1, 6, 2), "L1": normal(1, 2, 24), "R1": normal(1, 2, 2),
     "rois": np.array([[0, 0, 4, 4.0]]), "which": [1], "rois5": np.array([[0, 0, 0, 4, 4.0]]), "grid": normal(2, 3, 3, 2),
-    "E": np.eye(4).reshape(4, 4, 1, 1), "c": 0.75,
+    "yes": True, "E": np.eye(4).reshape(4, 4, 1, 1), "c": 0.75,
 }  # fmt: skip
 
 
@@ -233,7 +235,7 @@ TIGHT = {
     "InstanceNormalization": ("y = InstanceNormalization(h, g, v)", 1, [float(STORED["v"][0]), float(STORED["v"][1])]),
     "Pad computed": (OPERATORS["Pad computed"], 1, [None, None]), "Einsum": (OPERATORS["Einsum to channels"], 1, [0, None]),
     "RoiAlign": (OPERATORS["RoiAlign"], 1, [0, None]), "QuantizeLinear": (OPERATORS["QuantizeLinear"], 1, [0, 1]),
-    "Softmax": ("y = Softmax<axis=1>(h)", 1, [None, None]), "Transpose": ("y = Transpose<perm=[1,0,2,3]>(h)", 0, [0, 0.75]),
+    "CastLike": (OPERATORS["CastLike of a size"], 1, [0, 0]), "Softmax": ("y = Softmax<axis=1>(h)", 1, [None, None]), "Transpose": ("y = Transpose<perm=[1,0,2,3]>(h)", 0, [0, 0.75]),
     "Concat": ("y = Concat<axis=2>(h, h)", 1, [0, 0.75]), "Resize": (OPERATORS["Resize"], 1, [0, 0.75]),
 }  # fmt: skip
 

@@ -71,6 +71,8 @@ class Trait(Flag):
         The sizes of its outputs may depend on data.
     READS_SIZES
         It reads how large a tensor is, not what it holds.
+    READS_TYPE
+        Of all that it reads but its first input, it reads of which type that is, not what it holds.
     UNLISTED
         onnxruntime has it in the default domain; ONNX has not, or not before opset 17.
     """
@@ -96,6 +98,7 @@ class Trait(Flag):
     SIZED_BY_DATA = 1 << 17
     READS_SIZES = 1 << 18
     UNLISTED = 1 << 19
+    READS_TYPE = 1 << 24
     COPIES = 1 << 20 | KEEPS_BOUNDS
     VIEW = 1 << 21 | MOVES | COPIES | IN_ORDER | BLOCKWISE
     UNARY = 1 << 22 | IN_ORDER | BLOCKWISE

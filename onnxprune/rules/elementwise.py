@@ -64,7 +64,11 @@ def training(c: Walk, n: Node) -> bool:
 @rule(
     "Clip", sign=clipped, traits=Trait.UNARY | Trait.KEEPS_BOUNDS | Trait.RISES | Trait.BOUNDED | Trait.FUSED
 )
-@rule("CastLike", sign=kept, traits=Trait.UNARY | Trait.HANDS_ON)
+@rule(
+    "CastLike",
+    sign=kept,
+    traits=Trait.UNARY | Trait.MOVES | Trait.KEEPS_BOUNDS | Trait.RISES | Trait.READS_TYPE,
+)
 @rule("Dropout", sign=kept, random=training, traits=Trait.UNARY | Trait.HANDS_ON | Trait.RISES)
 def parametrised(c: Walk, n: Node) -> None:
     """Carries the labels of its first input; the others are scalars."""

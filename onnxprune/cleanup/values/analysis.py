@@ -9,6 +9,7 @@ import numpy as np
 from ...labels.facts import Blocked
 from ...labels.walk import Walk
 from ...model.node import Node
+from ...rules import find
 from .registry import find_values
 from .state import Values
 
@@ -44,6 +45,14 @@ def _apply(v: Values, node: Node) -> None:
     try:
         with np.errstate(all="ignore"):  # bounds may be infinite
             found(v, node)
+        if _draws(v, node):
+            v.leave_open(node)
     except (Blocked, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         # A node that its rule cannot read is doubtful, and doubt keeps.
         v.opaque(node)
+
+
+def _draws(v: Values, node: Node) -> bool:
+    """Whether a node draws random numbers, others for every entry."""
+    rule = find(node)
+    return rule is not None and rule.random is not None and rule.random(v.c, node)

@@ -34,7 +34,7 @@ def function(v: Values, n: Node, x: Bounds) -> Bounds:
     traits = traits_of(n)
     if Trait.HANDS_ON in traits:
         return x
-    fixed = [v.array(name) if name else None for name in n.inputs[1:]]
+    fixed = [_besides(v, name, traits) for name in n.inputs[1:]]
     if any(f is None for f, name in zip(fixed, n.inputs[1:], strict=True) if name):
         return np.broadcast_to(b.ANYTHING, x.shape)
     dtypes = v.c.shapes.first.dtypes
@@ -47,6 +47,14 @@ def function(v: Values, n: Node, x: Bounds) -> Bounds:
         return np.broadcast_to(b.ANYTHING, x.shape)
     exact = found[np.minimum(np.searchsorted(wanted, x), len(wanted) - 1)]
     return exact if rising else np.where(b.fixed(x), exact, b.ANYTHING)
+
+
+def _besides(v: Values, name: str, traits: Trait) -> np.ndarray | None:
+    """Value of a further input of f; anything of its type where that is all that counts."""
+    dtype = v.c.shapes.first.dtypes.get(name)
+    if Trait.READS_TYPE in traits and dtype is not None:
+        return np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(dtype))
+    return v.array(name)
 
 
 def _values_at(

@@ -106,7 +106,7 @@ class Values:
     ----------
     mixes : list of Mix
     unclear : list of str
-        Outputs of operators without a rule.
+        Outputs of operators without a rule, and of those that draw random numbers.
     """
 
     def __init__(self, walk: Walk, ranges: Mapping[str, tuple[float, float]]) -> None:
@@ -198,9 +198,10 @@ class Values:
             for axis in range(len(shape or ())):
                 # Zero is no neutral element of an integer with a zero point.
                 self.mix(node, name, axis, **({} if floats else {"values": b.ANYTHING}))
-        self._unclear(node)
+        self.leave_open(node)
 
-    def _unclear(self, node: Node) -> None:
+    def leave_open(self, node: Node) -> None:
+        """Know nothing of the outputs, also not that those of equal channels are equal."""
         for name in node.outputs:
             self.out(name)
         self.unclear += node.outputs
@@ -218,7 +219,7 @@ class Values:
             for labels in self.c.axes.get(name, ()):
                 if labels is not None and labels is not NONE:
                     self.mixes.append(Mix(node, labels, b.ANYTHING))
-        self._unclear(node)
+        self.leave_open(node)
 
     def let_go(self, node: Node) -> None:
         """Give back the memory of weights that lie outside the model."""
