@@ -7,7 +7,7 @@ the oracle, parameters, MACs and bytes. The original model is the view in which 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from math import prod
 from typing import Protocol, TypeAlias
 
@@ -55,6 +55,13 @@ class SizeView(ABC):
     @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]:
         """Sizes of all axes; of dynamic ones, at the first sample setting."""
+
+    @abstractmethod
+    def version(self, name: str) -> Hashable:
+        """What tells what is kept of a stored tensor, read by this name, from what others read of it.
+
+        It is None where all is kept.
+        """
 
     def size(self, name: str, axis: int) -> int:
         """Size of an axis; of a dynamic one, at the first sample setting; 1 where there is none."""
@@ -180,6 +187,12 @@ class Sizes(SizeView):
                 found = tuple([n if i is None else i.shape[-1] for n, i in zip(found, cut, strict=True)])
             self._shown[name] = found
         return found
+
+    def version(self, name: str) -> Hashable:
+        """The kept indices."""
+        cut = self.indices(name)
+        whole = all(index is None for index in cut)
+        return None if whole else tuple([None if i is None else i.tobytes() for i in cut])
 
     def original(self, name: str) -> tuple[int, ...]:
         """Sizes before pruning."""

@@ -6,8 +6,7 @@ channels can be counted anew by itself (see ``meter.py``).
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -15,8 +14,11 @@ from onnx import TensorProto
 
 from ..coupling.trace import Trace
 from ..labels.sizes import SizeView
+from ..labels.vector import NONE
 from ..model.file import Model, payload
+from ..model.node import Constant
 from ..surgery.computed import Computed, find_computed
+from ..surgery.slices import uses_of
 
 NOT_PARAMETERS = {TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
 
@@ -68,23 +70,48 @@ def _bytes(dtype: int, count: Term, sizes: SizeView) -> int:
 
 
 def _stored(traced: Trace) -> list[tuple[int, Term]]:
-    """Element type and count of every stored tensor; of its largest part where uses differ."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for name, constant in traced.graph.constants.items():
-        names[constant.name].append(name)
+    """Element type and count of every stored tensor, of all its versions where uses differ."""
+    constants, uses = traced.graph.constants, uses_of(traced.graph)
+    roots = {constant.name: constant for constant in constants.values()}
     found: list[tuple[int, Term]] = []
     for computed in find_computed(traced).values():
         if computed.replaces:
             found.append((computed.dtype, partial(_stored_once_cut, computed)))
             for root in computed.roots:
                 found.append((root.dtype, partial(_stored_until_cut, computed, root.size)))
-                del names[root.name]
-    for uses in names.values():
-        constant = traced.graph.constants[uses[0]]
-        cut = [name for name in uses if name in traced.walk.axes]
-        least = 0 if len(cut) == len(uses) else constant.size
-        found.append((constant.dtype, partial(_largest, cut, least)))
+                del roots[root.name]
+    for root in roots.values():
+        found.append((root.dtype, _count(traced, root, dict.fromkeys(name for *_, name in uses[root.name]))))
     return found
+
+
+def _count(traced: Trace, stored: Constant, names: Iterable[str]) -> Term:
+    """Elements of a stored tensor that is read by some names; those of the same units count once."""
+    units = [traced.components.unit, *([] if traced.inside is None else [traced.inside.unit])]
+    found: dict[Hashable, str] = {}
+    for name in names:
+        axes = [v for v in traced.walk.axes.get(name, ()) if v is not None]
+        key = tuple([v is NONE or unit[v].tobytes() for v in axes for unit in units])
+        found.setdefault(key, name)
+    if not found or (len(found) == 1 and not next(iter(found))):
+        return partial(_fixed, stored.size)
+    if len(found) == 1:
+        return partial(_elements, next(iter(found.values())))
+    return partial(_versions, tuple(found.values()), stored.size)
+
+
+def _fixed(count: int, sizes: SizeView) -> int:
+    return count
+
+
+def _elements(name: str, sizes: SizeView) -> int:
+    return sizes.numel(name)
+
+
+def _versions(names: tuple[str, ...], whole: int, sizes: SizeView) -> int:
+    """All versions of a stored tensor; a name without labels reads the whole."""
+    kept = {version: sizes.numel(name) for name in names if (version := sizes.version(name)) is not None}
+    return sum(kept.values()) + whole * any(sizes.version(name) is None for name in names)
 
 
 def _stored_once_cut(computed: Computed, sizes: SizeView) -> int:
@@ -94,10 +121,6 @@ def _stored_once_cut(computed: Computed, sizes: SizeView) -> int:
 
 def _stored_until_cut(computed: Computed, size: int, sizes: SizeView) -> int:
     return size if sizes.numel(computed.name) == computed.size else 0
-
-
-def _largest(names: list[str], least: int, sizes: SizeView) -> int:
-    return max(least, *map(sizes.numel, names)) if names else least
 
 
 def parameters(traced: Trace, sizes: SizeView) -> int:

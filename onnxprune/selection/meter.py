@@ -48,6 +48,10 @@ class Whole(SizeView):
                 self.count(labels)
         return self._shapes.get(name) or ()
 
+    def version(self, name: str) -> None:
+        """All is kept."""
+        self.shape(name)
+
 
 class Kept(SizeView):
     """Sizes that follow the numbers of living labels on some vectors.
@@ -78,6 +82,10 @@ class Kept(SizeView):
             read = self._reads[name] = self._reader(name)
         found: tuple[int, ...] = read(self.counts)
         return found
+
+    def version(self, name: str) -> str | None:
+        """The name itself: which channels stay of others is not known, so that none are the same."""
+        return None if self.shape(name) == (self._shapes.get(name) or ()) else name
 
     def _reader(self, name: str) -> Callable[[Any], Any]:
         """Function that picks the sizes of a tensor from ``counts``."""

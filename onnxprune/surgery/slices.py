@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +56,8 @@ def find_slices(graph: Graph, sizes: Sizes) -> list[Slice]:
     return stored + list(_computed(graph, sizes, {s.root for s in stored}))
 
 
-def _stored(graph: Graph, sizes: Sizes) -> Iterator[Slice]:
+def uses_of(graph: Graph) -> dict[str, list[tuple[int, int, str]]]:
+    """Who reads each stored tensor: (node, input position, name there), -1 for a graph that returns it."""
     uses: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for name in sorted(graph.returned & graph.constants.keys()):
         uses[name].append((-1, 0, name))  # comes first, so that the name stays
@@ -67,8 +68,12 @@ def _stored(graph: Graph, sizes: Sizes) -> Iterator[Slice]:
             constant = graph.constants.get(name)
             if constant is not None:
                 uses[constant.name].append((node.index, slot, name))
+    return uses
+
+
+def _stored(graph: Graph, sizes: Sizes) -> Iterator[Slice]:
     names = Names(graph.taken)
-    for root, found in uses.items():
+    for root, found in uses_of(graph).items():
         if any(sizes.cut(name) for _, _, name in found):
             yield from _versions(graph, sizes, root, found, names)
 
@@ -77,11 +82,11 @@ def _versions(
     graph: Graph, sizes: Sizes, root: str, uses: list[tuple[int, int, str]], names: Names
 ) -> Iterator[Slice]:
     """Uses that want the same slice share one version; the first version keeps the name."""
-    versions: dict[tuple[bytes | None, ...], tuple[Cut, list[tuple[int, int]]]] = {}
+    versions: dict[Hashable, tuple[Cut, list[tuple[int, int]]]] = {}
     shape = graph.constants[uses[0][2]].shape
     for index, slot, name in uses:
         cut = sizes.indices(name) or (None,) * len(shape)
-        key = tuple([None if i is None else i.tobytes() for i in cut]) if len(uses) > 1 else ()
+        key = sizes.version(name) if len(uses) > 1 else None
         readers = versions.setdefault(key, (cut, []))[1]
         if index >= 0:
             readers.append((index, slot))
