@@ -7,7 +7,8 @@ with ``-m slow`` every case and every real network in all ways, at several place
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from .cases import CASES
 from .full import sampled
 from .test_models import FEEDS, LARGE, NETWORKS, real
 
+Record = Callable[[str, object], None]
+
 RUN = [case for case in CASES if not case.reference]
 
 
@@ -35,19 +38,19 @@ def firsts(cases: Sequence[Case]) -> list[Case]:
 
 def called_exact(
     pruned: battery.Pruned, kinds: Sequence[str], places: int, feeds: Any = None
-) -> tuple[list[str], int]:
-    """Damages that change the outputs and are not seen, and how many change them."""
+) -> tuple[list[str], Counter[str]]:
+    """Damages that change the outputs and are not seen, and how many of each kind and type change them."""
     given = feeds or made_up(pruned.trace.graph)
     slim = pruned.slim.embedded()
     judge = sabotage.Judge(slim, given)
     missed: list[str] = []
-    count = 0
+    count: Counter[str] = Counter()
     for kind in kinds:
         rng = np.random.default_rng([1, sabotage.KINDS.index(kind)])
         for damage in sabotage.damages(slim, kind, places, rng):
             if not judge.changed(damage.model):
                 continue
-            count += 1
+            count[f"{kind} ({damage.dtype})"] += 1
             if is_exact(pruned, damage, given):
                 missed.append(str(damage))
     return missed, count
@@ -97,15 +100,18 @@ def test_every_kind_of_damage_is_tried() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", RUN, ids=str)
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_all_damage_to_a_case_is_seen(case: Case) -> None:
-    missed, _ = called_exact(battery.prune(case.build()), sabotage.KINDS, 2)
+def test_all_damage_to_a_case_is_seen(case: Case, record_property: Record) -> None:
+    """``--junitxml`` keeps how many there were of each kind."""
+    missed, count = called_exact(battery.prune(case.build()), sabotage.KINDS, 2)
+    record_property("damages", dict(count))
     assert not missed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in LARGE])
-def test_damage_to_a_real_network_is_seen(name: str) -> None:
+def test_damage_to_a_real_network_is_seen(name: str, record_property: Record) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        missed, _ = called_exact(battery.prune_trace(real(name)), sabotage.KINDS, 3, FEEDS.get(name))
+        missed, count = called_exact(battery.prune_trace(real(name)), sabotage.KINDS, 3, FEEDS.get(name))
+    record_property("damages", dict(count))
     assert not missed
