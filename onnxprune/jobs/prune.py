@@ -97,8 +97,6 @@ def prune(
     ``reconstruction``, unless one, a policy or a normalizer is named), a budget is met by measured
     harm (``allocate="harm"``, unless a scope is named), and weights are recovered.
     """
-    from ..cleanup.cleanup import replay
-
     check_on_failure(on_failure)
     progress = progress or job.unheard
     recovery = opened_recovery(recovery, plan)
@@ -109,9 +107,7 @@ def prune(
         how = job.chosen(chosen, plan is not None)
         first, traced, plan, numbering = _planned(model, plan, chosen, clean, provider, progress)
         progress("rewrite")
-        removed = plan.removed(traced)
-        slim = rewrite_trace(replay(traced, plan) if plan.options.get("lossless") else traced, removed)
-        plan, slim = never_larger(model, traced, plan, slim)
+        plan, slim = _carried_out(model, traced, plan)
         removed = plan.removed(traced)
 
     def check(slim: Model, recovery: Recovery | None) -> Report:
@@ -164,6 +160,14 @@ def _planned(
     scores = job.priced(traced, chosen, provider, progress)
     progress("select")
     return first, traced, select(traced, scores, **part(chosen, SelectSettings)), numbering
+
+
+def _carried_out(model: Model, traced: Trace, plan: Plan) -> tuple[Plan, Model]:
+    """The slim model, and the plan that led to it: nothing goes where the file would grow."""
+    from ..cleanup.cleanup import replay
+
+    ready = replay(traced, plan) if plan.options.get("lossless") else traced
+    return never_larger(model, traced, plan, rewrite_trace(ready, plan.removed(traced)))
 
 
 def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: Settings) -> Settings:
