@@ -16,7 +16,7 @@ import onnxprune
 from onnxprune.data.dataset import open_data
 from onnxprune.moments.held import Held
 from onnxprune.moments.joint import Weights, joint_moments
-from onnxprune.recovery.harm import divergence
+from onnxprune.recovery.harm import Harm, divergence
 from onnxprune.recovery.samples import Samples
 from onnxprune.recovery.walk import Way, recover
 from onnxprune.scoring.registry import lookup
@@ -107,6 +107,16 @@ def test_divergence_is_that_of_the_softmax() -> None:
     expected = (p * np.log(p / q)).sum(axis=1)
     np.testing.assert_allclose(divergence(a + 7, b), expected)
     np.testing.assert_allclose(divergence(p, q), expected)
+
+
+def test_harm_counts_numbers_that_are_no_floats() -> None:
+    before = {"classes": np.array([1, 2, 3, 4]), "found": np.array([True, False, True, True])}
+    after = {"classes": np.array([1, 2, 3, 1]), "found": np.array([True, True, True, True])}
+    found = Harm()
+    found.add(before, after, 4)
+    assert found.value == pytest.approx(0.25)
+    found.add(before, before, 4)
+    assert found.value == pytest.approx(0.125)
 
 
 def test_moments_of_rows_and_targets_are_those_of_numpy() -> None:

@@ -18,7 +18,7 @@ from .second import MEMORY, POSITIONS, Moments, Progress, bytes_of, collect, sil
 ENOUGH = 4
 """Rows per column below which a layer behind a mean is looked at in front of it."""
 
-FEWEST = 2
+FEWEST = 0.5
 """Rows per column below which second moments say too little: the group is left whole."""
 
 RIDGE = 1e-3
@@ -123,7 +123,7 @@ def reads_of(
             poor = [r for r in reads if r.moments.count < FEWEST * r.matrix.shape[2]]
             if poor:
                 rows, width = poor[0].moments.count, poor[0].matrix.shape[2]
-                why = f"{poor[0].layer.node} reads {width} columns: found {rows} rows, expected {FEWEST * width}"
+                why = f"{poor[0].layer.node} reads {width} columns: found {rows} rows, expected {round(FEWEST * width)}"
                 yield GroupReads(group, problem=why)
             else:
                 complete = len(reads) == len(reading.of(group).consumers)

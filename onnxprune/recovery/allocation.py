@@ -21,6 +21,7 @@ from ..moments.ranking import Ranked, half_of
 from ..moments.second import Progress, silent
 from ..scoring.score import ScoreTable
 from ..selection.recovered import Recovery
+from ..selection.strategies import kept_positions
 from ..surgery.surgeon import rewrite_trace
 from .affine import affine_after
 from .harm import Reference
@@ -58,7 +59,7 @@ class Probe:
 
 
 def probe(table: ScoreTable, reference: Reference, progress: Progress = silent) -> list[Probe]:
-    """Remove half of every group that the criterion ranks, one group at a time.
+    """Remove half of every group that has costs, one group at a time.
 
     Parameters
     ----------
@@ -72,18 +73,19 @@ def probe(table: ScoreTable, reference: Reference, progress: Progress = silent) 
     traced, found = table.trace, []
     groups = [group for group in traced if table[group.name].costs is not None]
     for number, group in enumerate(groups, 1):
-        found.append(_probe(traced, group, table.ranked[group.name], reference))
+        found.append(_probe(table, group, reference))
         progress(number, len(groups))
     return found
 
 
-def _probe(traced: Trace, group: Group, ranked: Ranked, reference: Reference) -> Probe:
-    removal, half = ranked.removal, half_of(group)
-    assert removal is not None
-    cost = float(removal.costs[:half].sum())
-    changed = _refitted(traced, ranked)
+def _probe(table: ScoreTable, group: Group, reference: Reference) -> Probe:
+    score, half = table[group.name], half_of(group)
+    assert score.costs is not None
+    cost = float(score.costs[:half].sum())
+    changed = _refitted(table.trace, table.ranked[group.name])
     if changed is None:
-        model = rewrite_trace(traced, group.units[removal.order[:half]])
+        kept = kept_positions(group, score.merged, len(group) - half)
+        model = rewrite_trace(table.trace, np.delete(group.units, kept))
     else:
         model = changed
     return Probe(group.name, len(group), half, reference.of(model), cost, changed is not None)
@@ -93,9 +95,9 @@ def _refitted(traced: Trace, ranked: Ranked) -> Model | None:
     """The original whose consumers read half of the channels no more, and make up for it.
 
     That is what surgery and refitting them would give, but for statistics taken over the channels.
-    None where a consumer has no weights of its own to change.
+    None where a consumer has no weights of its own to change, or nothing is known of what it reads.
     """
-    if not ranked.complete:
+    if ranked.removal is None or not ranked.complete:
         return None
     weights: dict[str, np.ndarray] = {}
     for consumer, new in ranked.refits:

@@ -2,7 +2,8 @@
 
 Where an output is class scores it is the Kullback-Leibler divergence of the softmax, in nats per
 sample: what the decisions of the network depend on. Other outputs give the mean squared difference
-over the variance of the original's. Several outputs give their mean.
+over the variance of the original's; numbers that are no floats, such as the best class or a mask, the
+share that differs. Several outputs give their mean.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ class Harm:
         """Add the outputs of one batch."""
         for name, reference in before.items():
             found = after.get(name)
-            if found is None or found.shape != reference.shape or reference.dtype.kind not in "fV":
+            if found is None or found.shape != reference.shape:
+                continue
+            if reference.dtype.kind not in "fV":
+                self._count(name, float((found != reference).sum()), reference.size)
                 continue
             old, new = class_scores(reference, samples), class_scores(found, samples)
             if old is not None and new is not None:

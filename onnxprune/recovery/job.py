@@ -115,7 +115,7 @@ def priced(
     memory = settings.get("memory") or MEMORY
     data = open_samples(traced, settings, memory)
     options = part({**settings, "data": data.part(0, PROBED)}, ScoreSettings)
-    table = score(traced, **{**options, "samples": None, "profile": None}, provider=provider)
+    table = score(traced, **{**options, "samples": None, "profile": None}, provider=provider).costed()
     reference = Reference(traced.model, data.part(PROBED, 1), choose_provider(provider))
     probes = probe(table, reference, told(progress, "probe"))
     recorded = {name: settings.get(name) for name in ("samples", "profile") if settings.get(name)}

@@ -100,6 +100,17 @@ class ScoreTable(Mapping[str, GroupScore]):
         """Whether scores come with costs that add up."""
         return bool(self.ranked)
 
+    def costed(self) -> ScoreTable:
+        """The same with costs for groups of which the criterion knows none: squared scores.
+
+        They are in no unit of those of others, until a price makes them comparable.
+        """
+        table = dict(self.scores)
+        for name, found in table.items():
+            if found.costs is None and not np.isnan(found.merged).any():
+                table[name] = replace(found, costs=np.sort(np.square(found.merged)))
+        return replace(self, scores=table)
+
     def priced(self, prices: Mapping[str, float]) -> ScoreTable:
         """The same with the costs of every group times a price: what they do to the outputs."""
         table = dict(self.scores)
