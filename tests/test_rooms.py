@@ -25,7 +25,7 @@ FLOORS = (
     ("rules",),
     ("coupling",),
     ("surgery", "data"),
-    ("moments",),
+    ("moments", "timing"),
     ("scoring",),
     ("registry", "layer"),
     ("selection",),

@@ -32,6 +32,7 @@ from onnxprune.selection.settings import (
     merge,
 )
 from onnxprune.settings.table import ALONE, DEFAULTS, OPTIONS, PROVIDERS, TABLE, TARGETS, of
+from onnxprune.timing.machine import MachineSettings
 
 from .conftest import Run
 
@@ -40,14 +41,15 @@ STAGES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "score": (ScoreSettings, ()),
     "select": (SelectSettings, ()),
     "recover": (RecoverSettings, ("memory",)),
+    "machine": (MachineSettings, ()),
     "data": (DataSettings, ("data",)),
     "gates": (Limits, ()),
 }
 """Static types of the settings of a stage, and names that it takes from elsewhere."""
 
 FUNCTIONS: dict[Callable[..., Any], tuple[str, ...]] = {
-    onnxprune.prune: ("job", "trace", "score", "select", "recover"),
-    onnxprune.explain: ("job", "trace", "score", "select", "recover"),
+    onnxprune.prune: ("job", "trace", "score", "select", "recover", "machine"),
+    onnxprune.explain: ("job", "trace", "score", "select", "recover", "machine"),
     onnxprune.trace: ("trace",),
     onnxprune.score: ("score",),
     onnxprune.select: ("select",),
@@ -57,8 +59,8 @@ FUNCTIONS: dict[Callable[..., Any], tuple[str, ...]] = {
 }
 
 FLAGS = {
-    "prune": ("job", "trace", "score", "select", "recover"),
-    "explain": ("job", "trace", "select"),
+    "prune": ("job", "trace", "score", "select", "recover", "machine"),
+    "explain": ("job", "trace", "select", "machine"),
     "inspect": ("trace",),
     "verify": ("data", "pair", "gates"),
     "bench": ("data", "pair", "bench"),
@@ -157,7 +159,9 @@ def test_flags_are_those_of_the_table(verb: str) -> None:
 
 
 def test_settings_files_know_the_same_names(tmp_path: Path) -> None:
-    named = {option.name for option in of("job", "trace", "score", "select", "recover")} - {"provider"}
+    named = {option.name for option in of("job", "trace", "score", "select", "recover", "machine")} - {
+        "provider"
+    }
     assert named == {"preset", *Settings.__annotations__}
     path = tmp_path / "settings.toml"
     values = {int: "1", float: "0.5", float | dict[str, float] | str: "0.5", int | str: "1"}

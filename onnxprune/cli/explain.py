@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @options.score_options
 @options.trace_options
 @options.data_options
+@options.machine_options
 @click.option("--plan", metavar="FILE", help="Explain a plan, by the settings that it records.")
 @click.option(
     "--clean/--no-clean",

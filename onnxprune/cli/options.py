@@ -283,6 +283,11 @@ def data_options(function: F) -> F:
     return _settings("data", "profile", "seed", "provider")(function)
 
 
+def machine_options(function: F) -> F:
+    """How models run that are timed."""
+    return _settings(*(option.name for option in of("machine")))(function)
+
+
 def recover_options(function: F) -> F:
     """How the weights are fitted after surgery."""
     return _settings("recover", "memory")(function)

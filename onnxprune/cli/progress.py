@@ -15,7 +15,10 @@ from ..printable import printable
 DELAY = 1.0
 """Seconds before a bar appears: short work shows none."""
 
-STAGES = ("load", "clean", "trace", "score", "probe", "select", "rewrite", "recover", "verify", "write")
+STAGES = (
+    "load", "clean", "trace", "score", "probe", "select", "profile", "measure", "rewrite", "recover", "verify",
+    "write",
+)  # fmt: skip
 
 
 @contextmanager

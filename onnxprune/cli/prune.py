@@ -32,6 +32,7 @@ VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
     help="Remove first what contributes nothing; see 'onnxprune clean'.",
 )
 @options.data_options
+@options.machine_options
 @options.recover_options
 @click.option("--recovery", metavar="FILE.npz", help="Recovered weights that belong to --plan.")
 @click.option("--recovery-out", cls=Target, metavar="FILE.npz", help="Write the recovered weights.")

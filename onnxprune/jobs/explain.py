@@ -18,11 +18,13 @@ from ..selection.plan import Plan
 from ..selection.settings import SelectSettings, Settings, part
 from ..settings.described import described
 from ..settings.table import DEFAULTS
+from ..timing.machine import Machine, MachineSettings
+from ..timing.model import LatencyModel, measure_model
 from .prune import merged, opened
 from .replay import prepared
 
 
-@described("job", "trace", "score", "select", "recover")
+@described("job", "trace", "score", "select", "recover", "machine")
 def explain(
     source: ModelLike | Trace,
     layer: str,
@@ -71,7 +73,13 @@ def explain(
     chosen = job.with_data(chosen)
     scores = job.priced(traced, chosen, provider)
     wanted = asked if numbering is None else numbering.sources(asked)
-    found = explain_groups(traced, scores, wanted, layer, **part(chosen, SelectSettings))
+    latency = None
+    if plan is not None and "latency" in plan.options:
+        latency = LatencyModel.from_dict(plan.options["latency"])
+    elif chosen.get("keep_latency") is not None:
+        machine = Machine.of(provider, **part(chosen, MachineSettings))
+        latency = measure_model(traced, machine, chosen.get("data"), profile=chosen.get("profile"))
+    found = explain_groups(traced, scores, wanted, layer, latency=latency, **part(chosen, SelectSettings))
     if numbering is not None:
         found = [whole for one in found for whole in in_the_file(one, numbering, kinds)]
         found += only_cleaned(numbering, asked - {one.group for one in found}, kinds)

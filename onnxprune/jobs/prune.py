@@ -23,6 +23,9 @@ from ..selection.settings import SelectSettings, Settings, TraceSettings, merge,
 from ..settings.described import described
 from ..settings.table import DEFAULTS
 from ..surgery.surgeon import rewrite_trace
+from ..timing.achieved import Achieved
+from ..timing.machine import Machine, MachineSettings
+from .aim import aim
 from .growth import fitting, never_larger
 from .replay import prepared, staged
 from .result import Result
@@ -30,7 +33,7 @@ from .verify import check_on_failure, require
 from .verify import verify as compare
 
 
-@described("job", "trace", "score", "select", "recover")
+@described("job", "trace", "score", "select", "recover", "machine")
 def prune(
     source: ModelLike,
     *,
@@ -69,7 +72,7 @@ def prune(
     progress : callable, optional
         Called with the name of each stage when it begins.
     **settings
-        Those of the stages ``trace``, ``score``, ``select`` and ``recover`` in
+        Those of the stages ``trace``, ``score``, ``select``, ``recover`` and ``machine`` in
         ``onnxprune.settings.table``.
 
     Returns
@@ -105,7 +108,7 @@ def prune(
         model = load(source)
         chosen = merged(preset, config, settings)
         how = job.chosen(chosen, plan is not None)
-        first, traced, plan, numbering = _planned(model, plan, chosen, clean, provider, progress)
+        first, traced, plan, numbering, achieved = _planned(model, plan, chosen, clean, provider, progress)
         progress("rewrite")
         plan, slim = _carried_out(model, traced, plan)
         removed = plan.removed(traced)
@@ -139,7 +142,8 @@ def prune(
         return before, cost(traced, traced.sizes(removed), slim)
 
     log = first.log if first else None
-    return Result(model=slim, plan=plan, report=report, trace=traced, count=count, log=log, recovery=recovery)
+    made = Result(model=slim, plan=plan, report=report, trace=traced, count=count, log=log, recovery=recovery)
+    return replace(made, latency=achieved)
 
 
 def _planned(
@@ -149,17 +153,27 @@ def _planned(
     clean: bool,
     provider: str,
     progress: Callable[[str], None],
-) -> tuple[Result | None, Trace, Plan, Numbering | None]:
-    """The clean-up, the analysis of what it leaves, what goes of that, and where all that comes from."""
+) -> tuple[Result | None, Trace, Plan, Numbering | None, Achieved | None]:
+    """The clean-up, the analysis of what it leaves, what goes of that, and where all that comes from.
+
+    The last is how long that takes, where it was measured.
+    """
     progress("trace")
     if plan is not None:
-        return None, *prepared(model, plan)
+        return None, *prepared(model, plan), None
     first, traced, numbering = opened(model, chosen, clean)
     progress("score")
     chosen = job.with_data(chosen)
     scores = job.priced(traced, chosen, provider, progress)
+    options = part(chosen, SelectSettings)
+    if "keep_latency" in options:
+        machine = Machine.of(provider, **part(chosen, MachineSettings))
+        data = {name: chosen.get(name) for name in ("data", "profile")}
+        data["seed"] = chosen.get("seed", DEFAULTS["seed"])
+        plan, achieved = aim(model, traced, scores, options, machine, data, progress)
+        return first, traced, plan, numbering, achieved
     progress("select")
-    return first, traced, select(traced, scores, **part(chosen, SelectSettings)), numbering
+    return first, traced, select(traced, scores, **options), numbering, None
 
 
 def _carried_out(model: Model, traced: Trace, plan: Plan) -> tuple[Plan, Model]:

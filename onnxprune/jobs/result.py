@@ -13,6 +13,7 @@ from ..model.file import Model
 from ..selection.cost import Cost
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery
+from ..timing.achieved import Achieved
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,8 @@ class Result:
         What the clean-up removed before anything was scored; None where it removed nothing.
     recovery : Recovery or None
         Weights that were fitted after surgery, layer by layer; None where none was asked for.
+    latency : Achieved or None
+        Predicted and measured latency, where that was a budget.
     """
 
     model: Model
@@ -43,6 +46,7 @@ class Result:
     count: Callable[[], tuple[Cost, Cost]] = field(repr=False)
     log: Log | None = None
     recovery: Recovery | None = None
+    latency: Achieved | None = None
 
     @cached_property
     def _costs(self) -> tuple[Cost, Cost]:

@@ -20,7 +20,7 @@ from ..scoring.registry import MOMENTS, lookup, trait_of
 from ..scoring.score import ScoreTable, score
 from ..selection.recovered import Recovery
 from ..selection.settings import ScoreSettings, Settings, part
-from ..settings.table import DEFAULTS
+from ..settings.table import DEFAULTS, TARGETS
 from .allocation import probe
 from .harm import Reference
 from .samples import HELD
@@ -28,7 +28,7 @@ from .walk import AUTO, Way, recover
 
 NONE = "none"
 
-BUDGETS = ("keep_macs", "keep_params", "keep_size")
+BUDGETS = tuple(name for name in TARGETS if name.startswith("keep_"))
 
 PROBED = 2 / 3
 """Share of the samples that scores see where the others measure harm."""

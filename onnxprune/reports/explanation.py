@@ -26,6 +26,7 @@ from ..scoring.score import Grid, ScoreTable
 from ..selection.decide import Decision, complete, decide
 from ..selection.settings import SelectSettings
 from ..selection.strategies import removal_order
+from ..timing.model import LatencyModel
 from .chains import Chains
 from .explained import Channel, Explanation
 from .plots import plot_scores
@@ -139,13 +140,25 @@ def explain_trace(
 
 
 def explain_groups(
-    traced: Trace, scores: ScoreTable, wanted: Collection[str], layer: str, **settings: Unpack[SelectSettings]
+    traced: Trace,
+    scores: ScoreTable,
+    wanted: Collection[str],
+    layer: str,
+    *,
+    latency: LatencyModel | None = None,
+    **settings: Unpack[SelectSettings],
 ) -> list[Explanation]:
-    """The same for groups of some names."""
+    """The same for groups of some names.
+
+    Parameters
+    ----------
+    latency : LatencyModel, optional
+        Where the latency is a target.
+    """
     options = complete(settings)
     open_parts = [
         explain_group(traced, scores, decision)
-        for decision in decide(traced, scores, options)
+        for decision in decide(traced, scores, options, latency)
         if decision.group.name in wanted
     ]
     chains = Chains(traced)

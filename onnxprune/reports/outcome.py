@@ -12,6 +12,7 @@ from ..coupling.trace import Trace
 from ..selection.cost import Cost
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery
+from ..timing.achieved import Achieved
 from .analysis import by_reason, costs, obstacle_lines, obstacles
 from .page import Part, Table, numbers, words
 
@@ -40,6 +41,10 @@ class Outcome(Protocol):
     @property
     def recovery(self) -> Recovery | None:
         """Weights that were fitted."""
+
+    @property
+    def latency(self) -> Achieved | None:
+        """How long it takes, where that was a budget."""
 
     @property
     def before(self) -> Cost:
@@ -131,6 +136,7 @@ class Pruning(_Written):
             "obstacles": obstacles(outcome.trace),
             "notes": self.notes,
             "cost": {"before": outcome.before.to_dict(), "after": outcome.after.to_dict()},
+            "latency": outcome.latency.to_dict() if outcome.latency is not None else None,
             "recovery": outcome.recovery.to_dict() if outcome.recovery is not None else None,
             **self._checked(),
         }
@@ -144,6 +150,8 @@ class Pruning(_Written):
         yield from self.tables()
         yield from obstacle_lines(outcome.trace)
         yield costs(outcome.before, outcome.after, outcome.trace)
+        if outcome.latency is not None:
+            yield str(outcome.latency)
         if outcome.recovery is not None:
             yield str(outcome.recovery)
         yield verdict(outcome.report)

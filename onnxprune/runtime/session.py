@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,14 +55,41 @@ def logged_from(severity: int) -> Iterator[None]:
         ort.set_default_logger_severity(_SEVERITIES[-1])
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """How a session runs whose time counts: with the options that a user has by default.
+
+    Attributes
+    ----------
+    threads : int
+        Threads of one operator; 0 leaves their number to onnxruntime.
+    folder : str
+        Where the profile and the optimized graph go; empty where neither is wanted.
+    """
+
+    threads: int = 0
+    folder: str = ""
+
+
+OPTIMIZED = "optimized.onnx"
+"""File of the optimized graph."""
+
+
 def make_session(
-    model: bytes | str, provider: str, exact: bool, optimize: str = "all"
+    model: bytes | str, provider: str, exact: bool, optimize: str = "all", timed: Timed | None = None
 ) -> ort.InferenceSession:
     """Session with the options of all of ours; ``exact`` where results are compared to rounding."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = LEVELS[optimize]
-    if exact:
+    if timed is not None:
+        options.intra_op_num_threads = timed.threads
+        if timed.folder:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(timed.folder) / "profile")
+            if provider != "tensorrt":  # a graph with compiled parts cannot be written
+                options.optimized_model_filepath = str(Path(timed.folder) / OPTIMIZED)
+    elif exact:
         # Otherwise int8 runs as integers or as floats, depending on the nodes in between, and what
         # meets 4-bit weights is rounded to 8 bits.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
@@ -115,6 +143,7 @@ def open_session(
     optimize: str = "all",
     *,
     tf32: bool = False,
+    timed: Timed | None = None,
 ) -> Iterator[ort.InferenceSession]:
     """Session of a model on one provider; large models go through a file.
 
@@ -128,6 +157,8 @@ def open_session(
         How far onnxruntime may rewrite the graph: also the memory layout, only the nodes, or nothing.
     tf32 : bool
         Let GPUs round the factors of float32 products to 10 bits.
+    timed : Timed, optional
+        The session is there to be timed, so it runs as a user's does.
 
     Raises
     ------
@@ -141,7 +172,9 @@ def open_session(
         with ExitStack() as stack:
 
             def opener(piece: onnx.ModelProto) -> ort.InferenceSession:
-                return stack.enter_context(open_session(piece, provider, what, optimize, tf32=tf32))
+                return stack.enter_context(
+                    open_session(piece, provider, what, optimize, tf32=tf32, timed=timed)
+                )
 
             yield cast(ort.InferenceSession, PiecewiseSession(model, opener))
         return
@@ -154,7 +187,7 @@ def open_session(
         else:
             source = model.proto.SerializeToString()
         try:
-            session = make_session(source, provider, exact=not tf32, optimize=optimize)
+            session = make_session(source, provider, not tf32, optimize, timed)
         except Exception as error:  # onnxruntime's exception types share no base but this
             said = _first_line(error)
             hint = OWN_OPERATOR if "is not a registered function/op" in said else ""

@@ -1,4 +1,4 @@
-"""Budgets: the largest model whose MACs, parameters and bytes stay within given shares.
+"""Budgets: the largest model whose MACs, parameters, bytes and latency stay within given shares.
 
 One granule after the other is taken away, in the order in which a growing ratio would take them
 (layer scope: the same share of every group; global scope: the lowest scores first, or,
@@ -20,6 +20,7 @@ from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..errors import BudgetError
 from ..scoring.score import ScoreTable
+from ..timing.model import LatencyModel
 from .cost import Term, byte_terms, mac_terms, parameter_terms, stored_bytes
 from .meter import Meter
 from .rounding import Rounding
@@ -32,6 +33,8 @@ TERMS: dict[str, Callable[[Trace], list[Term]]] = {
     "keep_macs": mac_terms, "keep_params": parameter_terms, "keep_size": byte_terms,
 }  # fmt: skip
 
+LATENCY = "keep_latency"
+
 ATTEMPTS, SPARE = 10, 64
 """How often the bytes of a file are tried, and how many are kept free at first."""
 
@@ -41,6 +44,8 @@ class Chain:
 
     Attributes
     ----------
+    whole : dict
+        What a target is a share of.
     groups, kept : int array, shape (steps,)
         Position of the group that each step shrinks, and the channels that it keeps then.
     meter : Meter
@@ -55,12 +60,14 @@ class Chain:
         rounding: Rounding,
         scope: str,
         names: Sequence[str],
+        latency: LatencyModel | None = None,
     ) -> None:
         self.traced = traced
         self._full = np.array([len(group) for group in groups], np.int64)
         self._rungs = [_counts(group, rounding) for group in groups]
         orders = [removal_order(group, scores[group.name].merged) for group in groups]
-        self.meter = Meter(traced, groups, orders, {name: TERMS[name](traced) for name in names})
+        self.meter = Meter(traced, groups, orders, {n: _terms(traced, n, latency) for n in names})
+        self.whole = {name: _whole(traced, name, self.meter.totals[name]) for name in names}
         keys = [np.zeros(0)]
         for number, (group, order) in enumerate(zip(groups, orders, strict=True)):
             rungs, found = self._rungs[number], scores[group.name]
@@ -188,29 +195,41 @@ def by_budget(
     targets: Mapping[str, float],
     rounding: Rounding,
     scope: str,
+    latency: LatencyModel | None = None,
 ) -> dict[str, Want]:
     """The fewest removals that meet every target.
+
+    Parameters
+    ----------
+    latency : LatencyModel
+        Where the latency is one of them.
 
     Raises
     ------
     BudgetError
         If even the smallest allowed model is above a target.
     """
-    chain = Chain(traced, groups, scores, rounding, scope, list(targets))
-    limits = {name: share * _whole(traced, name) for name, share in targets.items()}
+    chain = Chain(traced, groups, scores, rounding, scope, list(targets), latency)
+    limits = {name: share * chain.whole[name] for name, share in targets.items()}
+    if latency is not None and LATENCY in limits:
+        limits[LATENCY] = latency.counted(targets[LATENCY]) * chain.whole[LATENCY]
     counts = _as_written(chain, limits) if "keep_size" in targets else chain.solve(limits)
     if counts is None:
-        raise _unreachable(chain, targets)
+        raise _unreachable(chain, targets, latency)
     why = ", ".join(f"{name.replace('_', '-')} {share:g}" for name, share in targets.items())
     return {group.name: Want(count, why) for group, count in zip(groups, counts, strict=True)}
 
 
-def _whole(traced: Trace, name: str) -> int:
-    """What a target is a share of."""
-    if name == "keep_size":
-        return traced.model.nbytes()
-    whole = traced.sizes()
-    return sum(term(whole) for term in TERMS[name](traced))
+def _terms(traced: Trace, name: str, latency: LatencyModel | None) -> list[Term]:
+    if name in TERMS:
+        return TERMS[name](traced)
+    assert latency is not None
+    return latency.terms(traced)
+
+
+def _whole(traced: Trace, name: str, counted: int) -> int:
+    """What a target is a share of: what is counted, but for the bytes of the file."""
+    return traced.model.nbytes() if name == "keep_size" else counted
 
 
 def _as_written(chain: Chain, limits: Mapping[str, float]) -> list[int] | None:
@@ -235,7 +254,7 @@ def _as_written(chain: Chain, limits: Mapping[str, float]) -> list[int] | None:
     return None
 
 
-def _unreachable(chain: Chain, targets: Mapping[str, float]) -> BudgetError:
+def _unreachable(chain: Chain, targets: Mapping[str, float], latency: LatencyModel | None) -> BudgetError:
     from ..surgery.surgeon import written_bytes
 
     traced = chain.traced
@@ -243,7 +262,9 @@ def _unreachable(chain: Chain, targets: Mapping[str, float]) -> BudgetError:
     left = dict(chain.meter.totals)
     if "keep_size" in targets:
         left["keep_size"] = written_bytes(traced, chain.meter.removed())
-    reached = {name: count / _whole(traced, name) for name, count in left.items()}
+    reached = {name: count / chain.whole[name] for name, count in left.items()}
+    if latency is not None and LATENCY in reached:
+        reached[LATENCY] = latency.share(reached[LATENCY])
     name = max(targets, key=lambda n: reached[n] - targets[n])
     nearest = math.ceil(reached[name] * 1e4) / 1e4
     flag = name.replace("_", "-")

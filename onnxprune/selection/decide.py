@@ -15,6 +15,8 @@ from ..errors import UsageError
 from ..scoring.score import ScoreTable
 from ..settings.described import described
 from ..settings.table import DEFAULTS, TARGETS, of
+from ..timing.machine import Machine
+from ..timing.model import LatencyModel, measure_model
 from .budget import by_budget
 from .plan import Plan, PlanGroup, make_plan
 from .rounding import Rounding
@@ -53,13 +55,21 @@ class Decision:
 
 
 @described("select")
-def select(traced: Trace, scores: ScoreTable, **settings: Unpack[SelectSettings]) -> Plan:
+def select(
+    traced: Trace,
+    scores: ScoreTable,
+    *,
+    latency: LatencyModel | None = None,
+    **settings: Unpack[SelectSettings],
+) -> Plan:
     """Choose the channels to keep.
 
     Parameters
     ----------
     traced : Trace
     scores : ScoreTable
+    latency : LatencyModel, optional
+        How long the model takes, where ``keep_latency`` is a target; it is measured otherwise.
     **settings
         Those of the stage ``select`` in ``onnxprune.settings.table``.
 
@@ -71,9 +81,13 @@ def select(traced: Trace, scores: ScoreTable, **settings: Unpack[SelectSettings]
         If no selection meets the budget.
     """
     options = complete(settings)
-    decisions = decide(traced, scores, options)
+    if options.get("keep_latency") is not None and latency is None:
+        latency = measure_model(traced, Machine.of())
+    decisions = decide(traced, scores, options, latency)
     entries = [_entry(d, scores[d.group.name].merged) for d in decisions]
     recorded = {name: _plain(value) for name, value in options.items()}
+    if options.get("keep_latency") is not None and latency is not None:
+        recorded["latency"] = latency.to_dict()
     return make_plan(traced, entries, {**traced.options, **scores.options, **recorded})
 
 
@@ -115,7 +129,9 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def decide(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -> list[Decision]:
+def decide(
+    traced: Trace, scores: ScoreTable, options: Mapping[str, Any], latency: LatencyModel | None = None
+) -> list[Decision]:
     """What happens to every group that can shrink; ``options`` as :func:`complete` returns them."""
     counts = {k: options[k] for k in ("granularity", "rounding", "min_channels", "min_share")}
     rounding = Rounding(**counts, always=options.get("allocate") == "harm")
@@ -123,7 +139,7 @@ def decide(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -> lis
     if "remove" in options:
         return _given(traced, options["remove"], whole)
     open_groups = [g for g in traced if g.name not in whole]
-    wants = _wants(traced, open_groups, scores, options, rounding)
+    wants = _wants(traced, open_groups, scores, options, rounding, latency)
     policy = str(traced.options.get("group_policy", ""))
     decisions = []
     for group in traced:
@@ -145,11 +161,12 @@ def _wants(
     scores: ScoreTable,
     options: Mapping[str, Any],
     rounding: Rounding,
+    latency: LatencyModel | None,
 ) -> dict[str, Want]:
     """What the strategy that the options name wants of each group."""
     budgets = {name: options[name] for name in TARGETS if name in options and name.startswith("keep_")}
     if budgets:
-        return by_budget(traced, groups, scores, budgets, rounding, options["scope"])
+        return by_budget(traced, groups, scores, budgets, rounding, options["scope"], latency)
     if "threshold" in options:
         return by_threshold(groups, scores, options["threshold"])
     ratio = options["ratio"]

@@ -16,6 +16,7 @@ from ..errors import UsageError, unknown_name
 from ..runtime.session import Arrays
 from ..scoring.registry import Criterion, Normalizer, Policy, names
 from ..settings.table import OPTIONS, TARGETS
+from ..timing.machine import MachineSettings
 
 
 class TraceSettings(TypedDict, total=False):
@@ -47,6 +48,7 @@ class SelectSettings(TypedDict, total=False):
     keep_macs: float
     keep_params: float
     keep_size: float
+    keep_latency: float
     remove: Mapping[str, Sequence[int]]
     scope: str
     allocate: str
@@ -64,7 +66,7 @@ class RecoverSettings(TypedDict, total=False):
     recover: str | None
 
 
-class Settings(TraceSettings, ScoreSettings, SelectSettings, RecoverSettings, total=False):
+class Settings(TraceSettings, ScoreSettings, SelectSettings, RecoverSettings, MachineSettings, total=False):
     """Settings of the whole pipeline."""
 
 

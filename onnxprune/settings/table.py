@@ -87,6 +87,13 @@ TABLE = (
         check=share, metavar="F",
     ),
     Option(
+        "keep_latency", ("select",), "float", None,
+        "Share of the latency that may remain, as measured on --provider with --threads and --batch.",
+        "What fewer channels bring is predicted from one profile of the original; ``onnxprune.prune`` "
+        "measures the result and corrects the prediction until the budget holds.",
+        check=share, metavar="F",
+    ),
+    Option(
         "remove", ("select",), "Mapping[str, Sequence[int]]", None,
         "Indices of the channels that go, by layer.", check=indices, metavar="FILE.toml",
     ),
@@ -173,6 +180,16 @@ TABLE = (
         "tf32", ("pair",), "bool", False,
         "Let GPUs round the factors of float32 products to 10 bits.",
     ),
+    Option(
+        "threads", ("machine",), "int | None", None,
+        "Threads of one operator, where models are timed.", check=integer(1), metavar="N",
+        unset="onnxruntime's",
+    ),
+    Option(
+        "batch", ("machine",), "int | None", None,
+        "Samples of a run, where models are timed that leave that open.", check=integer(1), metavar="N",
+        unset="1",
+    ),
     # recover
     Option(
         "recover", ("recover",), "str | None", None,
@@ -220,7 +237,7 @@ OPTIONS = {option.name: option for option in TABLE}
 
 DEFAULTS: dict[str, Any] = {option.name: option.default for option in TABLE}
 
-TARGETS = ("ratio", "threshold", "keep_macs", "keep_params", "keep_size", "remove")
+TARGETS = ("ratio", "threshold", "keep_macs", "keep_params", "keep_size", "keep_latency", "remove")
 """Settings that say how much goes. A preset's gives way to any that is given."""
 
 ALONE: dict[str, Any] = {"granularity": 1}

@@ -71,6 +71,17 @@ def sample_sizes(proto: onnx.ModelProto, setting: int, sample: int = 0) -> dict[
     return sizes
 
 
+def with_batch(proto: onnx.ModelProto, sizes: FreeDimensions, batch: int) -> dict[tuple[str, int], int]:
+    """The same sizes with another batch."""
+    dims = {value.name: value.type.tensor_type.shape.dim for value in proto.graph.input}
+    found = {place for place in sizes if _kind(dims[place[0]], place[1]) == "batch"}
+    labels = {dims[name][axis].dim_param for name, axis in found} - {""}
+    return {
+        (name, axis): batch if (name, axis) in found or dims[name][axis].dim_param in labels else size
+        for (name, axis), size in sizes.items()
+    }
+
+
 def _kind(dims: Sequence[onnx.TensorShapeProto.Dimension], axis: int) -> str:
     """What a free axis is, as far as the other axes tell: [layers, batch, hidden] is a state."""
     state = len(dims) == 3 and dims[0].dim_value > 1 and dims[2].dim_value > 1

@@ -1,0 +1,79 @@
+"""Inputs of one run: what is fed to models that are timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..coupling.trace import Trace
+from ..errors import ModelError
+from ..runtime.session import open_session, run
+from ..settings.table import DEFAULTS
+from ..shapes.dimensions import SAMPLES, FreeDimensions, free_dimensions, sample_sizes, with_batch
+from ..shapes.limits import runs_on_made_up
+from ..shapes.made_up import synthetic_inputs
+from .dataset import Batch, open_data, runnable
+
+
+def one_run(
+    traced: Trace,
+    provider: str,
+    data: Any = None,
+    batch: int = 1,
+    *,
+    profile: Any = None,
+    seed: int = DEFAULTS["seed"],
+) -> Batch:
+    """The first samples of data, or made-up ones: ``batch`` of them, where the model leaves that open.
+
+    Parameters
+    ----------
+    data, profile, seed
+        As for :func:`onnxprune.data.dataset.open_data`.
+
+    Raises
+    ------
+    ModelError
+        If the model does not run on made-up inputs.
+    UsageError
+        If the data do not fit.
+    """
+    if data is not None:
+        return _first_of(traced, open_data(traced, data, labels=False, profile=profile).first, batch)
+    runs_on_made_up(traced.graph, traced.shapes.first)
+    with open_session(traced.model, provider) as session:
+        for sizes in _candidates(traced, batch):
+            feeds = synthetic_inputs(traced.graph, sizes, seed)
+            try:
+                run(session, feeds)
+            except ModelError:
+                continue
+            return Batch(feeds, _size(feeds))
+        return runnable(session, traced, seed=seed).first
+
+
+def _candidates(traced: Trace, batch: int) -> Iterator[FreeDimensions]:
+    """Sizes of free dimensions: those of the analysis first, all with that batch."""
+    proto = traced.model.proto
+    known = with_batch(proto, traced.shapes.first.sizes, batch)
+    yield known
+    if known:
+        for sample in range(len(SAMPLES) // 2):  # the others differ in the batch
+            yield with_batch(proto, sample_sizes(proto, 0, sample), batch)
+
+
+def _size(feeds: dict[str, np.ndarray]) -> int:
+    """Samples of a run: the first axis of all inputs, where they agree."""
+    counts = {array.shape[:1] for array in feeds.values()}
+    (count,) = counts.pop() if len(counts) == 1 and () not in counts else (1,)
+    return max(int(count), 1)
+
+
+def _first_of(traced: Trace, found: Batch, batch: int) -> Batch:
+    """The first samples of a batch whose size is free."""
+    free = {name for name, axis in free_dimensions(traced.model.proto) if axis == 0}
+    if not free or found.size <= batch or any(found.feeds[name].shape[0] != found.size for name in free):
+        return found
+    return Batch({n: a[:batch] if n in free else a for n, a in found.feeds.items()}, batch)

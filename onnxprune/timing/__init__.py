@@ -1,0 +1,1 @@
+"""How long the operators of a model take, and what fewer channels make of that."""

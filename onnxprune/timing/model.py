@@ -1,0 +1,201 @@
+"""What a plan takes, from one profile of the original.
+
+Every kernel takes its time in the original, times its multiply-accumulates over those in the original,
+both with the channels that its provider computes. One without takes as long as it makes elements.
+What is left of the whole, the time between kernels, stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+from ..coupling.trace import Trace
+from ..data.one_run import one_run
+from ..labels.sizes import SizeView
+from ..model.node import Node
+from ..model.operators import Trait, traits_of
+from .blocks import Blocks, find_blocks
+from .kernels import Kernel, profile
+from .machine import Machine
+
+Cost = Callable[[SizeView], int]
+"""The same as a term of ``selection/cost.py``; here in picoseconds."""
+
+PER_US = 10**6
+
+DISPATCH = 0.3
+"""Microseconds of a kernel that has next to nothing to do; measured .2 to .5."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyModel:
+    """Predicts how long a model takes with fewer channels.
+
+    Attributes
+    ----------
+    kernels : tuple of Kernel
+    fixed : float
+        Microseconds that do not depend on channels.
+    blocks : Blocks
+    machine : mapping
+        Where that was measured.
+    notes : tuple of str
+        What could not be told from the profile.
+    correction : float
+        Share of the time that a measured plan shows to stay whatever goes, beside ``fixed``.
+    """
+
+    kernels: tuple[Kernel, ...]
+    fixed: float
+    blocks: Blocks
+    machine: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    correction: float = 0.0
+
+    @property
+    def us(self) -> float:
+        """Microseconds of the original."""
+        return self.fixed + sum(kernel.us for kernel in self.kernels)
+
+    def share(self, counted: float) -> float:
+        """Share of the latency that is left, from that of the terms."""
+        return self.correction + (1 - self.correction) * counted
+
+    def counted(self, share: float) -> float:
+        """Share of the terms that may be left, from that of the latency."""
+        return (share - self.correction) / (1 - self.correction)
+
+    def corrected(self, counted: float, measured: float) -> LatencyModel:
+        """The model that is right about one plan.
+
+        Parameters
+        ----------
+        counted, measured : float
+            Shares that are left: of the terms, of the latency.
+        """
+        if counted >= 1:
+            return self
+        return replace(self, correction=min((measured - counted) / (1 - counted), MOST_FIXED))
+
+    def terms(self, traced: Trace) -> list[Cost]:
+        """Picoseconds of every kernel, from any view of the sizes."""
+        macs: dict[int, list[Cost]] = {}
+        for node, cost in traced.walk.facts.costs:
+            macs.setdefault(node.index, []).append(cost)
+        whole = traced.sizes()
+        fixed = round(self.fixed * PER_US)
+        found: list[Cost] = [lambda sizes: fixed]
+        for kernel in self.kernels:
+            work = self._work(traced, kernel, macs)
+            before = work(whole)
+            least = min(kernel.us, DISPATCH)
+            times = round(least * PER_US), round((kernel.us - least) * PER_US)
+            found.append(partial(_scaled, work, *times, before))
+        return found
+
+    def _work(
+        self, traced: Trace, kernel: Kernel, macs: Mapping[int, Sequence[Cost]]
+    ) -> Callable[[SizeView], float]:
+        """What the time of a kernel grows with."""
+        nodes = [traced.graph.nodes[index] for index in kernel.nodes]
+        parts = [(node, cost) for node in nodes for cost in macs.get(node.index, ())]
+        if kernel.added or not parts:
+            names = [name for node in nodes[:1] for name in node.outputs[:1]]
+            return partial(_elements, names)
+        blocks = self.blocks if kernel.blocked else Blocks()
+        return partial(_multiplied, blocks, parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {
+            "kernels": [asdict(kernel) for kernel in self.kernels],
+            "fixed": self.fixed,
+            "blocks": asdict(self.blocks),
+            "machine": dict(self.machine),
+            "notes": list(self.notes),
+            "correction": self.correction,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LatencyModel:
+        """From what a plan records."""
+        kernels = tuple(Kernel(**{**entry, "nodes": tuple(entry["nodes"])}) for entry in data["kernels"])
+        blocks, notes = Blocks(**data["blocks"]), tuple(data["notes"])
+        return cls(kernels, data["fixed"], blocks, data["machine"], notes, data["correction"])
+
+
+MOST_FIXED = 0.99
+"""Largest share of the time that may stay: a result as slow as the original tells no more."""
+
+
+def _scaled(work: Callable[[SizeView], float], least: int, time: int, before: float, sizes: SizeView) -> int:
+    return least + (round(time * work(sizes) / before) if before else time)
+
+
+def _elements(names: Sequence[str], sizes: SizeView) -> float:
+    return float(sum(map(sizes.numel, names)))
+
+
+def _multiplied(blocks: Blocks, parts: Sequence[tuple[Node, Cost]], sizes: SizeView) -> float:
+    return sum(cost(sizes) * _padding(blocks, node, sizes) for node, cost in parts)
+
+
+def _padding(blocks: Blocks, node: Node, sizes: SizeView) -> float:
+    """How much more a convolution computes, or how much longer it takes, than its channels say."""
+    if blocks.block == 1 or Trait.CONVOLUTION not in traits_of(node):
+        return 1.0
+    made, read = sizes.size(node.output, 1), sizes.size(node.inputs[0], 1)
+    inner = sizes.size(node.inputs[1], 1)
+    depthwise = inner == 1 and read > 1
+    factor = blocks.padded(made) / max(made, 1)
+    if inner >= blocks.block:  # fewer are read as they lie
+        factor *= blocks.padded(inner) / inner
+    if made % blocks.align or (inner >= blocks.block and inner % blocks.align):
+        factor *= blocks.depthwise if depthwise else blocks.dense
+    return factor
+
+
+def measure_model(traced: Trace, machine: Machine, data: Any = None, **settings: Any) -> LatencyModel:
+    """Profile a model.
+
+    Parameters
+    ----------
+    data, **settings
+        As for :func:`onnxprune.data.dataset.open_data`.
+
+    Raises
+    ------
+    ModelError
+        If it does not run.
+    """
+    feeds = one_run(traced, machine.provider, data, machine.batch, **settings).feeds
+    found = profile(traced.graph, feeds, machine)
+    kernels, notes = list(found.kernels), []
+    known = sum(kernel.us for kernel in kernels if kernel.nodes)
+    if unknown := found.unknown:
+        names = ", ".join(sorted({kernel.op for kernel in unknown}))
+        lost = sum(kernel.us for kernel in unknown)
+        notes.append(f"{lost / (known + lost):.0%} of the time is spent in kernels of no known node: {names}")
+    fixed = found.us - known
+    if machine.provider != "cpu" and fixed > known:  # kernels of GPUs are launched, and run later
+        notes.append(
+            f"the profile explains {known / max(found.us, 1e-9):.0%} of the time, so all of it is shared out "
+            "by multiply-accumulates"
+        )
+        kernels, fixed = _shared_out(traced, found.us), 0.0
+    kernels = [kernel for kernel in kernels if kernel.nodes]
+    return LatencyModel(tuple(kernels), fixed, find_blocks(machine), machine.to_dict(), tuple(notes))
+
+
+def _shared_out(traced: Trace, us: float) -> list[Kernel]:
+    """A kernel for every node with multiply-accumulates, whose times are as those."""
+    whole = traced.sizes()
+    macs = [(node, cost(whole)) for node, cost in traced.walk.facts.costs]
+    total = sum(count for _, count in macs) or 1
+    return [
+        Kernel(node.op, us * count / total, (node.index,), blocked=Trait.CONVOLUTION in traits_of(node))
+        for node, count in macs
+    ]

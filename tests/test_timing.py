@@ -1,0 +1,304 @@
+"""Budgets that mean milliseconds: profiles, rules of blocks, predictions, and how they are corrected.
+
+Nothing here depends on how fast the machine is: times are given, or only shares of them are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onnxprune
+from onnxprune import BudgetError, trace
+from onnxprune.coupling.trace import Trace
+from onnxprune.data.one_run import one_run
+from onnxprune.jobs import aim as aiming
+from onnxprune.timing import blocks, model, store
+from onnxprune.timing.blocks import FULL, HALF, STEPS, Blocks, from_times
+from onnxprune.timing.kernels import Kernel, _alone, profile
+from onnxprune.timing.machine import Machine
+from onnxprune.timing.model import LatencyModel, measure_model
+
+from .building import net
+from .conftest import DIGITS, IMAGES, Run
+
+ONE = Machine("cpu", 1)
+
+AVX512 = Blocks(16, 4, 1.0, 6.0)
+
+
+@pytest.fixture(autouse=True)
+def known_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test times layers or writes into the user's cache."""
+    monkeypatch.setattr(model, "find_blocks", lambda machine: AVX512)
+
+
+# Rules of blocks -----------------------------------------------------------------------------
+
+
+def chains(block: int, align: int, slow: float) -> list[dict[int, float]]:
+    """Times of the three chains on a machine that goes by a rule."""
+    found = []
+    for depthwise in (0, 1, 3):
+        times = {}
+        for count in (FULL, HALF, *(HALF + step for step in STEPS)):
+            computed = -(-count // block) * block
+            times[count] = computed * (100 + depthwise * (slow if count % align else 1))
+        found.append(times)
+    return found
+
+
+@pytest.mark.parametrize("block", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize(("align", "slow"), [(1, 1.0), (2, 5.0), (4, 6.0), (8, 3.0)])
+def test_a_rule_is_found_from_times(block: int, align: int, slow: float) -> None:
+    found = from_times(*chains(block, align, slow))
+    assert found is not None
+    assert found.align == align
+    assert found.block == max(block, align), "below the alignment nobody can tell"
+    assert found.depthwise == pytest.approx(slow, rel=0.35)  # what is computed differs, too
+
+
+def test_times_that_make_no_sense_give_no_rule() -> None:
+    dense, one, three = chains(16, 4, 6.0)
+    assert from_times({**dense, HALF: dense[FULL]}, one, three) is None
+    assert from_times(dense, three, one) is None
+
+
+def test_a_rule_is_timed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(store, "folder", lambda: tmp_path / "cache")
+    asked: list[int] = []
+    rules = {0: [None], 1: [Blocks(8, 2, 1.1, 3.0)]}
+
+    def times(machine: Machine, chain: Any) -> dict[int, float]:
+        asked.append(machine.threads)
+        return {}
+
+    monkeypatch.setattr(blocks, "_times", times)
+    monkeypatch.setattr(blocks, "from_times", lambda *_: rules[asked[-1]][0])
+    assert blocks.find_blocks(Machine("cpu")) == Blocks(8, 2, 1.1, 3.0)
+    assert asked == [0, 0, 0, 1, 1, 1], "what makes no sense is timed again, with one thread"
+    assert blocks.find_blocks(ONE) == Blocks(8, 2, 1.1, 3.0)
+    assert len(asked) == 6
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_text("{")
+    rules[1] = [None]
+    assert blocks.find_blocks(ONE) == blocks.KNOWN["ort-cpu"]
+
+
+# Profiles ------------------------------------------------------------------------------------
+
+
+def test_the_time_of_nested_kernels_counts_once() -> None:
+    events: list[Any] = [
+        {"ts": 0, "dur": 10, "name": "outer"}, {"ts": 1, "dur": 3, "name": "a"},
+        {"ts": 5, "dur": 4, "name": "b"}, {"ts": 10, "dur": 2, "name": "next"},
+    ]  # fmt: skip
+    assert [(e["name"], own) for _, own, e in _alone(events)] == [
+        ("outer", 3), ("a", 3), ("b", 4), ("next", 2)
+    ]  # fmt: skip
+
+
+def test_every_kernel_knows_its_nodes() -> None:
+    traced = trace(DIGITS)
+    found = profile(traced.graph, one_run(traced, "cpu").feeds, ONE)
+    assert not found.unknown
+    computed = [index for kernel in found.kernels if not kernel.added for index in kernel.nodes]
+    assert len(computed) == len(set(computed)), "no node is computed twice"
+    layers = {node.index for node, _ in traced.walk.facts.costs}
+    assert layers <= set(computed)
+    assert sum(found.by_operator().values()) + found.between == pytest.approx(found.us)
+
+
+def test_nodes_of_branches_and_loops_are_found() -> None:
+    """Names are numbered in the order of the view: nested nodes before the node that holds them."""
+    text = """
+        c = If (cond) <
+            then_branch = t () => (float[1,4,8,8] p) { p = Relu (x) },
+            else_branch = e () => (float[1,4,8,8] q) { q = Abs (x) }
+        >
+        y = Conv (c, W)
+    """
+    built = net(text, inputs="float[1,4,8,8] x, bool cond", W=(16, 4, 1, 1))()
+    traced = trace(built)
+    found = profile(traced.graph, one_run(traced, "cpu").feeds, ONE)
+    for kernel in found.kernels:
+        if kernel.op in ("Relu", "Abs", "If"):
+            assert traced.graph.nodes[kernel.nodes[0]].op == kernel.op
+
+
+# Predictions ---------------------------------------------------------------------------------
+
+
+def two_layers() -> Trace:
+    """A convolution of 64 channels, a Relu, a depthwise one, and a convolution behind."""
+    text = """
+        a = Conv (x, U)
+        b = Relu (a)
+        c = Conv <group = 64, pads = [1,1,1,1]> (b, V)
+        y = Conv (c, W)
+    """
+    shapes = {"U": (64, 16, 1, 1), "V": (64, 1, 3, 3), "W": (16, 64, 1, 1)}
+    return trace(net(text, inputs="float[1,16,8,8] x", **shapes)())
+
+
+def predicted(traced: Trace, kernels: list[Kernel], kept: int, rule: Blocks = AVX512) -> float:
+    """Microseconds with so many of the 64 channels."""
+    found = LatencyModel(tuple(kernels), 0.0, rule, {})
+    sizes = traced.sizes(traced[0].units[: 64 - kept])
+    return sum(term(sizes) for term in found.terms(traced)) / 1e6
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kept", "expected"),
+    [
+        (Kernel("Conv", 100.3, (0,), blocked=True), 48, 75),  # what is left of three blocks of four
+        (Kernel("Conv", 100.3, (0,), blocked=True), 40, 75),  # is computed as 48
+        (Kernel("Conv", 100.3, (0,), blocked=False), 40, 62.5),
+        (Kernel("Conv", 100.3, (2,), blocked=True), 40, 75),
+        (Kernel("Conv", 100.3, (2,), blocked=True), 34, 450),  # out of the layout: 48 / 64, six times as long
+        (Kernel("Conv", 100.3, (0,), blocked=True), 34, 75),
+        (Kernel("Conv", 100.3, (3,), blocked=True), 20, 50),  # its inputs are padded alike
+        (Kernel("Conv", 100.3, (3,), blocked=True), 8, 12.5),  # fewer than a block are read as they lie
+        (Kernel("Relu", 100.3, (1,)), 40, 62.5),
+        (Kernel("ReorderOutput", 100.3, (0,), added=True), 40, 62.5),
+        (Kernel("Conv", 100.3, (1, 0), blocked=True), 48, 75),  # both fused
+    ],
+)  # fmt: skip
+def test_a_kernel_takes_what_its_channels_say(kernel: Kernel, kept: int, expected: float) -> None:
+    """0.3 us are there for the kernel itself."""
+    assert predicted(two_layers(), [kernel], kept) == pytest.approx(0.3 + expected, rel=1e-6)
+    assert predicted(two_layers(), [kernel], 64) == pytest.approx(100.3)
+
+
+def test_a_model_of_latency_survives_a_plan() -> None:
+    traced = trace(DIGITS)
+    found = measure_model(traced, ONE)
+    again = LatencyModel.from_dict(json.loads(json.dumps(found.to_dict())))
+    assert again == found
+    assert sum(term(traced.sizes()) for term in found.terms(traced)) / 1e6 == pytest.approx(
+        found.us, rel=1e-4
+    )
+
+
+def test_a_free_batch_is_one_unless_told() -> None:
+    traced = trace(DIGITS)
+    assert one_run(traced, "cpu").size == 1
+    assert one_run(traced, "cpu", batch=3).feeds["image"].shape[0] == 3
+    assert one_run(traced, "cpu", IMAGES, 5).feeds["image"].shape[0] == 5
+
+
+# Budgets -------------------------------------------------------------------------------------
+
+
+def given_model(traced: Trace) -> LatencyModel:
+    """Every layer takes as long as its multiply-accumulates say."""
+    whole = traced.sizes()
+    layers = [(node, cost(whole)) for node, cost in traced.walk.facts.costs]
+    kernels = tuple(Kernel(n.op, c / 1e3, (n.index,), blocked=True) for n, c in layers)
+    return LatencyModel(kernels, 10.0, AVX512, ONE.to_dict())
+
+
+def test_a_budget_of_latency_is_met_and_combines() -> None:
+    traced = trace(DIGITS)
+    latency, scores = given_model(traced), onnxprune.score(traced)
+
+    def left(plan: onnxprune.Plan) -> float:
+        sizes = traced.sizes(plan.removed(traced))
+        return sum(term(sizes) for term in latency.terms(traced)) / 1e6 / latency.us
+
+    plan = onnxprune.select(traced, scores, keep_latency=0.6, latency=latency)
+    assert 0.5 < left(plan) <= 0.6
+    again = onnxprune.select(
+        traced, scores, keep_latency=0.6, latency=LatencyModel.from_dict(plan.options["latency"])
+    )
+    assert again.groups == plan.groups
+    both = onnxprune.select(traced, scores, keep_latency=0.6, keep_params=0.3, latency=latency)
+    assert left(both) <= left(plan)
+    assert sum(len(g.keep) for g in both.groups) < sum(len(g.keep) for g in plan.groups)
+    with pytest.raises(BudgetError, match=r"keep-latency 0\.001 cannot be met: found 0\.\d+ at the least"):
+        onnxprune.select(traced, scores, keep_latency=0.001, latency=latency)
+
+
+@pytest.fixture
+def measuring(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[float], float]], list[float]]:
+    """Let measurements be a function of the share of MACs that is left; gives those shares."""
+
+    def install(measured: Callable[[float], float]) -> list[float]:
+        shares: list[float] = []
+
+        def fastest(original: Any, slim: Any, feeds: Any, machine: Machine) -> tuple[float, float]:
+            counts = [onnxprune.selection.cost.macs(t, t.sizes()) for t in (trace(original), trace(slim))]
+            shares.append(counts[1] / counts[0])
+            return 1.0, measured(shares[-1])
+
+        monkeypatch.setattr(aiming, "measure_model", lambda traced, machine, **_: given_model(traced))
+        monkeypatch.setattr(aiming, "_fastest", fastest)
+        return shares
+
+    return install
+
+
+def test_a_prediction_is_corrected_until_the_budget_holds(measuring: Any) -> None:
+    """Three tenths of the time stay whatever goes, which the model of latency does not know."""
+    shares = measuring(lambda left: 0.3 + 0.7 * left)
+    result = onnxprune.prune(DIGITS, keep_latency=0.6, threads=1, provider="cpu", granularity=1)
+    found = result.latency
+    assert found is not None
+    assert found.holds
+    assert 2 <= found.tries <= 3
+    assert found.tries == len(shares)
+    assert shares[-1] < shares[0]
+    assert 0.95 * 0.6 <= found.measured <= 1.03 * 0.6
+    assert result.plan.options["latency"]["achieved"]["measured"] == found.measured
+    assert "latency: 1.000 ms before" in str(found)
+
+
+def test_one_measurement_is_enough_where_the_prediction_is_right(measuring: Any) -> None:
+    shares = measuring(lambda left: left)
+    result = onnxprune.prune(DIGITS, keep_latency=0.6, threads=1, provider="cpu", granularity=1)
+    assert result.latency is not None
+    assert (result.latency.tries, len(shares)) == (1, 1)
+
+
+def test_a_result_that_is_slower_than_its_original_is_not_written(
+    measuring: Any, run: Run, tmp_path: Path
+) -> None:
+    measuring(lambda left: 1.5 - 0.2 * left)
+    out = tmp_path / "slim.onnx"
+    outcome = run("prune", DIGITS, "-o", out, "--keep-latency", 0.6, "--provider", "cpu")
+    assert outcome.code == 1
+    assert "keep-latency 0.6" in outcome.err
+    assert not out.exists()
+
+
+def test_a_budget_of_latency_in_the_command_line(measuring: Any, run: Run, tmp_path: Path) -> None:
+    measuring(lambda left: left)
+    out, plan = tmp_path / "slim.onnx", tmp_path / "plan.json"
+    flags = ("--keep-latency", 0.6, "--threads", 1, "--batch", 2, "--provider", "cpu", "--granularity", 1)
+    outcome = run("prune", DIGITS, "-o", out, *flags, "--plan-out", plan)
+    assert outcome.code == 0
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("latency: ")]
+    assert line.endswith("(cpu, 1 thread, batch 2)")
+    document = run("prune", DIGITS, "-o", out, *flags, "--json").document
+    assert document["latency"]["target"] == 0.6
+    assert document["latency"]["machine"]["threads"] == 1
+    explained = run("explain", DIGITS, "stem/conv", "--plan", plan)
+    assert explained.code == 0
+    (entry,) = [g for g in json.loads(plan.read_text())["groups"] if g["name"] == "/stem/conv/Conv"]
+    assert explained.out.startswith(f"/stem/conv/Conv: 32 channels; {len(entry['keep'])} stay")
+    replayed = run("prune", DIGITS, "-o", tmp_path / "again.onnx", "--plan", plan, "--provider", "cpu")
+    assert replayed.code == 0
+    assert (tmp_path / "again.onnx").read_bytes() == out.read_bytes()
+
+
+def test_the_profile_alone_orders_latencies() -> None:
+    """End to end without a clock: a plan of half of the channels is predicted to take less."""
+    traced = trace(DIGITS)
+    found = measure_model(traced, ONE)
+    half = traced.sizes(np.concatenate([g.units[: len(g) // 2] for g in traced]))
+    assert sum(t(half) for t in found.terms(traced)) < sum(t(traced.sizes()) for t in found.terms(traced))
