@@ -15,11 +15,11 @@ from typing import Any
 from .building import Builder, Case
 
 
-def _rows() -> Iterator[Case]:
-    for path in sorted(Path(__file__).parent.glob("cases_*.py")):
-        module: Any = importlib.import_module(f"{__package__}.{path.stem}")
-        for row in module.CASES:
-            yield row if isinstance(row, Case) else _bare(*row)
+def rows(path: Path) -> Iterator[Case]:
+    """The rows of one module."""
+    module: Any = importlib.import_module(f"{__package__}.{path.stem}")
+    for row in module.CASES:
+        yield row if isinstance(row, Case) else _bare(*row)
 
 
 def _bare(op: str, name: str, build: Builder) -> Case:
@@ -27,7 +27,7 @@ def _bare(op: str, name: str, build: Builder) -> Case:
     return Case(op, name, build, unknown=None, zero=False)
 
 
-CASES = tuple(_rows())
+CASES = tuple(row for path in sorted(Path(__file__).parent.glob("cases_*.py")) for row in rows(path))
 
 repeated = [name for name, count in Counter(map(str, CASES)).items() if count > 1]
 if repeated:

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from .building import Case
-from .cases_operators import Graph, enter
+from .building_nodes import Graph, enter
 
 CASES: list[Case] = []
 

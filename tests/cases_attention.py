@@ -10,27 +10,12 @@ import numpy as np
 import onnx
 
 from .building import Case
-from .cases_operators import Graph, enter
+from .building_nodes import BATCH, STEPS, Graph, enter, heads_first, sequence
 
 CASES: list[Case] = []
 
 case = partial(enter, CASES)
 reference = partial(enter, CASES, reference=True)
-
-BATCH, STEPS = 2, 4
-
-
-def tokens(net: Graph, name: str, width: int) -> str:
-    """A computed [batch, steps, width]."""
-    if not net.inputs:
-        net.input("x", BATCH, STEPS, 3)
-    return net.linear(name, "x", 3, width)
-
-
-def heads_first(net: Graph, name: str, heads: int, size: int) -> str:
-    """A computed [batch, heads, steps, size]."""
-    y = net.reshape(tokens(net, name, heads * size), 0, 0, heads, size)
-    return net.node("Transpose", y, perm=[0, 2, 1, 3])
 
 
 def attention(
@@ -50,7 +35,7 @@ def attention(
     if free:
         net.input("x", "batch", "steps", 3)
     if flat:
-        inputs = [tokens(net, "q", q * size), tokens(net, "k", kv * size), tokens(net, "v", kv * value)]
+        inputs = [sequence(net, "q", q * size), sequence(net, "k", kv * size), sequence(net, "v", kv * value)]
         attributes |= {"q_num_heads": q, "kv_num_heads": kv}
     else:
         inputs = [
@@ -111,14 +96,14 @@ def linear_attention(
 ) -> onnx.ModelProto:
     """Linear attention with whatever its update rule needs."""
     net = Graph(22 if contrib else 27)
-    inputs = [tokens(net, "q", q * 6), tokens(net, "k", kv * 6), tokens(net, "v", kv * 5)]
+    inputs = [sequence(net, "q", q * 6), sequence(net, "k", kv * 6), sequence(net, "v", kv * 5)]
     inputs.append(net.bias("past", BATCH, kv, 6, 5) if past else "")
     if "gated" in rule:
-        decay = net.node("Softplus", tokens(net, "decay", kv * 6 if wide_decay else kv))
+        decay = net.node("Softplus", sequence(net, "decay", kv * 6 if wide_decay else kv))
         inputs.append(net.node("Neg", decay))
     if "delta" in rule:
         inputs += [""] * (4 - len(inputs) + 1)
-        inputs.append(net.node("Sigmoid", tokens(net, "beta", kv)))
+        inputs.append(net.node("Sigmoid", sequence(net, "beta", kv)))
     add = net.ms if contrib else net.node
     y = add(
         "LinearAttention",
@@ -198,7 +183,7 @@ def rotary(
     angles = np.arange(STEPS)[:, None] / 10.0 ** np.arange(half)
     cos, sin = net.initializer("cos", np.cos(angles)), net.initializer("sin", np.sin(angles))
     positions = net.constant("positions", np.tile(np.arange(STEPS), (BATCH, 1)))
-    x = tokens(net, "q", heads * size) if flat else heads_first(net, "q", heads, size)
+    x = sequence(net, "q", heads * size) if flat else heads_first(net, "q", heads, size)
     if part:
         attributes["rotary_embedding_dim"] = part
     if (flat and named) or (part and contrib):
@@ -238,21 +223,21 @@ def multi_head(
     if free:
         net.input("x", "batch", "steps", 3)
     if packing == "qkv":
-        inputs = [net.reshape(tokens(net, "qkv", heads * 3 * size), 0, 0, heads, 3, size), "", ""]
+        inputs = [net.reshape(sequence(net, "qkv", heads * 3 * size), 0, 0, heads, 3, size), "", ""]
     elif packing == "kv":
-        kv = net.reshape(tokens(net, "kv", heads * 2 * size), 0, 0, heads, 2, size)
-        inputs = [tokens(net, "q", heads * size), kv, ""]
+        kv = net.reshape(sequence(net, "kv", heads * 2 * size), 0, 0, heads, 2, size)
+        inputs = [sequence(net, "q", heads * size), kv, ""]
     elif packing == "cross":
         inputs = [
-            tokens(net, "q", heads * size),
+            sequence(net, "q", heads * size),
             heads_first(net, "k", heads, size),
             heads_first(net, "v", heads, size),
         ]
     else:
         inputs = [
-            tokens(net, "q", heads * size),
-            tokens(net, "k", heads * size),
-            tokens(net, "v", heads * value),
+            sequence(net, "q", heads * size),
+            sequence(net, "k", heads * size),
+            sequence(net, "v", heads * value),
         ]
     inputs.append(net.bias("bias", heads * (2 * size + value)) if bias else "")
     inputs += ["", net.bias("scores", 1, heads, STEPS, STEPS) if scores else ""]
@@ -298,9 +283,9 @@ def group_query(
     net, batch = Graph(), 1 if past else BATCH
     net.input("x", batch, STEPS, 3)
     if packing:
-        inputs = [tokens(net, "qkv", (q + 2 * kv) * size), "", ""]
+        inputs = [sequence(net, "qkv", (q + 2 * kv) * size), "", ""]
     else:
-        inputs = [tokens(net, "q", q * size), tokens(net, "k", kv * size), tokens(net, "v", kv * size)]
+        inputs = [sequence(net, "q", q * size), sequence(net, "k", kv * size), sequence(net, "v", kv * size)]
     inputs += [net.bias(f"past_{x}", batch, kv, past, size) if past else "" for x in "kv"]
     total = past + STEPS
     inputs += [
@@ -350,7 +335,7 @@ def projected(
 ) -> onnx.ModelProto:
     """Attention of onnxruntime, which holds the projection of query, key and value."""
     net = Graph()
-    x = tokens(net, "a", 10)
+    x = sequence(net, "a", 10)
     inputs = [x, net.weight("W", 10, sum(sizes), fan_in=10), net.bias("B", sum(sizes)), ""]
     inputs.append(net.bias("past", 2, BATCH, 4, 3, sizes[0] // 4) if past else "")
     inputs.append(net.bias("scores", 1, 4, STEPS, STEPS) if scores else "")

@@ -1,41 +1,16 @@
-"""Small graphs with control flow, sequences and optional values, one per behaviour.
-
-``CASES`` holds (operator, name, builder); every builder returns a complete model.
-"""
+"""Small graphs with control flow, one per behaviour."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from functools import partial
 
-import numpy as np
 import onnx
-from onnx import numpy_helper
 
-Builder = Callable[[], onnx.ModelProto]
+from .building_text import Rows, entry, model
 
-CASES: list[tuple[str, str, Builder]] = []
+CASES: Rows = []
 
-
-def case(*ops: str) -> Callable[[Builder], Builder]:
-    """Enter a builder into the table, once per operator, under the name of its function."""
-
-    def enter(builder: Builder) -> Builder:
-        CASES.extend((op, builder.__name__, builder) for op in ops)
-        return builder
-
-    return enter
-
-
-def model(text: str, opset: int = 18, **weights: tuple[int, ...]) -> onnx.ModelProto:
-    """Model from ONNX text; weights of the given shapes are drawn, He-initialised."""
-    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{text}')
-    rng = np.random.default_rng(0)
-    for name, shape in weights.items():
-        scale = (2 / math.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.3
-        array = rng.normal(0, scale, shape).astype(np.float32)
-        proto.graph.initializer.append(numpy_helper.from_array(array, name))
-    return proto
+case = partial(entry, CASES)
 
 
 def move_inside(proto: onnx.ModelProto, holder: str, *names: str) -> onnx.ModelProto:
@@ -457,35 +432,6 @@ def passed_through() -> onnx.ModelProto:
     )
 
 
-@case("Loop", "SequenceEmpty", "ConcatFromSequence")
-def list_in_loop() -> onnx.ModelProto:
-    """PyTorch's list.append in a loop, stacked behind it."""
-    return model(
-        """
-        g (float[2,6] x, int64 M) => (float[2,10] y) {
-          h0 = Gemm <transB=1> (x, W)
-          yes = Constant <value = bool {1}> ()
-          empty = SequenceEmpty ()
-          h, all = Loop (M, yes, h0, empty) <
-            body = b (int64 i, bool k, float[2,8] hi, seq(float[2,12]) si) => (k2, ho, so) {
-              k2 = Identity(k)
-              r = MatMul(hi, R)
-              ho = Tanh(r)
-              o = MatMul(ho, O)
-              so = SequenceInsert(si, o)
-            }>
-          t = ConcatFromSequence <axis=1, new_axis=1> (all)
-          one = Constant <value_ints=[1]> ()
-          z = ReduceSum <keepdims=0> (t, one)
-          y = Gemm <transB=1> (z, V)
-        }""",
-        W=(8, 6),
-        R=(8, 8),
-        O=(8, 12),
-        V=(10, 12),
-    )
-
-
 @case("Loop")
 def branch_in_loop() -> onnx.ModelProto:
     """An If in the body of a Loop, on the number of the iteration."""
@@ -614,7 +560,7 @@ def scan_over_channels() -> onnx.ModelProto:
     )
 
 
-# Sequences --------------------------------------------------------------------------------
+# SequenceMap ------------------------------------------------------------------------------
 
 
 @case("SequenceMap")
@@ -651,173 +597,4 @@ def layer_per_element() -> onnx.ModelProto:
         K=(2, 8),
         R=(8, 12),
         V=(12, 10),
-    )
-
-
-@case("SplitToSequence")
-def split_by_size() -> onnx.ModelProto:
-    """A scalar split size becomes a list once the parts differ (PyTorch's chunk)."""
-    return model(
-        """
-        g (float[N,3,8,8] x) => (float[N,10] y) {
-          a = Conv <pads=[1,1,1,1]> (x, W)
-          size = Constant <value_int=8> ()
-          s = SplitToSequence <axis=1> (a, size)
-          zero = Constant <value_int=0> ()
-          two = Constant <value_int=2> ()
-          l = SequenceAt(s, zero)
-          r = SequenceAt(s, two)
-          l2 = Conv (l, L)
-          r2 = Conv (r, R)
-          z = Concat <axis=1> (l2, r2)
-          p = GlobalAveragePool(z)
-          f = Flatten(p)
-          y = Gemm <transB=1> (f, V)
-        }""",
-        W=(20, 3, 3, 3),
-        L=(12, 8, 1, 1),
-        R=(16, 4, 1, 1),
-        V=(10, 28),
-    )
-
-
-@case("SplitToSequence")
-def split_by_sizes() -> onnx.ModelProto:
-    """A list of sizes; the parts are joined again."""
-    return model(
-        """
-        g (float[2,6] x) => (float[2,10] y) {
-          a = Gemm <transB=1> (x, W)
-          sizes = Constant <value_ints=[4,12]> ()
-          s = SplitToSequence <axis=1> (a, sizes)
-          t = ConcatFromSequence <axis=1> (s)
-          u = Relu(t)
-          y = Gemm <transB=1> (u, V)
-        }""",
-        W=(16, 6),
-        V=(10, 16),
-    )
-
-
-@case("SplitToSequence")
-def split_into_entries() -> onnx.ModelProto:
-    """Without sizes every entry is an element of its own: the axis must stay."""
-    return model(
-        """
-        g (float[2,6] x) => (float[2,10] y) {
-          a = Gemm <transB=1> (x, W)
-          h = Gemm <transB=1> (x, U)
-          s = SplitToSequence <axis=1, keepdims=0> (a)
-          i = Constant <value_int=-1> ()
-          e = SequenceAt(s, i)
-          one = Constant <value_ints=[1]> ()
-          f = Unsqueeze(e, one)
-          m = Mul(f, h)
-          y = Gemm <transB=1> (m, V)
-        }""",
-        W=(4, 6),
-        U=(16, 6),
-        V=(10, 16),
-    )
-
-
-@case("SequenceInsert", "SequenceErase", "SequenceLength")
-def edited_list() -> onnx.ModelProto:
-    """Insert, erase and read elements of different widths at known places."""
-    return model(
-        """
-        g (float[2,6] x) => (float[2,10] y) {
-          a = Gemm <transB=1> (x, A)
-          b = Gemm <transB=1> (x, B)
-          c = Gemm <transB=1> (x, C)
-          s = SequenceConstruct(a, b)
-          zero = Constant <value_int=0> ()
-          s2 = SequenceInsert(s, c, zero)
-          back = Constant <value_int=-2> ()
-          s3 = SequenceErase(s2, back)
-          n = SequenceLength(s3)
-          z = ConcatFromSequence <axis=1> (s3)
-          f = Cast <to=1> (n)
-          d = Div(z, f)
-          last = SequenceAt(s3, one)
-          e = Gemm <transB=1> (last, E)
-          v = Gemm <transB=1> (d, V)
-          y = Add(e, v)
-        }""".replace("a = Gemm", "one = Constant <value_int=1> ()\n          a = Gemm", 1),
-        A=(8, 6),
-        B=(12, 6),
-        C=(16, 6),
-        V=(10, 28),
-        E=(10, 12),
-    )
-
-
-@case("SequenceAt")
-def position_from_data() -> onnx.ModelProto:
-    """Which element is read, added or dropped is known only when the model runs."""
-    return model(
-        """
-        g (float[2,6] x, int64 i) => (float[2,10] y) {
-          a = Gemm <transB=1> (x, A)
-          b = Gemm <transB=1> (x, B)
-          c = Gemm <transB=1> (x, C)
-          s = SequenceConstruct(a, b)
-          s2 = SequenceInsert(s, c, i)
-          s3 = SequenceErase(s2, i)
-          e = SequenceAt(s3, i)
-          y = Gemm <transB=1> (e, V)
-        }""",
-        A=(8, 6),
-        B=(8, 6),
-        C=(8, 6),
-        V=(10, 8),
-    )
-
-
-@case("SequenceConstruct")
-def list_of_branches() -> onnx.ModelProto:
-    """An If returns a sequence."""
-    return model(
-        """
-        g (float[2,6] x, bool c) => (float[2,10] y) {
-          a = Gemm <transB=1> (x, A)
-          b = Gemm <transB=1> (x, B)
-          s = If (c) <
-            then_branch = t () => (s1) { s1 = SequenceConstruct(a, b) },
-            else_branch = e () => (s2) { r = Relu(a) s2 = SequenceConstruct(r, r) }>
-          z = ConcatFromSequence <axis=0, new_axis=1> (s)
-          zero = Constant <value_ints=[0]> ()
-          m = ReduceSum <keepdims=0> (z, zero)
-          y = Gemm <transB=1> (m, V)
-        }""",
-        A=(8, 6),
-        B=(8, 6),
-        V=(10, 8),
-    )
-
-
-@case("Optional", "OptionalGetElement", "OptionalHasElement")
-def optional_tensor() -> onnx.ModelProto:
-    """A tensor and a sequence through optional values."""
-    return model(
-        """
-        g (float[2,6] x) => (float[2,10] y) {
-          a = Gemm <transB=1> (x, A)
-          b = Gemm <transB=1> (x, B)
-          o = Optional(a)
-          g1 = OptionalGetElement(o)
-          s = SequenceConstruct(b)
-          p = Optional(s)
-          t = OptionalGetElement(p)
-          i = Constant <value_int=0> ()
-          e = SequenceAt(t, i)
-          has = OptionalHasElement(o)
-          f = Cast <to=1> (has)
-          z = Concat <axis=1> (g1, e)
-          w = Mul(z, f)
-          y = Gemm <transB=1> (w, V)
-        }""",
-        A=(8, 6),
-        B=(12, 6),
-        V=(10, 20),
     )

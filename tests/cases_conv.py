@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import onnx
+
 from .building import Case, between, net, positive, tokens
+from .building_nodes import Graph, enter, image
 
 CASES = [
     # Conv
@@ -177,3 +182,25 @@ CASES = [
         B3=(8,), v=positive(8), W2=(5, 8), B4=(5,)),
         groups=(8,), slim={"W2": (5, 4), "v": (4,), "B4": (5,)}),
 ]  # fmt: skip
+
+case = partial(enter, CASES)
+
+case("LpPool", "channels", image, "LpPool", kernel_shape=[2, 2], p=2, groups=(8,))
+case("GlobalLpPool", "channels", image, "GlobalLpPool", opset=16, groups=(8,))
+
+
+def fused_conv(group: int = 1, residual: bool = True) -> onnx.ModelProto:
+    """Convolution with a residual and an activation."""
+    net = Graph()
+    x = net.conv("a", net.input("x", 2, 3, 5, 5), 3, 8)
+    inputs = [x, net.weight("W", 12, 8 // group, 3, 3), net.bias("B", 12)]
+    if residual:
+        inputs.append(net.conv("r", "x", 3, 12))
+    y = net.ms(
+        "FusedConv", *inputs, name="fused", group=group, pads=[1] * 4, kernel_shape=[3, 3], activation="Relu"
+    )
+    return net.done(net.conv("b", y, 12, 4), rank=4)
+
+
+case("com.microsoft::FusedConv", "residual", fused_conv, groups=(8, 12))
+case("com.microsoft::FusedConv", "groups", fused_conv, group=2, residual=False, groups=(4, 6))

@@ -1,27 +1,16 @@
-"""Small graphs whose shapes are computed while they run, one per idiom of the exporters.
-
-``CASES`` holds (operator, name, builder), as in the other tables.
-"""
+"""Small graphs whose shapes are computed while they run, one per idiom of the exporters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import onnx
 
-from .cases_control import Builder, model
+from .building_text import Rows, entry, model
 
-CASES: list[tuple[str, str, Builder]] = []
+CASES: Rows = []
 
-
-def case(op: str) -> Callable[[Builder], Builder]:
-    """Enter a builder into the table under the name of its function."""
-
-    def enter(builder: Builder) -> Builder:
-        CASES.append((op, builder.__name__, builder))
-        return builder
-
-    return enter
+case = partial(entry, CASES)
 
 
 @case("Reshape")

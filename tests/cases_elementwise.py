@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import onnx
+from onnx import TensorProto
+
 from .building import Case, between, net, positive, tokens
+from .building_nodes import Graph, enter, image
 
 ZERO_KEEPING = (
     "Abs",
@@ -170,3 +176,29 @@ CASES = [
     Case("Max", "of three, broadcast", between("r = Max (h, c, d)", c=(8, 1, 1), d=0.1),
         groups=(8,), zero=False),
 ]  # fmt: skip
+
+case = partial(enter, CASES)
+reference = partial(enter, CASES, reference=True)
+
+case("Affine", "entries", image, "Affine", alpha=2.0, beta=0.5, opset=9, groups=(8,))
+case("ParametricSoftplus", "entries", image, "ParametricSoftplus", alpha=2.0, beta=0.5, opset=9, groups=(8,))
+case("ScaledTanh", "entries", image, "ScaledTanh", alpha=2.0, beta=0.5, opset=9, groups=(8,))
+case("ThresholdedRelu", "entries", image, "ThresholdedRelu", alpha=0.1, groups=(8,))
+reference("BitCast", "entries", lambda: bits(), groups=(6,))
+reference("SwiGLU", "gate and value", lambda: swiglu(), groups=(8,))
+
+
+def bits() -> onnx.ModelProto:
+    """There and back again."""
+    net = Graph(26)
+    x = net.conv("a", net.input("x", 2, 3, 8, 2), 3, 6)
+    y = net.node("BitCast", net.node("BitCast", x, to=TensorProto.INT32), to=TensorProto.FLOAT)
+    return net.done(net.conv("b", y, 6, 4, kernel=1))
+
+
+def swiglu() -> onnx.ModelProto:
+    """Two projections, gated."""
+    net = Graph(28)
+    x = net.input("x", 2, 3)
+    y = net.node("SwiGLU", net.linear("a", x, 3, 8), net.linear("b", x, 3, 8))
+    return net.done(net.linear("head", y, 8, 4))

@@ -9,8 +9,7 @@ import numpy as np
 import onnx
 
 from .building import Case
-from .cases_attention import BATCH, STEPS, heads_first, tokens
-from .cases_operators import Graph, enter
+from .building_nodes import BATCH, STEPS, Graph, enter, heads_first, microsoft, sequence
 
 CASES: list[Case] = []
 
@@ -21,76 +20,21 @@ reference = partial(enter, CASES, reference=True)
 def bias_op(op: str, *extra: str, width: int = 8, **attributes: Any) -> onnx.ModelProto:
     """An operator on a computed [batch, steps, 8], a bias and what else it takes."""
     net = Graph()
-    x = tokens(net, "a", 8)
-    more = {"bias": lambda: net.bias("bias", 8), "skip": lambda: tokens(net, "skip", 8)}
+    x = sequence(net, "a", 8)
+    more = {"bias": lambda: net.bias("bias", 8), "skip": lambda: sequence(net, "skip", 8)}
     y = net.known(net.ms(op, x, *(more[name]() for name in extra), **attributes), BATCH, STEPS, width)
     return net.done(net.linear("head", y, width, 4))
 
 
 for _op in ("Gelu", "QuickGelu", "ScaledSiLU"):
     case(f"com.microsoft::{_op}", "entries", bias_op, _op, groups=(8,))
+
 case("com.microsoft::BiasGelu", "bias", bias_op, "BiasGelu", "bias", groups=(8,))
 case("com.microsoft::FastGelu", "bias", bias_op, "FastGelu", "bias", groups=(8,))
 case("com.microsoft::FastGelu", "no bias", bias_op, "FastGelu", groups=(8,))
 reference("com.microsoft::BiasAdd", "skip", bias_op, "BiasAdd", "bias", "skip", groups=(8,))
 reference("com.microsoft::BiasDropout", "skip", bias_op, "BiasDropout", "bias", "skip", groups=(8,))
 reference("com.microsoft::BiasSplitGelu", "halves", bias_op, "BiasSplitGelu", "bias", width=4, groups=(4,))
-
-
-def norm(
-    op: str, skip: bool = True, bias: bool = True, total: bool = False, **attributes: Any
-) -> onnx.ModelProto:
-    """A normalization of onnxruntime with a residual, and its sum as a second output."""
-    net = Graph(attributes.pop("opset", 22))
-    x = tokens(net, "a", 8)
-    inputs = [x, tokens(net, "skip", 8)] if skip else [x]
-    inputs.append(net.gain("gamma", 8))
-    if op == "SkipLayerNormalization":
-        inputs.append(net.bias("beta", 8))
-    if skip and bias:
-        inputs.append(net.bias("bias", 8))
-    outputs = ["y", "", "", "sum"] if total else ["y"]
-    add = net.ms if skip else net.node
-    y = add(op, *inputs, outputs=outputs, **attributes)
-    if total:
-        y = net.node("Add", y, "sum")
-    return net.done(net.linear("head", y, 8, 4), rank=3)
-
-
-for _op in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"):
-    case(f"com.microsoft::{_op}", "bias and sum", norm, _op, total=True, groups=(8,))
-    case(f"com.microsoft::{_op}", "no bias", norm, _op, bias=False, groups=(8,))
-case(
-    "SimplifiedLayerNormalization",
-    "last axis",
-    norm,
-    "SimplifiedLayerNormalization",
-    skip=False,
-    axis=-1,
-    groups=(8,),
-)
-case("RMSNormalization", "last axis", norm, "RMSNormalization", skip=False, axis=-1, opset=23, groups=(8,))
-
-
-def embedding() -> onnx.ModelProto:
-    """EmbedLayerNormalization with word, position and segment tables."""
-    net = Graph()
-    ids = net.feed("ids", onnx.TensorProto.INT32, BATCH, STEPS)
-    segments = net.feed("segments", onnx.TensorProto.INT32, BATCH, STEPS)
-    tables = [net.weight(name, rows, 8) for name, rows in (("word", 20), ("position", 6), ("segment", 2))]
-    y = net.ms(
-        "EmbedLayerNormalization",
-        ids,
-        segments,
-        *tables,
-        net.gain("gamma", 8),
-        net.bias("beta", 8),
-        outputs=["y", "mask"],
-    )
-    return net.done(net.linear("head", y, 8, 4), rank=3)
-
-
-case("com.microsoft::EmbedLayerNormalization", "three tables", embedding, groups=(8,))
 
 
 def table() -> onnx.ModelProto:
@@ -104,80 +48,15 @@ def table() -> onnx.ModelProto:
 reference("com.microsoft::TorchEmbedding", "table", table, groups=(8,))
 
 
-def fused_matmul(op: str = "FusedMatMul", stored: bool = False, **attributes: Any) -> onnx.ModelProto:
-    """A product of two computed tensors, or of one with a stored weight."""
-    net = Graph()
-    a = tokens(net, "a", 6)
-    if attributes.get("transA") and not attributes.get("transBatchA"):
-        a = net.node("Transpose", a, perm=[0, 2, 1])
-    if attributes.get("transBatchA"):
-        order = [2, 0, 1] if attributes.get("transA") else [1, 0, 2]
-        a = net.node("Transpose", a, perm=order)
-    if stored:
-        W = net.weight("W", 8, 6, fan_in=6) if attributes.get("transB") else net.weight("W", 6, 8)
-        y = net.ms(op, a, W, alpha=0.5, **attributes)
-    else:
-        b = tokens(net, "b", 6)
-        b = b if attributes.get("transB") else net.node("Transpose", b, perm=[0, 2, 1])
-        y = net.ms(op, a, b, alpha=0.5, **attributes)
-    return net.done(net.linear("head", y, 8 if stored else STEPS, 4), rank=3)
-
-
-case("com.microsoft::FusedMatMul", "scores", fused_matmul, transB=1, groups=(6,))
-case("com.microsoft::FusedMatMul", "stored", fused_matmul, stored=True, groups=(6, 8))
-case("com.microsoft::FusedMatMul", "stored, transposed", fused_matmul, stored=True, transB=1, groups=(6, 8))
-case("com.microsoft::FusedMatMul", "both transposed", fused_matmul, transA=1, transB=1, groups=(6,))
-case("com.microsoft::FusedMatMul", "batch transposed", fused_matmul, transBatchA=1, transB=1, groups=(6,))
-case(
-    "com.microsoft::FusedMatMul",
-    "batch and rows transposed",
-    fused_matmul,
-    transBatchA=1,
-    transA=1,
-    transB=1,
-    groups=(6,),
-)
-case("com.microsoft::TransposeMatMul", "scores", fused_matmul, op="TransposeMatMul", transB=1, groups=(6,))
-
-
-def fused_gemm() -> onnx.ModelProto:
-    """Gemm with an activation."""
-    net = Graph()
-    x = net.gemm("a", net.input("x", 2, 3), 3, 8)
-    W, B = net.weight("W", 6, 8), net.bias("B", 6)
-    y = net.ms("FusedGemm", x, W, B, transB=1, activation="Relu", name="fused")
-    return net.done(net.gemm("b", y, 6, 4), rank=2)
-
-
-case("com.microsoft::FusedGemm", "relu", fused_gemm, groups=(8, 6))
-
-
 def gelu_gemm() -> onnx.ModelProto:
     """A linear layer with its activation."""
     net = Graph()
     W, B = net.weight("W", 8, 6, fan_in=8), net.bias("B", 6)
-    y = net.known(net.ms("GemmFastGelu", tokens(net, "a", 8), W, B), BATCH, STEPS, 6)
+    y = net.known(net.ms("GemmFastGelu", sequence(net, "a", 8), W, B), BATCH, STEPS, 6)
     return net.done(net.linear("head", y, 6, 4))
 
 
 reference("com.microsoft::GemmFastGelu", "linear", gelu_gemm, groups=(8, 6))
-
-
-def fused_conv(group: int = 1, residual: bool = True) -> onnx.ModelProto:
-    """Convolution with a residual and an activation."""
-    net = Graph()
-    x = net.conv("a", net.input("x", 2, 3, 5, 5), 3, 8)
-    inputs = [x, net.weight("W", 12, 8 // group, 3, 3), net.bias("B", 12)]
-    if residual:
-        inputs.append(net.conv("r", "x", 3, 12))
-    y = net.ms(
-        "FusedConv", *inputs, name="fused", group=group, pads=[1] * 4, kernel_shape=[3, 3], activation="Relu"
-    )
-    return net.done(net.conv("b", y, 12, 4), rank=4)
-
-
-case("com.microsoft::FusedConv", "residual", fused_conv, groups=(8, 12))
-case("com.microsoft::FusedConv", "groups", fused_conv, group=2, residual=False, groups=(4, 6))
 
 
 def nhwc_conv(op: str, group: int = 1) -> onnx.ModelProto:
@@ -267,27 +146,38 @@ def pair(op: str, **attributes: Any) -> onnx.ModelProto:
 case("com.microsoft::CDist", "euclidean", pair, "CDist", metric="euclidean", groups=(8,))
 
 
-def expanded(op: str) -> onnx.ModelProto:
-    """Operators of com.microsoft that move entries."""
+def gated() -> onnx.ModelProto:
+    """A sum with a gate."""
     net = Graph()
-    x = tokens(net, "a", 8)
-    if op == "ExpandDims":
-        y = net.node("Squeeze", net.ms(op, x, net.constant("axis", np.array(1, "i4"))), net.integers(1))
-    elif op == "GatedAdd":
-        y = net.ms(op, x, tokens(net, "b", 8), net.node("Sigmoid", tokens(net, "gate", 1)))
-    elif op == "Pad":
-        y = net.ms(op, x, net.integers(0, 1, 0, 0, 0, 2))
-        return net.done(net.linear("head", y, 10, 4), rank=3)
-    else:
-        square = net.reshape(net.linear("m", "x", 3, 18), BATCH * STEPS, 9, 2)
-        square = net.node("MatMul", square, net.node("Transpose", square, perm=[0, 2, 1]))
-        eye = net.initializer("eye", np.eye(9) * 5)
-        square = net.ms("Inverse", net.node("Add", square, eye))
-        square = net.node("ReduceMean", square, net.integers(1, 2), keepdims=0)
-        y = net.node("Mul", x, net.reshape(square, BATCH, STEPS, 1))
+    x = sequence(net, "a", 8)
+    y = net.ms("GatedAdd", x, sequence(net, "b", 8), net.node("Sigmoid", sequence(net, "gate", 1)))
     return net.done(net.linear("head", y, 8, 4), rank=3)
 
 
-for _op in ("ExpandDims", "GatedAdd", "Pad"):
-    case(f"com.microsoft::{_op}", "moved", expanded, _op, groups=(8,))
-case("com.microsoft::Inverse", "moved", expanded, "Inverse", groups=(8, 2))
+def inverted() -> onnx.ModelProto:
+    """Inverses of computed matrices weigh the steps."""
+    net = Graph()
+    x = sequence(net, "a", 8)
+    square = net.reshape(net.linear("m", "x", 3, 18), BATCH * STEPS, 9, 2)
+    square = net.node("MatMul", square, net.node("Transpose", square, perm=[0, 2, 1]))
+    eye = net.initializer("eye", np.eye(9) * 5)
+    square = net.ms("Inverse", net.node("Add", square, eye))
+    square = net.node("ReduceMean", square, net.integers(1, 2), keepdims=0)
+    y = net.node("Mul", x, net.reshape(square, BATCH, STEPS, 1))
+    return net.done(net.linear("head", y, 8, 4), rank=3)
+
+
+case("com.microsoft::GatedAdd", "moved", gated, groups=(8,))
+case("com.microsoft::Inverse", "moved", inverted, groups=(8, 2))
+case("com.microsoft::SampleOp", "images", microsoft, "SampleOp", groups=(8,))
+
+
+def pooled() -> onnx.ModelProto:
+    """A channels-last pool between linear layers."""
+    net = Graph()
+    x = net.linear("a", net.input("x", 2, 4, 4, 3), 3, 8)
+    y = net.known(net.ms("NhwcMaxPool", x, kernel_shape=[2, 2], strides=[2, 2]), 2, 2, 2, 8)
+    return net.done(net.linear("head", y, 8, 4))
+
+
+reference("com.microsoft::NhwcMaxPool", "images", pooled, groups=(8,))

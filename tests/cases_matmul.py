@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
+import onnx
+
 from .building import FOUR_HEADS, HEADS, Case, net, positive, tokens
+from .building_nodes import STEPS, Graph, enter, sequence
 
 CASES = [
     Case("MatMul", "two layers", tokens("r = Relu (h)"), groups=(8,),
@@ -127,3 +133,53 @@ CASES = [
         s=[2, 6, 8, 4], t=[2, 6, 2, 4], i=[2], e=[1, 1, 4, 1, 1], u=[2, 8, 4, 6], j=[1]),
         groups=(2,), slim={"WQ": (12, 16), "WK": (12, 4)}) for op in ("Expand", "Tile")],
 ]  # fmt: skip
+
+case = partial(enter, CASES)
+
+
+def fused_matmul(op: str = "FusedMatMul", stored: bool = False, **attributes: Any) -> onnx.ModelProto:
+    """A product of two computed tensors, or of one with a stored weight."""
+    net = Graph()
+    a = sequence(net, "a", 6)
+    if attributes.get("transA") and not attributes.get("transBatchA"):
+        a = net.node("Transpose", a, perm=[0, 2, 1])
+    if attributes.get("transBatchA"):
+        order = [2, 0, 1] if attributes.get("transA") else [1, 0, 2]
+        a = net.node("Transpose", a, perm=order)
+    if stored:
+        W = net.weight("W", 8, 6, fan_in=6) if attributes.get("transB") else net.weight("W", 6, 8)
+        y = net.ms(op, a, W, alpha=0.5, **attributes)
+    else:
+        b = sequence(net, "b", 6)
+        b = b if attributes.get("transB") else net.node("Transpose", b, perm=[0, 2, 1])
+        y = net.ms(op, a, b, alpha=0.5, **attributes)
+    return net.done(net.linear("head", y, 8 if stored else STEPS, 4), rank=3)
+
+
+case("com.microsoft::FusedMatMul", "scores", fused_matmul, transB=1, groups=(6,))
+case("com.microsoft::FusedMatMul", "stored", fused_matmul, stored=True, groups=(6, 8))
+case("com.microsoft::FusedMatMul", "stored, transposed", fused_matmul, stored=True, transB=1, groups=(6, 8))
+case("com.microsoft::FusedMatMul", "both transposed", fused_matmul, transA=1, transB=1, groups=(6,))
+case("com.microsoft::FusedMatMul", "batch transposed", fused_matmul, transBatchA=1, transB=1, groups=(6,))
+case(
+    "com.microsoft::FusedMatMul",
+    "batch and rows transposed",
+    fused_matmul,
+    transBatchA=1,
+    transA=1,
+    transB=1,
+    groups=(6,),
+)
+case("com.microsoft::TransposeMatMul", "scores", fused_matmul, op="TransposeMatMul", transB=1, groups=(6,))
+
+
+def fused_gemm() -> onnx.ModelProto:
+    """Gemm with an activation."""
+    net = Graph()
+    x = net.gemm("a", net.input("x", 2, 3), 3, 8)
+    W, B = net.weight("W", 6, 8), net.bias("B", 6)
+    y = net.ms("FusedGemm", x, W, B, transB=1, activation="Relu", name="fused")
+    return net.done(net.gemm("b", y, 6, 4), rank=2)
+
+
+case("com.microsoft::FusedGemm", "relu", fused_gemm, groups=(8, 6))

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
+import onnx
+
 from .building import Case, between, positive, tokens
+from .building_nodes import BATCH, STEPS, Graph, enter, sequence
 
 BN = {"s": positive(8), "b": (8,), "m": (8,), "v": positive(8)}
 
@@ -94,3 +100,62 @@ CASES = [
     Case("MeanVarianceNormalization", "over channels", between("""
         r = MeanVarianceNormalization <axes=[1]> (h)""", opset=9), groups=(8,), zero=False),
 ]  # fmt: skip
+
+case = partial(enter, CASES)
+
+
+def norm(
+    op: str, skip: bool = True, bias: bool = True, total: bool = False, **attributes: Any
+) -> onnx.ModelProto:
+    """A normalization of onnxruntime with a residual, and its sum as a second output."""
+    net = Graph(attributes.pop("opset", 22))
+    x = sequence(net, "a", 8)
+    inputs = [x, sequence(net, "skip", 8)] if skip else [x]
+    inputs.append(net.gain("gamma", 8))
+    if op == "SkipLayerNormalization":
+        inputs.append(net.bias("beta", 8))
+    if skip and bias:
+        inputs.append(net.bias("bias", 8))
+    outputs = ["y", "", "", "sum"] if total else ["y"]
+    add = net.ms if skip else net.node
+    y = add(op, *inputs, outputs=outputs, **attributes)
+    if total:
+        y = net.node("Add", y, "sum")
+    return net.done(net.linear("head", y, 8, 4), rank=3)
+
+
+for _op in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"):
+    case(f"com.microsoft::{_op}", "bias and sum", norm, _op, total=True, groups=(8,))
+    case(f"com.microsoft::{_op}", "no bias", norm, _op, bias=False, groups=(8,))
+
+case(
+    "SimplifiedLayerNormalization",
+    "last axis",
+    norm,
+    "SimplifiedLayerNormalization",
+    skip=False,
+    axis=-1,
+    groups=(8,),
+)
+case("RMSNormalization", "last axis", norm, "RMSNormalization", skip=False, axis=-1, opset=23, groups=(8,))
+
+
+def embedding() -> onnx.ModelProto:
+    """EmbedLayerNormalization with word, position and segment tables."""
+    net = Graph()
+    ids = net.feed("ids", onnx.TensorProto.INT32, BATCH, STEPS)
+    segments = net.feed("segments", onnx.TensorProto.INT32, BATCH, STEPS)
+    tables = [net.weight(name, rows, 8) for name, rows in (("word", 20), ("position", 6), ("segment", 2))]
+    y = net.ms(
+        "EmbedLayerNormalization",
+        ids,
+        segments,
+        *tables,
+        net.gain("gamma", 8),
+        net.bias("beta", 8),
+        outputs=["y", "mask"],
+    )
+    return net.done(net.linear("head", y, 8, 4), rank=3)
+
+
+case("com.microsoft::EmbedLayerNormalization", "three tables", embedding, groups=(8,))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
+
 from .building import Case, between, net, positive, tokens
+from .building_nodes import enter, signal
 
 SUMS = ("ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare")
 STATISTICS = ("ReduceLogSumExp", "ReduceMean")
@@ -149,3 +154,7 @@ CASES = [
     Case("CumSum", "over channels, backwards", between("r = CumSum <exclusive=1, reverse=1> (h, i)",
         i=1), groups=(8,)),
 ]  # fmt: skip
+
+case = partial(enter, CASES)
+
+case("CumSum", "channels", signal, "CumSum", np.array(1), groups=(6,))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
+import onnx
 
 from .building import Case, between, net, positive, tokens
+from .building_nodes import Graph, enter, sequence
 
 IMAGE = "float[2,3,6,6] x"
 
@@ -284,3 +288,26 @@ CASES = [
     Case("Upsample", "opset 9", between("r = Upsample (h, c)", opset=9, c=np.array([1, 1, 2, 2], "f4")),
         groups=(8,)),
 ]  # fmt: skip
+
+case = partial(enter, CASES)
+
+
+def held() -> onnx.ModelProto:
+    """Weights in Constant nodes."""
+    net = Graph()
+    x = net.node("MatMul", net.input("x", 2, 3), net.node("Constant", value=net.loose("W", 3, 8)), name="a")
+    x = net.node("MatMul", net.relu(x), net.node("Constant", value=net.loose("V", 8, 4)), name="b")
+    return net.done(x)
+
+
+case("Constant", "weights", held, groups=(8,))
+
+
+def with_an_axis() -> onnx.ModelProto:
+    """An axis of onnxruntime's ExpandDims, which goes again."""
+    net = Graph()
+    y = net.ms("ExpandDims", sequence(net, "a", 8), net.constant("axis", np.array(1, "i4")))
+    return net.done(net.linear("head", net.node("Squeeze", y, net.integers(1)), 8, 4), rank=3)
+
+
+case("com.microsoft::ExpandDims", "moved", with_an_axis, groups=(8,))

@@ -14,6 +14,9 @@ import pytest
 
 from onnxprune.cli import main
 
+# One test per core runs already: threads of numpy's BLAS would only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "models" / "digits.onnx"
 IMAGES = ROOT / "models" / "digits_test.npz"

@@ -22,8 +22,9 @@ from onnxprune.selection.decide import select
 from onnxprune.selection.plan import Plan
 from onnxprune.surgery.surgeon import rewrite_trace
 
-from .building import made_up
-from .cases_control import CASES, Builder, model
+from . import cases_control, cases_sequences
+from .building import Builder, made_up
+from .building_text import model
 
 UNITS = {
     "branches_with_layers": 40,
@@ -57,6 +58,8 @@ UNITS = {
     "optional_tensor": 20,
 }
 """Channels that can go: fewer were needless coupling, more a missed one."""
+
+CASES = [*cases_control.CASES, *cases_sequences.CASES]
 
 BUILD = {name: builder for _, name, builder in CASES}
 

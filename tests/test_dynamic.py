@@ -22,12 +22,11 @@ from onnxprune.shapes.made_up import synthetic_inputs
 from onnxprune.surgery.surgeon import rewrite_trace
 
 from . import battery
-from .building import net
+from .building import Builder, net
+from .building_text import model as text_model
 from .cases_control import CASES as CONTROL
-from .cases_control import Builder
-from .cases_control import model as text_model
 from .cases_dynamic import CASES
-from .cases_operators import spectrogram
+from .cases_signal import spectrogram
 
 DIGITS = Path(__file__).parents[1] / "models" / "digits.onnx"
 

@@ -10,13 +10,9 @@ import pytest
 from onnxprune.coupling.trace import trace
 from onnxprune.selection.cost import macs
 
-from . import cases_attention, cases_fused, cases_operators
+from .cases import CASES
 
-ROWS = {
-    f"{case.op} {case.name}": case
-    for m in (cases_attention, cases_fused, cases_operators)
-    for case in m.CASES
-}
+ROWS = {f"{case.op} {case.name}": case for case in CASES}
 
 # Layers around the operator first, then the operator itself.
 EXPECTED: Mapping[str, int] = {

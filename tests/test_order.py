@@ -10,7 +10,7 @@ from onnx import helper
 import onnxprune
 from onnxprune.model.ordering import sort_nodes
 
-from .cases_control import model
+from .building_text import model
 
 BRANCHES = """
     g (float[2,6] x, bool yes) => (float[2,10] y) {

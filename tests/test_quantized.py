@@ -29,11 +29,11 @@ from onnxprune.scoring.score import score
 from onnxprune.selection.decide import select
 from onnxprune.selection.plan import Plan
 from onnxprune.surgery.surgeon import rewrite_trace
-from tests import cases_quantized, cases_quantized_ms
+from tests import cases_quant, cases_quant_microsoft
 from tests.building import TOLERANCE, Case
 from tests.building_quantized import Graph
-from tests.cases_quantized import fake_quantized
-from tests.cases_quantized_ms import nbits
+from tests.cases_quant import fake_quantized
+from tests.cases_quant_microsoft import nbits
 
 from .building import made_up
 
@@ -67,7 +67,7 @@ def equal_bits(report: Report) -> bool:
     return all(d.max_abs == 0 for d in report.surgery)
 
 
-CASES = [*cases_quantized.CASES, *cases_quantized_ms.CASES]
+CASES = [*cases_quant.CASES, *cases_quant_microsoft.CASES]
 RUN = [case for case in CASES if not case.reference and case.groups]
 
 

@@ -16,7 +16,8 @@ from onnxprune.rules import RULES
 
 from . import battery
 from .building import Case
-from .cases import CASES
+from .cases import CASES, rows
+from .conftest import ROOT
 from .full import first_of_each
 from .recorded import line, recorded
 
@@ -43,6 +44,23 @@ def test_every_rule_has_a_case() -> None:
         if not rule.pinned
     }
     assert kinds <= {case.op for case in CASES}, kinds - {case.op for case in CASES}
+
+
+FAMILIES = sorted({rule.apply.__module__.rpartition(".")[2] for rule in RULES.values() if not rule.pinned})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_file_of_rules_has_its_cases(family: str) -> None:
+    """``cases_X.py`` or ``cases_X_*.py`` holds a case of every operator of ``rules/X.py``.
+
+    Rows are called by their operator first, so that ``pytest -k Operator`` finds them; operators
+    that pin on purpose are parameters of ``test_operator_table.py`` and found in the same way.
+    """
+    files = [ROOT / "tests" / f"cases_{family}.py", *(ROOT / "tests").glob(f"cases_{family}_*.py")]
+    here = {case.op for path in files for case in rows(path)}
+    rules = [r for r in RULES.values() if not r.pinned and r.apply.__module__.endswith(f".{family}")]
+    missing = {f"{r.domain}::{r.op}" if r.domain else r.op for r in rules} - here
+    assert not missing, f"each wants a row in {files[0].name}"
 
 
 def test_groups_are_recorded() -> None:

@@ -29,7 +29,7 @@ from onnxprune.runtime import providers
 from onnxprune.runtime import session as runtime
 
 from .building import between, net, positive
-from .cases_control import model
+from .building_text import model
 from .conftest import DIGITS, IMAGES, Run
 
 Damage = Callable[[onnx.ModelProto], None]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
+import onnx
 
 from .building import Case, between, net, tokens
+from .building_nodes import Graph, enter, sequence
 
 BRANCH = "a = Conv <pads=[1,1,1,1]> (x, W3)\n"
 LAST = np.array(-1)
@@ -176,3 +180,15 @@ CASES = [
     Case("Pad", "cropped pixels", between("r = Pad (h, p)", p=[0, 0, -1, -1, 0, 0, -1, -1]),
         groups=(8,)),
 ]  # fmt: skip
+
+case = partial(enter, CASES)
+
+
+def padded() -> onnx.ModelProto:
+    """Zeros beside the channels and steps of a computed tensor."""
+    net = Graph()
+    y = net.ms("Pad", sequence(net, "a", 8), net.integers(0, 1, 0, 0, 0, 2))
+    return net.done(net.linear("head", y, 10, 4), rank=3)
+
+
+case("com.microsoft::Pad", "moved", padded, groups=(8,))
