@@ -218,10 +218,12 @@ def test_a_function_is_a_criterion() -> None:
     assert largest["layer"].merged.max() == 1
 
 
-def test_broken_weights_are_named() -> None:
-    """NaN is neither good nor bad: it is no score, and the layer that has it is told."""
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001], ids=["quiet", "signalling"])
+def test_broken_weights_are_named(bits: int) -> None:
+    """NaN is neither good nor bad: it is no score, and the layer that has it is told, and nothing else."""
     weight = np.ones((4, 2, 1, 1), np.float32)
-    weight[:, 0, 0, 0] = [1, np.nan, 3, 2]
+    weight[:, 0, 0, 0] = [1, 1, 3, 2]
+    weight.view(np.uint32)[1, 0, 0, 0] = bits
     layer = layer_of(weight)
     with pytest.raises(
         UsageError,

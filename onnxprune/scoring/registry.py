@@ -143,7 +143,7 @@ def applied(
     UsageError
         If it raises anything, exits, or returns something else.
     """
-    with blamed(where):
+    with blamed(where), np.errstate(all="ignore"):  # results that are not finite are refused by name
         result = np.array(function(given), np.float64)
     if result.shape != shape:
         raise UsageError(f"{where}: found shape {list(result.shape)}, expected {list(shape)}")
