@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .model.file import Model as Model
     from .model.loading import load as load
     from .scoring.registry import criterion as criterion
+    from .scoring.registry import metric as metric
     from .scoring.registry import normalizer as normalizer
     from .scoring.registry import policy as policy
     from .scoring.score import score as score
@@ -73,6 +74,7 @@ _HOMES = {
     "model.loading": ("load",),
     "scoring.registry": (
         "criterion",
+        "metric",
         "normalizer",
         "policy",
     ),

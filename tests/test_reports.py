@@ -182,28 +182,31 @@ def test_slim(parity):
 """
 
 
-def test_the_fixture_records_what_it_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["xunit1", "xunit2"])
+def test_the_fixture_records_what_it_measured(tmp_path: Path, family: str) -> None:
+    """Where the family of the XML has room for it, and without a warning: those end a run here."""
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["onnxprune.testing"]\n')
     for name, limit in (("good", "-1"), ("bad", "2")):
         text = SUITE.replace("MODEL", repr(str(DIGITS))).replace("MIN", limit)
         (tmp_path / f"test_{name}.py").write_text(text)
     command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--junitxml=out.xml",
-        "--rootdir=.",
-        ".",
-    ]
+        *(sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-o", f"junit_family={family}"),
+        *("--junitxml=out.xml", "--rootdir=.", "."),
+    ]  # fmt: skip
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
     assert "gate" not in done.stderr
     root = ElementTree.parse(tmp_path / "out.xml").getroot()
-    good = next(case for case in root.iter("testcase") if case.attrib["classname"] == "test_good")
-    (value,) = [p.attrib["value"] for p in good.iter("property") if p.attrib["name"] == "cosine of logits"]
-    assert -1 <= float(value) <= 1
+    found = {p.attrib["name"]: p.attrib["value"] for p in root.iter("property")}
+    of_tests = {p.attrib["name"] for case in root.iter("testcase") for p in case.iter("property")}
+    if family == "xunit1":
+        assert of_tests == found.keys() == {"cosine of logits"}
+    else:
+        assert not of_tests
+        assert found.keys() == {
+            "test_good.py::test_slim: cosine of logits",
+            "test_bad.py::test_slim: cosine of logits",
+        }
+    assert all(-1 <= float(value) <= 1 for value in found.values())

@@ -17,6 +17,7 @@ from .conftest import ROOT
 FLOORS = (
     ("printable",),
     ("errors",),
+    ("plugins",),
     ("settings",),
     ("model",),
     ("runtime",),

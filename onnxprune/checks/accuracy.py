@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +11,9 @@ from ..data.classes import as_classes
 from ..data.dataset import Batch, DataSet
 from ..errors import UsageError, blamed
 from ..model.engine import InferenceSession
+from ..plugins import function, is_path
 from ..runtime.session import Arrays, run
+from ..scoring.registry import lookup, names
 from .compare import class_scores
 
 Metric = Callable[[Iterator[Arrays], np.ndarray | None], float]
@@ -93,32 +92,23 @@ class Accuracy:
 
 
 def load_metric(name: str) -> Metric:
-    """A function by ``module:function``; the working directory is searched, too.
+    """A function by ``module:function`` or ``file.py:function``, or by its registered name.
 
     Raises
     ------
     UsageError
         If there is none.
     """
-    module, colon, function = name.partition(":")
-    if not (module and colon and function):
+    if is_path(name):
+        return function(name, "metric")
+    if not names("metric"):
         raise UsageError(f"metric: found '{name}', expected module:function")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        with blamed(f"metric '{name}'"):
-            found = getattr(importlib.import_module(module), function)
-    finally:
-        if here in sys.path:
-            sys.path.remove(here)
-    if not callable(found):
-        raise UsageError(f"metric '{name}': found {type(found).__name__}, expected a function")
-    return found
+    return lookup("metric", name)
 
 
 def measure(metric: str | Metric, data: DataSet, before: InferenceSession, after: InferenceSession) -> Score:
     """Apply a metric to both models."""
-    function = load_metric(metric) if isinstance(metric, str) else metric
+    score = load_metric(metric) if isinstance(metric, str) else metric
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
     labels = None
     if data.labelled:
@@ -126,7 +116,7 @@ def measure(metric: str | Metric, data: DataSet, before: InferenceSession, after
 
     def value(session: InferenceSession) -> float:
         with blamed(f"metric '{name}'"):
-            found = function((run(session, batch.feeds) for batch in data), labels)
+            found = score((run(session, batch.feeds) for batch in data), labels)
         if not isinstance(found, (int, float, np.number)):
             raise UsageError(f"metric '{name}': found {type(found).__name__}, expected a number")
         return float(found)

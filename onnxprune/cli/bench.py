@@ -17,6 +17,7 @@ from .progress import stages
 @options.data_options
 @options.sample_options
 @options.pair_options
+@options.plugin_option
 @options.isolation_options
 @options.html_option
 @options.json_option

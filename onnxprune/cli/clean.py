@@ -34,6 +34,8 @@ from .progress import stages
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
 )
+@options.unchanged_option
+@options.plugin_option
 @options.isolation_options
 @options.html_option
 @options.json_option
@@ -50,12 +52,15 @@ def command(
     from .. import clean
     from ..reports.outcome import Cleaning
 
+    refused = flags.pop("fail_if_unchanged")
     flags["assume_range"] = _ranges(flags["assume_range"])
     with stages(quiet) as stage:
         stage("load")
         (source,) = files.open_models(model)
         stage("clean")
         result = clean(source, on_failure="return", **flags)
+        if refused:
+            files.refuse_unchanged(result, model)
         found = Cleaning(result, model, out, plan_out)
         if found.written:
             stage("write")

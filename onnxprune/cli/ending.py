@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -67,29 +68,53 @@ def _sentence(work: Callable[[], object]) -> int:
     """Exit code of some work; an error becomes a sentence."""
     try:
         return int(work() or 0)  # type: ignore[call-overload]
-    except OnnxPruneError as error:
-        return _fail(error.message, error.hint, error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.UsageError as error:
-        return _usage(error)
     except (click.Abort, BrokenPipeError, NoReader):
         raise
-    except MemoryError:
-        return _fail("out of memory", "The model or the data is too large for this machine.")
-    except ImportError as error:
-        if str(error.name).startswith("onnxprune"):
-            return _internal(error)
-        return _fail(f"a package cannot be imported: {error}", "Install onnxprune again with pip.")
-    except OSError as error:
-        return _fail(_file_problem(error), "")
-    except SystemExit as error:  # a rule of the user's, say: it must not decide how this ends
-        return _fail(f"something that was called exits with {error.code!r}", "")
-    except Exception as error:  # a mistake of ours: say so, but show no traceback
-        return _internal(error)
+    except (Exception, SystemExit) as error:
+        found = failure(error)
+        return _fail(found.message, found.hint, found.exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong, as a user is told it.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the error's class.
+    """
+
+    kind: str
+    message: str
+    hint: str = ""
+    exit_code: int = 2
+
+
+def failure(error: BaseException) -> Failure:
+    """What to say of an error."""
+    kind = type(error).__name__
+    match error:
+        case OnnxPruneError():
+            return Failure(kind, error.message, error.hint, error.exit_code)
+        case click.UsageError():
+            return Failure("UsageError", *_usage(error), error.exit_code)
+        case MemoryError():
+            return Failure(kind, "out of memory", "The model or the data is too large for this machine.")
+        case ImportError() if not str(error.name).startswith("onnxprune"):
+            return Failure(
+                kind, f"a package cannot be imported: {error}", "Install onnxprune again with pip."
+            )
+        case OSError():
+            return Failure(kind, _file_problem(error))
+        case SystemExit():  # a rule of the user's, say: it must not decide how this ends
+            return Failure(kind, f"something that was called exits with {error.code!r}")
+    return Failure(kind, *_internal(error))  # a mistake of ours: say so, but show no traceback
 
 
 @contextmanager
@@ -140,8 +165,8 @@ def _fail(message: str, hint: str, code: int = 2) -> int:
     return code
 
 
-def _usage(error: click.UsageError) -> int:
-    """Say what is wrong with the arguments in the form of all other errors."""
+def _usage(error: click.UsageError) -> tuple[str, str]:
+    """What is wrong with the arguments in the form of all other errors, and a hint."""
     message = error.format_message()
     help_of = error.ctx.command_path if error.ctx else "onnxprune"
     hint = f"Try '{help_of} --help'."
@@ -149,7 +174,7 @@ def _usage(error: click.UsageError) -> int:
         message = f"no such option '{error.option_name}'"
         if error.possibilities:
             hint = f"Did you mean '{error.possibilities[0]}'?"
-    return _fail(message[:1].lower() + message[1:].removesuffix("."), hint, error.exit_code)
+    return message[:1].lower() + message[1:].removesuffix("."), hint
 
 
 def _file_problem(error: OSError) -> str:
@@ -159,11 +184,11 @@ def _file_problem(error: OSError) -> str:
     return f"{detail}: '{error.filename}'" if error.filename else detail
 
 
-def _internal(error: Exception) -> int:
+def _internal(error: BaseException) -> tuple[str, str]:
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}, line {place.lineno}"
     text = " ".join(str(error).split())
-    return _fail(
+    return (
         f"internal error in {where}: {type(error).__name__}: {text}",
         "This is a bug in onnxprune; please report it together with the model.",
     )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     help="Remove first what contributes nothing, as 'prune' does.",
 )
 @click.option("--plot", cls=Target, metavar="FILE.png|svg", help="Draw the sorted scores and the cut.")
+@options.plugin_option
 @options.isolation_options
 @options.json_option
 @click.pass_context

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError
+from ..errors import GateError, UsageError
+from ..plugins import is_path
 
 if TYPE_CHECKING:
     from ..jobs.result import Result
@@ -24,6 +25,20 @@ READ = "onnxprune.read"
 
 class Target(click.Option):
     """An option that names a file which is written; no configuration file may give it."""
+
+
+class Kept(click.Option):
+    """An option that names a file which is read and, where a flag asks for it, written anew.
+
+    Parameters
+    ----------
+    flag : str
+        Name of that flag's parameter.
+    """
+
+    def __init__(self, *declarations: Any, flag: str, **settings: Any) -> None:
+        super().__init__(*declarations, **settings)
+        self.flag = flag
 
 
 def also_read(context: click.Context, path: str) -> None:
@@ -70,8 +85,15 @@ def open_models(*paths: str) -> tuple[Model, ...]:
 
 def targets(context: click.Context) -> list[str]:
     """Files that a command is told to write."""
-    values = [context.params.get(str(p.name)) for p in context.command.params if isinstance(p, Target)]
+    values = [context.params.get(str(p.name)) for p in context.command.params if _written(p, context)]
     return [str(value) for value in values if value]
+
+
+def _written(parameter: click.Parameter, context: click.Context) -> bool:
+    """Whether a parameter names a file that is written."""
+    if isinstance(parameter, Kept):
+        return bool(context.params.get(parameter.flag))
+    return isinstance(parameter, Target)
 
 
 def _read(context: click.Context) -> Iterator[Path]:
@@ -79,10 +101,11 @@ def _read(context: click.Context) -> Iterator[Path]:
     yield from map(Path, context.meta.get(READ, ()))
     for parameter in context.command.params:
         value = context.params.get(str(parameter.name))
-        if isinstance(parameter, Target) or not isinstance(value, str) or not value or "\0" in value:
+        if _written(parameter, context) or not isinstance(value, str) or not value or "\0" in value:
             continue
-        if parameter.name == "metric":
-            value = value.partition(":")[0].replace(".", os.sep) + ".py"
+        if is_path(value):  # a function: of a file, or of a module of the working directory
+            place = value.rpartition(":")[0]
+            value = place if place.endswith(".py") else place.replace(".", os.sep) + ".py"
         path = Path(value)
         if len(value) < 4096 and path.is_dir():
             yield from _samples(path)
@@ -138,6 +161,19 @@ def _writable(path: str) -> None:
         problem = "it is write-protected"
     if problem:
         raise UsageError(f"cannot write '{path}': {problem}")
+
+
+def refuse_unchanged(result: Result, path: str) -> None:
+    """Refuse a result that lost nothing.
+
+    Raises
+    ------
+    GateError
+    """
+    from ..reports.outcome import unchanged
+
+    if unchanged(result.plan):
+        raise GateError(f"nothing was removed from '{path}'", "'onnxprune inspect' says why.")
 
 
 def write_result(result: Result, out: str, plan_out: str | None, recovery_out: str | None = None) -> None:

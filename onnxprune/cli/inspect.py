@@ -13,6 +13,7 @@ from .progress import note, stages
 @click.command(cls=options.Verb)
 @click.argument("model")
 @options.trace_options
+@options.plugin_option
 @options.isolation_options
 @options.html_option
 @options.json_option

@@ -8,6 +8,7 @@ from . import options, output
 
 
 @click.command(cls=options.Verb)
+@options.plugin_option
 @options.json_option
 def command(as_json: bool) -> None:
     """Print the table of rules: what happens to channels at every operator."""

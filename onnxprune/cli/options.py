@@ -17,16 +17,14 @@ import click
 
 from ..errors import UsageError, unknown_name
 from ..model.writing import remove_abandoned
+from ..plugins import function, is_path, load_plugin
 from ..printable import docstring
 from ..settings.table import OPTIONS, TARGETS, of
+from . import output
 from .files import Target, also_read, check_targets, targets
 from .isolation import Limits, in_child, possible
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-TYPED = "onnxprune.typed"
-"""Where a context holds the command as it was typed."""
 
 
 class Verb(click.Command):
@@ -38,11 +36,16 @@ class Verb(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments, and remember them for reports."""
-        ctx.meta[TYPED] = shlex.join(["onnxprune", str(ctx.info_name), *args])
-        return super().parse_args(ctx, args)
+        ctx.meta[output.TYPED] = shlex.join(["onnxprune", str(ctx.info_name), *args])
+        with output.errors_shown(ctx, as_json="--json" in args):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Check the targets, then run; in a process of its own where that is wanted and possible."""
+        with output.errors_shown(ctx, as_json=bool(ctx.params.get("as_json"))):
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         check_targets(ctx)
         limits = Limits(ctx.params.pop("time_limit", MOST_SECONDS), ctx.params.pop("memory_limit", None))
         isolate = ctx.params.pop("isolate", None)
@@ -51,10 +54,15 @@ class Verb(click.Command):
         if not (isolate and ctx.obj and possible()):
             return super().invoke(ctx)
         try:
-            raise click.exceptions.Exit(in_child(partial(super().invoke, ctx), limits))
+            raise click.exceptions.Exit(in_child(partial(self._work, ctx), limits))
         finally:
             for target in targets(ctx):
                 remove_abandoned(Path(target))
+
+    def _work(self, ctx: click.Context) -> Any:
+        """What the child does."""
+        with output.errors_shown(ctx, as_json=bool(ctx.params.get("as_json"))):
+            return super().invoke(ctx)
 
 
 class OneOf(click.Choice[Any]):
@@ -108,7 +116,10 @@ class Pass(click.Option):
         return flag, f"{text}  One of: {', '.join(self.registered())}."
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
-        """Refuse a name that nothing is registered under."""
+        """Refuse a name that nothing is registered under; a function by its place need not be."""
+        if is_path(value):
+            function(value, str(self.name))
+            return super().process_value(ctx, value)
         if value is not None and value not in self.registered():
             raise unknown_name(_flag(self), value, self.registered())
         return super().process_value(ctx, value)
@@ -192,6 +203,21 @@ def _read_config(context: click.Context, param: click.Parameter, value: str | No
     context.default_map = found
 
 
+def _load_plugins(context: click.Context, param: click.Parameter, value: tuple[str, ...]) -> None:
+    """Import plugins before any name is looked up."""
+    for name in value:
+        if name.endswith(".py"):
+            also_read(context, name)
+        load_plugin(name)
+
+
+plugin_option = click.option(
+    "--plugin", multiple=True, metavar="FILE.py|MODULE", is_eager=True, expose_value=False,
+    callback=_load_plugins,
+    help="Python code that registers criteria, rules, metrics and the like.  [repeatable]",
+)  # fmt: skip
+
+
 def settings(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]:
     """The settings among some flags that were given, on the command line or in a file.
 
@@ -265,16 +291,18 @@ def score_options(function: F) -> F:
     return _settings("criterion", "normalizer", "policy", "samples")(function)
 
 
+config_option = click.option(
+    "--config", metavar="FILE.toml", is_eager=True, expose_value=False, callback=_read_config,
+    help="Settings by the names of these flags; those on the command line come first.",
+)  # fmt: skip
+
+
 def selection_options(function: F) -> F:
     """How many channels go, and where."""
     return _together([
         *(setting(option.name) for option in of("select")),
         setting("preset"),
-        click.option(
-            "--config", metavar="FILE.toml", is_eager=True, expose_value=False,
-            callback=_read_config,
-            help="Settings by the names of these flags; those on the command line come first.",
-        ),
+        config_option,
     ])(function)  # fmt: skip
 
 
@@ -332,6 +360,9 @@ def isolation_options(function: F) -> F:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+unchanged_option = click.option(
+    "--fail-if-unchanged", is_flag=True, help="Write nothing where nothing can go, and exit with 1."
+)
 html_option = click.option(
     "--html", cls=Target, metavar="FILE",
     help="Write the report as one page for a browser, with a picture of the network.",

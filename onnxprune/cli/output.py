@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from .. import __version__
 from ..errors import SurgeryError
 from ..printable import json_text, printable
 from ..reports.page import Part, Reported, Table, layout
+from .ending import Failure, NoReader, failure
 from .progress import note, say
 
 if TYPE_CHECKING:
@@ -25,8 +28,41 @@ LIMIT = 20
 """Rows of a table that may leave some out; the rest is counted."""
 
 
+TYPED = "onnxprune.typed"
+"""Where a context holds the command as it was typed."""
+
+PRINTED = "onnxprune.printed"
+"""Where it holds whether a document was printed."""
+
+
+@contextmanager
+def errors_shown(context: click.Context, *, as_json: bool) -> Iterator[None]:
+    """Print what goes wrong as a document, too, where one was asked for and none was printed."""
+    try:
+        yield
+    except (
+        click.Abort,
+        click.exceptions.Exit,
+        click.exceptions.NoArgsIsHelpError,
+        BrokenPipeError,
+        NoReader,
+    ):
+        raise
+    except (Exception, SystemExit) as error:
+        if as_json and not context.meta.get(PRINTED):
+            context.meta[PRINTED] = True
+            print_json(str(context.info_name), _document(failure(error)))
+        raise
+
+
+def _document(found: Failure) -> dict[str, Any]:
+    return {"error": asdict(found)}
+
+
 def print_json(command: str, document: Mapping[str, Any]) -> None:
     """Print one JSON document; numbers that are not finite become null."""
+    if (context := click.get_current_context(silent=True)) is not None:
+        context.meta[PRINTED] = True
     complete = {"command": command, "version": __version__, **document}
     click.echo(json_text(_finite(complete)))
 
@@ -60,7 +96,6 @@ def write_html(
         return
     from ..html.document import write_page
     from ..model.writing import write_atomically
-    from .options import TYPED
 
     context = click.get_current_context()
     command = context.meta[TYPED]

@@ -39,6 +39,8 @@ VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
 )
+@options.unchanged_option
+@options.plugin_option
 @options.isolation_options
 @options.html_option
 @options.json_option
@@ -68,6 +70,8 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         (source,) = files.open_models(model)
         replayed = Plan.load(plan) if plan else None
         result = prune(source, plan=replayed, on_failure="return", progress=stage, **settings)
+        if flags["fail_if_unchanged"]:
+            files.refuse_unchanged(result, model)
         found = Pruning(result, model, out, plan_out)
         notes = (*found.notes, *found.not_recovered)
         if found.written:

@@ -24,6 +24,7 @@ from .progress import stages
 @options.setting("granularity", default=ALONE["granularity"])
 @options.data_options
 @options.sample_options
+@options.plugin_option
 @options.isolation_options
 @options.html_option
 @options.json_option

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import __version__
 from ..errors import GateError, SurgeryError, UsageError
 from ..reports.page import plural
 from . import options, output
-from .files import Target, open_models
+from .files import Kept, Target, open_models
 from .progress import note, stages
 
 if TYPE_CHECKING:
     from ..checks.report import Report
+    from ..reports.verification import Verification
 
 
 @click.command(cls=options.Verb)
@@ -41,6 +43,19 @@ if TYPE_CHECKING:
 @options.pair_options
 @click.option("--junit", cls=Target, metavar="FILE", help="Write JUnit XML.")
 @click.option("--markdown", cls=Target, metavar="FILE", help="Write Markdown for a pull request.")
+@click.option("--sarif", cls=Target, metavar="FILE", help="Write SARIF 2.1.0, for code scanning.")
+@click.option(
+    "--baseline",
+    cls=Kept,
+    flag="update_baseline",
+    metavar="FILE.json",
+    help="Compare with earlier runs, which this file holds.",
+)
+@click.option(
+    "--update-baseline", is_flag=True, help="Add this run to that file, or begin one, if all is passed."
+)
+@options.config_option
+@options.plugin_option
 @options.isolation_options
 @options.html_option
 @options.json_option
@@ -54,10 +69,15 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
     """
     from .. import Plan, trace
     from .. import verify as compare
-    from ..reports import tables as reports
+    from ..reports.baseline import compared
+    from ..reports.tables import similarity
+    from ..reports.verification import Verification
 
     as_json, quiet, html = (flags.pop(name) for name in ("as_json", "quiet", "html"))
-    files = {kind: flags.pop(kind) for kind in ("junit", "markdown", "plot")}
+    files = {kind: flags.pop(kind) for kind in ("junit", "markdown", "sarif", "plot")}
+    baseline, update = flags.pop("baseline"), flags.pop("update_baseline")
+    if update and not baseline:
+        raise UsageError("--update-baseline says not which", "Name the file with --baseline.")
     with stages(quiet) as stage:
         stage("load")
         models = open_models(dense, slim)
@@ -65,11 +85,14 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
         loaded = Plan.load(plan) if plan else None
         flags["layers"] = flags["layers"] or bool(files["plot"]) or bool(html and plan)
         report = compare(*models, plan=loaded, **flags)
-        found = reports.Verification(dense, slim, report)
-        _write(report, **files)
+        runs = compared(baseline, report, *models, new=update) if baseline else None
+        found = Verification(dense, slim, report, runs)
+        _write(found, **files)
+        if runs is not None and update and report:
+            runs.save(baseline)
         if html:
             traced = trace(models[0], **(loaded.trace_options if loaded is not None else {}))
-            output.write_html(html, found, [dense, slim], traced, loaded, reports.similarity(report))
+            output.write_html(html, found, [dense, slim], traced, loaded, similarity(report))
     if report.problem:
         raise UsageError(report.problem, "Give inputs with --data.")
     output.show("verify", found, as_json=as_json, quiet=quiet)
@@ -78,15 +101,21 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
     _judge(report)
 
 
-def _write(report: Report, junit: str | None, markdown: str | None, plot: str | None) -> None:
+def _write(
+    found: Verification, junit: str | None, markdown: str | None, sarif: str | None, plot: str | None
+) -> None:
     """Write the files that were asked for; a report that fails has them, too."""
     from ..model.writing import write_atomically
+    from ..reports import sarif as scanning
     from ..reports import tables as reports
 
+    report = found.report
     if junit:
         write_atomically(Path(junit), reports.junit(report).encode())
     if markdown:
-        write_atomically(Path(markdown), reports.markdown(report).encode())
+        write_atomically(Path(markdown), found.markdown().encode())
+    if sarif:
+        write_atomically(Path(sarif), scanning.sarif(report, found.slim, __version__).encode())
     if plot and not report.problem:
         from ..reports.layer_plot import plot_layers
 

@@ -20,6 +20,7 @@ from ..model.file import Model, ModelLike, collector_paused
 from ..model.graph import Graph
 from ..model.loading import load
 from ..model.node import Node
+from ..plugins import load_installed
 from ..printable import page
 from ..rules import find
 from ..rules.apply import walk_graph
@@ -169,6 +170,7 @@ def trace(
         "norm": norm, "reshape_channel_axis": reshape_channel_axis, "group_policy": group_policy,
     }  # fmt: skip
     _check_options(options)
+    load_installed()
     model = load(source)
     graph = Graph(model)
     shapes = analyse(graph)

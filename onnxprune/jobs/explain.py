@@ -11,6 +11,7 @@ from ..coupling.trace import Trace
 from ..errors import UsageError
 from ..model.file import ModelLike
 from ..model.loading import load
+from ..plugins import is_path
 from ..recovery import job
 from ..reports.explanation import Explanations, explain_groups, in_the_file, named, only_cleaned
 from ..scoring.registry import names
@@ -90,7 +91,7 @@ def explain(
 def _recorded(plan: Plan) -> Settings:
     """The settings that led to a plan."""
     criterion = str(plan.options.get("criterion", ""))
-    if criterion not in names("criterion") and not criterion.endswith(".npz"):
+    if criterion not in names("criterion") and not (criterion.endswith(".npz") or is_path(criterion)):
         made = f"its criterion '{criterion}' has no registered name" if criterion else "it is a clean-up"
         raise UsageError(f"the plan cannot be explained: {made}", "Give the settings in its place.")
     return cast(Settings, {k: v for k, v in plan.options.items() if k in Settings.__annotations__})

@@ -117,10 +117,34 @@ def _ascending(indices: Sequence[int], size: int | None) -> None:
         raise ValueError(f"found index {indices[-1]} of {size}")
 
 
+class BaselineRun(Struct):
+    """See :class:`onnxprune.reports.baseline.Run`."""
+
+    dense: str
+    slim: str
+    data: str
+    samples: Index
+    measures: dict[str, float]
+
+
+class BaselineFile(Struct):
+    """See :class:`onnxprune.reports.baseline.Baseline`."""
+
+    format: str
+    version: int
+    runs: list[BaselineRun]
+
+
 class VerbFile(Struct):
     """Flags of verbs in a configuration file that are no settings."""
 
     plan: str | None = None
+    recovery: str | None = None
+    baseline: str | None = None
+    metric: str | None = None
+    plugin: list[str] | str | None = None
+    layers: bool | None = None
+    fail_if_unchanged: bool | None = None
     verify: bool | None = None
     clean: bool | None = None
     json: bool | None = None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..plugins import load_installed
 from ..rules.table import Row, operator_table
 from .page import Part, Table, words
 
@@ -40,4 +41,5 @@ class Operators:
 
 def operators() -> Operators:
     """Those of the installed onnx, and all others that have a rule."""
+    load_installed()
     return Operators(tuple(operator_table()))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 from xml.etree import ElementTree
 
 from ..checks.compare import Difference
@@ -46,25 +45,6 @@ def tables(report: Report) -> Iterator[Table]:
             for gate in report.gates
         ]  # fmt: skip
         yield Table((*words("gate", "of"), *numbers("found", "limit"), *words("")), tuple(gates))
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What ``verify`` found of the models at two paths, see :class:`onnxprune.reports.page.Reported`."""
-
-    dense: str
-    slim: str
-    report: Report
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON types."""
-        return {"dense": self.dense, "slim": self.slim, **self.report.to_dict()}
-
-    def page(self) -> Iterator[Part]:
-        """Tables, the verdict, and what to look at first."""
-        yield from tables(self.report)
-        yield self.report.headline
-        yield from findings(self.report)
 
 
 def outputs(report: Report) -> Table:
@@ -146,16 +126,25 @@ def headline(report: Report) -> str:
     return f"{verdict} on {where}, {report.samples} sample{'' if report.samples == 1 else 's'} {source}"
 
 
-def markdown(report: Report) -> str:
-    """GitHub-flavoured Markdown, for a pull request."""
+def markdown(report: Report, more: Sequence[Part] = ()) -> str:
+    """GitHub-flavoured Markdown, for a pull request.
+
+    Parameters
+    ----------
+    more : sequence of Part
+        What comes first, behind the verdict.
+    """
     parts = [f"### onnxprune verify: {_escaped(headline(report))}"]
     parts += ["\n".join(f"- {_escaped(text)}" for text in findings(report))]
-    for table in tables(report):
-        lines = [_row(table.titles)]
-        lines.append(_row(["---:" if column.number else "---" for column in table.columns]))
-        lines += [_row([_escaped(cell) for cell in row]) for row in table.rows[:LIMIT]]
-        if len(table.rows) > LIMIT:
-            lines.append(_row([f"and {len(table.rows) - LIMIT} more", *[""] * (len(table.columns) - 1)]))
+    for part in (*more, *tables(report)):
+        if isinstance(part, str):
+            parts.append(_escaped(part))
+            continue
+        lines = [_row(part.titles)]
+        lines.append(_row(["---:" if column.number else "---" for column in part.columns]))
+        lines += [_row([_escaped(cell) for cell in row]) for row in part.rows[:LIMIT]]
+        if len(part.rows) > LIMIT:
+            lines.append(_row([f"and {len(part.rows) - LIMIT} more", *[""] * (len(part.columns) - 1)]))
         parts.append("\n".join(lines))
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -188,8 +177,8 @@ def junit(report: Report, name: str = "onnxprune verify") -> str:
     root = ElementTree.Element("testsuites", counts)
     suite = ElementTree.SubElement(root, "testsuite", {"name": name, **counts})
     properties = ElementTree.SubElement(suite, "properties")
-    for key, value in _numbers(report):
-        ElementTree.SubElement(properties, "property", {"name": key, "value": value})
+    for key, value in measures(report):
+        ElementTree.SubElement(properties, "property", {"name": key, "value": f"{value:.6g}"})
     for title, text in cases:
         case = ElementTree.SubElement(suite, "testcase", {"name": title, "classname": "onnxprune"})
         if text:
@@ -198,15 +187,15 @@ def junit(report: Report, name: str = "onnxprune verify") -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _numbers(report: Report) -> Iterator[tuple[str, str]]:
+def measures(report: Report) -> Iterator[tuple[str, float]]:
     """What is measured, by name."""
     for d in report.change:
         for key in ("cosine", "worst", "relative", "max_abs", "top1", "top5"):
             value = getattr(d, key)
             if value is not None:
-                yield printable(f"{key} of {d.output}"), f"{value:.6g}"
+                yield printable(f"{key} of {d.output}"), value
     for score in report.scores:
-        yield f"{score.name} before", f"{score.before:.6g}"
-        yield f"{score.name} after", f"{score.after:.6g}"
+        yield f"{score.name} before", score.before
+        yield f"{score.name} after", score.after
     if report.latency is not None:
-        yield "latency ratio", f"{report.latency.ratio:.4g}"
+        yield "latency ratio", report.latency.ratio

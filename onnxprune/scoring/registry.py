@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError, blamed, unknown_name
+from ..plugins import function, is_path, load_installed
 from .layer import Layer
 
 Scores = npt.NDArray[np.float64]
@@ -25,10 +26,15 @@ Policy = Callable[[Scores], Scores]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PASSES: dict[str, dict[str, Any]] = {"criterion": {}, "normalizer": {}, "policy": {}, "recovery": {}}
+PASSES: dict[str, dict[str, Any]] = {
+    kind: {} for kind in ("criterion", "normalizer", "policy", "recovery", "metric")
+}
 
 _TRAITS: dict[int, tuple[Any, str]] = {}
 """Identity of a pass -> the pass and its trait; an object that is called need not be hashable."""
+
+OURS = "onnxprune.passes"
+"""Package of the passes that come along."""
 
 DATA = "data"
 """A criterion that reads ``layer.activation``: scoring needs calibration data."""
@@ -44,6 +50,8 @@ RAW = "raw"
 
 def _register(kind: str, name: str, trait: str = "") -> Callable[[F], F]:
     def add(function: F) -> F:
+        if not function.__module__.startswith(OURS):
+            importlib.import_module(OURS)  # first come ours, so that a clash is told where it is made
         if name in PASSES[kind]:
             raise ValueError(f"{kind} '{name}' is registered already")
         PASSES[kind][name] = function
@@ -120,9 +128,20 @@ def recovery(name: str) -> Callable[[F], F]:
     return _register("recovery", name)
 
 
+def metric(name: str) -> Callable[[F], F]:
+    """Register a metric: a measure of outputs, see ``Metric`` in ``onnxprune.checks.accuracy``.
+
+    Parameters
+    ----------
+    name : str
+    """
+    return _register("metric", name)
+
+
 def names(kind: str) -> list[str]:
-    """Registered names of one kind."""
-    importlib.import_module("onnxprune.passes")
+    """Registered names of one kind, those of installed plugins among them."""
+    load_installed()
+    importlib.import_module(OURS)
     return sorted(PASSES[kind])
 
 
@@ -153,6 +172,8 @@ def applied(
 def lookup(kind: str, given: Any) -> Any:
     """The pass of a name, in which ``-`` stands for ``_``; a callable is returned as it is.
 
+    ``module:function`` and ``file.py:function`` name a function that need not be registered.
+
     Raises
     ------
     UsageError
@@ -160,6 +181,8 @@ def lookup(kind: str, given: Any) -> Any:
     """
     if callable(given):
         return given
+    if is_path(given):
+        return function(given, kind)
     name = str(given).replace("-", "_")
     if name not in names(kind):
         raise unknown_name(kind, str(given), PASSES[kind])

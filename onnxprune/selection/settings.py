@@ -13,6 +13,7 @@ from typing import Any, TypedDict, cast
 import numpy.typing as npt
 
 from ..errors import UsageError, unknown_name
+from ..plugins import function, is_path
 from ..runtime.session import Arrays
 from ..scoring.registry import Criterion, Normalizer, Policy, names
 from ..settings.table import OPTIONS, TARGETS
@@ -96,6 +97,9 @@ def check(name: str, value: Any) -> None:
     """
     option = OPTIONS[name]
     mixed = name == "criterion" and (not isinstance(value, str) or value.endswith(".npz"))
+    if option.registry and is_path(value):
+        function(value, option.flag)
+        return
     registered = names(option.registry) if option.registry and not mixed else ()
     option.refuse(value, registered)
 

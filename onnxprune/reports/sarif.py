@@ -1,0 +1,86 @@
+"""A report in SARIF 2.1.0, which code scanning reads (OASIS Standard, 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..checks.report import Report
+from ..printable import json_text, printable
+from .tables import findings, headline
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+
+RULES = {
+    "surgery": "The slim model computes what the original computes with the removed channels masked.",
+    "not-proven": "The surgery could be checked.",
+    "not-verified": "Both models could be run.",
+    "gate": "Measures keep to their gates.",
+    "divergence": "No layer diverges from the original.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One result: a rule, how bad it is, what was found, and at which layer."""
+
+    rule: str
+    level: str
+    text: str
+    layer: str = ""
+
+
+def found(report: Report) -> Iterator[Finding]:
+    """What is wrong with a slim model, or worth a look."""
+    if report.problem:
+        yield Finding("not-verified", "error", report.problem)
+    if report.wrong is not None:
+        yield Finding("surgery", "error", findings(report)[0], report.wrong.layer or report.wrong.output)
+    if report.left_out:
+        yield Finding("not-proven", "error", report.headline, report.left_out[0])
+    for gate in report.gates:
+        if not gate:
+            yield Finding("gate", "error", str(gate), gate.subject)
+    if report.diverged is not None:
+        yield Finding("divergence", "warning", findings(report)[-1], report.diverged.layer)
+
+
+def sarif(report: Report, slim: str, version: str) -> str:
+    """The document.
+
+    Parameters
+    ----------
+    slim : str
+        Path of the slim model, which all results are about.
+    version : str
+        Of onnxprune.
+    """
+    rules = [{"id": name, "shortDescription": {"text": text}} for name, text in RULES.items()]
+    run = {
+        "tool": {"driver": {"name": "onnxprune", "version": version, "rules": rules}},
+        "results": [_result(finding, slim) for finding in found(report)],
+        "properties": {"verdict": printable(headline(report))},
+    }
+    return json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}) + "\n"
+
+
+def _result(finding: Finding, slim: str) -> dict[str, Any]:
+    place: dict[str, Any] = {
+        "physicalLocation": {
+            "artifactLocation": {"uri": quote(Path(slim).as_posix())},
+            "region": {"startLine": 1},
+        }
+    }
+    if finding.layer:
+        name = printable(finding.layer)
+        place["logicalLocations"] = [{"fullyQualifiedName": name, "kind": "element"}]
+    return {
+        "ruleId": finding.rule,
+        "ruleIndex": list(RULES).index(finding.rule),
+        "level": finding.level,
+        "message": {"text": printable(finding.text)},
+        "locations": [place],
+    }
