@@ -73,7 +73,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         if flags["fail_if_unchanged"]:
             files.refuse_unchanged(result, model)
         found = Pruning(result, model, out, plan_out)
-        notes = (*found.notes, *found.not_recovered)
+        notes = (*found.notes, *found.not_recovered, *found.doubts)
         if found.written:
             stage("write")
             files.write_result(result, out, plan_out, flags["recovery_out"])

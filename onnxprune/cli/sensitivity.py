@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
 from ..settings.table import ALONE, DEFAULTS
 from . import options, output
-from .progress import stages
+from .files import Target
+from .progress import note, stages
+
+if TYPE_CHECKING:
+    from ..recovery.forecast import Forecast
+    from ..reports.page import Reported
+
+BUDGETS = ("keep_macs", "keep_params", "keep_size")
 
 
 @click.command(cls=options.Verb)
@@ -22,32 +32,89 @@ from .progress import stages
 )
 @options.setting("criterion", cls=options.Pass, help="What chooses the channels.")
 @options.setting("granularity", default=ALONE["granularity"])
+@options.setting("keep_macs")
+@options.setting("keep_params")
+@options.setting("keep_size")
+@click.option(
+    "--ratio-out",
+    cls=Target,
+    metavar="FILE.toml",
+    help="Write what a budget leaves of every group, for 'prune --ratio'.",
+)
+@click.option(
+    "--probes",
+    metavar="FILE.json",
+    help="Keep what is measured for a budget in a file, and go on with what it holds.",
+)
+@options.setting("memory")
 @options.data_options
 @options.sample_options
 @options.plugin_option
 @options.isolation_options
 @options.html_option
 @options.json_option
-def command(
-    model: str, ratios: str, measure: str | None, html: str | None, as_json: bool, **flags: Any
-) -> None:
+@click.pass_context
+def command(context: click.Context, /, model: str, html: str | None, as_json: bool, **flags: Any) -> None:
     """Prune each group of MODEL alone, and show what that does to the outputs.
 
-    Groups that hurt little can lose more, those that hurt much less: give such ratios per group in
-    Python, or leave groups whole with 'prune --exclude'.
+    With a budget and --data, half of each group goes, the layers behind it are refitted, and what that
+    does to held-out samples tells what the budget would do as a whole, before anything is cut.
     """
     from .. import trace
     from ..jobs.sensitivity import sensitivity
     from ..reports.comparison import EachAlone
+    from ..reports.forecast import Expected
 
+    measure, ratios, mine = (flags.pop(name) for name in ("measure", "ratios", "ratio_out"))
+    own = {name: flags.pop(name) for name in (*BUDGETS, "probes", "memory")}
+    doubts = ""
     with stages() as stage:
-        stage("verify")
-        given = _ratios(ratios)
-        traced = trace(model)
-        measured = list(sensitivity(traced.model, ratios=given, traced=traced, **flags))
-        found = EachAlone(model, measured, measure)
+        if any(own[name] is not None for name in BUDGETS):
+            told = _forecast(context, model, mine, {**flags, **own}, stage)
+            found: Reported = Expected(model, told)
+            doubts, traced = told.doubts, trace(model)
+        else:
+            _refuse(mine, own["probes"])
+            stage("verify")
+            given = _ratios(ratios)
+            traced = trace(model)
+            measured = list(sensitivity(traced.model, ratios=given, traced=traced, **flags))
+            found = EachAlone(model, measured, measure)
         output.write_html(html, found, [model], traced)
     output.show("sensitivity", found, as_json=as_json)
+    if doubts:
+        note(doubts)
+
+
+def _refuse(*given: str | None) -> None:
+    for flag, value in zip(("ratio-out", "probes"), given, strict=True):
+        if value is not None:
+            raise UsageError(
+                f"{flag} takes a budget: found none", "Give --keep-macs, --keep-params or --keep-size."
+            )
+
+
+def _forecast(
+    context: click.Context, model: str, path: str | None, flags: dict[str, Any], stage: Callable[[str], None]
+) -> Forecast:
+    """What a budget is expected to do; its ratios are written."""
+    from ..jobs.forecast import forecast
+    from ..model.writing import write_atomically
+
+    if unused := options.given(context, ("labels", "ratios", "measure")):
+        raise UsageError(f"{unused[0]} has no effect with a budget", "Harm is measured without labels.")
+    told = click.core.ParameterSource.COMMANDLINE
+    settings = {name: v for name, v in flags.items() if context.get_parameter_source(name) is told}
+    found = forecast(model, progress=stage, **{**settings, "provider": flags["provider"]})
+    if path is not None:
+        write_atomically(Path(path), ratio_file(found.ratios).encode())
+    return found
+
+
+def ratio_file(ratios: dict[str, float]) -> str:
+    """Ratios by group as TOML."""
+    lines = [f"{json.dumps(name)} = {ratio!r}\n" for name, ratio in ratios.items()]
+    return "".join(["[ratio]\n", *lines])
 
 
 def _ratios(text: str) -> list[float]:

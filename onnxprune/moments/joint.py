@@ -51,20 +51,6 @@ class JointMoments:
     variance: Floats
     cross: Floats
 
-    def __add__(self, other: JointMoments) -> JointMoments:
-        """Moments of the rows of both."""
-        count = self.count + other.count
-        one, two = self.count / count, other.count / count
-        gap, miss = self.mean - other.mean, self.target - other.target
-        return JointMoments(
-            count,
-            one * self.mean + two * other.mean,
-            one * self.second + two * other.second + one * two * gap[:, :, None] * gap[:, None, :],
-            one * self.target + two * other.target,
-            one * self.variance + two * other.variance + one * two * miss**2,
-            one * self.cross + two * other.cross + one * two * gap[:, :, None] * miss[:, None, :],
-        )
-
     def error(self, weights: Weights) -> Floats:
         """Mean squared error of every output, (groups, outputs); it follows from the moments."""
         W = weights.matrix

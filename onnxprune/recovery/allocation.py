@@ -9,7 +9,7 @@ led there, is the price of the group's costs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,17 @@ class Probe:
         return self.harm / self.cost if self.cost > 0 else 0.0
 
 
-def probe(table: ScoreTable, reference: Reference, progress: Progress = silent) -> list[Probe]:
+def forgotten(probe: Probe) -> None:
+    """Remember nothing."""
+
+
+def probe(
+    table: ScoreTable,
+    reference: Reference,
+    progress: Progress = silent,
+    known: Mapping[str, Probe] | None = None,
+    found: Callable[[Probe], None] = forgotten,
+) -> list[Probe]:
     """Remove half of every group that has costs, one group at a time.
 
     Parameters
@@ -69,13 +79,21 @@ def probe(table: ScoreTable, reference: Reference, progress: Progress = silent) 
         Outputs of the original on samples that the scores have not seen.
     progress : callable
         Called with the number of groups done, and of all.
+    known : mapping, optional
+        Group -> probe that was measured before.
+    found : callable
+        Called with every probe as soon as it is measured.
     """
-    traced, found = table.trace, []
-    groups = [group for group in traced if table[group.name].costs is not None]
+    probes = []
+    groups = [group for group in table.trace if table[group.name].costs is not None]
     for number, group in enumerate(groups, 1):
-        found.append(_probe(table, group, reference))
+        one = (known or {}).get(group.name)
+        if one is None:
+            one = _probe(table, group, reference)
+            found(one)
+        probes.append(one)
         progress(number, len(groups))
-    return found
+    return probes
 
 
 def _probe(table: ScoreTable, group: Group, reference: Reference) -> Probe:
@@ -112,17 +130,17 @@ def _refitted(traced: Trace, ranked: Ranked) -> Model | None:
     return Recovery(weights).apply(traced.model)
 
 
-def expected(probes: Sequence[Probe], table: ScoreTable, kept: dict[str, int]) -> float:
-    """Harm that is to be expected when groups keep so many channels: prices times costs.
+def expected(probes: Sequence[Probe], table: ScoreTable, kept: Mapping[str, int]) -> dict[str, float]:
+    """Harm of every group that is to be expected when it keeps so many channels: price times costs.
 
     Parameters
     ----------
     table : ScoreTable
         With costs as the criterion gives them.
     """
-    total = 0.0
-    for found in probes:
-        costs = table[found.group].costs
-        if costs is not None and found.group in kept:
-            total += found.price * float(costs[: found.channels - kept[found.group]].sum())
-    return total
+    found = {}
+    for one in probes:
+        costs = table[one.group].costs
+        if costs is not None and one.group in kept:
+            found[one.group] = one.price * float(costs[: one.channels - kept[one.group]].sum())
+    return found

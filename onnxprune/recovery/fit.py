@@ -1,4 +1,4 @@
-"""One layer: fitted on most samples, judged on the others, and fitted again on all."""
+"""One layer: fitted on most samples, judged on the others."""
 
 from __future__ import annotations
 
@@ -53,14 +53,7 @@ def fit(
     best = min(losses, key=lambda name: losses[name])
     if best == "nothing" or not losses[best] < kept:
         return None, kept, kept, ""
-    samples = replace(samples, joint=first.moments + held.moments)
-    if best == "bias":
-        return Weights(slim.matrix, samples.moments.offset(slim.matrix)), losses[best], kept, best
-    start = replace(slim, penalty=plain.penalty)
-    found = _fitted(recover, dense, start, samples, held, free)
-    if best == "aware":
-        found = _adapted(recover, dense, start, samples, held, found, free)
-    return found, losses[best], kept, best
+    return options[best], losses[best], kept, best
 
 
 def _fitted(

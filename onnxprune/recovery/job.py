@@ -21,8 +21,9 @@ from ..scoring.score import ScoreTable, score
 from ..selection.recovered import Recovery
 from ..selection.settings import ScoreSettings, Settings, part
 from ..settings.table import DEFAULTS, TARGETS
-from .allocation import probe
+from .allocation import Probe, probe
 from .harm import Reference
+from .record import Record
 from .samples import HELD
 from .walk import AUTO, Way, recover
 
@@ -107,21 +108,48 @@ def priced(
         named = {name: options.pop(name) for name in ("samples", "profile") if options.get(name)}
         table = score(traced, **{**options, "data": first_samples(traced, settings)}, provider=provider)
         return replace(table, options={**table.options, "data": _label(settings["data"]), **named})
-    if not additive:
+    table, probes, _ = probed(traced, settings, provider, progress)
+    prices = {found.group: found.price for found in probes}
+    return replace(table.priced(prices), options={**table.options, "prices": prices})
+
+
+def probed(
+    traced: Trace,
+    settings: Mapping[str, Any],
+    provider: str,
+    progress: Callable[[str], None] = unheard,
+    path: str | os.PathLike[str] | None = None,
+) -> tuple[ScoreTable, list[Probe], Held]:
+    """Scores with costs, what the loss of half of every group does, and the samples.
+
+    Parameters
+    ----------
+    path : path, optional
+        Where probes are kept as they are measured, and found when that was broken off.
+
+    Raises
+    ------
+    UsageError
+        If the criterion gives no costs, or the file holds other probes.
+    """
+    if trait_of(_criterion(settings)) != MOMENTS:
         raise UsageError(
             f"allocate harm: criterion '{settings.get('criterion', DEFAULTS['criterion'])}' gives scores, expected costs",
             "Take --criterion reconstruction or wanda, and --data.",
         )
-    memory = settings.get("memory") or MEMORY
-    data = open_samples(traced, settings, memory)
+    data = open_samples(traced, settings, settings.get("memory") or MEMORY)
     options = part({**settings, "data": data.part(0, PROBED)}, ScoreSettings)
+    key = {
+        "model": traced.model.sha256(), "data": data.sha256, "criterion": str(settings.get("criterion")),
+        "seed": settings.get("seed") or 0, **traced.options,
+    }  # fmt: skip
+    record = Record(path, key)
     table = score(traced, **{**options, "samples": None, "profile": None}, provider=provider).costed()
     reference = Reference(traced.model, data.part(PROBED, 1), choose_provider(provider))
-    probes = probe(table, reference, told(progress, "probe"))
+    probes = probe(table, reference, told(progress, "probe"), record.found, record.add)
     recorded = {name: settings.get(name) for name in ("samples", "profile") if settings.get(name)}
     options = {**table.options, "data": _label(settings["data"]), **recorded}
-    prices = {found.group: found.price for found in probes}
-    return replace(table.priced(prices), options={**options, "prices": prices})
+    return replace(table, options=options), probes, data
 
 
 def _label(data: Any) -> Any:

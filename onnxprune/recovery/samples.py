@@ -30,8 +30,6 @@ class Samples:
         Where the activation is cut off.
     known : (mean, second) or None
         Moments of the rows alone, where they are known.
-    joint : JointMoments or None
-        Moments of the rows and targets, where they are known.
     """
 
     rows: Block
@@ -40,7 +38,6 @@ class Samples:
     low: float = -np.inf
     high: float = np.inf
     known: tuple[Floats, Floats] | None = None
-    joint: JointMoments | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,7 +47,7 @@ class Samples:
         other = None if self.other is None else self.other[start:end]
         return Samples(self.rows[start:end], self.target[start:end], other, self.low, self.high)
 
-    @property
+    @cached_property
     def split(self) -> tuple[Samples, Samples]:
         """Those for the fit, and those that are held out."""
         cut = len(self) - max(1, round(len(self) * HELD))
@@ -59,7 +56,7 @@ class Samples:
     @cached_property
     def moments(self) -> JointMoments:
         """Moments of the rows and targets."""
-        return self.joint or joint_moments(self.rows, self.target, self.known)
+        return joint_moments(self.rows, self.target, self.known)
 
     def predict(self, weights: Weights) -> Block:
         """What the layer gives with some weights."""
@@ -77,7 +74,7 @@ class Samples:
         goal = np.where(goal <= self.low, np.minimum(found, self.low), goal)
         goal = np.where(goal >= self.high, np.maximum(found, self.high), goal)
         known = self.moments.mean, self.moments.second
-        return replace(self, target=(goal - shift).astype(np.float32), known=known, joint=None)
+        return replace(self, target=(goal - shift).astype(np.float32), known=known)
 
     def loss(self, weights: Weights) -> float:
         """Mean squared error behind the activation over the variance of what is meant to be there."""

@@ -190,7 +190,7 @@ class _Walk:
         if new is None:
             return Outcome(name, error, kept, reason="nothing was better on held-out samples"), {}
         if auto and pair.free and not (pair.bounded or pair.other or pair.leads):
-            new = restored(new, found.moments)
+            new = restored(new, found.split[0].moments)
         try:
             return Outcome(name, error, kept, how), pair.store(self.graph, new)
         except Unwritable as problem:

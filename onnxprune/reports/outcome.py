@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from ..checks.report import Report
 from ..cleanup.log import Log
 from ..coupling.trace import Trace
+from ..recovery.harm import doubts
 from ..selection.cost import Cost
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery
@@ -125,6 +126,15 @@ class Pruning(_Written):
             missing = "recovery" in self.outcome.plan.options
             return ["the plan records a recovery: give its weights with --recovery"] if missing else []
         return [f"not recovered: {o.layer}: {o.reason}" for o in found.outcomes if o.named]
+
+    @property
+    def doubts(self) -> list[str]:
+        """That the recovered model is too far from the original, and what would help."""
+        found = self.outcome.recovery
+        if found is None or "harm" not in found.options:
+            return []
+        text = doubts(found.options["harm"][1], found.options["samples"])
+        return [text] if text else []
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as JSON types."""

@@ -1,0 +1,103 @@
+"""What a budget will cost, stated before anything is cut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, cast
+
+from ..coupling.trace import Trace
+from ..errors import UsageError
+from ..model.file import ModelLike, collector_paused
+from ..model.loading import load
+from ..recovery import job
+from ..recovery.allocation import expected
+from ..recovery.forecast import Forecast
+from ..recovery.harm import HIGH
+from ..scoring.score import ScoreTable
+from ..selection.cost import macs
+from ..selection.decide import select
+from ..selection.plan import Plan
+from ..selection.settings import SelectSettings, Settings, part
+from .prune import opened
+
+BUDGETS = ("keep_macs", "keep_params", "keep_size")
+"""Budgets that are known without building what they leave: latency is not."""
+
+TRIED = 8
+"""Steps from a budget to the whole in which one that harms less is looked for."""
+
+
+def forecast(
+    source: ModelLike,
+    *,
+    probes: str | os.PathLike[str] | None = None,
+    provider: str = "auto",
+    progress: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Forecast:
+    """Measure every group once, and say what a budget is expected to do.
+
+    Parameters
+    ----------
+    source : path, bytes, ModelProto, gs.Graph or Model
+    probes : path, optional
+        A file in which measurements are kept, so that they can be broken off and gone on with.
+    **settings
+        Those of :func:`onnxprune.prune`: ``data``, one or more budgets, and more.
+
+    Raises
+    ------
+    UsageError
+        If there are no data or no budget, or the probes are of something else.
+    BudgetError
+        If no selection meets the budget.
+    """
+    budget = {name: settings[name] for name in BUDGETS if settings.get(name) is not None}
+    if settings.get("data") is None:
+        raise UsageError(
+            "a forecast measures what groups do to the outputs: found no data, expected samples",
+            "Give a few hundred, which need no labels, with --data.",
+        )
+    if not budget:
+        raise UsageError("forecast: found no budget, expected keep_macs, keep_params or keep_size")
+    told = progress or job.unheard
+    with collector_paused():
+        told("load")
+        model = load(source)
+        told("trace")
+        _, traced, _ = opened(model, cast(Settings, settings), True)
+        told("score")
+        chosen = job.with_data(cast(Settings, {**settings, "allocate": "harm"}))
+        table, found, data = job.probed(traced, chosen, provider, told, probes)
+        told("select")
+        price = table.priced({one.group: one.price for one in found})
+        planned = partial(_planned, traced, price, chosen)
+        plan = planned(budget)
+        kept = _kept(plan)
+        harm = expected(found, table, kept)
+        enough = None
+        if sum(harm.values()) > HIGH and len(budget) == 1:
+            enough = _enough(budget, lambda tried: expected(found, table, _kept(planned(tried))))
+        counts = macs(traced, traced.sizes()), macs(traced, traced.sizes(plan.removed(traced)))
+    return Forecast(budget, found, kept, harm, counts, data.samples, enough)
+
+
+def _planned(traced: Trace, table: ScoreTable, settings: Mapping[str, Any], budget: dict[str, float]) -> Plan:
+    return select(traced, table, **part({**settings, **budget}, SelectSettings))
+
+
+def _kept(plan: Plan) -> dict[str, int]:
+    return {group.name: len(group.keep) for group in plan.groups if group.status != "blocked"}
+
+
+def _enough(budget: dict[str, float], harm: Callable[[dict[str, float]], dict[str, float]]) -> float | None:
+    """A larger share of which little enough is expected."""
+    ((name, share),) = budget.items()
+    low, high = 0, TRIED
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = share + (1 - share) * middle / TRIED
+        low, high = (low, middle) if sum(harm({name: tried}).values()) <= HIGH else (middle, high)
+    return round(share + (1 - share) * high / TRIED, 3) if high < TRIED else None
