@@ -22,7 +22,7 @@ from onnxprune.jobs.bench import peak_activations
 from onnxprune.model import evaluation as folding
 from onnxprune.model.graph import Graph
 from onnxprune.moments.consumers import Reading
-from onnxprune.reports.explanation import explain_trace
+from onnxprune.reports.explanation import explain_groups, named
 from onnxprune.runtime import session
 
 THREADS = Path("/proc/self/task")
@@ -138,7 +138,7 @@ def test_chains_look_at_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
         traced = onnxprune.trace(outputs(layers))
         scores = onnxprune.score(traced)
         calls[0] = 0
-        found = explain_trace(traced, scores, "*")
+        found = explain_groups(traced, scores, named(traced, "*"), "*")
         assert [part.chain[-1] for part in found] == [
             f"graph output '{n}'" for n in traced.graph.main.outputs
         ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +20,6 @@ from ..model.operators import Trait, traits_of
 from .windows import Positions, Windows, windows_of
 
 Floats = npt.NDArray[np.float64]
-
-
-class Layout(Protocol):
-    """How the weight of an operator is stored."""
-
-    def matrix(self, weight: np.ndarray) -> Floats:
-        """The weight as (groups, outputs of a block, width)."""
-
-    def weight(self, matrix: Floats, shape: tuple[int, ...]) -> np.ndarray:
-        """A matrix as the operator stores it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from ..errors import ModelError
 from ..model.node import Node
 
-Rows = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 
 

@@ -132,13 +132,6 @@ def _cleaned_rows(
     return rows
 
 
-def explain_trace(
-    traced: Trace, scores: ScoreTable, layer: str, **settings: Unpack[SelectSettings]
-) -> Explanations:
-    """The same for a model that is traced and scored already."""
-    return Explanations(tuple(explain_groups(traced, scores, named(traced, layer), layer, **settings)))
-
-
 def explain_groups(
     traced: Trace,
     scores: ScoreTable,
@@ -148,7 +141,7 @@ def explain_groups(
     latency: LatencyModel | None = None,
     **settings: Unpack[SelectSettings],
 ) -> list[Explanation]:
-    """The same for groups of some names.
+    """What happened to the groups of some names.
 
     Parameters
     ----------

@@ -62,8 +62,6 @@ class Table:
 Part = Table | str
 """A table, or one line; an empty line parts what stands above it from what is below."""
 
-Page = Sequence[Part]
-
 
 class Reported(Protocol):
     """What a verb has to say, once: every way to show it starts here."""

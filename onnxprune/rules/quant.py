@@ -280,13 +280,16 @@ def matmul_nbits(c: Walk, n: Node) -> None:
         e.set("N", e.size(B, 0))
         e.set("K", e.size(A, -1))
         if packed:
-            value = graph.value(zero_points)
             rows, columns = e.living(O, N), e.living(whole, count)
-            kept = unpack(value.reshape(N, -1), bits)[rows][:, columns]
-            shape = (-1,) if value.ndim == 1 else (len(rows), -1)
-            e.constant_input(3, pack(kept, bits).reshape(shape))
+            e.constant_input(3, _repacked(graph.value(zero_points), N, bits, rows, columns))
 
     c.fix(mend)
+
+
+def _repacked(value: np.ndarray, count: int, bits: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Some rows and columns of packed zero points, of which there are ``count`` rows."""
+    kept = unpack(value.reshape(count, -1), bits)[rows][:, columns]
+    return pack(kept, bits).reshape((-1,) if value.ndim == 1 else (len(rows), -1))
 
 
 def unpacked(graph: Graph, n: Node) -> np.ndarray:

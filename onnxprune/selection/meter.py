@@ -137,25 +137,9 @@ class Meter:
     ) -> None:
         self.traced, self.groups, self.orders = traced, groups, orders
         self.counts = [len(group) for group in groups]
-        whole = Whole(traced)
-        self._terms: list[tuple[str, Term]] = [
-            (name, term) for name, terms in costs.items() for term in terms
-        ]
-        self._values: list[int] = []
         self.totals = dict.fromkeys(costs, 0)
-        asked: list[set[int]] = []
-        for name, term in self._terms:
-            whole.asked = set()
-            self._values.append(term(whole))
-            self.totals[name] += self._values[-1]
-            asked.append(whole.asked)
-        self.evaluated = len(self._terms)
-        self._view = Kept(traced, whole.vectors)
-        self._readers: list[list[int]] = [[] for _ in whole.vectors]
-        for number, vectors in enumerate(asked):
-            for identity in vectors:
-                self._readers[self._view.number[identity]].append(number)
-        self._vectors = list(whole.vectors.values())
+        self._terms: list[tuple[str, Term]] = [(name, t) for name, terms in costs.items() for t in terms]
+        self._count_all()
         self._effects: list[list[tuple[int, int]] | None] = [[] for _ in groups]
         self._find_effects()
         loose = [k for k, found in enumerate(self._effects) if found is None]
@@ -163,6 +147,24 @@ class Meter:
         if loose:
             self._living = Living(traced, [groups[k] for k in loose], [orders[k] for k in loose])
             self._by_label = ByUnit(self._vectors, np.arange(traced.walk.count))
+
+    def _count_all(self) -> None:
+        """Count every term of the whole model, and note which vectors of labels it asks for."""
+        whole = Whole(self.traced)
+        self._values: list[int] = []
+        asked: list[set[int]] = []
+        for name, term in self._terms:
+            whole.asked = set()
+            self._values.append(term(whole))
+            self.totals[name] += self._values[-1]
+            asked.append(whole.asked)
+        self.evaluated = len(self._terms)
+        self._view = Kept(self.traced, whole.vectors)
+        self._readers: list[list[int]] = [[] for _ in whole.vectors]
+        for number, vectors in enumerate(asked):
+            for identity in vectors:
+                self._readers[self._view.number[identity]].append(number)
+        self._vectors = list(whole.vectors.values())
 
     def _find_effects(self) -> None:
         """Set how many entries a channel of each group has on each vector.

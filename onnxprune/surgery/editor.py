@@ -120,6 +120,10 @@ class Editor:
             elif len(taken):
                 starts[position] = int(alive[: taken[0]].sum())
                 ends[position] = starts[position] + int(alive[taken].sum())
+        self._set_bounds(starts, ends, steps)
+
+    def _set_bounds(self, starts: list[int], ends: list[int], steps: list[int]) -> None:
+        """Write the bounds of a Slice, as attributes or inputs, whichever the opset has."""
         if self._node.attr("starts") is not None:
             self.set("starts", starts)
             self.set("ends", ends)

@@ -73,16 +73,12 @@ class Rewriter:
         kept: dict[str, Slice] = {}
         for part in self.slices:
             if part.root in self.graph.folded:
-                if self._replaces(part):
-                    self._store_computed(part)
-                else:
-                    self._gather_computed(part)
+                self._follow_computed(part)
                 continue
             if part.name == part.root:
                 kept[part.root] = part
             else:
-                array = part.take(self.graph.value(part.root))
-                self._added.append(stored(array, part.name))
+                self._added.append(stored(part.take(self.graph.value(part.root)), part.name))
             for index, slot in part.uses:
                 self._read(index, slot, part.name)
         for tensor in self.source.proto.graph.initializer:
@@ -135,6 +131,13 @@ class Rewriter:
         label = proto.attribute[0].t.name
         del proto.attribute[:]
         proto.attribute.append(onnx.helper.make_attribute("value", stored(array, label)))
+
+    def _follow_computed(self, part: Slice) -> None:
+        """Store what is left of a computed constant, or take it from what the model computes."""
+        if self._replaces(part):
+            self._store_computed(part)
+        else:
+            self._gather_computed(part)
 
     def _replaces(self, part: Slice) -> bool:
         """Whether a computed constant is stored."""
