@@ -174,11 +174,14 @@ def _shared_tensors(pruned: Pruned, kinds: Sequence[str]) -> list[str]:
         name
         for node in pruned.trace.graph.main.nodes
         for name in node.outputs
-        if name in slim and node.op != "Constant" and (not kinds or node.kind in kinds)
+        if name in slim
+        and node.op != "Constant"
+        and (not kinds or node.kind in kinds)
         and dtypes.get(name) == onnx.TensorProto.FLOAT
-        and Trait.RANDOM not in traits_of(node) and name not in pruned.trace.shapes.first.sequences
+        and Trait.RANDOM not in traits_of(node)
+        and name not in pruned.trace.shapes.first.sequences
         and all(i is None or static(name, k) for k, i in enumerate(pruned.sizes.indices(name)))
-    ]  # fmt: skip
+    ]
 
 
 def _exposed(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:

@@ -489,8 +489,11 @@ def known(m: onnx.ModelProto, rng: Rng) -> None:
         nodes = [node("Expand", "one to", "k0")]
     elif what == 5:
         constants = [("to", np.array([int(pick(rng, [5 * 10**7, huge]))]))]
-        nodes = [node("ConstantOfShape", "to", "t0"), *(node("Exp", f"t{k}", f"t{k + 1}") for k in range(12)),
-                 node("ReduceSum", "t12", "k0")]  # fmt: skip
+        nodes = [
+            node("ConstantOfShape", "to", "t0"),
+            *(node("Exp", f"t{k}", f"t{k + 1}") for k in range(12)),
+            node("ReduceSum", "t12", "k0"),
+        ]
     elif what == 6:
         constants = [("to", np.array([6000, 6000]))]
         nodes = [node("ConstantOfShape", "to", "t"), node("MatMul", "t t", "u"), node("ReduceSum", "u", "k0")]
@@ -771,8 +774,15 @@ def main() -> None:
     for outcome in attempts(range(given.start, given.stop or given.start + 1), other=given.peer):
         found.append(outcome)
         if outcome.kind not in GOOD:
-            print(outcome.number, outcome.kind, f"{outcome.seconds:.1f}s {outcome.megabytes:.0f}MB", outcome.story,
-                  "|", " ".join(outcome.said.split()), flush=True)  # fmt: skip
+            print(
+                outcome.number,
+                outcome.kind,
+                f"{outcome.seconds:.1f}s {outcome.megabytes:.0f}MB",
+                outcome.story,
+                "|",
+                " ".join(outcome.said.split()),
+                flush=True,
+            )
     print(table(found))
     print(f"most: {max(o.seconds for o in found):.1f} s, {max(o.megabytes for o in found):.0f} MB")
 

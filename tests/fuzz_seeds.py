@@ -43,9 +43,12 @@ def model(
 ) -> onnx.ModelProto:
     """A model; the outputs' shapes are those that inference finds, or are given by name."""
     graph = helper.make_graph(
-        nodes, "seed", inputs, [helper.make_tensor_value_info(name, F, shapes.get(name)) for name in outputs],
+        nodes,
+        "seed",
+        inputs,
+        [helper.make_tensor_value_info(name, F, shapes.get(name)) for name in outputs],
         [numpy_helper.from_array(array, name) for name, array in stored.items()],
-    )  # fmt: skip
+    )
     imports = [helper.make_opsetid("", opset)] + ([helper.make_opsetid("own", 1)] if functions else [])
     made = helper.make_model(graph, opset_imports=imports, ir_version=9, functions=functions or [])
     for output, found in zip(
@@ -192,9 +195,16 @@ def loop() -> onnx.ModelProto:
     )
     stored = weights(w0=(6, 16), w1=(16, 16), w2=(16, 3)) | {"trips": np.array(3), "yes": np.array(True)}
     return model(
-        [node("MatMul", "x w0", "h"), node("Loop", "trips yes h", "last", body=body), node("MatMul", "last w2", "y")],
-        [value("x", 2, 6)], ["y"], stored, y=(2, 3),
-    )  # fmt: skip
+        [
+            node("MatMul", "x w0", "h"),
+            node("Loop", "trips yes h", "last", body=body),
+            node("MatMul", "last w2", "y"),
+        ],
+        [value("x", 2, 6)],
+        ["y"],
+        stored,
+        y=(2, 3),
+    )
 
 
 def scan() -> onnx.ModelProto:
@@ -270,7 +280,18 @@ def folded() -> onnx.ModelProto:
 SEEDS: dict[str, Callable[[], onnx.ModelProto]] = {
     f.__name__: f
     for f in (
-        residual, grouped, attention, recurrent, dynamic, pieces, embedding, branches, loop, scan, functions,
-        quantized, folded,
+        residual,
+        grouped,
+        attention,
+        recurrent,
+        dynamic,
+        pieces,
+        embedding,
+        branches,
+        loop,
+        scan,
+        functions,
+        quantized,
+        folded,
     )
-}  # fmt: skip
+}

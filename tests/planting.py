@@ -53,10 +53,12 @@ def inputs_of(model: onnx.ModelProto, low: float = -2.0, high: float = 2.0) -> d
     rng = np.random.default_rng(0)
     stored = {t.name for t in model.graph.initializer}
     return {
-        value.name: rng.uniform(low, high, [d.dim_value or 2 for d in value.type.tensor_type.shape.dim]).astype(np.float32)
+        value.name: rng.uniform(
+            low, high, [d.dim_value or 2 for d in value.type.tensor_type.shape.dim]
+        ).astype(np.float32)
         for value in model.graph.input
         if value.name not in stored
-    }  # fmt: skip
+    }
 
 
 def outputs_of(model: onnx.ModelProto | Model, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -44,17 +44,21 @@ def test_every_row_is_there() -> None:
 def quantized() -> onnx.ModelProto:
     """Two layers of which the weights are stored as integers and scales."""
     rng = np.random.default_rng(0)
-    return net("""
+    return net(
+        """
         a = Cast <to=1> (q)
         w = Mul (a, s)
         [up] h = MatMul (x, w)
         r = Relu (h)
         c = Cast <to=1> (p)
         d = Mul (c, t)
-        [down] y = MatMul (r, d)""", inputs="float[N,32] x",
-        q=rng.integers(-127, 128, (32, 64)).astype(np.int8), p=rng.integers(-127, 128, (64, 32)).astype(np.int8),
-        s=rng.uniform(0.01, 0.02, (1, 64)).astype(np.float32), t=rng.uniform(0.01, 0.02, (1, 32)).astype(np.float32),
-    )()  # fmt: skip
+        [down] y = MatMul (r, d)""",
+        inputs="float[N,32] x",
+        q=rng.integers(-127, 128, (32, 64)).astype(np.int8),
+        p=rng.integers(-127, 128, (64, 32)).astype(np.int8),
+        s=rng.uniform(0.01, 0.02, (1, 64)).astype(np.float32),
+        t=rng.uniform(0.01, 0.02, (1, 32)).astype(np.float32),
+    )()
 
 
 def test_integer_weights_stay_integers() -> None:

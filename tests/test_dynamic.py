@@ -259,7 +259,8 @@ def test_other_sizes_are_looked_at_only_where_needed(monkeypatch: pytest.MonkeyP
 
 def test_free_axes_are_not_taken_for_single_steps() -> None:
     """A window that takes all of the first sample sizes in one step hides how heads are cut."""
-    build = net("""
+    build = net(
+        """
         h = Conv <kernel_shape=[64], strides=[64], pads=[32,31]> (x, W1)
         t = Transpose <perm=[2,0,1]> (h)
         s = Shape (t)
@@ -274,8 +275,16 @@ def test_free_axes_are_not_taken_for_single_steps() -> None:
         v = MatMul (m, q)
         o = Transpose <perm=[1,0,2]> (v)
         b = Reshape (o, s)
-        y = MatMul (b, W2)""", inputs="float[N,3,T] x", outputs="float[L,N,5] y", W1=(8, 3, 64),
-        W2=(8, 5), zero=[0], one=[1], two=[2], four=[4])  # fmt: skip
+        y = MatMul (b, W2)""",
+        inputs="float[N,3,T] x",
+        outputs="float[L,N,5] y",
+        W1=(8, 3, 64),
+        W2=(8, 5),
+        zero=[0],
+        one=[1],
+        two=[2],
+        four=[4],
+    )
     pruned = battery.prune(build())
     assert tuple(map(len, pruned.trace)) == (2,)  # whole heads
     data = {"x": np.random.default_rng(0).standard_normal((3, 3, 2048)).astype(np.float32)}
@@ -302,9 +311,16 @@ def one_sample(batch: str) -> onnx.ModelProto:
         p = Softmax <axis=-1> (m)
         o = MatMul (p, w)
         [out] y = MatMul (o, V)""",
-        inputs=f"float[{batch},T,20] x", outputs="float[1,T,5] y", opset=18,
-        W=(20, 48), V=(16, 5), zero=[0], one=[1], three=[3], depth=[16],
-    )()  # fmt: skip
+        inputs=f"float[{batch},T,20] x",
+        outputs="float[1,T,5] y",
+        opset=18,
+        W=(20, 48),
+        V=(16, 5),
+        zero=[0],
+        one=[1],
+        three=[3],
+        depth=[16],
+    )()
 
 
 def test_batch_that_is_free_in_name_only() -> None:

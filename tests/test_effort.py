@@ -16,9 +16,11 @@ from onnxprune.model import effort
 from .fuzz_seeds import ints, model, node, value
 
 ENDLESS = helper.make_graph(
-    [node("Identity", "go", "on"), node("Add", "s s", "n")], "body",
-    [value("k", dtype=7), value("go", dtype=9), value("s", 1)], [value("on", dtype=9), value("n", 1)],
-)  # fmt: skip
+    [node("Identity", "go", "on"), node("Add", "s s", "n")],
+    "body",
+    [value("k", dtype=7), value("go", dtype=9), value("s", 1)],
+    [value("on", dtype=9), value("n", 1)],
+)
 
 
 def asking(nodes: list[NodeProto], **stored: np.ndarray) -> onnx.ModelProto:
@@ -40,38 +42,55 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "range": (
         lambda: asking(
             [node("Range", "a b c", "r"), node("Cast", "r", "z", to=1)],
-            a=np.array(0), b=np.array(10**9), c=np.array(1),
+            a=np.array(0),
+            b=np.array(10**9),
+            c=np.array(1),
         ),
         r"Range 'Range_r': found 1,000,000,000 entries",
     ),
     "tile": (lambda: asking([node("Tile", "one to", "z")], one=numbers(1), to=ints(2**40)), "Tile 'Tile_z'"),
     "chain": (
         lambda: asking(
-            [node("ConstantOfShape", "to", "t0"), *(node("Exp", f"t{k}", f"t{k + 1}") for k in range(12)),
-             node("ReduceSum", "t12", "z", keepdims=0)], to=ints(50_000_000),
+            [
+                node("ConstantOfShape", "to", "t0"),
+                *(node("Exp", f"t{k}", f"t{k + 1}") for k in range(12)),
+                node("ReduceSum", "t12", "z", keepdims=0),
+            ],
+            to=ints(50_000_000),
         ),
         r"Exp 'Exp_t1': found 50,000,000 entries to compute from constants and 50,000,000 before",
     ),
     "product": (
         lambda: asking(
-            [node("Expand", "one to", "t"), node("MatMul", "t t", "u"), node("ReduceSum", "u", "z", keepdims=0)],
-            one=numbers(1), to=ints(6000, 6000),
+            [
+                node("Expand", "one to", "t"),
+                node("MatMul", "t t", "u"),
+                node("ReduceSum", "u", "z", keepdims=0),
+            ],
+            one=numbers(1),
+            to=ints(6000, 6000),
         ),
         r"MatMul 'MatMul_u': found 36,000,000 entries",
     ),
     "thin product": (
         lambda: asking(
             [node("Expand", "one a", "t"), node("Expand", "one b", "s"), node("MatMul", "t s", "z")],
-            one=numbers(1), a=ints(900, 25_000), b=ints(25_000, 900),
+            one=numbers(1),
+            a=ints(900, 25_000),
+            b=ints(25_000, 900),
         ),
         r"MatMul 'MatMul_z': found 2.0e\+10 multiplications",
     ),
     "loop": (
-        lambda: asking([node("Loop", "trips yes one", "z", body=ENDLESS)],
-                       trips=np.array(10**9), yes=np.array(True), one=numbers(1)),
+        lambda: asking(
+            [node("Loop", "trips yes one", "z", body=ENDLESS)],
+            trips=np.array(10**9),
+            yes=np.array(True),
+            one=numbers(1),
+        ),
         r"Loop 'Loop_z': found 1,000,000,000 iterations, expected at most 1,000,000",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -336,8 +336,9 @@ def test_an_unknown_layer() -> None:
 
 def test_a_pattern_may_name_several() -> None:
     assert {part.group for part in onnxprune.explain(DIGITS, "stage*")} >= {
-        "/stage1/first/conv/Conv", "/stage2/first/conv/Conv",
-    }  # fmt: skip
+        "/stage1/first/conv/Conv",
+        "/stage2/first/conv/Conv",
+    }
 
 
 def test_a_trace_explains() -> None:

@@ -72,12 +72,22 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     files = {
         "model": external(tmp_path / "model.onnx", 1.0),
         "slim": external(tmp_path / "slim.onnx", 1.0, "slim.bin"),
-        **{name: tmp_path / text for name, text in {
-            "weights": "weights.bin", "slim weights": "slim.bin", "data": "data.npz", "labels": "labels.json",
-            "profile": "profile.json", "plan": "plan.json", "config": "config.toml", "ratio": "ratio.toml",
-            "metric": "metric.py", "scores": "scores.npz",
-        }.items()},
-    }  # fmt: skip
+        **{
+            name: tmp_path / text
+            for name, text in {
+                "weights": "weights.bin",
+                "slim weights": "slim.bin",
+                "data": "data.npz",
+                "labels": "labels.json",
+                "profile": "profile.json",
+                "plan": "plan.json",
+                "config": "config.toml",
+                "ratio": "ratio.toml",
+                "metric": "metric.py",
+                "scores": "scores.npz",
+            }.items()
+        },
+    }
     np.savez(files["data"], x=np.ones((1, 3, 8, 8), np.float32))
     onnxprune.prune(files["model"]).plan.save(files["plan"])
     for name, text in {
@@ -315,8 +325,11 @@ def test_killed_while_it_saves(tmp_path: Path, kind: str) -> None:
     target.parent.mkdir()
     done = subprocess.run(
         [sys.executable, "-c", KILLED, kind, *map(str, sources), str(target)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     graph, data = done.stdout.split()
     assert graph == "out.onnx"
@@ -343,8 +356,11 @@ def test_a_disk_that_is_full(tmp_path: Path, limit: int) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(limit), "prune", source, "-o", target, "--no-verify", "--no-clean"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: file too large\n")
     assert {path: digest(path) for path in target.parent.iterdir()} == before
 

@@ -57,8 +57,9 @@ def test_the_share_that_is_asked_for_goes(groups: int, convolutions: int, ratio:
     result = prune(normalized(groups, convolutions), ratio=ratio, granularity=1)
     stored = {name: entry["keep"] for name, entry in result.plan.constants.items()}
     assert {name: len(keep["0"]) for name, keep in stored.items() if name in ("W1", "W2")} == {
-        "W1": 32 * (1 - ratio), "W2": 32 * (1 - ratio),
-    }  # fmt: skip
+        "W1": 32 * (1 - ratio),
+        "W2": 32 * (1 - ratio),
+    }
 
 
 def test_who_names_the_factor_gets_it() -> None:

@@ -325,12 +325,15 @@ FOUND: dict[str, tuple[str, int, dict[str, Any], list[Array | None]]] = {
     "greatest beside NaN": ("ReduceMax", 18, {}, [FLOATS, integers(0)]),
     "squeeze along no axes": ("Squeeze", 13, {}, [np.ones((1, 2, 1)), NOTHING]),
     "backwards from before the first": (
-        "Slice", 13, {}, [integers(1, 2, 3), integers(-9), integers(-9), integers(0), integers(-1)]
+        "Slice",
+        13,
+        {},
+        [integers(1, 2, 3), integers(-9), integers(-9), integers(0), integers(-1)],
     ),
     "range of floats": ("Range", 13, {}, [np.array(v) for v in (-0.3, 0.7, 0.1)]),
     "root of infinity": ("Pow", 13, {}, [FLOATS.astype(np.float32), np.array(0.5, np.float32)]),
     "integer to a negative power": ("Pow", 13, {}, [integers(1, 2), np.array(-1)]),
-}  # fmt: skip
+}
 """What was computed otherwise once."""
 
 

@@ -29,9 +29,13 @@ def chain(seed: int = 0) -> onnx.ModelProto:
 def outside(model: onnx.ModelProto, path: Path) -> Path:
     """Save a model with all weights in NAME.data."""
     onnx.save(
-        model, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=0,
+        model,
+        path,
+        save_as_external_data=True,
+        location=f"{path.name}.data",
+        size_threshold=0,
         convert_attribute=False,
-    )  # fmt: skip
+    )
     return path
 
 

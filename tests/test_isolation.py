@@ -124,9 +124,13 @@ def test_limits(tmp_path: Path, flags: tuple[str, ...], body: str, message: str)
 def test_signals(tmp_path: Path, number: signal.Signals, code: int, group: bool) -> None:
     body = f"open({str(tmp_path / 'ready')!r}, 'w').close(); import time; time.sleep(60)"
     process = subprocess.Popen(
-        command("inspect", DIGITS, "--isolate"), env=environment(tmp_path, body), stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        command("inspect", DIGITS, "--isolate"),
+        env=environment(tmp_path, body),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     while not (tmp_path / "ready").exists():
         time.sleep(0.01)
     os.killpg(process.pid, number) if group else process.send_signal(number)

@@ -78,10 +78,17 @@ def test_builder(name: str, seed: int | None) -> None:
 LIGHT = {
     name: Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"
     for name in (
-        "bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet",
-        "squeezenet", "vgg19", "zfnet512",
+        "bvlc_alexnet",
+        "densenet121",
+        "inception_v1",
+        "inception_v2",
+        "resnet50",
+        "shufflenet",
+        "squeezenet",
+        "vgg19",
+        "zfnet512",
     )
-}  # fmt: skip
+}
 
 HEAVY = {"bvlc_alexnet", "vgg19", "zfnet512"}
 """Networks of 60 to 144 million weights."""

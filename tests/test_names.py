@@ -43,8 +43,9 @@ def test_every_name_of_a_file() -> None:
         >
         y = Identity (c)
         """,
-        inputs="float[2] x, bool flag, float[2] unused", outputs="y",
-    )()  # fmt: skip
+        inputs="float[2] x, bool flag, float[2] unused",
+        outputs="y",
+    )()
     model.graph.node[0].name = "choice"
     model.graph.value_info.append(helper.make_tensor_value_info("stale", onnx.TensorProto.FLOAT, [1]))
     values = numpy_helper.from_array(np.ones(1, np.float32), "sparse")
@@ -184,8 +185,9 @@ def test_names_in_nested_graphs_that_are_renamed() -> None:
         t_2 = Sign (c)
         y = Mul (t_2, t_3)
         """,
-        inputs="float[2] x, float[2] t_3, bool flag", outputs="y",
-    )()  # fmt: skip
+        inputs="float[2] x, float[2] t_3, bool flag",
+        outputs="y",
+    )()
     found = onnxprune.load(model).proto
     inner = [body.output[0].name for _, body in bodies(found.graph.node[0])]
     assert inner == ["t", "t_4"]

@@ -84,12 +84,18 @@ def test_damage_on_either_side_of_random_numbers_is_found(text: str, weight: str
 
 def test_random_numbers_in_a_branch_are_left_out() -> None:
     """Every run draws others there, and no output tells which; what surrounds them is compared."""
-    build = net("""
+    build = net(
+        """
         m = MatMul (x, W0)
         z = If (c) <
             then_branch = t () => (u) { e = RandomNormalLike (m) u = Add (m, e) },
             else_branch = f () => (v) { v = Relu (m) }>
-        y = MatMul (z, W1)""", inputs="float[2,8] x, bool c", outputs="float[2,4] y", W0=(8, 16), W1=(16, 4))  # fmt: skip
+        y = MatMul (z, W1)""",
+        inputs="float[2,8] x, bool c",
+        outputs="float[2,4] y",
+        W0=(8, 16),
+        W1=(16, 4),
+    )
     pruned = battery.prune(build())
     report = verify(pruned.trace.model, pruned.slim, plan=pruned.plan, provider="cpu")
     assert report.exact, str(report)
@@ -134,8 +140,16 @@ def test_nodes_inside_nodes_are_compared_alone(holder: str) -> None:
     given = (
         "float[3,2,6] x3, float[2,8] o, bool c" if holder == "Scan" else "float[2,6] x, float[2,8] o, bool c"
     )
-    build = net(f"{HOLDERS[holder]}\n y = MatMul ({result}, C)", inputs=given, outputs="y",
-                A=(6, 12), B=(12, 8), C=(8, 4), huge=1e4, two=2)  # fmt: skip
+    build = net(
+        f"{HOLDERS[holder]}\n y = MatMul ({result}, C)",
+        inputs=given,
+        outputs="y",
+        A=(6, 12),
+        B=(12, 8),
+        C=(8, 4),
+        huge=1e4,
+        two=2,
+    )
     pruned = battery.prune(build())
     assert pruned.plan.constants["A"]["keep"]["1"]
     settings: Any = {"plan": pruned.plan, "provider": "cpu", "layers": True}
@@ -158,8 +172,13 @@ PLACES = [("W1", (0, 0)), ("W1", (slice(None), 2)), ("W2", (0, 0)), ("W2", 3), (
 
 
 def odd(name: str, place: Any, value: float) -> onnx.ModelProto:
-    build = net("h = MatMul (x, W1)\n r = Relu (h)\n a = MatMul (r, W2)\n y = Add (a, B)",
-                inputs="float[2,6] x", W1=(6, 8), W2=(8, 5), B=(5,))  # fmt: skip
+    build = net(
+        "h = MatMul (x, W1)\n r = Relu (h)\n a = MatMul (r, W2)\n y = Add (a, B)",
+        inputs="float[2,6] x",
+        W1=(6, 8),
+        W2=(8, 5),
+        B=(5,),
+    )
     proto = build()
     (tensor,) = [t for t in proto.graph.initializer if t.name == name]
     array = numpy_helper.to_array(tensor).copy()

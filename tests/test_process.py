@@ -41,8 +41,11 @@ def test_matrix_products_take_one_thread_unless_told_otherwise(given: dict[str, 
     )
     found = subprocess.run(
         [sys.executable, "-c", script],
-        env={**environment, "PYTHONPATH": str(ROOT), **given}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env={**environment, "PYTHONPATH": str(ROOT), **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     name, value = next(iter((given or {"OPENBLAS_NUM_THREADS": "1"}).items()))
     assert found.stdout.splitlines()[-1] == f"{name}={value}"
 
@@ -164,9 +167,12 @@ IMPORTED = (
 def test_interrupted_while_packages_are_imported(tmp_path: Path, name: str, ci: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(name=name))
     done = onnxprune_process(
-        "prune", DIGITS, "-o", tmp_path / "out.onnx",
+        "prune",
+        DIGITS,
+        "-o",
+        tmp_path / "out.onnx",
         env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "CI": ci},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nerror: interrupted\n")
     assert (tmp_path / "out.onnx").exists() == (name == "rich.cells")  # which shows what was written
 
@@ -178,9 +184,13 @@ def test_signals_at_any_moment(tmp_path: Path, number: signal.Signals, code: int
     command = [sys.executable, "-m", "onnxprune", "prune", str(DIGITS), "-o", str(tmp_path / "out.onnx")]
     for delay in (0.35, 0.6, 0.9):
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "CI": ci}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            command,
+            cwd=ROOT,
+            env={**os.environ, "CI": ci},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         time.sleep(delay)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)

@@ -73,9 +73,13 @@ def test_least_squares_is_ridge_regression_towards_the_weights_that_are_there() 
         expected = np.linalg.lstsq(left, right, rcond=None)[0].T
         np.testing.assert_allclose(found.matrix[g], expected, atol=2e-4)
     losses = [
-        held.loss(lookup("recovery", "lstsq")(slim, Weights(slim.matrix, slim.offset, p), first.moments, held.moments))
+        held.loss(
+            lookup("recovery", "lstsq")(
+                slim, Weights(slim.matrix, slim.offset, p), first.moments, held.moments
+            )
+        )
         for p in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    ]  # fmt: skip
+    ]
     assert held.loss(found) == pytest.approx(min(losses), rel=1e-4)
 
 
@@ -170,9 +174,12 @@ class Redundant:
         """The network as far as it is."""
         value = helper.make_tensor_value_info
         graph = helper.make_graph(
-            self.nodes, "redundant", [value("x", TensorProto.FLOAT, ["n", *self.shape[1:]])],
-            [value(self.nodes[-1].output[0], TensorProto.FLOAT, None)], self.stored,
-        )  # fmt: skip
+            self.nodes,
+            "redundant",
+            [value("x", TensorProto.FLOAT, ["n", *self.shape[1:]])],
+            [value(self.nodes[-1].output[0], TensorProto.FLOAT, None)],
+            self.stored,
+        )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -392,9 +399,17 @@ def test_memory_does_not_change_the_result(half: Path) -> None:
 
 def test_replay_is_byte_for_byte(half: Path, run: Run, tmp_path: Path) -> None:
     outcome = run(
-        "prune", DIGITS, "-o", tmp_path / "again.onnx", "--plan", half / "plan.json",
-        "--recovery", half / "recovery.npz", "--provider", "cpu",
-    )  # fmt: skip
+        "prune",
+        DIGITS,
+        "-o",
+        tmp_path / "again.onnx",
+        "--plan",
+        half / "plan.json",
+        "--recovery",
+        half / "recovery.npz",
+        "--provider",
+        "cpu",
+    )
     assert outcome.code == 0
     assert digest(tmp_path / "again.onnx") == digest(half / "slim.onnx")
     assert Recovery.load(half / "recovery.npz").to_bytes() == (half / "recovery.npz").read_bytes()

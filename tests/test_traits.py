@@ -183,10 +183,15 @@ ONLY_HERE = ("OptionalGetElement", "ScatterND", "TensorScatter")
 """They hand something on whole if it is a tensor, or as large as what it is written into."""
 
 PLAIN = sorted(
-    op for (domain, op), rule in RULES.items()
-    if not domain and ("", op) in SCHEMAS and not rule.pinned and not rule.random
-    and SCHEMAS["", op].min_input and op not in ONLY_HERE
-)  # fmt: skip
+    op
+    for (domain, op), rule in RULES.items()
+    if not domain
+    and ("", op) in SCHEMAS
+    and not rule.pinned
+    and not rule.random
+    and SCHEMAS["", op].min_input
+    and op not in ONLY_HERE
+)
 
 
 @pytest.mark.parametrize("op", PLAIN)

@@ -110,9 +110,10 @@ class _Masker:
         if shapes.get(name) is None:
             return []  # a sequence: its elements are masked where they are made
         return [
-            k for k, index in enumerate(self.sizes.indices(name))
+            k
+            for k, index in enumerate(self.sizes.indices(name))
             if index is not None and (not shapes.shown.sampled or shapes.static(name, k))
-        ]  # fmt: skip
+        ]
 
     def _settled(self, node: Node) -> bool:
         """Whether the outputs of a node need no mask of their own."""

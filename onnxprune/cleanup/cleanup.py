@@ -59,9 +59,11 @@ def lossless_plan(traced: Trace, dead: Dead, ranges: Ranges, duplicates: bool) -
             PlanGroup.of(group, keep, (), "" if len(keep) < len(group) else "every channel contributes")
         )
     options = {
-        **traced.options, "lossless": True, "duplicates": duplicates,
+        **traced.options,
+        "lossless": True,
+        "duplicates": duplicates,
         "assume_range": {name: list(limits) for name, limits in ranges.items()},
-    }  # fmt: skip
+    }
     return make_plan(traced, decided, options)
 
 

@@ -158,9 +158,10 @@ class Legality:
             cut = rows is not None and np.array_equal(atom[rows], inner.rows) and len(convs) == 1
             return "" if cut and name in walk.graph.constants else f"all blocks share '{name}'"
         blocks = [
-            k for k, v in enumerate(walk.axes[name])
+            k
+            for k, v in enumerate(walk.axes[name])
             if k != axis and v is not None and v is not NONE and np.isin(atom[v], inner.rows).all()
-        ]  # fmt: skip
+        ]
         if len(blocks) != 1:
             return f"the blocks are no axis of '{name}'"
         for node in filter(None, [walk.graph.producers.get(name), *readers]):

@@ -128,9 +128,10 @@ class Trace(Sequence[Group]):
         """Nodes that hold their weights, and why: by their operator, or because nothing is stored."""
         constants = self.graph.constants
         weighty = [
-            node for node in self.graph.nodes
+            node
+            for node in self.graph.nodes
             if any(len(constants[name].shape) > 1 for name in node.inputs if name in constants)
-        ]  # fmt: skip
+        ]
         found = [(node, find(node)) for node in weighty]
         held = [(node, rule.pinned) for node, rule in found if rule is not None and rule.pinned]
         return held + [(node, f"'{name}' is a graph input") for node, name in self.walk.facts.fed]

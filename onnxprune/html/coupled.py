@@ -98,17 +98,32 @@ def _view(group: Group, planned: PlanGroup | None, chains: Chains) -> Coupled:
         status = "blocked" if group.reason else "free"
         return Coupled(group.name, len(group), None, status, group.reason, layers, members, way=way)
     return Coupled(
-        group.name, len(group), len(planned.keep), planned.status, planned.reason, layers, members,
-        planned.scores, planned.keep, way,
-    )  # fmt: skip
+        group.name,
+        len(group),
+        len(planned.keep),
+        planned.status,
+        planned.reason,
+        layers,
+        members,
+        planned.scores,
+        planned.keep,
+        way,
+    )
 
 
 def _planned(group: PlanGroup) -> Coupled:
     """A group that the analysis does not know: the clean-up before it changed what there is."""
     return Coupled(
-        group.name, group.channels, len(group.keep), group.status, group.reason, (group.name,),
-        group.members, group.scores, group.keep,
-    )  # fmt: skip
+        group.name,
+        group.channels,
+        len(group.keep),
+        group.status,
+        group.reason,
+        (group.name,),
+        group.members,
+        group.scores,
+        group.keep,
+    )
 
 
 class Carried:

@@ -149,13 +149,24 @@ def group_tables(groups: list[Coupled]) -> Iterator[Table]:
     """All groups, and the ways to what blocks some of them."""
     free = [g for g in groups if g.status != "blocked"]
     yield Table(
-        (*words("group of channels", "status"), *numbers("channels", "kept", "layers", "tensors"), *words("why")),
+        (
+            *words("group of channels", "status"),
+            *numbers("channels", "kept", "layers", "tensors"),
+            *words("why"),
+        ),
         tuple(
-            (g.name, g.status, f"{g.channels:,}", "-" if g.kept is None else f"{g.kept:,}",
-             str(len(g.layers)), str(len(g.members)), g.reason)
+            (
+                g.name,
+                g.status,
+                f"{g.channels:,}",
+                "-" if g.kept is None else f"{g.kept:,}",
+                str(len(g.layers)),
+                str(len(g.members)),
+                g.reason,
+            )
             for g in free
         ),
-    )  # fmt: skip
+    )
     yield Table(
         (*words("blocked channels"), *numbers("channels"), *words("why", "way to what blocks them")),
         tuple(

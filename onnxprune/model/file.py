@@ -152,9 +152,7 @@ class Model:
     def weight_bytes(self) -> int:
         """Size of the stored tensors alone (``ByteSize`` takes as long as writing the file)."""
         cuts = self.cuts
-        return sum([
-            tensor_nbytes(t, cuts.get(t.name) if cuts else None) for t in tensors(self.proto.graph)
-        ])  # fmt: skip
+        return sum([tensor_nbytes(t, cuts.get(t.name) if cuts else None) for t in tensors(self.proto.graph)])
 
     def sha256(self) -> str:
         """Digest of the file that was read, or else of the proto; not of external data files."""

@@ -188,9 +188,10 @@ class Reading:
             return []
         axes = self.traced.walk.axes.get(name, ())
         return [
-            k for k, labels in enumerate(axes)
+            k
+            for k, labels in enumerate(axes)
             if labels is not None and labels is not NONE and (places[labels] >= 0).any()
-        ]  # fmt: skip
+        ]
 
     def _contracted(self, node: Node, name: str, places: Places) -> Iterator[Consumer]:
         """The node as one that sums over channels with a stored weight."""
@@ -209,9 +210,7 @@ class Reading:
             return  # every block reads one channel, and makes outputs of that channel alone
         mine = np.flatnonzero(places[labels] >= 0)
         taken = int((columns >= 0).sum()) * matrix.shape[1] // max(1, len(np.unique(columns[columns >= 0])))
-        yield Consumer(
-            node, name, axis, int(mine[0]), len(mine), layer.weight, taken, layer, columns
-        )  # fmt: skip
+        yield Consumer(node, name, axis, int(mine[0]), len(mine), layer.weight, taken, layer, columns)
 
     def _end(self, node: Node, name: str, places: Places) -> Consumer:
         """The node as one whose outputs do not carry the channels."""

@@ -108,10 +108,15 @@ def reads_of(
         known = {
             id(layer): moments
             for layer, moments in collect(
-                traced, list(layers.values()), data,
-                positions=positions, memory=memory, seed=seed, provider=provider,
+                traced,
+                list(layers.values()),
+                data,
+                positions=positions,
+                memory=memory,
+                seed=seed,
+                provider=provider,
             )
-        }  # fmt: skip
+        }
         for group, found in turn:
             if not found or _bytes(traced, found) > memory:
                 yield GroupReads(group, problem=_problem(traced, reading, group, found, memory))

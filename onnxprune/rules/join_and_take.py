@@ -119,9 +119,7 @@ def gather(c: Walk, n: Node) -> None:
     data, indices = n.inputs
     axis = n.attr("axis", 0) % c.rank(data)
     index = c.value(indices)
-    labels = c.labels(data) if index is not None else [
-        NONE if k == axis else c.axis(data, k) for k in range(c.rank(data))
-    ]  # fmt: skip
+    labels = [NONE if index is None and k == axis else c.axis(data, k) for k in range(c.rank(data))]
     if index is None:
         c.pin_axes(data, [axis], f"{n} picks from it by data")
         if c.rank(data) == 2 and axis == 0:

@@ -162,9 +162,11 @@ class Plan:
     def whole(self, reason: str) -> Plan:
         """The same plan with every channel kept, for a reason."""
         groups = [
-            replace(g, keep=tuple(range(g.channels)), status="kept", reason=reason) if g.status == "pruned" else g
+            replace(g, keep=tuple(range(g.channels)), status="kept", reason=reason)
+            if g.status == "pruned"
+            else g
             for g in self.groups
-        ]  # fmt: skip
+        ]
         return replace(self, groups=tuple(groups), constants={})
 
     @property

@@ -55,7 +55,7 @@ def by_threshold(groups: Sequence[Group], scores: ScoreTable, threshold: float) 
     return {
         g.name: Want(int((scores[g.name].merged > threshold).sum()), f"threshold {threshold:g}", threshold)
         for g in groups
-    }  # fmt: skip
+    }
 
 
 def by_rank(groups: Sequence[Group], scores: ScoreTable, ratio: float) -> dict[str, Want]:

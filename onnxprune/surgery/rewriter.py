@@ -296,10 +296,10 @@ class Rewriter:
         for graph in found:
             _keep(graph.node, [next(number) not in dead for _ in graph.node])
             listed = {value.name for value in graph.input}
-            _keep(graph.initializer, [
-                t.name in listed or t.name not in names or uses[t.name] > 0
-                for t in graph.initializer
-            ])  # fmt: skip
+            _keep(
+                graph.initializer,
+                [t.name in listed or t.name not in names or uses[t.name] > 0 for t in graph.initializer],
+            )
 
     def _update_declared_shapes(self) -> None:
         """Mend recorded shapes: value_info, and initializers that are listed as inputs."""

@@ -44,10 +44,12 @@ class Inverted(nn.Module):
         super().__init__()
         hidden = inputs * 4
         self.body = nn.Sequential(
-            convolution(inputs, hidden, 1), nn.ReLU6(),
-            convolution(hidden, hidden, 3, stride, hidden), nn.ReLU6(),
+            convolution(inputs, hidden, 1),
+            nn.ReLU6(),
+            convolution(hidden, hidden, 3, stride, hidden),
+            nn.ReLU6(),
             convolution(hidden, outputs, 1),
-        )  # fmt: skip
+        )
         self.add = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,10 +126,16 @@ def export(net: nn.Module, path: Path, folded: bool) -> None:
     """Write the network as ONNX."""
     mode = torch.onnx.TrainingMode.EVAL if folded else torch.onnx.TrainingMode.PRESERVE
     torch.onnx.export(
-        net, (torch.zeros(2, 1, 28, 28),), path, input_names=["image"], output_names=["logits"],
-        opset_version=17, dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
-        training=mode, dynamo=False,
-    )  # fmt: skip
+        net,
+        (torch.zeros(2, 1, 28, 28),),
+        path,
+        input_names=["image"],
+        output_names=["logits"],
+        opset_version=17,
+        dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
+        training=mode,
+        dynamo=False,
+    )
 
 
 def main() -> None:

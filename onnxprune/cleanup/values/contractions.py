@@ -110,9 +110,7 @@ def _batch(v: Values, A: str, B: str) -> list[Bounds | None]:
     count = max(v.c.rank(A), v.c.rank(B)) - 2
     result: list[Bounds | None] = []
     for k in range(-2 - max(count, 0), -2):
-        parts = [
-            v.known(x, k) for x in (A, B) if v.c.rank(x) >= -k and v.c.shape(x)[k] > 1
-        ]  # fmt: skip
+        parts = [v.known(x, k) for x in (A, B) if v.c.rank(x) >= -k and v.c.shape(x)[k] > 1]
         known = [b.zero_or_anything(p) for p in parts if p is not None]
         result.append(None if not known else known[0] if len(known) == 1 else b.meet(*known))
     return result
