@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .jobs.prune import prune as prune
     from .jobs.replay import rewrite as rewrite
     from .jobs.result import Result as Result
+    from .jobs.retrained import verify_retrained as verify_retrained
     from .jobs.verify import verify as verify
     from .model.file import Model as Model
     from .model.loading import load as load
@@ -69,6 +70,7 @@ _HOMES = {
     "jobs.prune": ("prune",),
     "jobs.replay": ("rewrite",),
     "jobs.result": ("Result",),
+    "jobs.retrained": ("verify_retrained",),
     "jobs.verify": ("verify",),
     "model.file": ("Model",),
     "model.loading": ("load",),

@@ -36,7 +36,8 @@ FLOORS = (
     ("reports",),
     ("html",),
     ("jobs",),
-    ("", "testing"),
+    ("checkpoints",),
+    ("", "testing", "torch"),
     ("cli",),
     ("__main__",),
 )

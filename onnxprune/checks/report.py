@@ -53,6 +53,8 @@ class Report:
     unrun : tuple of str
         Operators of the user's own without a reference function: random numbers stood in for them, so
         that the surgery is checked of all but them, and no change is measured.
+    structure : str
+        How a retrained model was found to be what the plan makes, in place of its surgery.
     """
 
     surgery: tuple[Difference, ...]
@@ -70,6 +72,7 @@ class Report:
     left_out: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
     unrun: tuple[str, ...] = ()
+    structure: str = ""
 
     def __bool__(self) -> bool:
         return not self.failed and not self.problem and not self.unrun
@@ -109,6 +112,8 @@ class Report:
                 BIT_FOR_BIT if _bitwise(worst) else f"{worst.relative:.1e}, accepted {worst.tolerance:.0e}"
             )
             parts.append(f"surgery {self.verdict}{how} ({found}{self._unknown})")
+        if self.structure:
+            parts.append(f"retrained: {self.structure}")
         if self.change:
             change = summary(self.change)
             parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
@@ -169,6 +174,7 @@ class Report:
             "not_finite": list(self.odd),
             "unrun": list(self.unrun),
             "method": self.method,
+            "structure": self.structure,
             "passed": bool(self),
             "provider": self.provider,
             "slim_provider": self.slim_provider,
@@ -198,6 +204,8 @@ class Report:
                 f"surgery {self.verdict}, {self.method}: '{worst.output}' {found} "
                 f"the masked original ({accepted}{self._unknown})"
             )
+        if self.structure:
+            lines.append(f"retrained: {self.structure}")
         if self.wrong is not None and self.wrong.layer:
             lines.append(f"first layer that was cut wrongly: '{self.wrong.layer}'")
         lines += [

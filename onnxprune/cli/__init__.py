@@ -27,7 +27,10 @@ from .ending import ended, while_read
 HELPERS = {"ending", "files", "isolation", "options", "output", "progress"}
 """Modules of this package that are no verbs."""
 
-ORDER = ("prune", "clean", "inspect", "explain", "verify", "sensitivity", "bench", "ops", "doctor")
+ORDER = (
+    "prune", "clean", "inspect", "explain", "verify", "checkpoint", "reweight", "sensitivity", "bench", "ops",
+    "doctor",
+)  # fmt: skip
 """Order of the verbs in help; others follow."""
 
 

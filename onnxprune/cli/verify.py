@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     help="Compare layer by layer: entire models, and every node alone. Takes the plan.",
 )
 @click.option(
+    "--retrained",
+    is_flag=True,
+    help="SLIM was trained since: compare its structure with the plan, its accuracy with DENSE.",
+)
+@click.option(
     "--plot", cls=Target, metavar="FILE", help="Draw the layers to a .png or .svg file; means --layers."
 )
 @options.pair_options
@@ -67,7 +72,7 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
     the plan also: is the surgery right, that is, does SLIM agree with DENSE to rounding once the
     removed entries are masked in it? The exit code is 1 if the surgery is wrong or a gate fails.
     """
-    from .. import Plan, trace
+    from .. import Plan, trace, verify_retrained
     from .. import verify as compare
     from ..reports.baseline import compared
     from ..reports.tables import similarity
@@ -83,8 +88,14 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
         models = open_models(dense, slim)
         stage("verify")
         loaded = Plan.load(plan) if plan else None
-        flags["layers"] = flags["layers"] or bool(files["plot"]) or bool(html and plan)
-        report = compare(*models, plan=loaded, **flags)
+        retrained = flags.pop("retrained")
+        flags["layers"] |= bool(files["plot"]) or bool(html and plan and not retrained)
+        if not retrained:
+            report = compare(*models, plan=loaded, **flags)
+        elif loaded is not None:
+            report = verify_retrained(models[0], models[1], loaded, **flags)
+        else:
+            raise UsageError("--retrained takes the plan: found none", "Give it with --plan.")
         runs = compared(baseline, report, *models, new=update) if baseline else None
         found = Verification(dense, slim, report, runs)
         _write(found, **files)

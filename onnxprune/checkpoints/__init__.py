@@ -1,0 +1,1 @@
+"""Back into training: constants of an ONNX file, and entries of the checkpoint that it was exported from."""

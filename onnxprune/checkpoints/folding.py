@@ -1,0 +1,117 @@
+"""Batch normalizations that an exporter folded into the layer in front of them, found again by value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .fingerprints import orders
+from .recipes import FoldedBias, FoldedWeight, Norm, Piece
+
+SUFFIXES = (
+    ("weight", "bias", "running_mean", "running_var"),
+    ("gamma", "beta", "moving_mean", "moving_variance"),
+)
+"""What the entries of a batch normalization are called: PyTorch, Keras."""
+
+EPSILONS = (1e-5, 1e-3, 1e-6, 1e-4, 1e-2, 1e-8, 0.0)
+"""Constants of batch normalization in use: the one that fits is taken, else what the values say."""
+
+ROUNDING = 1e-5
+"""Relative difference that counts as rounding: folding takes some operations in float32, each with an
+error of up to 6e-8, and sums of mean and bias may cancel."""
+
+
+def norms(state: Mapping[str, np.ndarray]) -> list[Norm]:
+    """Batch normalizations of a checkpoint."""
+    found = []
+    for weight, bias, mean, var in SUFFIXES:
+        for name in state:
+            start = name.removesuffix(mean)
+            if start != name and start + var in state:
+                own = [start + part if start + part in state else "" for part in (weight, bias)]
+                found.append(Norm(own[0], own[1], name, start + var))
+    return found
+
+
+def channel_scales(array: np.ndarray, value: np.ndarray, axis: int) -> np.ndarray | None:
+    """What every channel of an array is multiplied by in a value; None where it is no multiple."""
+    rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+    found = np.moveaxis(value, axis, 0).reshape(len(rows), -1)
+    first = _ratios(rows[:1], found[:1])
+    if not _multiples(rows[:1], found[:1], first):
+        return None  # most pairs differ in their first channel
+    ratios = _ratios(rows, found)
+    return ratios if _multiples(rows, found, ratios) else None
+
+
+def _ratios(rows: np.ndarray, found: np.ndarray) -> np.ndarray:
+    norm = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    dot = np.einsum("ij,ij->i", rows, found, dtype=np.float64)
+    return np.divide(dot, norm, out=np.full(len(rows), np.nan), where=norm > 0)
+
+
+def _multiples(rows: np.ndarray, found: np.ndarray, ratios: np.ndarray) -> bool:
+    off = np.abs(found - rows * np.nan_to_num(ratios)[:, None]).max(1, initial=0)
+    return bool((off <= ROUNDING * np.abs(found).max(1, initial=0)).all())
+
+
+def fitted(norm: Norm, scales: np.ndarray, state: Mapping[str, np.ndarray]) -> Norm | None:
+    """A normalization with the eps that gives these scales; None where it does not give them."""
+    if len(state[norm.var]) != len(scales):
+        return None
+    seen = np.isfinite(scales)
+    for eps in (*EPSILONS, _solved(norm, scales, state)):
+        one = replace(norm, eps=eps)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            off = np.abs(one.scale(state) - scales)[seen]
+        if (off <= ROUNDING * np.abs(scales[seen])).all():
+            return one
+    return None
+
+
+def _solved(norm: Norm, scales: np.ndarray, state: Mapping[str, np.ndarray]) -> float:
+    """The eps that the scales say, by most of the channels."""
+    weight = state[norm.weight].astype(np.float64) if norm.weight else np.ones(len(scales))
+    known = np.isfinite(scales) & (scales != 0)
+    if not known.any():
+        return 0.0
+    return max(float(np.median((weight[known] / scales[known]) ** 2 - state[norm.var][known])), 0.0)
+
+
+def folds_of_weight(
+    value: np.ndarray, names: Sequence[str], state: Mapping[str, np.ndarray], every: Sequence[Norm]
+) -> Iterator[FoldedWeight]:
+    """Ways to make a constant of one of some entries, and a batch normalization behind it."""
+    for name in names:
+        array = state[name]
+        for order in orders(array.shape, value.shape):
+            moved = array.transpose(order).reshape(value.shape)
+            for axis in range(min(value.ndim, 2)):
+                scales = channel_scales(moved, value, axis)
+                if scales is None:
+                    continue
+                piece = Piece(name, array.shape, order, 0, array.shape[0], value.shape)
+                for norm in every:
+                    if (found := fitted(norm, scales, state)) is not None:
+                        yield FoldedWeight(piece, found, axis)
+
+
+def fold_of_bias(
+    value: np.ndarray, norm: Norm, names: Sequence[str], state: Mapping[str, np.ndarray]
+) -> FoldedBias | None:
+    """The bias that goes with a folded weight: of the normalization, through which one of the layer may go."""
+    if value.size != len(state[norm.var]):
+        return None
+    for bias in ("", *names):
+        if bias and state[bias].shape != (value.size,):
+            continue
+        made = FoldedBias(norm, bias)
+        terms = [state[norm.bias]] if norm.bias else []
+        terms += [state[n].astype(np.float64) * norm.scale(state) for n in (norm.mean, bias) if n]
+        allowed = ROUNDING * np.sum([np.abs(term) for term in terms], 0)
+        if (np.abs(made.value(state, (value.size,)) - value.reshape(-1)) <= allowed + 1e-30).all():
+            return made
+    return None

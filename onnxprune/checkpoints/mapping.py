@@ -1,0 +1,253 @@
+"""Constants of an ONNX file -> entries of the checkpoint that it was exported from.
+
+Every step is proven by value. Names decide only between entries that hold the same values: the name of
+the constant, the module that the exporter says a node comes from, and what else that node reads. What is
+left open is named, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..printable import page
+from .fingerprints import Directory, orders
+from .folding import fold_of_bias, folds_of_weight, norms
+from .recipes import FoldedWeight, Moved, Norm, Piece, Recipe
+from .rows import Rows
+from .uses import Use
+
+BY_NAME = "by name alone: the checkpoint holds other values"
+
+OWN = "the exporter's own: all its values are equal"
+
+SHOWN = 4
+"""Candidates that a sentence lists at most."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A use of a constant, and where its value comes from.
+
+    Attributes
+    ----------
+    recipe : Recipe or None
+        None where nothing is known.
+    reason : str
+        Why nothing is known, or that it is known by name alone.
+    """
+
+    use: Use
+    recipe: Recipe | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Every use of a constant, and where its value comes from."""
+
+    links: tuple[Link, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def mapped(self) -> list[Link]:
+        """Those that are known."""
+        return [link for link in self.links if link.recipe is not None]
+
+    @property
+    def unmapped(self) -> list[Link]:
+        """Those that are not."""
+        return [link for link in self.links if link.recipe is None]
+
+
+def aliases(state: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Entries that are another one under a second name (tied weights) -> the first name."""
+    first: dict[tuple[object, ...], str] = {}
+    found = {}
+    for name, array in state.items():
+        place = array.__array_interface__["data"][0], array.shape, array.strides
+        if array.size > 1 and first.setdefault(place, name) != name:
+            found[name] = first[place]
+    return found
+
+
+def map_constants(uses: Sequence[Use], state: Mapping[str, np.ndarray]) -> Origins:
+    """Find where the values of constants come from.
+
+    Parameters
+    ----------
+    uses : sequence of Use
+        Of the file that was exported.
+    state : mapping of str to array
+        The checkpoint that it was exported from, before any further training.
+    """
+    second = aliases(state)
+    floats = {
+        name: array for name, array in state.items()
+        if array.dtype.kind == "f" and array.size > 1 and name not in second
+    }  # fmt: skip
+    return Origins(tuple(_Search(uses, floats, second).run()), second)
+
+
+class _Search:
+    def __init__(
+        self, uses: Sequence[Use], state: Mapping[str, np.ndarray], second: Mapping[str, str]
+    ) -> None:
+        self._uses, self._state, self._second = uses, state, second
+        self._found: dict[int, Recipe] = {}
+        self._open: dict[int, list[Recipe]] = {}
+        self._reasons: dict[int, str] = {}
+        self._nodes: dict[str, list[int]] = defaultdict(list)
+        self._names: dict[str, int] = defaultdict(int)
+        for number, use in enumerate(uses):
+            self._nodes[use.output].append(number)
+            self._names[use.name] += 1
+
+    def run(self) -> Iterable[Link]:
+        """Whole entries, then folds, then rows; each where the steps before found nothing."""
+        directory = Directory(self._state)
+        values: dict[str, list[Recipe]] = {}
+        for number, use in enumerate(self._uses):
+            if use.name not in values:
+                values[use.name] = [Moved((piece,)) for piece in directory.find(use.value)]
+            if values[use.name]:
+                self._open[number] = values[use.name]
+        self._decide()
+        self._fold()
+        self._decide()
+        rows = Rows(self._state)
+        for number, use in enumerate(self._uses):
+            if number not in self._open and number not in self._found:
+                ways, doubtful = rows.find(use.value)
+                self._open[number] = [*rows.gathered(use.value)] or [*ways]
+                if doubtful:
+                    self._reasons[number] = "several entries hold parts of it"
+        self._decide()
+        self._name()
+        return [self._link(number, use) for number, use in enumerate(self._uses)]
+
+    def _link(self, number: int, use: Use) -> Link:
+        if number in self._found:
+            return Link(use, self._found[number], self._reasons.get(number, ""))
+        ways = self._open.get(number, ())
+        if ways:
+            names = list(dict.fromkeys(map(str, ways)))
+            shown = ", ".join(f"'{name}'" for name in names[:SHOWN])
+            more = f" and {len(names) - SHOWN} more" if names[SHOWN:] else ""
+            return Link(use, None, f"its values are those of {shown}{more}")
+        if number not in self._reasons and (use.value == use.value.flat[0]).all():
+            return Link(use, None, OWN)
+        return Link(use, None, self._reasons.get(number, "no entry of the checkpoint holds its values"))
+
+    def _decide(self) -> None:
+        """Take what is certain, until nothing more is."""
+        before = -1
+        while len(self._found) > before:
+            before = len(self._found)
+            for number, ways in list(self._open.items()):
+                if number not in self._found and (one := self._only(number, ways)) is not None:
+                    self._found[number] = one
+
+    def _only(self, number: int, ways: Sequence[Recipe]) -> Recipe | None:
+        """The one way that values, names and neighbours leave."""
+        if len(ways) == 1:
+            return ways[0]
+        use = self._uses[number]
+        for module in use.modules:
+            inside = [way for way in ways if module in map(_module, way.entries)]
+            if inside:
+                return inside[0] if len(inside) == 1 else None
+        if self._names[use.name] == 1:
+            named = [way for way in ways if use.name in way.entries]
+            if len(named) == 1:
+                return named[0]
+        near = {_module(entry) for other in self._nodes[use.output] if other in self._found
+                for entry in self._found[other].entries}  # fmt: skip
+        beside = [way for way in ways if near.intersection(map(_module, way.entries))]
+        return beside[0] if len(beside) == 1 else None
+
+    def _name(self) -> None:
+        """By name alone what no value tells: statistics that the exporter itself went on to update."""
+        for number, use in enumerate(self._uses):
+            array = self._state.get(use.name)
+            nothing = number not in self._found and not self._open.get(number)
+            if (
+                nothing
+                and array is not None
+                and array.shape == use.value.shape
+                and self._names[use.name] == 1
+            ):
+                self._found[number] = by_name(use.name, array)
+                self._reasons[number] = BY_NAME
+
+    def _fold(self) -> None:
+        """Weights with a batch normalization in them, and the biases beside them."""
+        every = norms(self._state)
+        shapes: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        for name, array in self._state.items():
+            if array.ndim > 1:
+                shapes[_plain(array.shape)].append(name)
+        for numbers in self._nodes.values():
+            weights = [n for n in numbers if n not in self._open and self._uses[n].value.ndim > 1]
+            for number in weights if every else ():
+                self._fold_node(number, numbers, shapes, every)
+
+    def _fold_node(
+        self,
+        number: int,
+        numbers: Sequence[int],
+        shapes: Mapping[tuple[int, ...], Sequence[str]],
+        every: Sequence[Norm],
+    ) -> None:
+        use = self._uses[number]
+        names = shapes.get(_plain(use.value.shape), ())
+        ways = list(folds_of_weight(use.value, names, self._state, every))
+        others = [n for n in numbers if n != number and self._uses[n].value.ndim == 1 and n not in self._open]
+        for other in others:
+            pairs = []
+            for way in ways:
+                bias = _module(way.weight.entry) + ".bias"
+                known = [bias] if bias in self._state else []
+                made = fold_of_bias(self._uses[other].value, way.norm, known, self._state)
+                if made is not None:
+                    pairs.append((way, made))
+            if pairs:
+                ways = [way for way, _ in pairs]
+                self._open[other] = [made for _, made in pairs]
+        if ways:
+            self._open[number] = list(ways)
+            chosen = self._only(number, ways)
+            if isinstance(chosen, FoldedWeight):
+                self._keep(number, chosen, others)
+
+    def _keep(self, number: int, chosen: FoldedWeight, others: Sequence[int]) -> None:
+        """Take a fold, and the bias through the same normalization."""
+        self._found[number] = chosen
+        for other in others:
+            same = [way for way in self._open.get(other, ()) if chosen.norm.var in way.entries]
+            if len(same) == 1:
+                self._found[other] = same[0]
+
+
+def by_name(name: str, array: np.ndarray) -> Moved:
+    """A constant that is a whole entry as it is."""
+    order = next(orders(array.shape, array.shape))
+    return Moved((Piece(name, array.shape, order, 0, len(array), array.shape),))
+
+
+def _module(entry: str) -> str:
+    """Path of the module that an entry belongs to."""
+    return entry.rpartition(".")[0]
+
+
+def _plain(shape: Iterable[int]) -> tuple[int, ...]:
+    """Sizes of a shape, without order and ones."""
+    return tuple(sorted(size for size in shape if size > 1))
+
+
+def unknown(links: Iterable[Link]) -> str:
+    """Sentences about what is not known, one a line."""
+    return page(f"{link.use.name} (read by {link.use.op} '{link.use.node}'): {link.reason}" for link in links)

@@ -1,0 +1,235 @@
+"""PyTorch modules, cut by a plan. This file needs PyTorch, and is imported by ``onnxprune.torch`` alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..model.node import Node
+from .sizes import HEAD_WIDTHS, HEADS, Resized, group_count, heads_left, sizes_left
+
+
+class SlimAttention(nn.MultiheadAttention):
+    """``torch.nn.MultiheadAttention`` that has lost heads: its heads are narrower than its inputs together.
+
+    The weights are called as before. PyTorch's own ties the width of all heads to that of the inputs.
+    """
+
+    def forward(
+        self, query: Any, key: Any, value: Any, key_padding_mask: Any = None, need_weights: bool = True,
+        attn_mask: Any = None, average_attn_weights: bool = True, is_causal: bool = False,
+    ) -> Any:  # fmt: skip
+        """Attention of ``query`` to ``key`` and ``value``, as PyTorch's own."""
+        turned = not self.batch_first and query.dim() == 3
+        if key is query and value is query and self.in_proj_weight is not None:
+            x = query.transpose(0, 1) if turned else query
+            packed = nn.functional.linear(x, self.in_proj_weight, self.in_proj_bias)
+            q, k, v = map(self._heads, packed.chunk(3, -1))
+        else:
+            given = [x.transpose(0, 1) if turned else x for x in (query, key, value)]
+            q, k, v = (self._heads(self._project(x, part)) for part, x in enumerate(given))
+        mask = attn_mask
+        if mask is not None and mask.dim() == 3:
+            mask = mask.reshape(-1, self.num_heads, *mask.shape[1:])
+        if mask is not None and mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(mask, float("-inf"))
+        if key_padding_mask is not None:
+            padded = key_padding_mask
+            if padded.dtype == torch.bool:
+                padded = torch.zeros_like(padded, dtype=q.dtype).masked_fill(padded, float("-inf"))
+            padded = padded[..., None, None, :]
+            mask = padded if mask is None else mask + padded
+        scores = (q * self.slim_scale) @ k.transpose(-2, -1)
+        weights = torch.softmax(scores if mask is None else scores + mask, -1)
+        dropped = nn.functional.dropout(weights, self.dropout, self.training)
+        result = (dropped @ v).transpose(-3, -2).flatten(-2)
+        result = nn.functional.linear(result, self.out_proj.weight, self.out_proj.bias)
+        if turned:
+            result = result.transpose(0, 1)
+        if not need_weights:
+            return result, None
+        return result, weights.mean(-3) if average_attn_weights else weights
+
+    def _project(self, x: Any, part: int) -> Any:
+        """Channels of q, k or v."""
+        if self.in_proj_weight is not None:
+            weight = self.in_proj_weight.chunk(3)[part]
+        else:
+            weight = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)[part]
+        bias = self.in_proj_bias.chunk(3)[part] if self.in_proj_bias is not None else None
+        return nn.functional.linear(x, weight, bias)
+
+    def _heads(self, x: Any) -> Any:
+        """Channels, head by head."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
+
+
+def cut_module(
+    module: nn.Module, state: Mapping[str, np.ndarray], cuts: Mapping[str, Any], nodes: Mapping[str, Node]
+) -> nn.Module:
+    """A copy of a module with other weights, and sizes to match.
+
+    Parameters
+    ----------
+    state : mapping of str to array
+        The new weights.
+    cuts : mapping
+        Entry -> kept indices per axis, for those that shrink.
+    nodes : mapping
+        Entry -> node of the slim ONNX file that reads it.
+    """
+    old = module.state_dict()
+    slim = copy.deepcopy(module)
+    resized = {
+        name: Resized(tuple(tensor.shape), tuple(state[name].shape), _rows(cuts, name))
+        for name, tensor in old.items()
+    }
+    made: dict[int, Any] = {}
+    for name, tensor in slim.state_dict(keep_vars=True).items():
+        if name in cuts or not _same(old[name], state[name]):
+            _set(slim, name, made.setdefault(id(tensor), _like(tensor, state[name])))
+    for path, part in slim.named_modules():
+        inside = {
+            name.removeprefix(f"{path}." if path else ""): entry
+            for name, entry in resized.items()
+            if not path or name.startswith(f"{path}.")
+        }
+        if any(entry.before != entry.after for entry in inside.values()):
+            weight = f"{path}.weight" if path else "weight"
+            _fit(part, inside, nodes.get(weight))
+    return slim
+
+
+def _rows(cuts: Mapping[str, Any], name: str) -> np.ndarray | None:
+    return cuts[name][0] if cuts.get(name) else None
+
+
+def _same(tensor: Any, array: np.ndarray) -> bool:
+    return tuple(tensor.shape) == array.shape and bool(
+        (tensor.cpu() == torch.from_numpy(np.array(array))).all()
+    )
+
+
+def _like(tensor: Any, array: np.ndarray) -> Any:
+    """An array as a tensor of the kind of another one."""
+    made = torch.from_numpy(np.array(array)).to(tensor.device, tensor.dtype)
+    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
+
+
+def _set(module: nn.Module, name: str, tensor: Any) -> None:
+    path, _, last = name.rpartition(".")
+    setattr(module.get_submodule(path), last, tensor)
+
+
+def _fit(part: nn.Module, entries: Mapping[str, Resized], node: Node | None) -> None:
+    """Change the sizes that one module holds."""
+    if type(part).__module__.startswith("torch.nn."):
+        _fit_known(part, entries, node)
+    else:
+        _fit_own(part, entries)
+
+
+def _fit_known(part: Any, entries: Mapping[str, Resized], node: Node | None) -> None:
+    """Modules of PyTorch: their attributes follow from their weights."""
+    if isinstance(part, nn.MultiheadAttention):
+        _fit_attention(part, entries)
+        return
+    weight = entries.get("weight")
+    shape = weight.after if weight is not None else ()
+    if isinstance(part, nn.modules.conv._ConvNd):
+        groups = int(node.attr("group", 1)) if node is not None and "Conv" in node.op else part.groups
+        part.groups = groups
+        transposed = part.transposed
+        part.in_channels = shape[0] if transposed else shape[1] * groups
+        part.out_channels = shape[1] * groups if transposed else shape[0]
+    elif isinstance(part, nn.Linear):
+        part.out_features, part.in_features = shape
+    elif isinstance(part, nn.LayerNorm | nn.RMSNorm) and shape:
+        part.normalized_shape = shape
+    elif isinstance(part, nn.GroupNorm):
+        groups = group_count(part.num_groups, part.num_channels, weight.rows if weight else None)
+        part.num_groups, part.num_channels = groups, shape[0]
+    elif isinstance(part, nn.Embedding):
+        part.num_embeddings, part.embedding_dim = shape
+    elif isinstance(part, nn.PReLU):
+        part.num_parameters = shape[0]
+    elif hasattr(part, "num_features"):
+        part.num_features = next(entry.after[0] for entry in entries.values() if entry.after)
+
+
+def _fit_attention(part: Any, entries: Mapping[str, Resized]) -> None:
+    """PyTorch's attention, once heads are gone."""
+    width = part.head_dim
+    found = entries.get("in_proj_weight") or entries["q_proj_weight"]
+    mask = np.ones(found.before[0], np.bool_)
+    if found.rows is not None:
+        mask[:] = False
+        mask[found.rows] = True
+    parts = mask.reshape(-1, width)
+    if (parts.all(1) | ~parts.any(1)).all():
+        part.num_heads = part.num_heads * found.after[0] // found.before[0]
+    else:
+        part.head_dim = width * found.after[0] // found.before[0]
+    part.slim_scale = width**-0.5
+    part.embed_dim, part._qkv_same_embed_dim = entries["out_proj.weight"].after[0], False
+    part.__class__ = SlimAttention
+
+
+def _fit_own(part: Any, entries: Mapping[str, Resized]) -> None:
+    """Modules of others: heads by their names, other sizes where one old size has one new one."""
+    held = {n: v for n, v in vars(part).items() if isinstance(v, int) and not isinstance(v, bool) and v > 1}
+    heads = next((name for name in HEADS if name in held), "")
+    done: set[str] = set()
+    if heads:
+        done |= {heads, *HEAD_WIDTHS}
+        if (found := heads_left(held[heads], entries)) is not None:
+            setattr(part, heads, found[0])
+            for name in (name for name in HEAD_WIDTHS if name in held):
+                setattr(part, name, held[name] * found[2] // found[1])
+    leaves = {name for name, child in part.named_children() if type(child).__module__.startswith("torch.nn.")}
+    own = [name for name in entries if "." not in name or name.partition(".")[0] in leaves]
+    for name, value in held.items():
+        for sizes in sizes_left(entries, own) if name not in done else ():
+            if value in sizes:
+                setattr(part, name, sizes[value])
+                break
+
+
+def outputs_of(value: Any) -> Iterator[np.ndarray]:
+    """Tensors in what a module returns, in the order in which exporters list them."""
+    if isinstance(value, torch.Tensor):
+        yield (
+            value.detach().float().cpu().numpy()
+            if value.is_floating_point()
+            else value.detach().cpu().numpy()
+        )
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from outputs_of(one)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for one in value:
+            yield from outputs_of(one)
+
+
+def run_module(module: nn.Module, inputs: Sequence[Any]) -> list[np.ndarray]:
+    """What a module computes, in evaluation mode; its mode stays."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        module.eval()
+        with torch.no_grad():
+            return list(outputs_of(module(*inputs)))
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def tensors_of(arrays: Sequence[np.ndarray], module: nn.Module) -> list[Any]:
+    """Arrays as tensors where a module has its weights."""
+    first = next(iter(module.parameters()), None)
+    device = first.device if first is not None else "cpu"
+    return [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]

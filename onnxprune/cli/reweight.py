@@ -1,0 +1,58 @@
+"""Put the weights of a trained checkpoint into a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..reports.page import plural
+from . import options, output
+from .files import Target, open_models
+from .progress import note, say, stages
+
+
+@click.command(cls=options.Verb)
+@click.argument("model")
+@click.argument("state")
+@click.option(
+    "--before",
+    metavar="STATE",
+    help="The checkpoint before it was trained, as 'checkpoint' wrote it: tells by value which entry is which constant.",
+)
+@click.option(
+    "-o", "--output", "out", cls=Target, required=True, metavar="OUT", help="Where to write the model."
+)
+@options.isolation_options
+@options.json_option
+@options.quiet_option
+def command(model: str, state: str, before: str | None, out: str, **flags: Any) -> None:
+    """Write MODEL to OUT with the weights of STATE, a checkpoint that was trained since.
+
+    Without --before, constants bear the names of entries; a batch normalization that was folded, or
+    names that an exporter made up, take it.
+    """
+    from ..checkpoints.cutting import listed
+    from ..checkpoints.reweighting import reweight
+    from ..checkpoints.stores import read_state
+
+    as_json, quiet = flags["as_json"], flags["quiet"]
+    with stages(quiet) as stage:
+        stage("load")
+        (slim,) = open_models(model)
+        trained = read_state(state)
+        stage("rewrite")
+        found = reweight(slim, trained, read_state(before) if before else None)
+        stage("write")
+        found.model.save(out)
+    kept = list(dict.fromkeys(link.use.name for link in found.kept))
+    if as_json:
+        document = {"model": model, "state": state, "output": out, "taken": found.taken, "kept": kept}
+        output.print_json("reweight", {**document, "unread": list(found.unread)})
+    if kept:
+        note(f"come from no entry, hence stay: {listed(kept)}", quiet)
+    if found.unread:
+        note(f"not in the model: {listed(found.unread)}", quiet)
+    if not (as_json or quiet):
+        say(f"{plural(found.taken, 'constant')} of '{model}' took the weights of '{state}'")
+        say(f"wrote '{out}'")

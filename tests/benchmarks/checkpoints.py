@@ -1,0 +1,191 @@
+"""How many networks of torchvision and timm come back into training: cut, and equal to their slim ONNX file.
+
+    python tests/benchmarks/checkpoints.py [--only NAME] [--json FILE]
+
+It takes PyTorch, torchvision and timm. Weights are random and different everywhere, statistics included,
+as after training. Every network is exported three times: by the older exporter with batch normalization
+folded (eval) and kept (training), and by the newer one (dynamo).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+NAMES = [
+    "tv:alexnet",
+    "tv:vgg11_bn",
+    "tv:resnet18",
+    "tv:resnet50",
+    "tv:resnext50_32x4d",
+    "tv:wide_resnet50_2",
+    "tv:squeezenet1_1",
+    "tv:densenet121",
+    "tv:googlenet",
+    "tv:inception_v3",
+    "tv:mobilenet_v2",
+    "tv:mobilenet_v3_large",
+    "tv:mnasnet1_0",
+    "tv:shufflenet_v2_x1_0",
+    "tv:efficientnet_b0",
+    "tv:efficientnet_v2_s",
+    "tv:regnet_x_400mf",
+    "tv:regnet_y_400mf",
+    "tv:convnext_tiny",
+    "tv:vit_b_16",
+    "tv:swin_t",
+    "tv:maxvit_t",
+    "timm:resnet26d",
+    "timm:resnetv2_50",
+    "timm:efficientnet_lite0",
+    "timm:mobilenetv3_small_100",
+    "timm:mobilenetv4_conv_small",
+    "timm:ghostnet_100",
+    "timm:repvgg_a0",
+    "timm:dla34",
+    "timm:hrnet_w18_small",
+    "timm:res2net50_26w_4s",
+    "timm:vovnet39a",
+    "timm:cspresnet50",
+    "timm:convnextv2_atto",
+    "timm:deit_tiny_patch16_224",
+    "timm:swin_tiny_patch4_window7_224",
+    "timm:mixer_s32_224",
+    "timm:poolformer_s12",
+    "timm:mobilevit_s",
+    "timm:beit_base_patch16_224",
+    "timm:xcit_nano_12_p16_224",
+]
+
+WAYS = ("eval", "training", "dynamo")
+
+
+def network(name: str) -> torch.nn.Module:
+    """A network with random weights, as different from each other as after training."""
+    kind, _, name = name.partition(":")
+    if kind == "tv":
+        stand_in_for_operators()
+        import torchvision
+
+        more = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        module = torchvision.models.get_model(name, weights=None, **more)
+    else:
+        import timm
+
+        module = timm.create_model(name, pretrained=False)
+    generator = torch.Generator().manual_seed(0)
+    for key, value in module.state_dict().items():
+        if value.is_floating_point():
+            noise = torch.randn(value.shape, generator=generator)
+            value.copy_(
+                torch.rand(value.shape, generator=generator) + 0.5
+                if key.endswith("var")
+                else value + 0.05 * noise
+            )
+    return module.eval()
+
+
+_LIBRARIES: list[torch.library.Library] = []
+
+
+def stand_in_for_operators() -> None:
+    """Declare the operators of torchvision's binary, which needs CUDA's libraries; no network here uses them."""
+    if _LIBRARIES or "torchvision" in sys.modules:
+        return
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define(
+        "qroi_align(Tensor input, Tensor rois, float s, SymInt h, SymInt w, int r, bool a) -> Tensor"
+    )
+    library.define(
+        "roi_align(Tensor input, Tensor rois, float s, SymInt h, SymInt w, int r, bool a) -> Tensor"
+    )
+    _LIBRARIES.append(library)
+
+
+def export(module: torch.nn.Module, inputs: torch.Tensor, path: Path, way: str) -> None:
+    """Write the module as one exporter does."""
+    if way == "dynamo":
+        torch.onnx.export(module, (inputs,), path, dynamo=True, external_data=False, verbose=False)
+        return
+    modes = torch.onnx.TrainingMode
+    mode = modes.TRAINING if way == "training" else modes.EVAL
+    torch.onnx.export(
+        module,
+        (inputs,),
+        path,
+        dynamo=False,
+        training=mode,
+        do_constant_folding=way == "eval",
+        opset_version=17,
+    )
+
+
+def measure(name: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """A row for every export of a network."""
+    import onnxprune
+    import onnxprune.torch
+    from onnxprune.checkpoints.mapping import map_constants
+    from onnxprune.checkpoints.stores import arrays_of
+    from onnxprune.checkpoints.uses import uses_of
+
+    size = 299 if "inception" in name else 256 if "mobilevit" in name else 224
+    for way in WAYS:
+        row: dict[str, Any] = {"network": name, "export": way}
+        module = network(name)
+        before = {key: value.clone() for key, value in module.state_dict().items()}
+        path = folder / "dense.onnx"
+        start = time.perf_counter()
+        try:
+            export(module, torch.randn(1, 3, size, size), path, way)
+        except Exception as error:
+            yield {**row, "problem": f"no export: {type(error).__name__}"}
+            continue
+        module.load_state_dict(before)
+        try:
+            dense = onnxprune.load(path)
+            origins = map_constants(uses_of(dense), arrays_of(module.state_dict()))
+            row |= {"constants": len(origins.links), "mapped": len(origins.mapped)}
+            result = onnxprune.prune(dense, ratio=0.5)
+            slim = onnxprune.torch.slim(module, result.plan, onnx=dense, verify=way != "training")
+            row["left"] = result.after.parameters / result.before.parameters
+            trained = onnxprune.torch.reweight(result.model, slim, before=slim)
+            row["difference"] = onnxprune.torch.compare(slim, trained).difference
+        except Exception as error:
+            row["problem"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        yield {**row, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def main() -> None:
+    """Print a table and a summary."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", metavar="NAME")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    rows = []
+    for name in arguments.only or NAMES:
+        with tempfile.TemporaryDirectory() as folder:
+            for row in measure(name, Path(folder)):
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+                if arguments.json:
+                    arguments.json.write_text(json.dumps(rows, indent=1))
+    good = [row for row in rows if "difference" in row and row["difference"] < 1e-3]
+    print(
+        f"{len(good)} of {len(rows)} exports come back; largest difference {max(r['difference'] for r in good):.2g}"
+    )
+
+
+if __name__ == "__main__":
+    main()

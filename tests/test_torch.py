@@ -1,0 +1,187 @@
+"""PyTorch modules: cut as their exports were, trained, exported again. Skipped where PyTorch is missing."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onnxprune
+import onnxprune.torch
+from onnxprune.errors import InstallationError, SurgeryError, UsageError
+
+from .conftest import Run
+
+torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("onnxscript", reason="the newer exporter takes onnxscript")
+
+WAYS = ("eval", "training", "dynamo")
+
+
+def network() -> Any:
+    """Convolutions with batch normalization, grouped ones, attention of its own kind and PyTorch's."""
+    nn = torch.nn
+
+    class Own(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self, width: int, heads: int) -> None:
+            super().__init__()
+            self.width, self.num_heads, self.head_dim = width, heads, width // heads
+            self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+        def forward(self, x: Any) -> Any:
+            batch, count, _ = x.shape
+            q, k, v = (
+                self.qkv(x).reshape(batch, count, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+            )
+            weights = ((q * 0.5) @ k.transpose(-2, -1)).softmax(-1)
+            mixed = (weights @ v).transpose(1, 2).reshape(batch, count, self.num_heads * self.head_dim)
+            return self.proj(mixed)
+
+    class Net(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+            self.deep = nn.Sequential(
+                nn.Conv2d(16, 16, 3, groups=16, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+            )
+            self.up = nn.Sequential(nn.Conv2d(16, 32, 3, groups=4), nn.GroupNorm(4, 32), nn.ReLU())
+            self.norm, self.own = nn.LayerNorm(32), Own(32, 4)
+            self.torchs = nn.MultiheadAttention(32, 4, batch_first=True)
+            self.head = nn.Linear(32, 10)
+
+        def forward(self, x: Any) -> Any:
+            x = self.up(self.deep(self.stem(x))).flatten(2).transpose(1, 2)
+            x = x + self.own(self.norm(x))
+            x = x + self.torchs(x, x, x, need_weights=False)[0]
+            return self.head(x.mean(1))
+
+    torch.manual_seed(0)
+    net = Net()
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(
+                torch.rand_like(value) + 0.5
+                if name.endswith("var")
+                else value + torch.randn_like(value) * 0.1
+            )
+    return net.eval()
+
+
+def export(module: Any, path: Path, way: str) -> None:
+    inputs = (torch.randn(2, 3, 9, 9),)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if way == "dynamo":
+            torch.onnx.export(module, inputs, path, dynamo=True, external_data=False, verbose=False)
+            return
+        modes = torch.onnx.TrainingMode
+        mode = modes.TRAINING if way == "training" else modes.EVAL
+        torch.onnx.export(
+            module, inputs, path, dynamo=False, training=mode, do_constant_folding=way == "eval", opset_version=17,
+            input_names=["x"], output_names=["y"],
+        )  # fmt: skip
+    module.eval()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_pruned_mapped_trained_exported_and_verified(way: str, run: Run, tmp_path: Path) -> None:
+    net, dense, plan = network(), tmp_path / "dense.onnx", tmp_path / "plan.json"
+    slim, again, trained = (tmp_path / f"{name}.onnx" for name in ("slim", "again", "trained"))
+    export(net, dense, way)
+    flags = ("--ratio", "0.5", "--granularity", "2", "--provider", "cpu", "--quiet")
+    assert run("prune", dense, "-o", slim, "--plan-out", plan, *flags).code == 0
+
+    module = onnxprune.torch.slim(net, plan, onnx=dense)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    sizes = [sum(p.numel() for p in m.parameters()) for m in (module, net)]
+    assert sizes[0] < 0.5 * sizes[1]
+    assert module.own.num_heads == 2
+    assert module.torchs.num_heads == 2
+    torch.save(net.state_dict(), tmp_path / "state.pt")
+    done = run(
+        "checkpoint", tmp_path / "state.pt", "--model", dense, "--plan", plan, "-o", tmp_path / "slim.pt"
+    )
+    assert done.code == 0, done.err
+    module.load_state_dict(torch.load(tmp_path / "slim.pt", weights_only=True))
+
+    optimizer = torch.optim.SGD(module.parameters(), 0.01)
+    module.train()
+    for _ in range(3):
+        optimizer.zero_grad()
+        module(torch.randn(4, 3, 9, 9)).square().mean().backward()
+        optimizer.step()
+    module.eval()
+    model = onnxprune.torch.reweight(slim, module, before=before)
+    assert onnxprune.torch.compare(module, model)
+    assert not onnxprune.torch.compare(module, slim)
+    model.save(trained)
+    export(module, again, way)
+    for path in (trained, again):
+        done = run(
+            "verify", dense, path, "--plan", plan, "--retrained", "--provider", "cpu", "--min-cosine", "-1"
+        )
+        assert done.code == 0, done.err
+        assert "as planned" in done.out
+
+
+def test_another_module_is_refused(tmp_path: Path) -> None:
+    net = network()
+    export(net, tmp_path / "dense.onnx", "eval")
+    result = onnxprune.prune(tmp_path / "dense.onnx", ratio=0.5)
+    other = network()
+    other.forward = lambda x: net(x) * 2  # the same weights, other code
+    with pytest.raises(UsageError, match="the module is not the one that was exported"):
+        onnxprune.torch.slim(other, result.plan, onnx=tmp_path / "dense.onnx")
+
+
+def test_a_module_that_cannot_express_the_plan_is_refused(tmp_path: Path) -> None:
+    nn = torch.nn
+
+    class Halves(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 8, 1), nn.Conv2d(4, 8, 1)
+
+        def forward(self, x: Any) -> Any:
+            one, two = self.a(x).chunk(2, 1)
+            return self.b(one) + self.c(two)
+
+    net = Halves().eval()
+    export(net, tmp_path / "dense.onnx", "eval")
+    groups = [g for g in onnxprune.trace(tmp_path / "dense.onnx") if len(g) == 4]
+    plan = onnxprune.prune(tmp_path / "dense.onnx", ratio={groups[0].name: 0.5}, granularity=1).plan
+    with pytest.raises(SurgeryError, match=r"the slim module (does not run|is not the slim ONNX file)"):
+        onnxprune.torch.slim(net, plan, onnx=tmp_path / "dense.onnx")
+
+
+def test_checkpoints_of_every_kind(run: Run, tmp_path: Path) -> None:
+    from onnxprune.checkpoints.stores import read_state, write_state
+
+    state = {"a.weight": torch.randn(3, 2), "half": torch.randn(4).bfloat16(), "count": torch.tensor(3)}
+    torch.save({"epoch": 3, "model": state, "optimizer": {"x": torch.zeros(1)}}, tmp_path / "nested.pt")
+    found = read_state(tmp_path / "nested.pt")
+    assert set(found) == set(state)
+    assert found["half"].dtype == np.float32
+    endings = [".pt", ".npz"]
+    endings += [".safetensors"] if "safetensors" in sys.modules or _has_safetensors() else []
+    for ending in endings:
+        write_state(tmp_path / f"x{ending}", found)
+        again = read_state(tmp_path / f"x{ending}")
+        assert all(np.array_equal(found[name], again[name]) for name in found)
+    torch.save({"a": state, "b": state}, tmp_path / "two.pt")
+    with pytest.raises(UsageError, match="several tables of tensors"):
+        read_state(tmp_path / "two.pt")
+
+
+def _has_safetensors() -> bool:
+    from onnxprune.checkpoints.stores import needed
+
+    try:
+        needed("safetensors.numpy", "torch")
+    except InstallationError:
+        return False
+    return True
