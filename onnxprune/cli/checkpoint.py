@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..reports.page import Part, Table, plural
+from ..reports.page import Part, Table, plural, words
 from . import options, output
 from .files import Target, open_models
 from .progress import note, stages
@@ -94,7 +94,7 @@ def _page(before: Any, found: SlimState, out: str) -> list[Part]:
     )
     mapped, links = len(found.origins.mapped), len(found.origins.links)
     return [
-        Table(("entry", "shape"), rows, "--json lists all"),
+        Table(words("entry", "shape"), rows, "--json lists all"),
         f"{mapped} of {plural(links, 'constant')} come from the checkpoint; {len(found.cuts)} of {len(before)} entries cut",
         f"the entries give the constants of the slim model (largest difference {found.difference:.2g})",
         f"wrote '{out}'",
