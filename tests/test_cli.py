@@ -269,7 +269,7 @@ def test_verify_without_a_plan(run: Run, pair: tuple[Path, Path]) -> None:
     assert outcome.err == "surgery not checked: it takes the plan (--plan FILE)\n"
     document = outcome.document
     assert list(document) == [
-        "command", "version", "dense", "slim", "surgery", "change", "exact", "verdict", "left_out", "not_finite", "unrun", "method",
+        "command", "version", "dense", "slim", "surgery", "change", "exact", "verdict", "left_out", "not_finite", "unrun", "method", "structure",
         "passed",
         "provider", "slim_provider", "problem", "data", "samples", "scores", "gates", "entire",
         "single", "wrong", "diverged",
