@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxprune.labels.vector import Floats
 from onnxprune.moments.joint import JointMoments, Weights
-from onnxprune.moments.linear import Floats
 from onnxprune.scoring.registry import recovery
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from onnxprune.moments.linear import Floats
+from onnxprune.labels.vector import Floats, Ints
 from onnxprune.moments.reads import Read
 from onnxprune.moments.removal import Removal
 from onnxprune.scoring.registry import criterion
-
-Ints = npt.NDArray[np.int64]
 
 AT_ONCE = 100
 """A hundredth of the channels goes at a time, at least one."""

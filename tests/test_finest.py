@@ -54,11 +54,11 @@ def test_units_where_two_cuts_meet(groups: int, convolutions: int, units: tuple[
 @pytest.mark.parametrize(("groups", "convolutions"), [(16, 8), (4, 8)])
 @pytest.mark.parametrize("ratio", [0.25, 0.5, 0.75])
 def test_the_share_that_is_asked_for_goes(groups: int, convolutions: int, ratio: float) -> None:
-    result = prune(normalized(groups, convolutions), ratio=ratio, granularity=1)
+    result = prune(normalized(groups, convolutions, 128), ratio=ratio, granularity=1)
     stored = {name: entry["keep"] for name, entry in result.plan.constants.items()}
     assert {name: len(keep["0"]) for name, keep in stored.items() if name in ("W1", "W2")} == {
-        "W1": 32 * (1 - ratio),
-        "W2": 32 * (1 - ratio),
+        "W1": 128 * (1 - ratio),
+        "W2": 128 * (1 - ratio),
     }
 
 

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 
 import onnxprune
 from onnxprune.checks import nodes as layers
-from onnxprune.checks.alone import alone
+from onnxprune.checks.alone import nodes_alone
 from onnxprune.checks.compare import Comparison, difference
 from onnxprune.checks.gates import check_gates
 from onnxprune.checks.report import Report
@@ -454,9 +454,9 @@ def test_each_model_on_its_own_provider(pruned: Result, monkeypatch: pytest.Monk
     asked: list[tuple[str, bool]] = []
     session = runtime.make_session
 
-    def spy(model: Any, provider: str, exact: bool, **rest: Any) -> Any:
+    def spy(model: Any, provider: str, exact: bool, *rest: Any) -> Any:
         asked.append((provider, exact))
-        return session(model, "cpu", exact, **rest)
+        return session(model, "cpu", exact, *rest)
 
     monkeypatch.setattr(runtime, "make_session", spy)
     monkeypatch.setattr(providers, "cuda_problem", lambda: "")
@@ -652,7 +652,7 @@ def test_what_single_nodes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"h": np.zeros((2, 8, 6, 6), np.float32), "t": np.array([2, 8, 12, 12])}
     sessions: list[ort.InferenceSession] = []
     monkeypatch.setattr("onnxprune.checks.alone.run", lambda session, f: sessions.append(session) or f)
-    with alone(dense, ["r"], given, "cpu") as run_alone:
+    with nodes_alone(dense, ["r"], given, "cpu") as run_alone:
         assert run_alone(given).keys() == {"h::given", "t::given"}
     shapes = {value.name: value.shape for value in sessions[0].get_inputs()}
     assert shapes == {"h::given": [None] * 4, "t::given": [4]}

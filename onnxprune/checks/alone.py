@@ -24,7 +24,7 @@ def exposed(model: onnx.ModelProto, names: Sequence[str], provider: str) -> Iter
 
 
 @contextmanager
-def alone(
+def nodes_alone(
     model: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str
 ) -> Iterator[Callable[[Arrays], Arrays]]:
     """Run the nodes of a model, each on given tensors instead of on each other's.

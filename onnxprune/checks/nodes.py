@@ -37,7 +37,7 @@ from ..model.node import Node
 from ..model.protos import bodies, node_protos, tensors
 from ..runtime.session import Arrays, run
 from .accepted import DRAWS, nudge
-from .alone import alone, exposed
+from .alone import exposed, nodes_alone
 from .compare import Comparison, Difference
 from .inside import Part, enter
 from .noise import draws
@@ -135,7 +135,9 @@ class _Single:
                         _gather(inside[node.index], within)
                     given = {**batch.slim, **_kept(self.sizes, found)}
                     if run_alone is None:
-                        run_alone = stack.enter_context(alone(part.slim, sums.names, given, self.provider))
+                        run_alone = stack.enter_context(
+                            nodes_alone(part.slim, sums.names, given, self.provider)
+                        )
                     moved = cache(partial(_moved, part.slim, sums.names, given, self.provider))
                     sums.add(given, run_alone(given), batch.size, moved)
             whole = {d.output: d for d in sums.differences()}
@@ -179,7 +181,7 @@ def _moved(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider:
     """
     found: list[Arrays] = []
     for weights in (nudged(slim), slim):
-        with suppress(ModelError), alone(weights, names, given, provider) as run_alone:
+        with suppress(ModelError), nodes_alone(weights, names, given, provider) as run_alone:
             while len(found) < DRAWS:
                 seed = len(found)
                 found.append(run_alone({name: nudge(value, seed) for name, value in given.items()}))

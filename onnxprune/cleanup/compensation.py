@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from ..coupling.trace import Trace
+from ..labels.vector import Floats
 from ..model.file import Model
 from ..model.names import Names
 from ..model.node import Node
@@ -22,8 +23,6 @@ from .dead import Dead
 from .duplicates import count_uses
 from .values import Mix
 from .values.bounds import constants, wide
-
-Floats = npt.NDArray[np.float64]
 
 
 def edit(traced: Trace, dead: Dead, removed: npt.NDArray[np.int64]) -> Model:

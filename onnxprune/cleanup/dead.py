@@ -22,11 +22,11 @@ import numpy.typing as npt
 
 from ..coupling.incidence import ByUnit
 from ..coupling.trace import Trace
+from ..labels.vector import Bools
 from .duplicates import find_twins
 from .values import Mix, Values, analyse_values
 from .values.bounds import constants, wide
 
-Bools = npt.NDArray[np.bool_]
 Ranges = Mapping[str, tuple[float, float]]
 
 KINDS = ("zero", "constant", "unused", "duplicate", "assumed")

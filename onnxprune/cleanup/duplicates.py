@@ -17,13 +17,11 @@ import numpy.typing as npt
 
 from ..coupling.groups import Member
 from ..coupling.trace import Trace
-from ..labels.vector import NONE
+from ..labels.vector import NONE, Bools
 from ..model.file import let_go
 from ..model.graph import Graph
 from ..model.operators import Trait, traits_of
 from .values import Mix, Values
-
-Bools = npt.NDArray[np.bool_]
 
 
 def find_twins(traced: Trace, values: Values, kept: Bools) -> dict[int, int]:

@@ -21,17 +21,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from ..labels.facts import Product
-from ..labels.vector import NONE, Labels
+from ..labels.vector import NONE, Bools, Ints, Labels
 from ..labels.walk import Walk
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from .incidence import ByUnit, Incidence
-from .resolve import Components, Ints, resolve
-
-Bools = npt.NDArray[np.bool_]
+from .resolve import Components, resolve
 
 
 @dataclass(frozen=True, eq=False, slots=True)

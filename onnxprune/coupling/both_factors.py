@@ -21,10 +21,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from ..labels.vector import Ints
 from ..labels.walk import Walk
 from ..model.names import Names
 from .groups import Group, find_groups
-from .resolve import Components, Ints, resolve
+from .resolve import Components, resolve
 
 Groups = tuple[Group, ...]
 

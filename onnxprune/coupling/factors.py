@@ -6,13 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ..labels.facts import Facts, Product
-from ..labels.vector import Labels
-
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+from ..labels.vector import Bools, Ints, Labels
 
 PREFERENCE = {"batch": 3, "norm groups": 2, "conv groups": -1}
 """Higher stays free: whole heads of a batched MatMul and whole groups of a GroupNormalization go,
@@ -22,7 +18,7 @@ OUTER = {0: 1, -2: 1, 1: -1, -1: -1, None: 0}
 """``reshape_channel_axis`` -> preference for the outer factor; the inner one has the opposite."""
 
 
-class Key(NamedTuple):
+class Merit(NamedTuple):
     """How much a factor deserves to stay free: what is greater stays, the first difference decides.
 
     Attributes
@@ -42,14 +38,14 @@ class Key(NamedTuple):
     size: int
 
 
-def first_difference(a: Key, b: Key) -> int:
+def first_difference(a: Merit, b: Merit) -> int:
     """Position of the first criterion by which two factors differ."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
 
 
-def matter_of_taste(a: Key, b: Key) -> bool:
+def matter_of_taste(a: Merit, b: Merit) -> bool:
     """Whether nothing but preference and size tells two factors apart."""
-    return first_difference(a, b) >= Key._fields.index("preferred")
+    return first_difference(a, b) >= Merit._fields.index("preferred")
 
 
 class Standing:
@@ -78,15 +74,15 @@ class Standing:
         """Whether nothing of a factor can go."""
         return bool(self._pinned[self._atom[factor]].all())
 
-    def keys(self, product: Product, axis: int | None) -> tuple[Key, Key]:
+    def merits(self, product: Product, axis: int | None) -> tuple[Merit, Merit]:
         """What the rows and the columns of a product deserve."""
         outer = OUTER[axis]
-        return self._key(product.rows, outer), self._key(product.columns, -outer)
+        return self._merit(product.rows, outer), self._merit(product.columns, -outer)
 
-    def _key(self, factor: Labels, asked: int) -> Key:
+    def _merit(self, factor: Labels, asked: int) -> Merit:
         atoms = self._atom[factor]
         rank = self._rank[atoms]
-        return Key(
+        return Merit(
             genuine=not self._repeated[atoms].all(),
             used=bool(self._used[atoms].any()),
             preferred=asked or int(rank.max() or rank.min()),

@@ -14,15 +14,13 @@ from itertools import product as combinations
 from operator import itemgetter
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..labels.facts import Product
-from ..labels.vector import Labels
-from .factors import Key, matter_of_taste
+from ..labels.vector import Ints, Labels
+from .factors import Merit, matter_of_taste
 
-Ints = npt.NDArray[np.int64]
 Pairs = list[tuple[Labels, Labels]]
 Classes = Sequence[tuple[int, int]]
 
@@ -63,7 +61,11 @@ def as_pairs(product: Product, columns_held: bool, rows_held: bool) -> Pairs:
 
 
 def finest(
-    products: Sequence[Product], classes: Classes, keys: Sequence[tuple[Key, Key]], atom: Ints, held: Set[int]
+    products: Sequence[Product],
+    classes: Classes,
+    merits: Sequence[tuple[Merit, Merit]],
+    atom: Ints,
+    held: Set[int],
 ) -> set[int]:
     """Classes of factors to hold where an axis is cut in several ways.
 
@@ -72,7 +74,7 @@ def finest(
     products : sequence of Product
     classes : sequence of (int, int)
         Class of the rows and of the columns of each product.
-    keys : sequence of (Key, Key)
+    merits : sequence of (Merit, Merit)
         How much each factor deserves to stay free.
     atom : int array, shape (labels,)
     held : set of int
@@ -85,7 +87,7 @@ def finest(
             users[number].append(position)
     for cuts in _cut_in_several_ways(products, atom):
         settled = {*held, *result}
-        options = [_options(classes[k], keys[k], settled) for k in cuts]
+        options = [_options(classes[k], merits[k], settled) for k in cuts]
         if len(cuts) > MOST_CUTS or all(len(option) == 1 for option in options):
             continue
         touched = {number for k in cuts for number in classes[k]}
@@ -109,14 +111,14 @@ def _cut_in_several_ways(products: Sequence[Product], atom: Ints) -> Iterator[li
     yield from (list(found.values()) for found in cuts.values() if len(found) > 1)
 
 
-def _options(pair: tuple[int, int], key: tuple[Key, Key], held: Set[int]) -> list[int]:
+def _options(pair: tuple[int, int], merits: tuple[Merit, Merit], held: Set[int]) -> list[int]:
     """Classes that may be held for one product, the one that is preferred first."""
     rows, columns = pair
     known = [number for number in pair if number in held]
     if known:
         return known[:1]
-    preferred = [rows, columns] if key[0] < key[1] else [columns, rows]
-    return preferred if matter_of_taste(*key) else preferred[:1]
+    preferred = [rows, columns] if merits[0] < merits[1] else [columns, rows]
+    return preferred if matter_of_taste(*merits) else preferred[:1]
 
 
 def _consequences(

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..labels.facts import Kernel
-from ..labels.vector import NONE, Labels
+from ..labels.vector import NONE, Ints, Labels
 from ..labels.walk import Walk
 from ..model.names import Names
 from ..model.node import Node
 from .incidence import Incidence
-from .resolve import Components, Ints
+from .resolve import Components
 
 
 class Member(NamedTuple):

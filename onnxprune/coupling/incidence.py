@@ -6,11 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from ..labels.vector import NONE, Labels
-
-Ints = npt.NDArray[np.int64]
+from ..labels.vector import NONE, Ints, Labels
 
 
 class Incidence:

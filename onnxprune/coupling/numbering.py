@@ -17,10 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..labels.vector import NONE
+from ..labels.vector import NONE, Ints
 from ..model.names import Names
 from .groups import Group, matches
-from .resolve import Ints
 from .trace import Trace
 
 

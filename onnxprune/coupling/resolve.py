@@ -27,17 +27,13 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..labels.facts import Facts, Product
-from ..labels.vector import Labels
+from ..labels.vector import Ints, Labels
 from .factors import Standing, first_difference
-from .finest import as_pairs, components_of, finest
-
-Ints = npt.NDArray[np.int64]
-Pairs = list[tuple[Labels, Labels]]
+from .finest import Pairs, as_pairs, components_of, finest
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +158,13 @@ def _choose(facts: Facts, atom: Ints, classes: Sequence[tuple[int, int]], axis: 
     for product, pair in zip(facts.products, classes, strict=True):
         factors = zip((product.rows, product.columns), pair, strict=True)
         held |= {number for factor, number in factors if standing.pinned(factor)}
-    keys = [standing.keys(product, axis) for product in facts.products]
+    merits = [standing.merits(product, axis) for product in facts.products]
     if axis is None:
-        held |= finest(facts.products, classes, keys, atom, held)
+        held |= finest(facts.products, classes, merits, atom, held)
     # Decisions by an early criterion come first, because each may settle other products.
-    for k in sorted(range(len(keys)), key=lambda k: first_difference(*keys[k])):
+    for k in sorted(range(len(merits)), key=lambda k: first_difference(*merits[k])):
         r, c = classes[k]
         if r not in held and c not in held:
-            rows, columns = keys[k]
+            rows, columns = merits[k]
             held.add(r if rows < columns else c)
     return held

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..errors import UsageError, unknown_name
 from ..labels.facts import Pin
 from ..labels.sizes import Sizes
+from ..labels.vector import Ints
 from ..labels.walk import Walk
 from ..model.file import Model, ModelLike, collector_paused
 from ..model.graph import Graph
@@ -32,7 +33,7 @@ from ..shapes.setting import Setting, Shapes
 from .block_policy import BlockwiseCut, separate
 from .both_factors import both
 from .groups import Directory, Group, find_groups
-from .resolve import Components, Ints, resolve
+from .resolve import Components, resolve
 
 BOTH = "both"
 

@@ -12,15 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from ..labels.vector import Ints
 
 SHOWN = 40
 """Boxes that a picture has at most before something is folded."""
 
 LEAST, MOST = 3, 2000
 """Nodes of a block: fewer are not worth a box, and longer ones are not looked for."""
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ ON_FAILURE = ("raise", "return")
 """What happens to a result that fails its checks."""
 
 
-class Settings(DataSettings, Limits, total=False):
+class VerifySettings(DataSettings, Limits, total=False):
     """Settings of the data, and gates."""
 
 
@@ -91,7 +91,7 @@ def verify(
     metric: str | Metric | None = None,
     traced: Trace | None = None,
     recovery: Recovery | str | os.PathLike[str] | None = None,
-    **settings: Unpack[Settings],
+    **settings: Unpack[VerifySettings],
 ) -> Report:
     """Compare a slim model with its original.
 
@@ -196,11 +196,11 @@ def _without_reference(original: ModelProto, asked: bool, options: DataSettings)
     return unrun
 
 
-def _parted(settings: Settings) -> tuple[Limits, DataSettings]:
+def _parted(settings: VerifySettings) -> tuple[Limits, DataSettings]:
     """Gates, and settings of the data."""
     limits = {k: v for k, v in settings.items() if k in Limits.__annotations__}
     options = {k: v for k, v in settings.items() if k in DataSettings.__annotations__}
     unknown = settings.keys() - limits.keys() - options.keys()
     if unknown:
-        raise unknown_name("setting", min(unknown), Settings.__annotations__)
+        raise unknown_name("setting", min(unknown), VerifySettings.__annotations__)
     return cast(Limits, limits), cast(DataSettings, options)

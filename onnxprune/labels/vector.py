@@ -1,11 +1,15 @@
-"""Label vectors."""
+"""Label vectors, and the arrays that go with them."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-Labels = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+Labels = Ints
 """One label per index of an axis."""
 
 

@@ -14,18 +14,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..coupling.groups import Group
 from ..coupling.incidence import Carriers
 from ..coupling.trace import Trace
 from ..errors import ModelError
-from ..labels.vector import NONE
+from ..labels.vector import NONE, Ints
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from .linear import Linear, linear_of
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

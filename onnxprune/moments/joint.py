@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .linear import Floats
+from ..labels.vector import Floats
 
 Block = npt.NDArray[np.float32]
 

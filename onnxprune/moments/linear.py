@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
+from ..labels.vector import Floats
 from ..model.graph import Graph
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from .windows import Positions, Windows, windows_of
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

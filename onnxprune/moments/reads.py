@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
+from ..labels.vector import Floats
 from .consumers import Consumer, Reading
 from .held import Held
-from .linear import Floats, Linear
+from .linear import Linear
 from .second import MEMORY, POSITIONS, Moments, Progress, bytes_of, collect, silent
 
 ENOUGH = 4

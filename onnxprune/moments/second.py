@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from ..coupling.trace import Trace
 from ..data.dataset import BATCH
+from ..labels.vector import Floats
 from ..settings.table import DEFAULTS
 from .held import Held
-from .linear import Floats, Linear
+from .linear import Linear
 from .segment import Parts, running
 from .windows import Positions
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..labels.vector import Floats
 from ..model.graph import Graph
 from ..model.node import Node
-from ..moments.linear import Floats, Linear
+from ..moments.linear import Linear
 
 
 @dataclass(frozen=True, eq=False, slots=True)

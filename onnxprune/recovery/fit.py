@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..labels.vector import Floats
 from ..moments.joint import JointMoments, Recover, Weights
-from ..moments.linear import Floats
 from .samples import Samples
 
 ROUNDS = 2

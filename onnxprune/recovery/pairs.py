@@ -10,9 +10,10 @@ import numpy as np
 from ..coupling.trace import Trace
 from ..errors import ModelError
 from ..labels.sizes import Index, Sizes
+from ..labels.vector import Floats
 from ..model.graph import Graph
 from ..moments.joint import Weights
-from ..moments.linear import Floats, Linear, linear_of
+from ..moments.linear import Linear, linear_of
 from ..moments.segment import Parts
 from .affine import Affine, affine_after
 from .stores import Unwritable, write_back

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from ..labels.vector import Floats
 from ..moments.joint import Block, JointMoments, Weights, joint_moments
-from ..moments.linear import Floats
 
 HELD = 0.2
 """Share of the samples, the last ones, on which a fit is judged."""

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from ..coupling.trace import Trace
 from ..errors import UsageError
 from ..labels.facts import Kernel
-
-Floats = npt.NDArray[np.float64]
+from ..labels.vector import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from ..data.calibration import activations
 from ..data.dataset import load_data, open_data
 from ..errors import UsageError, unknown_name
 from ..labels.facts import Kernel
+from ..labels.vector import Ints
 from ..moments.held import Held
 from ..moments.ranking import Ranked, rank
 from ..moments.removal import Choose
@@ -50,7 +51,6 @@ from .registry import (
 from .targets import Batches, lowest, measure, measured
 
 Data = str | os.PathLike[str] | Arrays
-Ints = npt.NDArray[np.int64]
 
 FALLBACK = "l2"
 """Criterion of groups whose consumers read what has no moments."""
@@ -186,7 +186,7 @@ def score(
     }
     if profile is not None:
         options["profile"] = profile
-    source = Source(data, samples, profile, provider, seed, memory)
+    source = Calibration(data, samples, profile, provider, seed, memory)
     if trait_of(steps.criterion) == MOMENTS:
         weights = score(traced, criterion=FALLBACK, normalizer="none")
         return replace(_by_moments(weights, steps, source), options=options)
@@ -194,7 +194,7 @@ def score(
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Calibration:
     """What scores may be taken of: data, where the model runs on them, and what that may take."""
 
     data: Data | Held | None
@@ -224,7 +224,7 @@ class Source:
         return Held(data, self.memory // 4)
 
 
-def _by_layers(traced: Trace, steps: Steps, source: Source) -> dict[str, GroupScore]:
+def _by_layers(traced: Trace, steps: Steps, source: Calibration) -> dict[str, GroupScore]:
     """Scores of all groups from those of the layers that produce their channels."""
     kernels = measured(traced, steps.criterion, steps.policy, source.data is not None)
     wanted = {(k.tensor, k.axis): k for found in kernels.values() for k in found}
@@ -236,7 +236,7 @@ def _by_layers(traced: Trace, steps: Steps, source: Source) -> dict[str, GroupSc
     }
 
 
-def _by_moments(weights: ScoreTable, steps: Steps, source: Source) -> ScoreTable:
+def _by_moments(weights: ScoreTable, steps: Steps, source: Calibration) -> ScoreTable:
     """Scores from what the consumers of every group read; from weights where that is not known."""
     traced = weights.trace
     found = rank(

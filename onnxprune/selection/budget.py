@@ -14,20 +14,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..errors import BudgetError
+from ..labels.vector import Floats, Ints
 from ..scoring.score import ScoreTable
 from ..timing.model import LatencyModel
 from .cost import Term, byte_terms, mac_terms, parameter_terms, stored_bytes
 from .meter import Meter
 from .rounding import Rounding
 from .strategies import Want, removal_order
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 TERMS: dict[str, Callable[[Trace], list[Term]]] = {
     "keep_macs": mac_terms, "keep_params": parameter_terms, "keep_size": byte_terms,

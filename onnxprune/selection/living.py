@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ..coupling.groups import Group
 from ..coupling.incidence import ByUnit
 from ..coupling.trace import Trace
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from ..labels.vector import Bools, Ints
 
 
 class Living:

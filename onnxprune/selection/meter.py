@@ -12,17 +12,14 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..coupling.groups import Group
 from ..coupling.incidence import ByUnit, Incidence
 from ..coupling.trace import Trace
 from ..labels.sizes import SizeView
-from ..labels.vector import NONE, Labels
+from ..labels.vector import NONE, Ints, Labels
 from .cost import Term
 from .living import Living, entangled
-
-Ints = npt.NDArray[np.int64]
 
 
 class Whole(SizeView):

@@ -11,16 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ..coupling.groups import Group, matches
 from ..coupling.trace import Trace
 from ..errors import UsageError, unknown_name
 from ..labels.facts import Kernel
+from ..labels.vector import Floats, Ints
 from ..scoring.score import ScoreTable
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...labels.vector import NONE, Labels
+from ...labels.vector import NONE, Bools, Labels
 from ...model.node import Node
 from ...rules.einsum import Letter, letters
 from . import bounds as b
 from .bounds import Bounds
 from .registry import values
-from .state import Bools, Values
+from .state import Values
 
 CHUNK = 1 << 24
 """Elements of a weight that are looked at together."""

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from ...errors import ModelError
-from ...labels.vector import NONE, Labels
+from ...labels.vector import NONE, Bools, Labels
 from ...labels.walk import Walk
 from ...model.file import let_go
 from ...model.node import Node
@@ -19,8 +18,6 @@ from ...model.operators import Trait, traits_of
 from ...shapes.inference import FLOATS
 from . import bounds as b
 from .bounds import Bounds
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
