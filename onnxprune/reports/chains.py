@@ -48,6 +48,10 @@ class Chains:
         products = self._traced.walk.facts.products
         return ByUnit([v for p in products for v in (p.rows, p.columns)], self._unit)
 
+    @cached_property
+    def _outputs(self) -> set[str]:
+        return set(self._traced.graph.main.outputs)
+
     def of(self, group: Group, start: Node) -> list[str]:
         """Shortest way along the tensors that carry a blocked channel, to what blocks it."""
         channel = int(group.units[0])
@@ -77,7 +81,7 @@ class Chains:
         nodes = {pin.node for pin in pins if pin.node >= 0}
         outputs: set[str] = set()
         if any(pin.node < 0 for pin in pins):
-            outputs = carriers.intersection(self._traced.graph.main.outputs)
+            outputs = carriers & self._outputs
         if not pins:  # the held factor of a product
             nodes = {facts.products[k // 2].node for k in self._factors.of(channel)}
         return nodes, outputs
