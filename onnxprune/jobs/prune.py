@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, Unpack
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Unpack
 
 from ..checks.report import Report
 from ..coupling.numbering import Numbering
@@ -101,79 +101,97 @@ def prune(
     harm (``allocate="harm"``, unless a scope is named), and weights are recovered.
     """
     check_on_failure(on_failure)
-    progress = progress or job.unheard
     recovery = opened_recovery(recovery, plan)
     with collector_paused():
+        progress = progress or job.unheard
         progress("load")
-        model = load(source)
-        chosen = merged(preset, config, settings)
-        how = job.chosen(chosen, plan is not None)
-        first, traced, plan, numbering, achieved = _planned(model, plan, chosen, clean, provider, progress)
+        run = _Run(load(source), merged(preset, config, settings), provider, progress, on_failure)
+        how = job.chosen(run.settings, plan is not None)
+        planned = run.replayed(plan) if plan is not None else run.planned(clean)
+        first, traced = planned.first, planned.traced
         progress("rewrite")
-        plan, slim = _carried_out(model, traced, plan)
+        plan, slim = _carried_out(run.model, traced, planned.plan)
         removed = plan.removed(traced)
-
-    def check(slim: Model, recovery: Recovery | None) -> Report:
-        progress("verify")
-        data = _data(traced, chosen, whole=recovery is not None)
-        found = compare(model, slim, plan=plan, provider=provider, traced=traced, recovery=recovery, **data)
-        require(found, "slim", on_failure)
-        return found
-
-    report = check(slim, None) if verify else None
+    report = run.check(traced, plan, slim) if verify else None
     if recovery is not None:
         job.check_recorded(plan.options, recovery)
-        recovery = fitting(recovery, model, slim)
+        recovery = fitting(recovery, run.model, slim)
     elif how != job.NONE and (report is None or not report.failed):
-        sizes = traced.sizes(removed)
-        told = job.told(progress, "recover")
-        recovery = job.recover_model(traced, sizes, slim, chosen, how, provider, told)
-        recovery = fitting(recovery, model, slim)
+        recovery = fitting(run.recover(traced, plan, slim, how), run.model, slim)
         record = {**recovery.options, "weights": recovery.sha256()}
         plan = replace(plan, options={**plan.options, "recovery": record})
     if recovery is not None and recovery.weights:
         slim = recovery.apply(slim)
-        report = check(slim, recovery) if verify else None
-    if first is not None and numbering is not None:
-        plan = staged(first.plan, plan, numbering)
+        report = run.check(traced, plan, slim, recovery) if verify else None
+    if first is not None and planned.numbering is not None:
+        plan = staged(first.plan, plan, planned.numbering)
 
     def count() -> tuple[Cost, Cost]:
-        before = cost(traced, traced.sizes(), model) if first is None else first.before
+        before = cost(traced, traced.sizes(), run.model) if first is None else first.before
         return before, cost(traced, traced.sizes(removed), slim)
 
     log = first.log if first else None
-    made = Result(model=slim, plan=plan, report=report, trace=traced, count=count, log=log, recovery=recovery)
-    return replace(made, latency=achieved)
+    return Result(slim, plan, report, traced, count, log, recovery, planned.achieved)
 
 
-def _planned(
-    model: Model,
-    plan: Plan | None,
-    chosen: Settings,
-    clean: bool,
-    provider: str,
-    progress: Callable[[str], None],
-) -> tuple[Result | None, Trace, Plan, Numbering | None, Achieved | None]:
+class _Planned(NamedTuple):
     """The clean-up, the analysis of what it leaves, what goes of that, and where all that comes from.
 
-    The last is how long that takes, where it was measured.
+    ``achieved`` is how long the slim model takes, where that was measured.
     """
-    progress("trace")
-    if plan is not None:
-        return None, *prepared(model, plan), None
-    first, traced, numbering = opened(model, chosen, clean)
-    progress("score")
-    chosen = job.with_data(chosen)
-    scores = job.priced(traced, chosen, provider, progress)
-    options = part(chosen, SelectSettings)
-    if "keep_latency" in options:
-        machine = Machine.of(provider, **part(chosen, MachineSettings))
-        data = {name: chosen.get(name) for name in ("data", "profile")}
-        data["seed"] = chosen.get("seed", DEFAULTS["seed"])
-        plan, achieved = aim(model, traced, scores, options, machine, data, progress)
-        return first, traced, plan, numbering, achieved
-    progress("select")
-    return first, traced, select(traced, scores, **options), numbering, None
+
+    first: Result | None
+    traced: Trace
+    plan: Plan
+    numbering: Numbering | None = None
+    achieved: Achieved | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What all stages of one pruning share."""
+
+    model: Model
+    settings: Settings
+    provider: str
+    progress: Callable[[str], None]
+    on_failure: str
+
+    def replayed(self, plan: Plan) -> _Planned:
+        """A plan that is given, for what its first stage leaves."""
+        self.progress("trace")
+        return _Planned(None, *prepared(self.model, plan))
+
+    def planned(self, clean: bool) -> _Planned:
+        """What goes by the settings."""
+        self.progress("trace")
+        first, traced, numbering = opened(self.model, self.settings, clean)
+        self.progress("score")
+        settings = job.with_data(self.settings)
+        scores = job.priced(traced, settings, self.provider, self.progress)
+        options = part(settings, SelectSettings)
+        if "keep_latency" in options:
+            machine = Machine.of(self.provider, **part(settings, MachineSettings))
+            data = {name: settings.get(name) for name in ("data", "profile")}
+            data["seed"] = settings.get("seed", DEFAULTS["seed"])
+            plan, achieved = aim(self.model, traced, scores, options, machine, data, self.progress)
+            return _Planned(first, traced, plan, numbering, achieved)
+        self.progress("select")
+        return _Planned(first, traced, select(traced, scores, **options), numbering)
+
+    def check(self, traced: Trace, plan: Plan, slim: Model, recovery: Recovery | None = None) -> Report:
+        """Compare the slim model with the original; raise, or not, where it fails."""
+        self.progress("verify")
+        known: Any = {"plan": plan, "traced": traced, "recovery": recovery, "provider": self.provider}
+        known |= _data(traced, self.settings, whole=recovery is not None)
+        found = compare(self.model, slim, **known)
+        require(found, "slim", self.on_failure)
+        return found
+
+    def recover(self, traced: Trace, plan: Plan, slim: Model, how: str) -> Recovery:
+        """Fit what is left to what the original computes."""
+        sizes, told = traced.sizes(plan.removed(traced)), job.told(self.progress, "recover")
+        return job.recover_model(traced, sizes, slim, self.settings, how, self.provider, told)
 
 
 def _carried_out(model: Model, traced: Trace, plan: Plan) -> tuple[Plan, Model]:
