@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +22,15 @@ from .conftest import DIGITS, IMAGES, Run
 
 def test_counts_are_those_of_pruning() -> None:
     result = onnxprune.prune(DIGITS)
-    found = bench(DIGITS, result.model, provider="cpu", runs=3)
+    assert bench(DIGITS, DIGITS, provider="cpu", runs=1).batch == 1
+    found = bench(DIGITS, result.model, provider="cpu", runs=3, batch=2)
     assert (found.before, found.after) == (result.before, result.after)
     assert found.batch == 2
     assert len(found.latency.before) == len(found.latency.after) == 3
     assert found.latency.ratio == found.latency.medians[1] / found.latency.medians[0]
-    whole = bench(DIGITS, result.model, data=IMAGES, provider="cpu", runs=1)
-    assert (whole.batch, whole.after.macs) == (16, 8 * result.after.macs)
+    assert (found.providers, found.threads) == (("cpu", "cpu"), 0)
+    whole = bench(DIGITS, result.model, data=IMAGES, provider="cpu", runs=1, batch=16, threads=1)
+    assert (whole.batch, whole.threads, whole.after.macs) == (16, 1, 8 * result.after.macs)
 
 
 def test_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,12 +66,61 @@ def test_bench_in_the_command_line(run: Run) -> None:
     outcome = run("bench", DIGITS, DIGITS, "--runs", 3, "--provider", "cpu")
     assert (outcome.code, outcome.err) == (0, "")
     names = [line[:20].strip() for line in outcome.out.splitlines()]
-    assert names[1:6] == ["latency (ms)", "parameters", "MACs", "file size (bytes)", "activations (bytes)"]
-    assert outcome.out.splitlines()[2].split() == ["parameters", "136,302", "136,302", "100.0%"]
-    assert outcome.out.endswith("cpu, batch 2, median of 3 runs\n")
+    assert names[1:4] == ["latency (ms)", "10 % to 90 % of the", "parameters"]
+    assert names[4:7] == ["MACs", "file size (bytes)", "activations (bytes)"]
+    assert outcome.out.splitlines()[3].split() == ["parameters", "136,302", "136,302", "100.0%"]
+    assert "Conv (blocked)" in outcome.out or "Conv  " in outcome.out
+    (last,) = outcome.out.splitlines()[-1:]
+    assert "batch 1: median of 3 runs of each, in turns; onnxruntime's default options" in last
     document = run("bench", DIGITS, DIGITS, "--runs", 3, "--provider", "cpu", "--json").document
     assert document["before"] == document["after"]
-    assert set(document["latency"]) == {"before", "after", "ratio", "runs"}
+    assert set(document["latency"]) == {
+        "before", "after", "before_10_90", "after_10_90", "ratio", "runs"
+    }  # fmt: skip
+    low, high = document["latency"]["before_10_90"]
+    assert low <= document["latency"]["before"] <= high
+    assert document["operators"]["before"].keys() == document["operators"]["after"].keys()
+
+
+def test_bench_writes_markdown(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bench.md"
+    assert run("bench", DIGITS, DIGITS, "--runs", 1, "--provider", "cpu", "--markdown", path).code == 0
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(
+        "### onnxprune bench\n\n|  | dense | slim | left |\n| --- | ---: | ---: | ---: |\n"
+    )
+    assert "| parameters | 136,302 | 136,302 | 100.0% |" in text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+def test_memory_is_that_of_a_process_that_runs_the_model_alone() -> None:
+    def ballast(size: int) -> Any:
+        text = "a = MatMul (x, V)\ny = MatMul (a, W)"
+        return net(text, inputs="float[1,64] x", V=(64, size), W=(size, 64))()
+
+    found = bench(ballast(100_000), ballast(16), provider="cpu", runs=1)
+    dense, slim = found.memory
+    assert dense is not None
+    assert slim is not None
+    assert dense - slim > 2 * 64 * 100_000 * 4, "the weights are in it"
+
+
+def test_convolutions_that_leave_the_fast_layout_are_named() -> None:
+    """A layer that reads 17 channels, which are no multiple of 4."""
+
+    def layers(count: int) -> Any:
+        shapes = {"V": (count, 16, 3, 3), "W": (16, count, 3, 3)}
+        text = "a = Conv <pads = [1,1,1,1]> (x, V)\ny = Conv <pads = [1,1,1,1]> (a, W)"
+        return net(text, inputs="float[1,16,8,8] x", **shapes)()
+
+    found = bench(layers(32), layers(17), provider="cpu", runs=1).operators
+    assert found is not None
+    if "Conv (blocked)" not in found.before:
+        pytest.skip("onnxruntime has no blocked layout on this processor")
+    assert found.left == ("y",)
+    aligned = bench(layers(32), layers(16), provider="cpu", runs=1).operators
+    assert aligned is not None
+    assert not aligned.left
 
 
 # Sensitivity --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 import onnxprune
 from onnxprune.errors import ModelError, SurgeryError, UsageError
+from onnxprune.jobs.bench import bench
 from onnxprune.labels.walk import Walk
 from onnxprune.model.node import Node
 from onnxprune.rules import RULES, rule
@@ -226,3 +227,13 @@ def test_an_operator_without_a_rule_names_the_way_out() -> None:
     with pytest.raises(ModelError, match="is not a registered function/op") as caught:
         onnxprune.prune(network(SCALE), verify=True)
     assert "takes a rule with a reference function" in caught.value.hint
+
+
+def test_models_with_it_run_in_turns_but_have_no_profile() -> None:
+    """Their pieces are sessions of their own."""
+    rule("ChannelScale", domain="my.ops", reference=scaled)(channel_scale)
+    model = network(SCALE)
+    found = bench(model, model, provider="cpu", runs=1)
+    assert (found.operators, found.memory) == (None, (None, None))
+    with pytest.raises(onnxprune.ModelError, match="nothing can be timed"):
+        onnxprune.prune(model, keep_latency=0.5, provider="cpu")

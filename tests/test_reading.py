@@ -218,8 +218,8 @@ def test_a_plan_that_is_nested_for_ever(tmp_path: Path) -> None:
     [
         ("ratio = true", "ratio: expected "),
         ("ratio = inf", "ratio: found a number that is not finite"),
-        ("granularity = 8.5", "granularity: expected 'int', got 'float'"),
-        ("granularity = true", "granularity: expected 'int', got 'bool'"),
+        ("granularity = 8.5", "granularity: expected 'int | str', got 'float'"),
+        ("granularity = true", "granularity: expected 'int | str', got 'bool'"),
         ("exclude = [1]", "exclude[0]: expected 'str', got 'int'"),
         ("[ratio]\nstem = nan", "ratio.stem: found a number that is not finite"),
         ("[remove]\nstem = [true]", "remove"),

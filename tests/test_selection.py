@@ -142,7 +142,8 @@ def check_budget(traced: Trace, name: str, target: float, **flags: object) -> fl
 
 def closer(traced: Trace, plan: onnxprune.Plan, name: str, target: float, **flags: object) -> bool:
     """Whether any granule of any group could be given back without exceeding the target."""
-    counting = Rounding(int(flags.get("granularity", 8)))  # type: ignore[call-overload]
+    granules = plan.options.get("granules", {})
+    counting = Rounding(int(flags.get("granularity", 1)), granules=granules)  # type: ignore[call-overload]
     fits = []
     for number, entry in enumerate(plan.groups):
         group = next((g for g in traced if g.name == entry.name), None)
@@ -373,7 +374,7 @@ def test_a_configuration_file(tmp_path: Path) -> None:
     [
         ("granularty = 4", "unknown setting of '{}' 'granularty'\nDid you mean 'granularity'?"),
         ("granularity = 0", "granularity: found 0, expected at least 1"),
-        ('granularity = "8"', "'{}': granularity: expected 'int', got 'str'"),
+        ('granularity = "8"', "granularity: found 8, expected a number, or auto"),
         (
             "granularity = ",
             "cannot read '{}': Invalid value (at end of document)\nExpected a TOML file.",

@@ -128,7 +128,9 @@ def test_docstrings_list_every_parameter(function: Callable[..., Any]) -> None:
 
 def test_help_of_prune_says_what_comes_back() -> None:
     text = inspect.getdoc(onnxprune.prune) or ""
-    assert "\ngranularity : int, default 8\n    Kept channel counts are multiples of N." in text
+    assert (
+        "\ngranularity : int | str, default 'auto'\n    Kept channel counts are multiples of N; auto" in text
+    )
     assert "\nallocate : {'uniform', 'global', 'harm'}, default: harm for a budget with ``data``\n" in text
     assert "\nReturns\n-------\nResult\n" in text
     assert "\nBudgetError\n" in text

@@ -296,6 +296,102 @@ def test_a_budget_of_latency_in_the_command_line(measuring: Any, run: Run, tmp_p
     assert (tmp_path / "again.onnx").read_bytes() == out.read_bytes()
 
 
+# Granularity ---------------------------------------------------------------------------------
+
+
+def layer(channels: int) -> Trace:
+    """A convolution of so many channels and one behind it."""
+    text = "a = Conv (x, V)\ny = Conv (a, W)"
+    return trace(net(text, inputs="float[1,16,8,8] x", V=(channels, 16, 1, 1), W=(16, channels, 1, 1))())
+
+
+@pytest.mark.parametrize(
+    ("channels", "ratio", "kept", "granule"),
+    [
+        (64, 0.5, 32, 16),
+        (64, 0.3, 48, 16),  # 44.8 should stay
+        (64, 0.1, 60, 4),  # 57.6 should: in larger steps nothing would go
+        (64, 0.02, 64, 4),  # not for less than what leaves the fast layout
+        (32, 0.25, 24, 8),
+        (24, 0.5, 16, 16),
+        (16, 0.5, 8, 8),
+        (12, 0.5, 8, 8),
+        (10, 0.5, 6, 2),
+        (3, 0.5, 2, 2),
+        (3, 0.7, 1, 1),
+        (64, 0.0, 64, 16),
+    ],
+)
+def test_a_group_takes_the_largest_step_by_which_half_of_what_is_asked_goes(
+    channels: int, ratio: float, kept: int, granule: int
+) -> None:
+    traced = layer(channels)
+    plan = onnxprune.select(traced, onnxprune.score(traced), ratio=ratio)
+    assert [len(plan.groups[0].keep)] == [kept]
+    assert plan.options["granules"] == {traced[0].name: granule}
+    assert (plan.options["granularity"], plan.options["target"]) == ("auto", "ort-cpu")
+    assert channels - kept <= channels * ratio
+
+
+@pytest.mark.parametrize("channels", range(3, 25))
+def test_narrow_groups_shrink(channels: int) -> None:
+    traced = layer(channels)
+    for ratio in (0.5, 0.75):
+        plan = onnxprune.select(traced, onnxprune.score(traced), ratio=ratio)
+        gone = channels - len(plan.groups[0].keep)
+        assert 0 < gone <= channels * ratio
+        assert gone >= channels * ratio / 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"ratio": 0.4}, 48), ({"ratio": 0.4, "target": "openvino"}, 40),
+        ({"ratio": 0.4, "granularity": 1}, 39), ({"ratio": 0.4, "target": "openvino", "granularity": 32}, 64),
+        ({"preset": "tao", "threshold": 0.0}, 64), ({"preset": "netspresso"}, 32),
+    ],
+)  # fmt: skip
+def test_a_target_is_a_rule_without_a_measurement(settings: dict[str, Any], kept: int) -> None:
+    traced = layer(64)
+    result = onnxprune.prune(traced.model, clean=False, **settings)
+    assert len(result.plan.groups[0].keep) == kept
+    assert ("granules" in result.plan.options) == (result.plan.options["granularity"] == "auto")
+
+
+def test_where_multiples_gain_nothing_single_channels_go() -> None:
+    products = trace(
+        net("a = MatMul (x, V)\ny = MatMul (a, W)", inputs="float[1,16] x", V=(16, 64), W=(64, 16))()
+    )
+    plan = onnxprune.select(products, onnxprune.score(products), ratio=0.3)
+    assert len(plan.groups[0].keep) == 45
+    plan = onnxprune.select(products, onnxprune.score(products), ratio=0.3, target="tensorrt")
+    assert len(plan.groups[0].keep) == 48
+
+
+def test_a_budget_takes_smaller_steps_only_where_it_must() -> None:
+    traced = layer(48)
+    scores = onnxprune.score(traced)
+    granules = {}
+    for share in (0.7, 0.3, 0.1):
+        plan = onnxprune.select(traced, scores, keep_macs=share, min_share=0.0)
+        granules[share] = plan.options["granules"][traced[0].name]
+        assert len(plan.groups[0].keep) <= 48 * share
+    assert granules == {0.7: 16, 0.3: 8, 0.1: 4}
+    with pytest.raises(BudgetError, match=r"found 0\.0209"):
+        onnxprune.select(traced, scores, keep_macs=0.02, min_share=0.0)
+
+
+def test_a_timed_machine_brings_its_own_rule() -> None:
+    traced = layer(64)
+    scores, latency = onnxprune.score(traced), given_model(traced)
+    other = LatencyModel(latency.kernels, latency.fixed, Blocks(4), latency.machine)
+    steps = [
+        onnxprune.select(traced, scores, keep_latency=0.6, latency=model, **more).options["granules"]
+        for model, more in ((latency, {}), (other, {}), (other, {"target": "openvino"}))
+    ]
+    assert [step[traced[0].name] for step in steps] == [16, 4, 8]
+
+
 def test_the_profile_alone_orders_latencies() -> None:
     """End to end without a clock: a plan of half of the channels is predicted to take less."""
     traced = trace(DIGITS)

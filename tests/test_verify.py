@@ -454,9 +454,9 @@ def test_each_model_on_its_own_provider(pruned: Result, monkeypatch: pytest.Monk
     asked: list[tuple[str, bool]] = []
     session = runtime.make_session
 
-    def spy(model: Any, provider: str, exact: bool, *rest: Any) -> Any:
+    def spy(model: Any, provider: str, exact: bool, *rest: Any, **more: Any) -> Any:
         asked.append((provider, exact))
-        return session(model, "cpu", exact, *rest)
+        return session(model, "cpu", exact, *rest, **more)
 
     monkeypatch.setattr(runtime, "make_session", spy)
     monkeypatch.setattr(providers, "cuda_problem", lambda: "")

@@ -31,6 +31,10 @@ class Latency:
         """Median milliseconds before and after."""
         return float(np.median(self.before)), float(np.median(self.after))
 
+    def percentiles(self, *shares: float) -> tuple[list[float], list[float]]:
+        """Milliseconds before and after that such percentages of the runs stay below."""
+        return np.percentile(self.before, shares).tolist(), np.percentile(self.after, shares).tolist()
+
     @property
     def fastest(self) -> tuple[float, float]:
         """Milliseconds before and after, the mean of the fastest quarter of the runs."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from . import options, output
+from .files import Target
 from .progress import stages
 
 
@@ -18,23 +20,33 @@ from .progress import stages
 @options.sample_options
 @options.pair_options
 @options.plugin_option
+@options.machine_options
+@click.option("--markdown", cls=Target, metavar="FILE", help="Write Markdown for a pull request.")
 @options.isolation_options
 @options.html_option
 @options.json_option
-def command(dense: str, slim: str, html: str | None, as_json: bool, **flags: Any) -> None:
+def command(
+    dense: str, slim: str, html: str | None, markdown: str | None, as_json: bool, **flags: Any
+) -> None:
     """Compare the speed and the size of SLIM with those of DENSE.
 
-    The models run in turns on the first batch, so that whatever else the machine does slows both.
-    Activations are the most bytes of intermediate tensors that are alive at once, counted in the
-    order of the graph; onnxruntime may do with less.
+    The models run in turns on the first batch, so that whatever else the machine does slows both, and
+    with onnxruntime's default options, as they would in a program. What operators take is what the
+    profiler says of the optimized graphs; the kernels of convolutions in the blocked layout are the
+    fast ones. Activations are the most bytes of intermediate tensors that are alive at once, counted
+    in the order of the graph; onnxruntime may do with less.
     """
     from .. import trace
     from ..jobs.bench import bench
+    from ..model.writing import write_atomically
     from ..reports.comparison import SideBySide
+    from ..reports.tables import markdown_page
 
     with stages() as stage:
         stage("verify")
         found = SideBySide(dense, slim, bench(dense, slim, **flags))
+        if markdown:
+            write_atomically(Path(markdown), markdown_page("onnxprune bench", found).encode())
         if html:
             output.write_html(html, found, [dense, slim], trace(dense))
     output.show("bench", found, as_json=as_json)

@@ -145,6 +145,14 @@ def _ratio(context: click.Context, param: click.Parameter, value: Any) -> Any:
         raise click.BadParameter(f"{value!r} is not a valid float", context, param) from None
 
 
+def _number_or_name(context: click.Context, param: click.Parameter, value: Any) -> Any:
+    """A number where it is one, else the text, as far as the setting allows it."""
+    number = isinstance(value, str) and value.lstrip("-").isdecimal()
+    found = int(value) if number else value
+    OPTIONS[str(param.name)].refuse(found)
+    return found
+
+
 def _table(context: click.Context, param: click.Parameter, value: Any) -> Any:
     """A table of the configuration, or a TOML file that is one or holds it under the flag's name."""
     from ..selection.config import read_toml
@@ -239,6 +247,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "ratio": {"type": click.UNPROCESSED, "callback": _ratio},
     "remove": {"type": click.UNPROCESSED, "callback": _table},
     "memory": {"type": Bytes()},
+    "granularity": {"type": click.UNPROCESSED, "callback": _number_or_name},
     "criterion": {"cls": Criterion},
     "normalizer": {"cls": Pass},
     "policy": {"cls": Pass},

@@ -25,12 +25,13 @@ def one_run(
     *,
     profile: Any = None,
     seed: int = DEFAULTS["seed"],
+    samples: int | None = None,
 ) -> Batch:
     """The first samples of data, or made-up ones: ``batch`` of them, where the model leaves that open.
 
     Parameters
     ----------
-    data, profile, seed
+    data, profile, seed, samples
         As for :func:`onnxprune.data.dataset.open_data`.
 
     Raises
@@ -41,7 +42,9 @@ def one_run(
         If the data do not fit.
     """
     if data is not None:
-        return _first_of(traced, open_data(traced, data, labels=False, profile=profile).first, batch)
+        return _first_of(
+            traced, open_data(traced, data, labels=False, samples=samples, profile=profile).first, batch
+        )
     runs_on_made_up(traced.graph, traced.shapes.first)
     with open_session(traced.model, provider) as session:
         for sizes in _candidates(traced, batch):

@@ -7,21 +7,26 @@ from typing import Any, Unpack
 
 import onnx
 
+from ..checks.footprint import peak_memory
 from ..checks.latency import RUNS, measure_latency
 from ..coupling.trace import Trace, retrace, trace
-from ..data.dataset import DataSettings, runnable
+from ..data.dataset import DataSettings
+from ..data.one_run import one_run
 from ..labels.sizes import SizeView
 from ..model.file import ModelLike
 from ..model.loading import load
-from ..reports.comparison import Bench
-from ..runtime.providers import choose_provider
-from ..runtime.session import open_session
+from ..model.operators import Trait, traits_of
+from ..reports.comparison import BETWEEN, Bench, Operators
+from ..runtime.custom import has_custom
+from ..runtime.session import Arrays, open_session
 from ..selection.cost import cost
 from ..settings.described import described
 from ..settings.table import DEFAULTS
+from ..timing.kernels import Profile, profile
+from ..timing.machine import Machine, cores
 
 
-@described("data", "job", "pair", "bench")
+@described("data", "job", "pair", "bench", "machine")
 def bench(
     dense: ModelLike,
     slim: ModelLike,
@@ -31,36 +36,70 @@ def bench(
     slim_provider: str | None = DEFAULTS["slim_provider"],
     tf32: bool = DEFAULTS["tf32"],
     runs: int = RUNS,
+    threads: int | None = DEFAULTS["threads"],
+    batch: int | None = DEFAULTS["batch"],
     **settings: Unpack[DataSettings],
 ) -> Bench:
-    """Measure latency, and count parameters, MACs, bytes and the memory of activations.
+    """Measure latency and memory, where the time goes, and count parameters, MACs and bytes.
 
     Parameters
     ----------
     dense, slim : path, bytes, ModelProto, gs.Graph or Model
     **settings
-        Those of the stages ``data``, ``pair`` and ``bench`` in ``onnxprune.settings.table``. The first
-        batch is run.
+        Those of the stages ``data``, ``pair``, ``bench`` and ``machine`` in
+        ``onnxprune.settings.table``. The first batch is run.
     """
+    machine = Machine.of(provider, threads, batch)
+    other = Machine.of(slim_provider or provider, threads, batch)
     original, result = load(dense), load(slim)
-    providers = choose_provider(provider), choose_provider(slim_provider or provider)
     traced, pruned = trace(original), trace(result)
+    found = one_run(traced, machine.provider, data, machine.batch, **_inputs(settings))
     with (
-        open_session(original, providers[0], "the original", tf32=tf32) as before,
-        open_session(result, providers[1], "the slim model", tf32=tf32) as after,
+        open_session(original, machine.provider, "the original", tf32=tf32, timed=machine.timed()) as before,
+        open_session(result, other.provider, "the slim model", tf32=tf32, timed=other.timed()) as after,
     ):
-        batch = runnable(before, traced, data, **settings).first
-        latency = measure_latency(before, after, batch.feeds, runs)
-    shapes = {name: array.shape for name, array in batch.feeds.items()}
+        latency = measure_latency(before, after, found.feeds, runs)
+    custom = has_custom(original.proto) or has_custom(result.proto)
+    shapes = {name: array.shape for name, array in found.feeds.items()}
     traced, pruned = retrace(traced, shapes), retrace(pruned, shapes)
     return Bench(
         latency,
         cost(traced, traced.sizes(), original),
         cost(pruned, pruned.sizes(), result),
         (peak_activations(traced), peak_activations(pruned)),
-        batch.size,
-        providers,
+        (peak_memory(original, found.feeds, machine), peak_memory(result, found.feeds, other)),
+        found.size,
+        (machine.provider, other.provider),
+        machine.threads,
+        cores(),
+        None if custom else _operators(traced, pruned, found.feeds, (machine, other)),
+        tf32,
     )
+
+
+def _inputs(settings: DataSettings) -> dict[str, Any]:
+    """Settings of the inputs; labels have no effect on speed."""
+    return {name: value for name, value in settings.items() if name in ("profile", "seed", "samples")}
+
+
+def _operators(traced: Trace, pruned: Trace, feeds: Arrays, machines: tuple[Machine, Machine]) -> Operators:
+    """Where the time goes in both models, and which convolutions left the blocked layout."""
+    before = profile(traced.graph, feeds, machines[0])
+    after = profile(pruned.graph, feeds, machines[1])
+    fast = _blocked(pruned, after)
+    left = tuple(name for name in _blocked(traced, before) if name not in fast)
+    return Operators(_milliseconds(before), _milliseconds(after), left)
+
+
+def _milliseconds(found: Profile) -> dict[str, float]:
+    times = {op: us / 1e3 for op, us in found.by_operator().items()}
+    return {**times, BETWEEN: found.between / 1e3}
+
+
+def _blocked(traced: Trace, found: Profile) -> list[str]:
+    """Convolutions that run in the blocked layout."""
+    computed = (traced.graph.nodes[k] for kernel in found.kernels if kernel.blocked for k in kernel.nodes)
+    return [node.name for node in computed if Trait.CONVOLUTION in traits_of(node)]
 
 
 def peak_activations(traced: Trace) -> int:

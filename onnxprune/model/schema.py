@@ -161,6 +161,7 @@ FORMS: dict[str, Any] = {
     "include": list[str] | str,
     "reshape_channel_axis": int | str,
     "memory": int | str,
+    "granularity": int | str,
     "profile": str | dict[str, Any],
 }
 """Settings whose values in a file have more forms than one, or another than in Python."""

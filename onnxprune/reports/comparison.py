@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,36 @@ MEASURES = {
 }  # fmt: skip
 """What a table of sensitivity can show, and how."""
 
+SHOWN = 5
+"""Convolutions that a sentence names."""
+
+ALL = "--json lists all"
+
+BETWEEN = "between operators"
+"""What is left of the time of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """Milliseconds of every operator of the optimized graphs, the longest first.
+
+    Attributes
+    ----------
+    before, after : mapping
+    left : tuple of str
+        Convolutions that run in the blocked layout in the first model, and not in the second.
+    """
+
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    left: tuple[str, ...] = ()
+
+    def rows(self) -> Iterator[tuple[str, float, float]]:
+        """(operator, milliseconds before, after), of either model."""
+        both = dict.fromkeys((*self.before, *self.after))
+        for name in sorted(both, key=lambda name: (name == BETWEEN, -self.before.get(name, 0.0))):
+            yield name, self.before.get(name, 0.0), self.after.get(name, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Bench:
@@ -27,28 +57,57 @@ class Bench:
     before, after : Cost
     activations : (int, int)
         Most bytes of intermediate tensors that are alive at once, in the order of the graph.
+    memory : (int or None, int or None)
+        Most bytes of a process that runs the model, and nothing else.
     batch : int
         Samples per run.
     providers : (str, str)
+    threads : int
+        Of one operator; 0 where onnxruntime chooses.
+    cores : int
+        Processors that it may choose from.
+    operators : Operators or None
+        None where onnxruntime cannot run a model alone.
     """
 
     latency: Latency
     before: Cost
     after: Cost
     activations: tuple[int, int]
+    memory: tuple[int | None, int | None]
     batch: int
     providers: tuple[str, str]
+    threads: int
+    cores: int
+    operators: Operators | None = None
+    tf32: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         found = asdict(self)
+        low, high = self.latency.percentiles(10, 90)
         found["latency"] = {
             "before": self.latency.medians[0],
             "after": self.latency.medians[1],
+            "before_10_90": low,
+            "after_10_90": high,
             "ratio": self.latency.ratio,
             "runs": len(self.latency.before),
         }
         return found
+
+    @property
+    def where(self) -> str:
+        """What ran how, in words."""
+        where = self.providers[0] if len(set(self.providers)) == 1 else " and ".join(self.providers)
+        chosen = f"threads as onnxruntime chooses ({plural(self.cores, 'core')})"
+        threads = plural(self.threads, "thread") if self.threads else chosen
+        runs = plural(len(self.latency.before), "run")
+        exact = ", but TF32 off" if set(self.providers) != {"cpu"} and not self.tf32 else ""
+        return (
+            f"{where}, {threads}, batch {self.batch}: median of {runs} of each, in turns; "
+            f"onnxruntime's default options{exact}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +153,34 @@ class SideBySide:
         """Latency and sizes of two models."""
         found = self.found
         before, after = found.latency.medians
-        pairs = (
-            ("parameters", found.before.parameters, found.after.parameters),
-            ("MACs", found.before.macs, found.after.macs),
-            ("file size (bytes)", found.before.bytes, found.after.bytes),
-            ("activations (bytes)", *found.activations),
-        )
-        rows = [("latency (ms)", f"{before:.3f}", f"{after:.3f}", share(after, before))]
-        rows += [(title, f"{a:,}", f"{b:,}", share(b, a)) for title, a, b in pairs]
+        spread = (" to ".join(f"{t:.3f}" for t in times) for times in found.latency.percentiles(10, 90))
+        rows = [
+            ("latency (ms)", f"{before:.3f}", f"{after:.3f}", share(after, before)),
+            ("10 % to 90 % of the runs", *spread, ""),
+        ]
+        rows += [(title, f"{a:,}", f"{b:,}", share(b, a)) for title, a, b in self._counts()]
         yield Table((*words(""), *numbers("dense", "slim", "left")), tuple(rows))
-        where = found.providers[0] if len(set(found.providers)) == 1 else " and ".join(found.providers)
-        yield f"{where}, batch {found.batch}, median of {plural(len(found.latency.before), 'run')}"
+        if found.operators is not None:
+            yield self._operators(found.operators)
+            if left := found.operators.left:
+                names = ", ".join(left[:SHOWN]) + (f" and {len(left) - SHOWN} more" if left[SHOWN:] else "")
+                yield f"convolutions that left the blocked layout: {names}"
+        yield found.where
+
+    def _counts(self) -> Iterator[tuple[str, int, int]]:
+        """(title, before, after) of what is counted."""
+        found = self.found
+        yield "parameters", found.before.parameters, found.after.parameters
+        yield "MACs", found.before.macs, found.after.macs
+        yield "file size (bytes)", found.before.bytes, found.after.bytes
+        yield "activations (bytes)", *found.activations
+        dense, slim = found.memory
+        if dense is not None and slim is not None:
+            yield "memory of a process (bytes)", dense, slim
+
+    def _operators(self, found: Operators) -> Table:
+        rows = tuple((name, f"{a:.3f}", f"{b:.3f}", share(b, a)) for name, a, b in found.rows())
+        return Table((*words("operator, as it runs"), *numbers("dense (ms)", "slim (ms)", "left")), rows, ALL)
 
 
 @dataclass(frozen=True, slots=True)

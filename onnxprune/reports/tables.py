@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from ..checks.compare import Difference
 from ..checks.report import Report
 from ..printable import printable
-from .page import Part, Table, numbers, words
+from .page import Part, Reported, Table, numbers, words
 
 SHOWN = 5
 """Nodes that a sentence names."""
@@ -136,17 +136,26 @@ def markdown(report: Report, more: Sequence[Part] = ()) -> str:
     """
     parts = [f"### onnxprune verify: {_escaped(headline(report))}"]
     parts += ["\n".join(f"- {_escaped(text)}" for text in findings(report))]
-    for part in (*more, *tables(report)):
-        if isinstance(part, str):
-            parts.append(_escaped(part))
-            continue
-        lines = [_row(part.titles)]
-        lines.append(_row(["---:" if column.number else "---" for column in part.columns]))
-        lines += [_row([_escaped(cell) for cell in row]) for row in part.rows[:LIMIT]]
-        if len(part.rows) > LIMIT:
-            lines.append(_row([f"and {len(part.rows) - LIMIT} more", *[""] * (len(part.columns) - 1)]))
-        parts.append("\n".join(lines))
+    parts += map(_markdown_part, (*more, *tables(report)))
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def markdown_page(title: str, found: Reported) -> str:
+    """The same of any report."""
+    parts = [f"### {_escaped(title)}"]
+    parts += map(_markdown_part, found.page())
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _markdown_part(part: Part) -> str:
+    if isinstance(part, str):
+        return _escaped(part)
+    lines = [_row(part.titles)]
+    lines.append(_row(["---:" if column.number else "---" for column in part.columns]))
+    lines += [_row([_escaped(cell) for cell in row]) for row in part.rows[:LIMIT]]
+    if len(part.rows) > LIMIT:
+        lines.append(_row([f"and {len(part.rows) - LIMIT} more", *[""] * (len(part.columns) - 1)]))
+    return "\n".join(lines)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -187,7 +187,7 @@ def open_session(
         else:
             source = model.proto.SerializeToString()
         try:
-            session = make_session(source, provider, not tf32, optimize, timed)
+            session = make_session(source, provider, exact=not tf32, optimize=optimize, timed=timed)
         except Exception as error:  # onnxruntime's exception types share no base but this
             said = _first_line(error)
             hint = OWN_OPERATOR if "is not a registered function/op" in said else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
-from ..errors import UsageError
+from ..errors import BudgetError, UsageError
 from ..scoring.score import ScoreTable
 from ..settings.described import described
 from ..settings.table import DEFAULTS, TARGETS, of
 from ..timing.machine import Machine
 from ..timing.model import LatencyModel, measure_model
 from .budget import by_budget
+from .granules import AUTO, Granules, target
 from .plan import Plan, PlanGroup, make_plan
 from .rounding import Rounding
 from .settings import SelectSettings, check, one_target
@@ -44,6 +45,8 @@ class Decision:
         Granule and minimum, in units.
     reason : str
         Why a group is kept whole, or what overruled the strategy by more than ``COARSE``.
+    granule : int
+        What its channel counts are multiples of.
     """
 
     group: Group
@@ -52,6 +55,7 @@ class Decision:
     step: int = 1
     least: int = 1
     reason: str = ""
+    granule: int = 1
 
 
 @described("select")
@@ -86,6 +90,9 @@ def select(
     decisions = decide(traced, scores, options, latency)
     entries = [_entry(d, scores[d.group.name].merged) for d in decisions]
     recorded = {name: _plain(value) for name, value in options.items()}
+    if options["granularity"] == AUTO and "remove" not in options:
+        recorded["target"] = target(options, latency)
+        recorded["granules"] = {d.group.name: d.granule for d in decisions if d.want is not None}
     if options.get("keep_latency") is not None and latency is not None:
         recorded["latency"] = latency.to_dict()
     return make_plan(traced, entries, {**traced.options, **scores.options, **recorded})
@@ -133,13 +140,17 @@ def decide(
     traced: Trace, scores: ScoreTable, options: Mapping[str, Any], latency: LatencyModel | None = None
 ) -> list[Decision]:
     """What happens to every group that can shrink; ``options`` as :func:`complete` returns them."""
-    counts = {k: options[k] for k in ("granularity", "rounding", "min_channels", "min_share")}
-    rounding = Rounding(**counts, always=options.get("allocate") == "harm")
+    counts = {k: options[k] for k in ("rounding", "min_channels", "min_share")}
+    auto = options["granularity"] == AUTO
+    rounding = Rounding(
+        1 if auto else options["granularity"], **counts, always=options.get("allocate") == "harm"
+    )
+    granules = Granules(traced, options, latency) if auto else None
     whole = _left_whole(traced, scores, options)
     if "remove" in options:
         return _given(traced, options["remove"], whole)
     open_groups = [g for g in traced if g.name not in whole]
-    wants = _wants(traced, open_groups, scores, options, rounding, latency)
+    wants, rounding = _wants(traced, open_groups, scores, options, rounding, granules, latency)
     policy = str(traced.options.get("group_policy", ""))
     decisions = []
     for group in traced:
@@ -148,10 +159,13 @@ def decide(
             continue
         merged = scores[group.name].merged
         want = evened(group, merged, wants[group.name], policy)
-        keep = kept_positions(group, merged, rounding.count(group, want.kept))
-        step, least = rounding.step(group), rounding.least(group)
+        mine = rounding
+        if granules is not None and group.name not in rounding.granules:
+            mine = replace(rounding, granules={group.name: granules.wanted(group, rounding, want.kept)})
+        keep = kept_positions(group, merged, mine.count(group, want.kept))
+        step, least = mine.step(group), mine.least(group)
         reason = _why(group, want, len(keep), step, least)
-        decisions.append(Decision(group, keep, want, step, least, reason))
+        decisions.append(Decision(group, keep, want, step, least, reason, mine.granule(group)))
     return decisions
 
 
@@ -161,20 +175,42 @@ def _wants(
     scores: ScoreTable,
     options: Mapping[str, Any],
     rounding: Rounding,
+    granules: Granules | None,
     latency: LatencyModel | None,
-) -> dict[str, Want]:
-    """What the strategy that the options name wants of each group."""
+) -> tuple[dict[str, Want], Rounding]:
+    """What the strategy that the options name wants of each group, and how that is rounded."""
     budgets = {name: options[name] for name in TARGETS if name in options and name.startswith("keep_")}
     if budgets:
-        return by_budget(traced, groups, scores, budgets, rounding, options["scope"], latency)
+        levels = [rounding]
+        if granules is not None:
+            levels = [replace(rounding, granules=found) for found in granules.levels(groups)]
+        return _within(traced, groups, scores, budgets, levels, options["scope"], latency)
     if "threshold" in options:
-        return by_threshold(groups, scores, options["threshold"])
+        return by_threshold(groups, scores, options["threshold"]), rounding
     ratio = options["ratio"]
     if isinstance(ratio, Mapping):
-        return by_ratio(groups, per_group(traced, ratio))
+        return by_ratio(groups, per_group(traced, ratio)), rounding
     if options["scope"] == "global":
-        return by_rank(groups, scores, ratio)
-    return by_ratio(groups, dict.fromkeys((g.name for g in groups), ratio))
+        return by_rank(groups, scores, ratio), rounding
+    return by_ratio(groups, dict.fromkeys((g.name for g in groups), ratio)), rounding
+
+
+def _within(
+    traced: Trace,
+    groups: Sequence[Group],
+    scores: ScoreTable,
+    budgets: Mapping[str, float],
+    levels: Sequence[Rounding],
+    scope: str,
+    latency: LatencyModel | None,
+) -> tuple[dict[str, Want], Rounding]:
+    """What budgets want, in the coarsest steps in which they can be met."""
+    for rounding in levels[:-1]:
+        try:
+            return by_budget(traced, groups, scores, budgets, rounding, scope, latency), rounding
+        except BudgetError:
+            continue
+    return by_budget(traced, groups, scores, budgets, levels[-1], scope, latency), levels[-1]
 
 
 def _left_whole(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -> dict[str, str]:

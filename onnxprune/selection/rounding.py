@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..coupling.groups import Group
 from ..settings.table import DEFAULTS
@@ -24,6 +25,8 @@ class Rounding:
     ----------
     granularity : int
         Kept channel counts are multiples of it, or the whole group.
+    granules : mapping
+        The same by the name of a group; groups that it does not name take ``granularity``.
     rounding : {"nearest", "up", "down", "none"}
     min_channels : int
         Fewest channels kept in a group.
@@ -33,22 +36,29 @@ class Rounding:
         Whether it is kept of every group.
     """
 
-    granularity: int = DEFAULTS["granularity"]
+    granularity: int = 1
     rounding: str = DEFAULTS["rounding"]
     min_channels: int = DEFAULTS["min_channels"]
     min_share: float = DEFAULTS["min_share"]
     always: bool = False
+    granules: Mapping[str, int] = field(default_factory=dict)
+
+    def granule(self, group: Group) -> int:
+        """What the channel counts of a group are multiples of."""
+        return self.granules.get(group.name, self.granularity)
 
     def step(self, group: Group) -> int:
         """Fewest units that change channel counts by a multiple of the granularity."""
         blocks = 1 if group.blocks is None else int(group.blocks.max()) + 1
         if self.rounding == "none":
             return blocks
-        return blocks * (self.granularity // math.gcd(self.granularity, blocks * group.width))
+        granule = self.granule(group)
+        return blocks * (granule // math.gcd(granule, blocks * group.width))
 
     def least(self, group: Group) -> int:
         """Fewest units that stay."""
-        rounded = self.always or (self.rounding != "none" and self.granularity > 1)
+        coarse = bool(self.granules) or self.granularity > 1
+        rounded = self.always or (self.rounding != "none" and coarse)
         share = math.ceil(len(group) * self.min_share - _EPSILON) if rounded else 1
         step = self.step(group)
         fewest = max(math.ceil(self.min_channels / group.width), share, 1)

@@ -53,7 +53,8 @@ class SelectSettings(TypedDict, total=False):
     remove: Mapping[str, Sequence[int]]
     scope: str
     allocate: str
-    granularity: int
+    granularity: int | str
+    target: str | None
     rounding: str
     min_channels: int
     min_share: float

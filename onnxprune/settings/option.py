@@ -117,6 +117,13 @@ finite = number("a number", math.isfinite)
 share = number("a share above 0, at most 1", lambda value: 0 < value <= 1)
 
 
+def granularity(value: Any) -> str:
+    """A positive number, or ``auto``."""
+    if isinstance(value, str):
+        return "" if value == "auto" else "a number, or auto"
+    return integer(1)(value)
+
+
 def ratio(value: Any) -> str:
     """One fraction, or a mapping to fractions."""
     one = number("0 <= ratio < 1", lambda ratio: 0 <= ratio < 1)

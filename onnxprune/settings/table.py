@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .option import Option, finite, indices, integer, number, patterns, ratio, share
+from .option import Option, finite, granularity, indices, integer, number, patterns, ratio, share
 
 PROVIDERS = ("auto", "cuda", "tensorrt", "cpu")
 
@@ -111,9 +111,19 @@ TABLE = (
         choices=("uniform", "global", "harm"), unset="harm for a budget with --data",
     ),
     Option(
-        "granularity", ("select",), "int", 8, "Kept channel counts are multiples of N.",
-        "Or the whole group. Counts that are no multiple of 8 can run slower than the unpruned model.",
-        check=integer(1), metavar="N",
+        "granularity", ("select",), "int | str", "auto",
+        "Kept channel counts are multiples of N; auto takes for every group what --target rewards.",
+        "Or the whole group. Counts that fill no block of the kernels can run slower than the unpruned "
+        "model; auto takes smaller steps where a group is too narrow for what is asked.",
+        check=granularity, metavar="N|auto",
+    ),
+    Option(
+        "target", ("select",), "str | None", None,
+        "Whose kernels auto has in mind.",
+        "Nothing is measured for it, so a plan does not depend on the machine where it is made; but with "
+        "--keep-latency it is the machine that is timed.",
+        choices=("ort-cpu", "openvino", "cuda", "tensorrt"),
+        unset="ort-cpu, or what is timed",
     ),
     Option(
         "rounding", ("select",), "str", "up",
