@@ -177,7 +177,7 @@ class Redundant:
             self.nodes,
             "redundant",
             [value("x", TensorProto.FLOAT, ["n", *self.shape[1:]])],
-            [value(self.nodes[-1].output[0], TensorProto.FLOAT, None)],
+            [value(next(filter(None, self.nodes[-1].output)), TensorProto.FLOAT, None)],
             self.stored,
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -258,12 +258,27 @@ def quantized(n: Redundant) -> None:
     n.add("Conv", ["wide", "W", n.weight("B", 5)], "y")
 
 
+def recurrent(n: Redundant) -> None:
+    n.add("Transpose", ["wide"], "steps", perm=[2, 0, 1])
+    stored = [n.weight("W", 1, 20, WIDE), n.weight("R", 1, 20, 5), n.weight("B", 1, 40)]
+    n.add("LSTM", ["steps", *stored], "y", hidden_size=5)
+
+
+def both_directions(n: Redundant) -> None:
+    n.add("Transpose", ["wide"], "steps", perm=[2, 0, 1])
+    stored = n.weight("W", 2, 15, WIDE), n.weight("R", 2, 15, 5)
+    n.nodes.append(
+        helper.make_node("GRU", ["steps", *stored], ["", "y"], hidden_size=5, direction="bidirectional")
+    )
+
+
 KINDS = {
     "Conv": (conv, IMAGE), "strided": (strided, IMAGE), "1-D": (one_dimension, SERIES),
     "ConvTranspose": (transposed, IMAGE), "BatchNormalization": (normalized, IMAGE),
     "shared vectors": (normalized_and_shared, IMAGE), "Gemm": (gemm, ROW), "MatMul and Add": (matmul, ROW),
     "Sub and Div": (scaled, ROW), "Transpose": (moved, ROW), "MatMul from the left": (left, SERIES),
     "no offset": (without_offset, IMAGE), "residual": (residual, IMAGE), "DequantizeLinear": (quantized, IMAGE),
+    "LSTM": (recurrent, SERIES), "GRU in both directions": (both_directions, SERIES),
 }  # fmt: skip
 
 LOST = {"DequantizeLinear": 0.02}

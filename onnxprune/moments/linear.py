@@ -64,6 +64,21 @@ class Table:
         return table if self.outputs == 0 else table.T
 
 
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Weight of the inputs of an LSTM, GRU or RNN, [directions, gates * hidden, inputs]."""
+
+    groups = 1
+
+    def matrix(self, weight: np.ndarray) -> Floats:
+        """The weight as (1, directions * gates * hidden, inputs)."""
+        return _as_blocks(weight.reshape(-1, weight.shape[-1]), 1)
+
+    def weight(self, matrix: Floats, shape: tuple[int, ...]) -> np.ndarray:
+        """A matrix as the operator stores it."""
+        return matrix.reshape(shape)
+
+
 def _as_blocks(weight: np.ndarray, groups: int) -> Floats:
     return weight.astype(np.float64).reshape(groups, weight.shape[0] // groups, -1)
 
@@ -86,6 +101,8 @@ class Linear:
         Geometry of a convolution.
     beta : float
         Factor of the bias (``beta`` of Gemm).
+    inner : bool
+        Whether the product stays inside the node, as that of a recurrent layer does.
     """
 
     node: Node
@@ -94,14 +111,15 @@ class Linear:
     channels: int
     weight: str
     bias: str
-    layout: Kernels | Table
+    layout: Kernels | Table | Gates
     windows: Windows | None = None
     beta: float = 1.0
+    inner: bool = False
 
     @property
     def output(self) -> str:
-        """The tensor that the layer makes."""
-        return self.node.output
+        """The first tensor that the layer makes."""
+        return made(self.node)
 
     @property
     def groups(self) -> int:
@@ -149,10 +167,15 @@ class Linear:
         mean has terms. None where the layer reads no such mean.
         """
         pointwise = self.windows is None or set(self.windows.reach) == {1}
-        if not pointwise or self.groups > 1 or self.node.op == "ConvTranspose":
+        if not pointwise or self.groups > 1 or self.inner or self.node.op == "ConvTranspose":
             return None
         found = _averaged(graph, self.source, rank)
         return found and replace(self, source=found[0], contracted=found[1], channels=found[1], windows=None)
+
+
+def made(node: Node) -> str:
+    """The first tensor that a node makes; ``""`` where there is none."""
+    return next(filter(None, node.outputs), "")
 
 
 def linear_of(graph: Graph, node: Node) -> Linear | None:
@@ -204,8 +227,16 @@ def _matmul(graph: Graph, node: Node) -> Linear | None:
     return Linear(node, source, axis, axis, weight, "", Table(1 if right else 0))
 
 
+def _recurrent(graph: Graph, node: Node) -> Linear | None:
+    X, W = node.take(2)
+    if not _stored(graph, W) or _stored(graph, X):
+        return None
+    return Linear(node, X, 2, -1, W, "", Gates(), inner=True)
+
+
 _MAKERS = {
     "Conv": _convolution, "ConvTranspose": _convolution, "Gemm": _gemm, "MatMul": _matmul,
+    "GRU": _recurrent, "LSTM": _recurrent, "RNN": _recurrent,
 }  # fmt: skip
 
 

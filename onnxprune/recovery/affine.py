@@ -67,6 +67,8 @@ def affine_after(graph: Graph, layer: Linear) -> Affine:
     """What becomes of a layer's product up to its activation."""
     outputs = int(np.prod(layer.matrix(graph).shape[:2]))
     found = Affine(layer.output, np.ones(outputs), np.zeros(outputs))
+    if layer.inner:
+        return found
     axis = layer.channels if layer.channels < 0 else _from_right(layer)
     if layer.bias:
         values = _vector(graph, layer.bias, outputs, -1)

@@ -13,7 +13,7 @@ from ..labels.sizes import Index, Sizes
 from ..labels.vector import Floats
 from ..model.graph import Graph
 from ..moments.joint import Weights
-from ..moments.linear import Linear, linear_of
+from ..moments.linear import Linear, linear_of, made
 from ..moments.segment import Parts
 from .affine import Affine, affine_after
 from .stores import Unwritable, write_back
@@ -32,7 +32,8 @@ class Pair:
     before, after : Affine
         What follows the layer in the original, and in the slim model.
     target : str
-        Tensor of the original that the layer should reproduce on its kept outputs.
+        Tensor of the original that the layer should reproduce on its kept outputs; for a product that
+        stays inside its node, what the original multiplies.
     other : str
         Tensor of the slim model that is added before that; ``""`` where nothing is.
     kept : int array or None
@@ -127,14 +128,11 @@ def up_to_activation(graph: Graph, layer: Linear, after: Affine) -> Weights:
 
 def find_pairs(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts) -> Found:
     """Every linear layer whose input surgery changed."""
-    dense = {node.output: node for node in traced.graph.main.nodes if node.outputs}
+    dense = {made(node): node for node in traced.graph.main.nodes}
     cut = {name for name in parts.makers if sizes.cut(name)}
     found = Found([])
-    places = {
-        n.output: parts.makers[n.output] for n in slim.main.nodes if n.outputs and n.output in parts.makers
-    }
-    for node in sorted(slim.main.nodes, key=lambda n: places.get(n.output, -1) if n.outputs else -1):
-        twin = dense.get(node.output) if node.outputs else None
+    for node in sorted(slim.main.nodes, key=lambda n: parts.makers.get(made(n), -1)):
+        twin = dense.get(made(node)) if made(node) else None
         if twin is None or twin.op != node.op:
             continue
         try:
@@ -146,7 +144,8 @@ def find_pairs(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts) -> Found:
             continue
         if not _changed(two.source, cut, parts):
             continue  # it reads what it always read
-        pair = _pair(traced, sizes, slim, parts, one, two)
+        make = _inner if one.inner else _pair
+        pair = make(traced, sizes, slim, parts, one, two)
         try:
             write_back(slim, two.weight, np.asarray(slim.value(two.weight)))
         except Unwritable as error:
@@ -177,6 +176,16 @@ def _pair(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, t
         other = ""
     low, high = _bounds(slim, target)
     return Pair(one, two, before, after, target, other, kept, low, high, target in slim.returned)
+
+
+def _inner(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, two: Linear) -> Pair:
+    """A product that stays inside its node, and has no offset."""
+    kept = sizes.index(one.weight, 1)
+    if kept is not None:
+        directions, rows, _ = sizes.original(one.weight)
+        kept = (rows * np.arange(directions)[:, None] + kept).reshape(-1)
+    before, after = affine_after(traced.graph, one), affine_after(slim, two)
+    return Pair(one, two, before, after, one.source, "", kept, -np.inf, np.inf, False)
 
 
 def _own_part(graph: Graph, layer: Linear) -> Affine:

@@ -206,7 +206,7 @@ class _Walk:
         start = self.before.parts.makers[step[0].dense.output]
         after = self._frontier(self.after.parts, place, ahead)
         before = self._frontier(self.before.parts, start, goals)
-        rows = [_Rows(pair, self.way, self._limit(step, pair)) for pair in step]
+        rows = [_Rows(pair, self.way, self._limit(step, pair), self.traced.graph) for pair in step]
         first = next(self.after.known()), next(self.before.known())
         provider = self.way.provider
         with (
@@ -238,8 +238,10 @@ class _Walk:
 class _Rows:
     """Rows and targets of one layer, batch by batch."""
 
-    def __init__(self, pair: Pair, way: Way, limit: int) -> None:
+    def __init__(self, pair: Pair, way: Way, limit: int, graph: Graph) -> None:
         self.pair = pair
+        inner = pair.dense.inner
+        self.matrix = pair.dense.matrix(graph)[0].astype(np.float32) if inner else np.zeros((0, 0))
         self.sampler = Sampler(way.seed, pair.slim.node.name, limit)
         self.rows: list[np.ndarray] = []
         self.targets: list[np.ndarray] = []
@@ -251,14 +253,14 @@ class _Rows:
         pair, layer = self.pair, self.pair.slim
         x, goal = slim[layer.source], dense[pair.target]
         count = layer.positions(x)
-        width = goal.shape[layer.channels]
+        width = goal.shape[layer.contracted if layer.inner else layer.channels]
         self.fits = self.fits and goal.size == count * width
         if not self.fits:
             return
         if not self.rows:
             self.sampler.expect(count * batches)
         chosen = self.sampler.draw(count)
-        target = layer.outputs(goal, chosen)
+        target = layer.outputs(goal, chosen) if not layer.inner else self._product(goal, chosen)
         target = target if pair.kept is None else target[:, pair.kept]
         if pair.other:
             other = slim[pair.other]
@@ -269,6 +271,11 @@ class _Rows:
             target = target - self.others[-1]
         self.rows.append(layer.rows(x, chosen))
         self.targets.append(target)
+
+    def _product(self, x: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """What the layer of the original makes of what it reads, where no tensor holds it."""
+        rows: np.ndarray = self.pair.dense.rows(x, positions)[:, 0] @ self.matrix.T
+        return rows
 
     def samples(self) -> Samples | None:
         """All of them; None where both models do not have the same positions."""
