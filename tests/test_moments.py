@@ -11,7 +11,7 @@ import onnxprune
 from onnxprune.data.dataset import open_data
 from onnxprune.moments.held import Held
 from onnxprune.moments.linear import linear_of
-from onnxprune.moments.second import Sums, collect
+from onnxprune.moments.second import Means, Sums, collect
 from onnxprune.moments.segment import Parts, running
 from onnxprune.runtime.session import open_session, run
 
@@ -113,7 +113,7 @@ def test_a_pass_collects_what_every_layer_reads(memory: int) -> None:
     data = Held(open_data(traced, {"image": images}), 2**30)
     assert (len(data), data.samples) == (3, 40)
     told: list[tuple[int, int]] = []
-    found = dict(collect(traced, layers, data, memory=memory, progress=lambda *n: told.append(n)))
+    found = dict(collect(traced, layers, data, Means(memory=memory, progress=lambda *n: told.append(n))))
     assert list(found) == layers
     assert told[-1] == (len(layers), len(layers))
     assert len(told) == (len(layers) if memory == 1 else 1)
@@ -133,7 +133,7 @@ def test_positions_are_bounded_and_seeded() -> None:
     data = Held(open_data(traced, {"image": images}), 0)
 
     def second(seed: int) -> np.ndarray:
-        ((_, moments),) = collect(traced, [layer], data, positions=400, seed=seed)
+        ((_, moments),) = collect(traced, [layer], data, Means(positions=400, seed=seed))
         assert moments.count == 400
         return moments.second
 

@@ -15,7 +15,7 @@ from onnxprune.moments.consumers import Reading
 from onnxprune.moments.held import Held
 from onnxprune.moments.reads import Read, reads_of
 from onnxprune.moments.removal import Removal, refit
-from onnxprune.moments.second import Sums
+from onnxprune.moments.second import Means, Sums
 from onnxprune.recovery.allocation import expected, probe
 from onnxprune.recovery.harm import Reference
 from onnxprune.scoring.registry import lookup
@@ -129,7 +129,7 @@ def test_few_rows_protect_a_group(run: Run, tmp_path: Any) -> None:
     assert entry.status == "kept"
     assert entry.reason == f"its costs are not known: {found.problem}"
     many = Held(open_data(traced, CALIBRATION, samples=2), 2**28)
-    (small,) = reads_of(traced, [traced.find("stage2/first")[0]], many, memory=2**20)
+    (small,) = reads_of(traced, [traced.find("stage2/first")[0]], many, Means(memory=2**20))
     assert small.problem == "moments of its consumers take 8 MiB: found --memory 1 MiB"
 
 

@@ -30,6 +30,7 @@ import onnx
 
 from ..coupling.trace import Trace
 from ..data.dataset import Batch
+from ..data.portions import portions
 from ..errors import ModelError
 from ..labels.sizes import Sizes
 from ..model.file import Model
@@ -236,20 +237,14 @@ def _portions(
 ) -> Iterator[list[Node]]:
     """Nodes that make tensors in both models, in portions of bounded size."""
     present = {name for proto in slim.graph.node for name in proto.output}
-    sequences = traced.shapes.first.sequences
-    portion: list[Node] = []
-    size = 0
-    for node in nodes:
-        names = [n for n in node.outputs if n in present and n not in sequences]
-        if not names or node.op == "Constant":
-            continue
-        portion.append(node)
-        size += sum(4 * int(np.prod(sizes.original(n), dtype=np.int64)) for n in names)
-        if size > PORTION:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
+    present -= traced.shapes.first.sequences.keys()
+    made = [n for n in nodes if n.op != "Constant" and not present.isdisjoint(n.outputs)]
+
+    def held(node: Node) -> int:
+        names = [name for name in node.outputs if name in present]
+        return sum(4 * int(np.prod(sizes.original(name), dtype=np.int64)) for name in names)
+
+    return portions(made, held, PORTION)
 
 
 def _kept(sizes: Sizes, tensors: Arrays) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from .held import Held
 from .joint import Weights
 from .reads import reads_of
 from .removal import Choose, Removal, refit
-from .second import MEMORY, Progress, silent
+from .second import Means
 
 HALF = 0.5
 """Share of the channels that a probe removes."""
@@ -45,15 +45,7 @@ class Ranked:
 
 
 def rank(
-    traced: Trace,
-    groups: Sequence[Group],
-    choose: Choose,
-    data: Held,
-    *,
-    memory: int = MEMORY,
-    seed: int = 0,
-    provider: str = "cpu",
-    progress: Progress = silent,
+    traced: Trace, groups: Sequence[Group], choose: Choose, data: Held, means: Means
 ) -> dict[str, Ranked]:
     """Apply a criterion to what the consumers of every group read.
 
@@ -63,10 +55,7 @@ def rank(
         If the criterion returns no order of all channels.
     """
     found: dict[str, Ranked] = {}
-    everything = reads_of(
-        traced, groups, data, memory=memory, seed=seed, provider=provider, progress=progress
-    )
-    for known in everything:
+    for known in reads_of(traced, groups, data, means):
         group = known.group
         if not known.reads:
             found[group.name] = Ranked(None, known.problem)

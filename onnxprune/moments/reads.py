@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
+from ..data.portions import portions
 from ..labels.vector import Floats
 from .consumers import Consumer, Reading
 from .held import Held
 from .linear import Linear
-from .second import MEMORY, POSITIONS, Moments, Progress, bytes_of, collect, silent
+from .second import PLAIN, Means, Moments, bytes_of, collect, silent
 
 ENOUGH = 4
 """Rows per column below which a layer behind a mean is looked at in front of it."""
@@ -85,15 +86,7 @@ class GroupReads:
 
 
 def reads_of(
-    traced: Trace,
-    groups: Sequence[Group],
-    data: Held,
-    *,
-    positions: int = POSITIONS,
-    memory: int = MEMORY,
-    seed: int = 0,
-    provider: str = "cpu",
-    progress: Progress = silent,
+    traced: Trace, groups: Sequence[Group], data: Held, means: Means = PLAIN
 ) -> Iterator[GroupReads]:
     """Moments of what the consumers of some groups read, group by group.
 
@@ -102,46 +95,47 @@ def reads_of(
     """
     reading = Reading(traced)
     wanted = [(group, _layers(traced, reading, group, data.samples)) for group in groups]
+
+    def fits(found: Wants) -> bool:
+        return _bytes(traced, found) <= means.memory
+
+    def held(entry: tuple[Group, Wants]) -> int:
+        return _bytes(traced, entry[1]) if fits(entry[1]) else 0
+
     done = 0
-    for turn in _turns(traced, wanted, memory):
-        fitting = [found for _, found in turn if _bytes(traced, found) <= memory]
-        layers = {id(layer): layer for found in fitting for _, layer in found}
-        known = {
-            id(layer): moments
-            for layer, moments in collect(
-                traced,
-                list(layers.values()),
-                data,
-                positions=positions,
-                memory=memory,
-                seed=seed,
-                provider=provider,
-            )
-        }
+    for turn in portions(wanted, held, means.memory):
+        layers = {id(layer): layer for _, found in turn if fits(found) for _, layer in found}
+        collected = collect(traced, list(layers.values()), data, replace(means, progress=silent))
+        known = {id(layer): moments for layer, moments in collected}
         for group, found in turn:
-            if not found or _bytes(traced, found) > memory:
-                yield GroupReads(group, problem=_problem(traced, reading, group, found, memory))
-                continue
-            reads = [
-                Read(c, layer, layer.matrix(traced.graph), np.asarray(c.columns), known[id(layer)])
-                for c, layer in found
-            ]
-            poor = [r for r in reads if r.moments.count < FEWEST * r.matrix.shape[2]]
-            if poor:
-                rows, width = poor[0].moments.count, poor[0].matrix.shape[2]
-                why = f"{poor[0].layer.node} reads {width} columns: found {rows} rows, expected {round(FEWEST * width)}"
-                yield GroupReads(group, problem=why)
+            if found and fits(found):
+                yield _reads(traced, reading, group, found, known)
             else:
-                complete = len(reads) == len(reading.of(group).consumers)
-                yield GroupReads(group, reads, complete=complete)
+                yield GroupReads(group, problem=_problem(traced, reading, group, found, means.memory))
         done += len(turn)
-        progress(done, len(groups))
+        means.progress(done, len(groups))
 
 
-Wanted = tuple[Group, list[tuple[Consumer, Linear]]]
+Wants = list[tuple[Consumer, Linear]]
 
 
-def _layers(traced: Trace, reading: Reading, group: Group, samples: int) -> list[tuple[Consumer, Linear]]:
+def _reads(
+    traced: Trace, reading: Reading, group: Group, found: Wants, known: Mapping[int, Moments]
+) -> GroupReads:
+    """What the consumers of a group read; nothing where rows are too few for one of them."""
+    reads = [
+        Read(consumer, layer, layer.matrix(traced.graph), np.asarray(consumer.columns), known[id(layer)])
+        for consumer, layer in found
+    ]
+    for read in reads:
+        rows, width = read.moments.count, read.matrix.shape[2]
+        if rows < FEWEST * width:
+            why = f"{read.layer.node} reads {width} columns: found {rows} rows, expected {round(FEWEST * width)}"
+            return GroupReads(group, problem=why)
+    return GroupReads(group, reads, complete=len(reads) == len(reading.of(group).consumers))
+
+
+def _layers(traced: Trace, reading: Reading, group: Group, samples: int) -> Wants:
     """Consumers of a group as layers; those behind a mean in front of it, where rows are few."""
     found = []
     for consumer in reading.of(group).layers:
@@ -153,30 +147,14 @@ def _layers(traced: Trace, reading: Reading, group: Group, samples: int) -> list
     return found
 
 
-def _bytes(traced: Trace, found: Sequence[tuple[Consumer, Linear]]) -> int:
+def _bytes(traced: Trace, found: Wants) -> int:
     """Bytes of the second moments of some layers, their inverses, and one product of them."""
     return sum(3 * bytes_of(traced, layer) for _, layer in found)
 
 
-def _problem(
-    traced: Trace, reading: Reading, group: Group, found: Sequence[tuple[Consumer, Linear]], memory: int
-) -> str:
+def _problem(traced: Trace, reading: Reading, group: Group, found: Wants, memory: int) -> str:
     if found:
         need, most = _bytes(traced, found) / 2**20, memory / 2**20
         return f"moments of its consumers take {need:,.0f} MiB: found --memory {most:,.0f} MiB"
     problems = [c.problem or f"{c.node} has no weight in matrix form" for c in reading.of(group).consumers]
     return problems[0] if problems else "nothing reads it"
-
-
-def _turns(traced: Trace, wanted: Sequence[Wanted], memory: int) -> Iterator[list[Wanted]]:
-    turn: list[Wanted] = []
-    size = 0
-    for group, found in wanted:
-        need = _bytes(traced, found)
-        if turn and size + need > memory:
-            yield turn
-            turn, size = [], 0
-        turn.append((group, found))
-        size += need if need <= memory else 0
-    if turn:
-        yield turn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from ..coupling.trace import Trace
 from ..data.dataset import BATCH
+from ..data.portions import portions
 from ..labels.vector import Floats
 from ..settings.table import DEFAULTS
 from .held import Held
@@ -127,47 +129,55 @@ class Sampler:
         return np.sort(self._rng.choice(count, wanted, replace=False))
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What moments are taken with.
+
+    Attributes
+    ----------
+    positions : int
+        Most rows that are taken of one layer.
+    memory : int
+        Bytes. One layer alone may need more: see :func:`bytes_of`.
+    seed : int
+        Of the choice of rows.
+    provider : str
+        Where the model runs.
+    progress : callable
+        Called with the number of layers, or groups, that are done, and of all.
+    """
+
+    positions: int = POSITIONS
+    memory: int = MEMORY
+    seed: int = 0
+    provider: str = "cpu"
+    progress: Progress = silent
+
+
+PLAIN = Means()
+
+
 def collect(
-    traced: Trace,
-    layers: Sequence[Linear],
-    data: Held,
-    *,
-    positions: int = POSITIONS,
-    memory: int = MEMORY,
-    seed: int = 0,
-    provider: str = "cpu",
-    progress: Progress = silent,
+    traced: Trace, layers: Sequence[Linear], data: Held, means: Means = PLAIN
 ) -> Iterator[tuple[Linear, Moments]]:
     """Moments of what some layers read, as soon as they are known.
 
     Layers are taken in turns, so that the second moments of one turn and the tensors of one batch
     fit into the bound; the model runs over the data once per turn, as far as the turn needs it.
 
-    Parameters
-    ----------
-    traced : Trace
-    layers : sequence of Linear
-    data : Held
-    positions : int
-        Most rows that are taken of one layer.
-    memory : int
-        Bytes. One layer alone may need more: see :func:`bytes_of`.
-    progress : callable
-        Called with the number of layers done, and of all.
-
     Yields
     ------
     (Linear, Moments)
     """
     parts, done = Parts(traced.model), 0
-    for turn in _turns(traced, layers, memory):
+    for turn in portions(layers, partial(_held, traced), means.memory):
         sums = [Sums() for _ in turn]
         samplers = [
-            Sampler(seed, layer.node.name, enough(layer.matrix(traced.graph).shape[2], positions))
+            Sampler(means.seed, layer.node.name, enough(layer.matrix(traced.graph).shape[2], means.positions))
             for layer in turn
         ]
         names = [layer.source for layer in turn]
-        with running(parts, data.first.feeds, names, provider) as step:
+        with running(parts, data.first.feeds, names, means.provider) as step:
             for number, batch in enumerate(data):
                 found = step(batch.feeds)
                 for layer, total, sampler in zip(turn, sums, samplers, strict=True):
@@ -179,26 +189,16 @@ def collect(
         for layer, total in zip(turn, sums, strict=True):
             yield layer, total.moments()
         done += len(turn)
-        progress(done, len(layers))
+        means.progress(done, len(layers))
+
+
+def _held(traced: Trace, layer: Linear) -> int:
+    """Bytes of the second moments of a layer, of a product of them, and of what it reads of one batch."""
+    source = 4 * BATCH * prod(traced.shapes.shown.shapes.get(layer.source, (1,))[1:])
+    return 2 * bytes_of(traced, layer) + source
 
 
 def bytes_of(traced: Trace, layer: Linear) -> int:
     """Bytes that the second moments of a layer take, in float64."""
     groups, _, width = layer.matrix(traced.graph).shape
     return 8 * groups * width**2
-
-
-def _turns(traced: Trace, layers: Sequence[Linear], memory: int) -> Iterator[list[Linear]]:
-    """Layers whose moments and sources fit into the bound together; at least one."""
-    turn: list[Linear] = []
-    size = 0
-    for layer in layers:
-        source = 4 * BATCH * prod(traced.shapes.shown.shapes.get(layer.source, (1,))[1:])
-        need = 2 * bytes_of(traced, layer) + source
-        if turn and size + need > memory:
-            yield turn
-            turn, size = [], 0
-        turn.append(layer)
-        size += need
-    if turn:
-        yield turn

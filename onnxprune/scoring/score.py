@@ -30,6 +30,7 @@ from ..labels.vector import Ints
 from ..moments.held import Held
 from ..moments.ranking import Ranked, rank
 from ..moments.removal import Choose
+from ..moments.second import Means
 from ..runtime.providers import choose_provider
 from ..runtime.session import Arrays
 from ..settings.described import described
@@ -239,15 +240,9 @@ def _by_layers(traced: Trace, steps: Steps, source: Calibration) -> dict[str, Gr
 def _by_moments(weights: ScoreTable, steps: Steps, source: Calibration) -> ScoreTable:
     """Scores from what the consumers of every group read; from weights where that is not known."""
     traced = weights.trace
-    found = rank(
-        traced,
-        traced.groups,
-        cast(Choose, steps.criterion),
-        source.held(traced, steps.criterion),
-        memory=source.memory,
-        seed=source.seed,
-        provider=choose_provider(source.provider),
-    )
+    means = Means(memory=source.memory, seed=source.seed, provider=choose_provider(source.provider))
+    held = source.held(traced, steps.criterion)
+    found = rank(traced, traced.groups, cast(Choose, steps.criterion), held, means)
     table = dict(weights.scores)
     for name, known in found.items():
         if known.removal is None:
