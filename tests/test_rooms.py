@@ -36,7 +36,7 @@ FLOORS = (
     ("reports",),
     ("html",),
     ("jobs",),
-    ("checkpoints",),
+    ("checkpoints", "doors"),
     ("", "testing", "torch"),
     ("cli",),
     ("__main__",),

@@ -24,12 +24,12 @@ from .. import __version__
 from ..errors import unknown_name
 from .ending import ended, while_read
 
-HELPERS = {"ending", "files", "isolation", "options", "output", "progress"}
+HELPERS = {"ending", "files", "handing", "isolation", "options", "output", "progress"}
 """Modules of this package that are no verbs."""
 
 ORDER = (
     "prune", "clean", "inspect", "explain", "verify", "checkpoint", "reweight", "sensitivity", "bench", "ops",
-    "doctor",
+    "doctor", "tao", "netspresso", "rknn",
 )  # fmt: skip
 """Order of the verbs in help; others follow."""
 

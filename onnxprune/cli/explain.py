@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     help="Remove first what contributes nothing, as 'prune' does.",
 )
 @click.option("--plot", cls=Target, metavar="FILE.png|svg", help="Draw the sorted scores and the cut.")
+@click.option(
+    "--compare-kept",
+    metavar="N,N,...",
+    help="Channels that another tool kept: by which score, and where it differs.",
+)
+@click.option("--compare", metavar="OTHER.onnx", help="The same, of what another tool made of MODEL.")
 @options.plugin_option
 @options.isolation_options
 @options.json_option
@@ -63,7 +69,33 @@ def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> 
         )
         if flags["plot"]:
             found.plot(flags["plot"])
-    _show(found, flags)
+        elsewhere = _elsewhere(flags)
+        if elsewhere is not None:
+            from ..jobs.kept_elsewhere import compare_kept
+
+            settings |= {"preset": flags["preset"], "provider": flags["provider"], "plan": plan}
+            output_of = compare_kept(source, layer, elsewhere, **settings)
+    if elsewhere is None:
+        _show(found, flags)
+    else:
+        output.show("explain", output_of, as_json=flags["as_json"])
+
+
+def _elsewhere(flags: dict[str, Any]) -> Any:
+    """Channels that another tool kept, or its model."""
+    from .. import UsageError
+
+    text, other = flags["compare_kept"], flags["compare"]
+    if text and other:
+        raise UsageError("found both --compare-kept and --compare, expected one of them")
+    if other:
+        return open_models(other)[0]
+    if not text:
+        return None
+    try:
+        return [int(number) for number in text.replace(",", " ").split()]
+    except ValueError:
+        raise UsageError(f"--compare-kept: found '{text}', expected numbers such as 3,22,19") from None
 
 
 def _show(found: Explanations, flags: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from ..errors import UsageError, unknown_name
 from ..model.writing import remove_abandoned
 from ..plugins import function, is_path, load_plugin
 from ..printable import docstring
+from ..settings.spellings import spelled
 from ..settings.table import OPTIONS, TARGETS, of
 from . import output
 from .files import Target, also_read, check_targets, targets
@@ -73,6 +74,7 @@ class OneOf(click.Choice[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value of that name."""
+        value = spelled(str(param.name) if param else "", value)
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
@@ -120,6 +122,7 @@ class Pass(click.Option):
         if is_path(value):
             function(value, str(self.name))
             return super().process_value(ctx, value)
+        value = spelled(str(self.name), value)
         if value is not None and value not in self.registered():
             raise unknown_name(_flag(self), value, self.registered())
         return super().process_value(ctx, value)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ..errors import UsageError, blamed, unknown_name
 from ..plugins import function, is_path, load_installed
+from ..settings.spellings import spelled
 from .layer import Layer
 
 Scores = npt.NDArray[np.float64]
@@ -183,7 +184,7 @@ def lookup(kind: str, given: Any) -> Any:
         return given
     if is_path(given):
         return function(given, kind)
-    name = str(given).replace("-", "_")
+    name = spelled(kind, str(given).replace("-", "_"))
     if name not in names(kind):
         raise unknown_name(kind, str(given), PASSES[kind])
     return PASSES[kind][name]

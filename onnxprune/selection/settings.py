@@ -16,6 +16,7 @@ from ..errors import UsageError, unknown_name
 from ..plugins import function, is_path
 from ..runtime.session import Arrays
 from ..scoring.registry import Criterion, Normalizer, Policy, names
+from ..settings.spellings import spelled
 from ..settings.table import OPTIONS, TARGETS
 from ..timing.machine import MachineSettings
 
@@ -129,7 +130,7 @@ def merge(preset: str | None, config: Mapping[str, Any], given: Mapping[str, Any
     check("preset", preset)
     result: dict[str, Any] = {}
     for layer in (PRESETS[preset] if preset else {}, config, given):
-        layer = {name: value for name, value in layer.items() if value is not None}
+        layer = {name: spelled(name, value) for name, value in layer.items() if value is not None}
         for name, value in layer.items():
             if name not in Settings.__annotations__:
                 raise unknown_name("setting", name, Settings.__annotations__)

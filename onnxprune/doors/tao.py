@@ -1,0 +1,135 @@
+"""NVIDIA TAO's ``prune``: its flags, its spec, and the arguments of a pipeline component.
+
+Options, defaults and words are those of the command lines of TAO's TensorFlow 1 and 2 networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InstallationError, UsageError, unknown_name
+
+FLAGS = {
+    "normalizer": "--normalizer",
+    "equalization_criterion": "--policy",
+    "pruning_granularity": "--granularity",
+    "pruning_threshold": "--threshold",
+    "min_num_filters": "--min-channels",
+}
+"""TAO's options, and ours."""
+
+NORMALIZERS = ("max", "L2", "off")
+
+CRITERIA = ("union", "intersection", "arithmetic_mean", "geometric_mean")
+
+SPEC = {
+    "normalizer": "normalizer", "equalization_criterion": "equalization_criterion",
+    "granularity": "pruning_granularity", "pruning_granularity": "pruning_granularity",
+    "threshold": "pruning_threshold", "pruning_threshold": "pruning_threshold",
+    "min_num_filters": "min_num_filters", "excluded_layers": "excluded_layers", "checkpoint": "model",
+    "model_path": "model", "pruned_model_path": "model", "output_path": "output", "output_dir": "output",
+    "results_dir": "output", "byom_model_path": "", "criterion": "", "method": "", "gpu_ids": "",
+}  # fmt: skip
+"""Keys of the section ``prune`` of a spec -> options; empty for those that change nothing here."""
+
+OWN = (".tlt", ".etlt", ".tltb", ".hdf5", ".h5", ".keras", ".pth")
+"""Endings of files that hold no ONNX graph."""
+
+KEY = "the key (-k) opens .tlt files, which only TAO reads; an ONNX export has none, so it was not used"
+
+
+def read_spec(path: str) -> dict[str, Any]:
+    """Options of a spec in YAML.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, or its section ``prune`` holds a key that nobody knows.
+    InstallationError
+        If PyYAML is missing.
+    """
+    try:
+        import yaml
+    except ImportError:
+        raise InstallationError(
+            "PyYAML is not installed", "Install it with: pip install 'onnxprune[tao]'"
+        ) from None
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read '{path}': {(error.strerror or str(error)).lower()}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"cannot read '{path}': {' '.join(str(error).split())}", "Expected YAML.") from None
+    if not isinstance(document, Mapping) or not isinstance(document.get("prune"), Mapping):
+        raise UsageError(f"'{path}' has no section 'prune'", "Expected a spec of TAO's prune.")
+    found: dict[str, Any] = {}
+    if "encryption_key" in document:
+        found["key"] = document["encryption_key"]
+    for name, value in document["prune"].items():
+        if name not in SPEC:
+            raise unknown_name(f"key of 'prune' in '{path}'", str(name), SPEC)
+        if SPEC[name] and value is not None:
+            found.setdefault(SPEC[name], value)
+    return found
+
+
+def arguments(options: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Arguments of ``onnxprune prune`` for options of TAO's prune, and what a user should know.
+
+    Parameters
+    ----------
+    options : mapping
+        ``model`` and ``output``, and any of the keys of ``FLAGS``, ``excluded_layers`` and ``key``; None
+        and what is missing are TAO's defaults.
+
+    Raises
+    ------
+    UsageError
+        If the model is a file that only TAO reads, or a value is impossible.
+    """
+    model, output = (str(options.get(name) or "") for name in ("model", "output"))
+    for name, value, flag in (("model", model, "-m"), ("output", output, "-o")):
+        if not value:
+            raise UsageError(f"found no {name}, expected one", f"Give it with {flag}, or in the spec.")
+    if Path(model).suffix.lower() in OWN:
+        raise UsageError(
+            f"'{model}' holds no ONNX graph: only TAO and its framework read it",
+            "Export it with TAO's export, and give the .onnx file.",
+        )
+    _one_of("normalizer", options, NORMALIZERS)
+    _one_of("equalization_criterion", options, CRITERIA)
+    given = [model, "-o", placed(model, output), "--preset", "tao"]
+    for name, flag in FLAGS.items():
+        if options.get(name) is not None:
+            given += [flag, str(options[name])]
+    for layer in listed(options.get("excluded_layers")):
+        given += ["--exclude", layer]
+    return given, [KEY] if options.get("key") else []
+
+
+def _one_of(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse another word, however ours are spelled."""
+    value = options.get(name)
+    if value is None:
+        return
+    plain = str(value).replace("-", "_").lower()
+    ours = {"none": "off", "tao_l2": "L2"}.get(plain, plain)
+    if ours.lower() not in {word.lower() for word in known}:
+        raise unknown_name(f"value of {name}", str(value), known)
+
+
+def listed(value: Any) -> list[str]:
+    """Names in a list, or in a text with commas, spaces or brackets."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [name for part in value.strip("[] ").split(",") for name in part.strip("'\" ").split()]
+    return [str(name) for name in value]
+
+
+def placed(model: str, output: str) -> str:
+    """The file that is written: in a folder, it is called like the model."""
+    path = Path(output)
+    return str(path if path.suffix == ".onnx" else path / f"{Path(model).stem}.onnx")
