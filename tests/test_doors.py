@@ -286,3 +286,53 @@ def test_impossible_channels(given: str, run: Run) -> None:
     failed = run("explain", DIGITS, "stem", f"--compare-kept={given}")
     assert failed.code == 2
     assert "expected" in failed.err
+
+
+# Folders -------------------------------------------------------------------------------------
+
+
+def test_several_models_go_into_a_folder(run: Run, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.onnx").write_bytes(DIGITS.read_bytes())
+    out, plans = tmp_path / "new" / "slim", tmp_path / "plans"
+    flags = ("--ratio", 0.5, "--no-verify", "--provider", "cpu")
+    done = run("prune", tmp_path / "a.onnx", tmp_path / "b.onnx", "-o", out, "--plan-out", plans, *flags)
+    assert done.code == 0, done.err
+    assert {p.name for p in out.iterdir()} == {"a.onnx", "b.onnx"}
+    assert {p.name for p in plans.iterdir()} == {"a.json", "b.json"}
+    assert run("prune", DIGITS, "-o", tmp_path / "one.onnx", *flags).code == 0
+    assert (out / "a.onnx").read_bytes() == (tmp_path / "one.onnx").read_bytes()
+    assert run("prune", DIGITS, "-o", out, *flags).code == 0
+    assert (out / "digits.onnx").read_bytes() == (tmp_path / "one.onnx").read_bytes()
+
+
+def test_a_folder_of_models(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "models"
+    source.mkdir()
+    (source / "good.onnx").write_bytes(DIGITS.read_bytes())
+    (source / "bad.onnx").write_bytes(b"no model")
+    (source / "notes.txt").write_text("no model either")
+    done = run("clean", source, "-o", f"{tmp_path}/made/", "--provider", "cpu")
+    assert done.code == 2
+    assert f"error: {source}/bad.onnx: " in done.err
+    assert [p.name for p in (tmp_path / "made").iterdir()] == ["good.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.onnx", "b.onnx", "-o", "out.onnx"], "found 2 models for 'out.onnx', expected a folder"),
+        (["a.onnx", "x/a.onnx", "-o", "out"], "'a.onnx' and 'x/a.onnx' would be one file in 'out'"),
+        (["a.onnx", "b.onnx", "-o", "out", "--html", "x.html"], "--html is one file: found 2 models"),
+        (["empty", "-o", "out"], "the folder 'empty' holds no .onnx file"),
+    ],
+)
+def test_mistakes_with_folders(
+    arguments: list[str], message: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "x"):
+        (tmp_path / folder).mkdir()
+    failed = run("prune", *arguments)
+    assert failed.code == 2
+    assert failed.err.startswith(f"error: {message}\n")

@@ -210,7 +210,6 @@ def test_refused_models(fails: Fails, name: str, text: str) -> None:
     ("target", "problem"),
     [
         ("nowhere/out.onnx", "there is no folder 'nowhere'"),
-        ("folder", "it is a folder"),
         ("file/out.onnx", "there is no folder 'file'"),
         pytest.param(
             os.devnull,
@@ -223,10 +222,15 @@ def test_refused_models(fails: Fails, name: str, text: str) -> None:
 def test_outputs_that_cannot_be_written(
     fails: Fails, tmp_path: Path, flag: str, target: str, problem: str
 ) -> None:
-    (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     rest = [] if flag == "-o" else ["-o", "out.onnx"]
     assert fails("prune", DIGITS, flag, target, *rest) == f"cannot write '{target}': {problem}"
+
+
+def test_a_plan_is_no_folder(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    text = fails("prune", DIGITS, "-o", "out.onnx", "--plan-out", "folder")
+    assert text == "cannot write 'folder': it is a folder"
 
 
 def test_a_folder_that_is_not_writable(fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from .. import __version__
 from ..errors import unknown_name
 from .ending import ended, while_read
 
-HELPERS = {"ending", "files", "handing", "isolation", "options", "output", "progress"}
+HELPERS = {"ending", "files", "handing", "isolation", "options", "output", "progress", "several"}
 """Modules of this package that are no verbs."""
 
 ORDER = (

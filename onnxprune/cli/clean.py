@@ -10,10 +10,11 @@ from ..errors import UsageError
 from . import files, options, output
 from .files import Target
 from .progress import stages
+from .several import Several
 
 
-@click.command(cls=options.Verb)
-@click.argument("model")
+@click.command(cls=Several)
+@click.argument("model", nargs=-1, required=True)
 @click.option(
     "-o", "--output", "out", cls=Target, required=True, metavar="OUT", help="Where to write the clean model."
 )

@@ -10,13 +10,14 @@ from ..errors import UsageError
 from . import files, options, output
 from .files import Target
 from .progress import note, stages
+from .several import Several
 
 VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 """Settings that have an effect next to a plan."""
 
 
-@click.command(cls=options.Verb)
-@click.argument("model")
+@click.command(cls=Several)
+@click.argument("model", nargs=-1, required=True)
 @click.option(
     "-o", "--output", "out", cls=Target, required=True, metavar="OUT", help="Where to write the slim model."
 )
@@ -51,7 +52,8 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
 
     The slim model computes the original with the removed entries absent. It is compared with the
     original in which those are masked to zero, and written only if both agree to rounding. MODEL
-    itself is never changed.
+    itself is never changed. Several models, or folders of them, are written into the folder OUT, which
+    is made if there is none.
     """
     from .. import Plan, prune, trace
     from ..reports.outcome import Pruning

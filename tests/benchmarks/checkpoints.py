@@ -21,50 +21,23 @@ from typing import Any
 
 import torch
 
-NAMES = [
-    "tv:alexnet",
-    "tv:vgg11_bn",
-    "tv:resnet18",
-    "tv:resnet50",
-    "tv:resnext50_32x4d",
-    "tv:wide_resnet50_2",
-    "tv:squeezenet1_1",
-    "tv:densenet121",
-    "tv:googlenet",
-    "tv:inception_v3",
-    "tv:mobilenet_v2",
-    "tv:mobilenet_v3_large",
-    "tv:mnasnet1_0",
-    "tv:shufflenet_v2_x1_0",
-    "tv:efficientnet_b0",
-    "tv:efficientnet_v2_s",
-    "tv:regnet_x_400mf",
-    "tv:regnet_y_400mf",
-    "tv:convnext_tiny",
-    "tv:vit_b_16",
-    "tv:swin_t",
-    "tv:maxvit_t",
-    "timm:resnet26d",
-    "timm:resnetv2_50",
-    "timm:efficientnet_lite0",
-    "timm:mobilenetv3_small_100",
-    "timm:mobilenetv4_conv_small",
-    "timm:ghostnet_100",
-    "timm:repvgg_a0",
-    "timm:dla34",
-    "timm:hrnet_w18_small",
-    "timm:res2net50_26w_4s",
-    "timm:vovnet39a",
-    "timm:cspresnet50",
-    "timm:convnextv2_atto",
-    "timm:deit_tiny_patch16_224",
-    "timm:swin_tiny_patch4_window7_224",
-    "timm:mixer_s32_224",
-    "timm:poolformer_s12",
-    "timm:mobilevit_s",
-    "timm:beit_base_patch16_224",
-    "timm:xcit_nano_12_p16_224",
-]
+TORCHVISION = """
+resnet18 mobilenet_v2 squeezenet1_1 shufflenet_v2_x1_0 mnasnet1_0 mobilenet_v3_small regnet_x_400mf
+regnet_y_400mf densenet121 googlenet resnext50_32x4d efficientnet_b0 convnext_tiny swin_t alexnet vgg11_bn
+inception_v3 vit_b_16
+"""
+
+TIMM = """
+resnet26d mobilenetv3_small_100 mobilenetv4_conv_small ghostnet_100 repvgg_a0 hrnet_w18_small vovnet39a
+dla34 res2net50_26w_4s cspresnet50 efficientnet_lite0 convnextv2_atto poolformer_s12 deit_tiny_patch16_224
+swin_tiny_patch4_window7_224 mixer_s32_224 mobilevit_s xcit_nano_12_p16_224 resnetv2_50
+beit_base_patch16_224
+"""
+
+NAMES = [*(f"tv:{name}" for name in TORCHVISION.split()), *(f"timm:{name}" for name in TIMM.split())]
+
+FIXED = ("vit", "swin", "deit", "mixer", "xcit", "beit")
+"""Networks that take images of one size."""
 
 WAYS = ("eval", "training", "dynamo")
 
@@ -139,7 +112,7 @@ def measure(name: str, folder: Path) -> Iterator[dict[str, Any]]:
     from onnxprune.checkpoints.stores import arrays_of
     from onnxprune.checkpoints.uses import uses_of
 
-    size = 299 if "inception" in name else 256 if "mobilevit" in name else 224
+    size = 256 if "mobilevit" in name else 224 if any(part in name for part in FIXED) else 160
     for way in WAYS:
         row: dict[str, Any] = {"network": name, "export": way}
         module = network(name)
