@@ -140,23 +140,9 @@ class _Masker:
         return a == b or (x is not None and y is not None and x.size == 1 and x.item() == y.item())
 
     def _mask_node(self, node: Node, proto: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """A node with what stands before it, and what masks its outputs behind it."""
         statistic = node.index in self.stats
-        before: list[onnx.NodeProto] = []
-        if statistic:
-            twin = self.slim[node.output]
-            del proto.attribute[:]
-            proto.attribute.extend(twin.attribute)
-            for slot, name in enumerate(node.inputs):
-                if name:
-                    proto.input[slot] = self._compact(name, proto.input[slot], before)
-        else:
-            inside = node.index in self.inner or node.index in self.apart
-            for slot, name in enumerate(node.inputs):
-                wanted = name in self.odd or (inside and self.traced.walk.stored(name))
-                if wanted and self._cut(name):
-                    masked = self._unique(name)
-                    before += self._where(name, proto.input[slot], self._cut(name), masked)
-                    proto.input[slot] = masked
+        before = self._like_slim(node, proto) if statistic else self._mask_read(node, proto)
         after: list[onnx.NodeProto] = []
         for slot, name in enumerate(proto.output):
             axes = self._cut(name)
@@ -167,6 +153,28 @@ class _Masker:
                     raw = self._spread(name, raw, axes, after)
                 after += self._where(name, raw, axes, name)
         return [*before, proto, *after]
+
+    def _like_slim(self, node: Node, proto: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Let a node that computes statistics read the kept entries alone, with the slim one's attributes."""
+        before: list[onnx.NodeProto] = []
+        del proto.attribute[:]
+        proto.attribute.extend(self.slim[node.output].attribute)
+        for slot, name in enumerate(node.inputs):
+            if name:
+                proto.input[slot] = self._compact(name, proto.input[slot], before)
+        return before
+
+    def _mask_read(self, node: Node, proto: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Mask what a node reads where nothing before it does."""
+        before: list[onnx.NodeProto] = []
+        inside = node.index in self.inner or node.index in self.apart
+        for slot, name in enumerate(node.inputs):
+            wanted = name in self.odd or (inside and self.traced.walk.stored(name))
+            if wanted and self._cut(name):
+                masked = self._unique(name)
+                before += self._where(name, proto.input[slot], self._cut(name), masked)
+                proto.input[slot] = masked
+        return before
 
     def _compact(self, name: str, current: str, nodes: list[onnx.NodeProto]) -> str:
         """Gather the kept entries of every cut axis."""

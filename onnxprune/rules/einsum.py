@@ -27,15 +27,14 @@ def einsum(c: Walk, n: Node) -> None:
             if c.shape(name)[axis] != 1:  # broadcast
                 places.setdefault(letter, []).append((name, axis))
     labels = {letter: c.join(axes) for letter, axes in places.items()}
-    product = any(letter not in result for letter in places)
-    for letter, axes in places.items():
-        if product:
-            shared = len({name for name, _ in axes}) > 1
-            c.role(labels[letter], "free" if not shared else "batch" if letter in result else "contraction")
+    if any(letter not in result for letter in places):  # a product
+        for letter, axes in places.items():
+            shared = "batch" if letter in result else "contraction"
+            c.role(labels[letter], shared if len({name for name, _ in axes}) > 1 else "free")
     for name, term in zip(n.inputs, terms, strict=True):
-        for axis, letter in enumerate(term):
+        for axis, letter in enumerate(term if c.stored(name) and len(term) > 1 else ()):
             alone = all(other == name for other, _ in places.get(letter, ()))
-            if c.stored(name) and len(term) > 1 and alone and letter in result:
+            if alone and letter in result:
                 c.kernel(n, name, axis)
     c.out(n.output, [labels.get(letter, NONE) for letter in result])
     c.macs(lambda z: _macs(z, places))

@@ -133,6 +133,20 @@ def per_group(traced: Trace, ratios: Mapping[str, float]) -> dict[str, float]:
     return {g.name: result.get(g.name, 0.0) for g in traced}
 
 
+def _whole_units(name: str, index: Ints, units: Ints) -> Ints:
+    """Indices into the units of a layer, refused where they are out of range or part a unit."""
+    if len(index) and not 0 <= index[0] <= index[-1] < len(units):
+        wrong = index[-1] if index[-1] >= len(units) else index[0]
+        raise UsageError(f"remove '{name}': found index {wrong}, expected 0 to {len(units) - 1}")
+    coupled = np.setdiff1d(np.flatnonzero(np.isin(units, units[index])), index)
+    if len(coupled):
+        raise UsageError(
+            f"remove '{name}': channel {coupled[0]} is coupled with one that is named",
+            "Name all of them or none.",
+        )
+    return index
+
+
 def by_index(traced: Trace, remove: Mapping[str, Sequence[int]]) -> dict[str, Ints]:
     """Positions that go in each group, from channel indices per layer (NetsPresso's PR_ID).
 
@@ -157,17 +171,7 @@ def by_index(traced: Trace, remove: Mapping[str, Sequence[int]]) -> dict[str, In
         if mine is None:
             kernel = known.find(name)
             mine = unit[traced.walk.axis(kernel.tensor, kernel.axis)]
-        index = np.unique(np.asarray(indices, np.int64))
-        if len(index) and not 0 <= index[0] <= index[-1] < len(mine):
-            raise UsageError(
-                f"remove '{name}': found index {index[-1] if index[-1] >= len(mine) else index[0]}, expected 0 to {len(mine) - 1}"
-            )
-        coupled = np.setdiff1d(np.flatnonzero(np.isin(mine, mine[index])), index)
-        if len(coupled):
-            raise UsageError(
-                f"remove '{name}': channel {coupled[0]} is coupled with one that is named",
-                "Name all of them or none.",
-            )
+        index = _whole_units(name, np.unique(np.asarray(indices, np.int64)), mine)
         for k in index.tolist():
             if int(mine[k]) not in position:
                 raise UsageError(

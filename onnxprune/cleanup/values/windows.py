@@ -48,36 +48,34 @@ def sampled(v: Values, n: Node) -> None:
 def pad(v: Values, n: Node) -> None:
     """A channel stays within its bounds and the value that is added to it."""
     X = n.inputs[0]
+    known = [v.known(X, k) for k in range(v.c.rank(X))]
     before, after = pad_amounts(v.c, n, v.c.rank(X))
     padded = {k for k, (i, j) in enumerate(zip(before, after, strict=True)) if i or j}
     if n.attr("mode", "constant") != "constant":
-        return v.out(
-            n.output, [None if k in padded else v.known(X, k) for k in range(v.c.rank(X))], v.whole(X)
-        )
+        return v.out(n.output, [None if k in padded else part for k, part in enumerate(known)], v.whole(X))
     added = _pad_value(v, n)
-    if n.attr("pads") is None and v.c.value(n.inputs[1]) is None:  # some axes, by some amounts
-        known = [v.known(X, k) for k in range(v.c.rank(X))]
-        return v.out(
-            n.output,
-            [
-                b.hull(part, added) if part is not None and v.c.shape(n.output)[k] == part.shape[1] else None
-                for k, part in enumerate(known)
-            ],
-            b.hull(v.whole(X), added),
-        )
-    axes: list[Bounds | None] = []
-    for k in range(v.c.rank(X)):
-        part = v.axis(X, k) if k in padded else v.known(X, k)
-        if part is not None and any(before[j] > 0 or after[j] > 0 for j in padded - {k}):
+
+    def some_axis(k: int) -> Bounds | None:
+        """One axis where it is not known which axes are padded."""
+        part = known[k]
+        return b.hull(part, added) if part is not None and v.c.shape(n.output)[k] == part.shape[1] else None
+
+    def axis(k: int) -> Bounds | None:
+        part = v.axis(X, k) if k in padded else known[k]
+        if part is None or not v.c.shapes.static(n.output, k):
+            return None
+        if any(before[j] > 0 or after[j] > 0 for j in padded - {k}):
             part = b.hull(part, added)
-        if k in padded and part is not None:
-            part = (
-                None
-                if min(before[k], after[k]) < 0
-                else np.concatenate([b.wide(added, before[k]), part, b.wide(added, after[k])], axis=1)
-            )
-        axes.append(part if v.c.shapes.static(n.output, k) else None)
-    return v.out(n.output, axes, b.hull(v.whole(X), added) if padded else v.whole(X))
+        if k not in padded:
+            return part
+        if min(before[k], after[k]) < 0:
+            return None
+        return np.concatenate([b.wide(added, before[k]), part, b.wide(added, after[k])], axis=1)
+
+    if n.attr("pads") is None and v.c.value(n.inputs[1]) is None:
+        return v.out(n.output, [some_axis(k) for k in range(len(known))], b.hull(v.whole(X), added))
+    whole = b.hull(v.whole(X), added) if padded else v.whole(X)
+    return v.out(n.output, [axis(k) for k in range(len(known))], whole)
 
 
 def _pad_value(v: Values, n: Node) -> Bounds:
