@@ -13,6 +13,7 @@ from .progress import note, stages
 @click.command(cls=options.Verb)
 @click.argument("model")
 @options.trace_options
+@options.latency_options
 @options.plugin_option
 @options.isolation_options
 @options.html_option
@@ -22,17 +23,21 @@ def command(model: str, html: str | None, as_json: bool, **flags: Any) -> None:
 
     The shares say how much of the model's parameters and MACs hangs on a group, that is, would
     vanish with all of its channels. Groups overlap in the weights between them, so that the
-    shares add up to more than the whole.
+    shares add up to more than the whole. With --latency the model is run and timed, and the table says
+    how many milliseconds hang on a group.
     """
     from .. import load, trace
     from ..reports.analysis import inspected
+    from ..timing.model import timed
+
+    asked = {name: flags.pop(name) for name in ("latency", "provider", "threads", "batch")}
 
     with stages() as stage:
         stage("load")
         source = load(model)
         stage("trace")
         traced = trace(source, **flags)
-        found = inspected(traced, model)
+        found = inspected(traced, model, timed(traced, **asked))
         output.write_html(html, found, [model], traced)
     for text in found.notes:
         note(text)

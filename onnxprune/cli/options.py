@@ -328,6 +328,12 @@ def machine_options(function: F) -> F:
     return _settings(*(option.name for option in of("machine")))(function)
 
 
+def latency_options(function: F) -> F:
+    """``--latency``, and where a model is timed."""
+    flag = click.option("--latency", is_flag=True, help="Time the model, and show milliseconds, too.")
+    return _together([flag, setting("provider"), machine_options])(function)
+
+
 def recover_options(function: F) -> F:
     """How the weights are fitted after surgery."""
     return _settings("recover", "memory")(function)

@@ -47,7 +47,9 @@ BUDGETS = ("keep_macs", "keep_params", "keep_size")
     help="Keep what is measured for a budget in a file, and go on with what it holds.",
 )
 @options.setting("memory")
+@click.option("--latency", is_flag=True, help="Time the model, and show milliseconds, too.")
 @options.data_options
+@options.machine_options
 @options.sample_options
 @options.plugin_option
 @options.isolation_options
@@ -64,9 +66,11 @@ def command(context: click.Context, /, model: str, html: str | None, as_json: bo
     from ..jobs.sensitivity import sensitivity
     from ..reports.comparison import EachAlone
     from ..reports.forecast import Expected
+    from ..timing.model import timed
 
     measure, ratios, mine = (flags.pop(name) for name in ("measure", "ratios", "ratio_out"))
     own = {name: flags.pop(name) for name in (*BUDGETS, "probes", "memory")}
+    clock = {name: flags.pop(name) for name in ("latency", "threads", "batch")}
     doubts = ""
     with stages() as stage:
         if any(own[name] is not None for name in BUDGETS):
@@ -78,7 +82,8 @@ def command(context: click.Context, /, model: str, html: str | None, as_json: bo
             stage("verify")
             given = _ratios(ratios)
             traced = trace(model)
-            measured = list(sensitivity(traced.model, ratios=given, traced=traced, **flags))
+            latency = timed(traced, provider=flags["provider"], **clock)
+            measured = list(sensitivity(traced.model, ratios=given, traced=traced, latency=latency, **flags))
             found = EachAlone(model, measured, measure)
         output.write_html(html, found, [model], traced)
     output.show("sensitivity", found, as_json=as_json)
@@ -101,7 +106,7 @@ def _forecast(
     from ..jobs.forecast import forecast
     from ..model.writing import write_atomically
 
-    if unused := options.given(context, ("labels", "ratios", "measure")):
+    if unused := options.given(context, ("labels", "ratios", "measure", "latency")):
         raise UsageError(f"{unused[0]} has no effect with a budget", "Harm is measured without labels.")
     told = click.core.ParameterSource.COMMANDLINE
     settings = {name: v for name, v in flags.items() if context.get_parameter_source(name) is told}

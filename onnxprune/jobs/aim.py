@@ -56,13 +56,14 @@ def aim(
     predictor = measure_model(traced, machine, **data)
     feeds = one_run(traced, machine.provider, batch=machine.batch, **data).feeds
     whole = sum(term(traced.sizes()) for term in predictor.terms(traced))
+    target, points = float(options["keep_latency"]), [(1.0, 1.0)]
     found: list[tuple[Plan, Achieved]] = []
     while len(found) < TRIES and not (found and found[-1][1].close):
         try:
             plan = select(traced, scores, latency=predictor, **options)
         except BudgetError:
-            if any(achieved.holds for _, achieved in found):
-                break
+            if found:
+                break  # what was measured says more than what was predicted
             raise
         if found and plan.groups == found[-1][0].groups:
             break  # there is no step between
@@ -72,10 +73,26 @@ def aim(
         counted = sum(term(sizes) for term in predictor.terms(traced)) / whole
         before, after = _fastest(model, rewrite_trace(traced, removed), feeds, machine)
         times = (predictor.share(counted), after / before, before, after)
-        achieved = Achieved(options["keep_latency"], *times, len(found) + 1, machine)
+        achieved = Achieved(target, *times, len(found) + 1, machine)
         found.append((_recorded(plan, achieved), achieved))
-        predictor = predictor.corrected(counted, after / before)
+        points.append((counted, after / before))
+        predictor = predictor.aimed(_between(points, target), target)
     return _best(found)
+
+
+def _between(points: Sequence[tuple[float, float]], target: float) -> float:
+    """Predicted share at which a measured one is to be expected, from pairs of both.
+
+    It lies on the line through the nearest pairs above and below; the whole model is one of them.
+    """
+    above = min((p for p in points if p[1] > target), key=lambda p: p[1])
+    below = max((p for p in points if p[1] <= target), key=lambda p: p[1], default=None)
+    if below is None:
+        below, above = above, points[0]
+    if above[1] <= below[1]:
+        return 0.0  # fewer channels take longer
+    slope = (above[0] - below[0]) / (above[1] - below[1])
+    return below[0] + slope * (target - below[1])
 
 
 def _recorded(plan: Plan, achieved: Achieved) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Unpack
 
 from ..checks.accuracy import Accuracy
@@ -21,6 +22,7 @@ from ..selection.decide import select
 from ..settings.described import described
 from ..settings.table import ALONE, DEFAULTS
 from ..surgery.surgeon import rewrite_trace
+from ..timing.model import PER_US, LatencyModel
 
 
 @described("data", "job", "sensitivity")
@@ -33,6 +35,7 @@ def sensitivity(
     granularity: int = ALONE["granularity"],
     provider: str = DEFAULTS["provider"],
     traced: Trace | None = None,
+    latency: LatencyModel | None = None,
     **settings: Unpack[DataSettings],
 ) -> Iterator[Sensitivity]:
     """Prune each group alone and compare the outputs with the original's.
@@ -46,6 +49,8 @@ def sensitivity(
         Kept channel counts are multiples of it.
     traced : Trace, optional
         Analysis of ``source``, where it was made already.
+    latency : LatencyModel, optional
+        How long it takes: then each says how many milliseconds it saves.
     **settings
         Those of the stages ``data`` and ``sensitivity`` in ``onnxprune.settings.table``. The
         original's outputs on the data are held in memory.
@@ -71,6 +76,7 @@ def sensitivity(
         scores,
         ratios,
         granularity,
+        latency,
         _Reference(model, traced, data, choose_provider(provider), settings),
     )
 
@@ -110,11 +116,22 @@ class _Reference:
 
 
 def _measure(
-    traced: Trace, scores: ScoreTable, ratios: Sequence[float], granularity: int, reference: _Reference
+    traced: Trace,
+    scores: ScoreTable,
+    ratios: Sequence[float],
+    granularity: int,
+    latency: LatencyModel | None,
+    reference: _Reference,
 ) -> Iterator[Sensitivity]:
+    terms = latency.terms(traced) if latency is not None else []
+    whole = traced.sizes()
     for group in traced:
         for ratio in ratios:
             plan = select(traced, scores, ratio={group.name: ratio}, granularity=granularity)
             removed = plan.removed(traced)
             slim = rewrite_trace(traced, removed)
-            yield reference.compare(slim, group, ratio, len(group) - len(removed))
+            found = reference.compare(slim, group, ratio, len(group) - len(removed))
+            if latency is not None:
+                sizes = traced.sizes(removed)
+                found = replace(found, ms=sum(term(whole) - term(sizes) for term in terms) / (1e3 * PER_US))
+            yield found

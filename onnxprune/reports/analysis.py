@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..coupling.groups import Group
@@ -14,7 +14,12 @@ from ..rules import find
 from ..selection.cost import Cost, cost, mac_terms, parameter_terms
 from ..selection.meter import hanging
 from ..shapes.dimensions import graph_inputs
+from ..timing.achieved import Achieved
+from ..timing.model import PER_US, LatencyModel
 from .page import Part, Table, numbers, plural, share, words
+
+PER_MS = 1000 * PER_US
+"""Terms of latency in a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,13 @@ class GroupRow:
     group: Group
     parameters: int
     macs: int
+    ms: float | None = None
 
     def to_dict(self, readers: Readers) -> dict[str, Any]:
         """As JSON types, with who reads its channels."""
         found = {**describe_group(self.group), "parameters": self.parameters, "macs": self.macs}
-        return {**found, **readers.to_dict()}
+        timed = {} if self.ms is None else {"ms": self.ms}
+        return {**found, **timed, **readers.to_dict()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +46,20 @@ class Inspection:
     ----------
     path : str
         Where the model was read from.
+    latency : LatencyModel or None
+        How long it takes, where that was asked for.
     """
 
     traced: Trace
     path: str
     cost: Cost
     groups: tuple[GroupRow, ...]
+    latency: LatencyModel | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Where a setting could not be followed."""
-        return self.traced.notes
+        """Where a setting could not be followed; what a profile could not tell."""
+        return (*self.traced.notes, *(self.latency.notes if self.latency is not None else ()))
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as JSON types."""
@@ -64,7 +74,13 @@ class Inspection:
             "blocked": [{**describe_group(g), "reason": g.reason} for g in traced.blocked],
             "obstacles": obstacles(traced),
             "notes": list(self.notes),
+            **self._timed(),
         }
+
+    def _timed(self) -> dict[str, Any]:
+        if self.latency is None:
+            return {}
+        return {"latency": {"ms": self.latency.us / 1e3, "machine": dict(self.latency.machine)}}
 
     def page(self) -> Iterator[Part]:
         """What can go, what cannot, and what stood in the way."""
@@ -73,6 +89,8 @@ class Inspection:
         yield (
             f"of {whole.parameters:,} parameters, {whole.macs:,} {macs_title(traced)}, {whole.bytes:,} bytes"
         )
+        if self.latency is not None:
+            yield self.latency.where
         yield ""
         if self.groups:
             yield self.table()
@@ -90,29 +108,45 @@ class Inspection:
                 str(len(row.group.nodes)),
                 share(row.parameters, self.cost.parameters),
                 share(row.macs, self.cost.macs),
+                *([] if row.ms is None else [f"{row.ms:.3f}"]),
             )
             for row in self.groups
         )
-        return Table((*words("group"), *numbers("channels", "layers", "parameters", "MACs")), rows)
+        timed = ["ms"] * (self.latency is not None)
+        titles = numbers("channels", "layers", "parameters", "MACs", *timed)
+        return Table((*words("group"), *titles), rows)
 
 
-def inspected(traced: Trace, path: str) -> Inspection:
-    """Count what hangs on every group of a model that was read from a path."""
+def inspected(traced: Trace, path: str, latency: LatencyModel | None = None) -> Inspection:
+    """Count what hangs on every group of a model that was read from a path; milliseconds, too, if timed."""
     costs = {"parameters": parameter_terms(traced), "macs": mac_terms(traced)}
-    shares = hanging(traced, costs)
-    groups = (GroupRow(g, s["parameters"], s["macs"]) for g, s in zip(traced, shares, strict=True))
-    return Inspection(traced, path, cost(traced, traced.sizes(), traced.model), tuple(groups))
+    groups = [
+        GroupRow(g, s["parameters"], s["macs"]) for g, s in zip(traced, hanging(traced, costs), strict=True)
+    ]
+    if latency is not None:
+        times = milliseconds(traced, latency)
+        groups = [replace(row, ms=times[row.group.name]) for row in groups]
+    return Inspection(traced, path, cost(traced, traced.sizes(), traced.model), tuple(groups), latency)
 
 
-def costs(before: Cost, after: Cost, traced: Trace) -> Table:
-    """Parameters, multiply-accumulates and file size of two models."""
+def milliseconds(traced: Trace, latency: LatencyModel) -> dict[str, float]:
+    """What would vanish of the latency with all channels of each group, as predicted."""
+    saved = hanging(traced, {"latency": latency.terms(traced)})
+    return {group.name: s["latency"] / PER_MS for group, s in zip(traced, saved, strict=True)}
+
+
+def costs(before: Cost, after: Cost, traced: Trace, achieved: Achieved | None = None) -> Table:
+    """Parameters, multiply-accumulates and file size of two models; latency, too, where it was a budget."""
     pairs = (
         ("parameters", before.parameters, after.parameters),
         (macs_title(traced), before.macs, after.macs),
         ("file size (bytes)", before.bytes, after.bytes),
     )
-    rows = tuple((title, f"{old:,}", f"{new:,}", share(new, old)) for title, old, new in pairs)
-    return Table((*words(""), *numbers("before", "after", "left")), rows)
+    rows = [(title, f"{old:,}", f"{new:,}", share(new, old)) for title, old, new in pairs]
+    if achieved is not None:
+        times = f"{achieved.before:.3f}", f"{achieved.after:.3f}"
+        rows.append(("latency (ms)", *times, share(achieved.after, achieved.before)))
+    return Table((*words(""), *numbers("before", "after", "left")), tuple(rows))
 
 
 def macs_title(traced: Trace) -> str:

@@ -124,6 +124,8 @@ class Sensitivity:
         Share of samples with the same best class.
     accuracy, drop : float or None
         Where there are labels.
+    ms : float or None
+        Milliseconds that it saves, as predicted, where the model was timed.
     """
 
     group: str
@@ -135,6 +137,12 @@ class Sensitivity:
     agreement: float | None = None
     accuracy: float | None = None
     drop: float | None = None
+    ms: float | None = None
+
+    @property
+    def price(self) -> float:
+        """Relative L2 per millisecond saved."""
+        return self.relative / self.ms if self.ms else float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +228,26 @@ class EachAlone:
                 "Accuracy takes labels, agreement an output of class scores.",
             )
         rows: dict[str, list[str]] = {}
-        for s in self.found:
+        for s in self._ordered():
             cells = rows.setdefault(s.group, [f"{s.channels:,}"])
             cells.append(MEASURES[measure].format(getattr(s, measure)))
+            if s.ms is not None:
+                cells.append(f"{s.ms:.3f}")
+        timed = self.found[0].ms is not None
         ratios = dict.fromkeys(s.ratio for s in self.found)
-        titles = numbers("channels", *(f"-{ratio:.0%}" for ratio in ratios))
-        yield Table((*words("group"), *titles), tuple((name, *cells) for name, cells in rows.items()))
+        titles = (title for ratio in ratios for title in (f"-{ratio:.0%}", *["ms"] * timed))
+        yield Table(
+            (*words("group"), *numbers("channels", *titles)),
+            tuple((name, *cells) for name, cells in rows.items()),
+        )
         yield f"{measure} when one group alone loses that share of its channels"
+        if timed:
+            yield "milliseconds that this saves; the groups that lose least per millisecond come first"
+
+    def _ordered(self) -> list[Sensitivity]:
+        """As they were measured; where the model was timed, the cheapest groups per millisecond first."""
+        found = list(self.found)
+        if any(s.ms is None for s in found):
+            return found
+        price = {s.group: s.price for s in found}  # at the last ratio
+        return sorted(found, key=lambda s: price[s.group])

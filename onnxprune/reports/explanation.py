@@ -27,6 +27,7 @@ from ..selection.decide import Decision, complete, decide
 from ..selection.settings import SelectSettings
 from ..selection.strategies import removal_order
 from ..timing.model import LatencyModel
+from .analysis import milliseconds
 from .chains import Chains
 from .explained import Channel, Explanation
 from .plots import plot_scores
@@ -154,6 +155,12 @@ def explain_groups(
         for decision in decide(traced, scores, options, latency)
         if decision.group.name in wanted
     ]
+    if latency is not None:
+        times, whole = milliseconds(traced, latency), latency.us / 1e3
+        open_parts = [
+            replace(one, story=(*one.story, f"{times[one.group]:.3f} of {whole:.3f} ms hang on it"))
+            for one in open_parts
+        ]
     chains = Chains(traced)
     blocked = [explain_blocked(g, layer, chains) for g in traced.blocked if g.name in wanted]
     return [*open_parts, *blocked]

@@ -159,7 +159,7 @@ class Pruning(_Written):
             yield ""
         yield from self.tables()
         yield from obstacle_lines(outcome.trace)
-        yield costs(outcome.before, outcome.after, outcome.trace)
+        yield costs(outcome.before, outcome.after, outcome.trace, outcome.latency)
         if outcome.latency is not None:
             yield str(outcome.latency)
         if outcome.recovery is not None:

@@ -26,7 +26,11 @@ TARGET = "ort-cpu"
 """The target where none is named. It does not depend on the machine, so that plans do not, either."""
 
 CONVOLUTIONS = ("ort-cpu",)
-"""Targets that work on blocks in convolutions of floats alone."""
+"""Targets that work on blocks in convolutions alone."""
+
+WHOLE_NUMBERS = Blocks(8)
+"""What those of whole numbers reward there. Measured on MobileNetV2 in int8, at half of its MACs, on
+AVX-512: 81 % of the time are left with single channels, 70 % with multiples of 4, 65 % of 8, 62 % of 16."""
 
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
@@ -60,14 +64,16 @@ class Granules:
         self._graph, self._dtypes = traced.graph, traced.shapes.first.dtypes
 
     def _rule(self, group: Group) -> Blocks:
-        """What counts for a group: on some targets nothing, where no convolution of floats makes it."""
+        """What counts for a group: on some targets nothing, where no convolution makes it."""
         if self._name not in CONVOLUTIONS:
             return self._blocks
+        found = Blocks()
         for kernel in group.kernels:
+            if Trait.CONVOLUTION not in traits_of(kernel.node):
+                continue
             whole = self._whole_numbers(kernel.tensor) and self._whole_numbers(kernel.node.inputs[0])
-            if Trait.CONVOLUTION in traits_of(kernel.node) and not whole:
-                return self._blocks
-        return Blocks()
+            found = max(found, WHOLE_NUMBERS if whole else self._blocks, key=lambda rule: rule.block)
+        return found
 
     def _whole_numbers(self, name: str) -> bool:
         """Whether a tensor holds whole numbers, or floats that were made of some just before."""
@@ -85,7 +91,7 @@ class Granules:
         A group that fills a block does not leave the fast layout for less than that.
         """
         rule, size = self._rule(group), len(group)
-        least = rule.align if size * group.width >= rule.block else 1
+        least = _least(rule, group)
         for step in _halves(rule.block):
             if step < least:
                 return least
@@ -95,16 +101,23 @@ class Granules:
         return 1
 
     def levels(self, groups: Sequence[Group]) -> Iterator[dict[str, int]]:
-        """Steps for budgets, coarse ones first: of each at least two fit into a group."""
-        rules = {group.name: self._rule(group).block for group in groups}
-        for level in _halves(max(rules.values(), default=1)):
-            yield {
-                group.name: next(
-                    step for step in _halves(min(level, rules[group.name]))
-                    if step == 1 or 2 * step <= len(group) * group.width
-                )
-                for group in groups
-            }  # fmt: skip
+        """Steps for budgets, coarse ones first: whole blocks; then such that two fit into every group."""
+        rules = {group.name: self._rule(group) for group in groups}
+        yield {name: rule.block for name, rule in rules.items()}
+        for level in _halves(max((rule.block for rule in rules.values()), default=1)):
+            yield {group.name: _fitting(rules[group.name], group, level) for group in groups}
+
+
+def _least(rule: Blocks, group: Group) -> int:
+    """Smallest step of a group: one that fills a block stays in the fast layout."""
+    return rule.align if len(group) * group.width >= rule.block else 1
+
+
+def _fitting(rule: Blocks, group: Group, level: int) -> int:
+    """Largest step up to a level of which two fit into a group."""
+    half = len(group) * group.width // 2
+    step = next(step for step in _halves(min(level, rule.block)) if step <= max(half, 1))
+    return max(step, _least(rule, group))
 
 
 def _halves(block: int) -> Iterator[int]:

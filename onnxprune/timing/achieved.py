@@ -51,6 +51,6 @@ class Achieved:
 
     def __str__(self) -> str:
         return (
-            f"latency: {self.before:.3f} ms before, {self.after:.3f} ms after, {self.measured:.1%} left; "
-            f"predicted {self.predicted:.1%} ({self.machine.running}, batch {self.machine.batch})"
+            f"latency: {self.measured:.1%} measured, {self.predicted:.1%} predicted "
+            f"({self.machine.running}, batch {self.machine.batch})"
         )

@@ -45,7 +45,7 @@ class LatencyModel:
     notes : tuple of str
         What could not be told from the profile.
     correction : float
-        Share of the time that a measured plan shows to stay whatever goes, beside ``fixed``.
+        Share of the time that measured plans show to stay whatever goes, beside ``fixed``.
     """
 
     kernels: tuple[Kernel, ...]
@@ -68,17 +68,17 @@ class LatencyModel:
         """Share of the terms that may be left, from that of the latency."""
         return (share - self.correction) / (1 - self.correction)
 
-    def corrected(self, counted: float, measured: float) -> LatencyModel:
-        """The model that is right about one plan.
-
-        Parameters
-        ----------
-        counted, measured : float
-            Shares that are left: of the terms, of the latency.
-        """
+    def aimed(self, counted: float, share: float) -> LatencyModel:
+        """The model by which a share of the terms is one of the latency."""
         if counted >= 1:
             return self
-        return replace(self, correction=min((measured - counted) / (1 - counted), MOST_FIXED))
+        return replace(self, correction=min((share - counted) / (1 - counted), MOST_FIXED))
+
+    @property
+    def where(self) -> str:
+        """What was timed, in words."""
+        machine = Machine(*(self.machine[name] for name in ("provider", "threads", "batch")))
+        return f"{self.us / 1e3:.3f} ms on {machine.running}, batch {machine.batch}"
 
     def terms(self, traced: Trace) -> list[Cost]:
         """Picoseconds of every kernel, from any view of the sizes."""
@@ -188,6 +188,11 @@ def measure_model(traced: Trace, machine: Machine, data: Any = None, **settings:
         kernels, fixed = _shared_out(traced, found.us), 0.0
     kernels = [kernel for kernel in kernels if kernel.nodes]
     return LatencyModel(tuple(kernels), fixed, find_blocks(machine), machine.to_dict(), tuple(notes))
+
+
+def timed(traced: Trace, *, latency: bool, provider: str, **machine: Any) -> LatencyModel | None:
+    """The same from flags; None where it is not asked for."""
+    return measure_model(traced, Machine.of(provider, **machine)) if latency else None
 
 
 def _shared_out(traced: Trace, us: float) -> list[Kernel]:

@@ -1,0 +1,140 @@
+"""Do budgets of latency hold, and what do steps of channel counts bring? For exported models of your own.
+
+    python -m tests.benchmarks.latency budgets MODEL.onnx ... --shares 0.5 0.7 --threads 1 2
+    python -m tests.benchmarks.latency steps MODEL.onnx ... --granularity 1 8 16 auto
+
+``budgets`` prunes with ``--keep-latency`` and then measures the result anew, in sessions of its own: what
+was predicted, what was measured while it was corrected, what is measured afterwards, and the MACs left.
+``steps`` prunes to half of the MACs in several steps of channel counts. *Speed-up per MAC saved* is the
+speed-up over the factor by which the MACs fell: 1 where the time falls as they do.
+
+Models take turns, and the fastest quarter of the runs counts. With one thread that is the processor time
+of the thread that does all the work, so that other work on the machine matters little; with more it is
+the time on the clock, which a busy machine spoils.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import onnxprune
+from onnxprune.checks.latency import measure_latency
+from onnxprune.data.one_run import one_run
+from onnxprune.runtime.session import open_session
+from onnxprune.timing.machine import Machine
+
+RUNS, SECONDS = 100, 20.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model, pruned in one way."""
+
+    model: str
+    way: str
+    threads: int
+    predicted: float
+    corrected: float
+    measured: float
+    macs: float
+
+    @property
+    def efficiency(self) -> float:
+        """Speed-up per MAC saved."""
+        return self.macs / self.measured
+
+    def cells(self) -> list[str]:
+        """As printed."""
+        shares = [
+            f"{x:.3f}" if x == x else "-" for x in (self.predicted, self.corrected, self.measured, self.macs)
+        ]
+        return [self.model, self.way, str(self.threads), *shares, f"{self.efficiency:.2f}"]
+
+
+def measured(model: onnxprune.Model, slim: onnxprune.Model, machine: Machine) -> float:
+    """Share of the latency that is left."""
+    feeds = one_run(onnxprune.trace(model), machine.provider).feeds
+    options: dict[str, Any] = {"tf32": True, "timed": machine.timed()}
+    with (
+        open_session(model, machine.provider, **options) as before,
+        open_session(slim, machine.provider, **options) as after,
+    ):
+        old, new = measure_latency(before, after, feeds, RUNS, SECONDS, machine.clock).fastest
+    return new / old
+
+
+def pruned(path: Path, way: str, threads: int, settings: dict[str, Any]) -> Row | str:
+    """Prune a model and measure it, or say why that is not possible."""
+    model = onnxprune.load(path)
+    try:
+        result = onnxprune.prune(model, provider="cpu", threads=threads, **settings)
+    except onnxprune.BudgetError as error:
+        return f"{path.stem}, {way}, {threads} threads: {error.message}"
+    left = result.after.macs / result.before.macs
+    found = result.latency
+    told = (found.predicted, found.measured) if found is not None else (float("nan"), float("nan"))
+    return Row(path.stem, way, threads, *told, measured(model, result.model, Machine("cpu", threads)), left)
+
+
+def rows(given: argparse.Namespace) -> Iterator[Row | str]:
+    """Everything that is asked for, model by model."""
+    for path in given.models:
+        for threads in given.threads:
+            if given.what == "budgets":
+                for share in given.shares:
+                    yield pruned(path, f"{share:g}", threads, {"keep_latency": share})
+                continue
+            for step in given.granularity:
+                granularity = step if step == "auto" else int(step)
+                yield pruned(path, step, threads, {"keep_macs": 0.5, "granularity": granularity})
+
+
+def summary(found: Sequence[Row]) -> Iterator[str]:
+    """Geometric means of the efficiency, by way and threads; and the largest miss of a budget."""
+    for way, threads in dict.fromkeys((row.way, row.threads) for row in found):
+        part = [row for row in found if (row.way, row.threads) == (way, threads)]
+        mean = exp(sum(log(row.efficiency) for row in part) / len(part))
+        least = min(row.efficiency for row in part)
+        slow = max(row.measured for row in part)
+        yield (
+            f"{way}, {threads} threads: speed-up per MAC saved {mean:.2f} (geometric mean of "
+            f"{len(part)}, least {least:.2f}); slowest {slow:.3f} of its original"
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Do budgets of latency hold?")
+    parser.add_argument("what", choices=("budgets", "steps"))
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--shares", type=float, nargs="+", default=(0.5, 0.7))
+    parser.add_argument("--granularity", nargs="+", default=("1", "8", "16", "auto"))
+    parser.add_argument("--threads", type=int, nargs="+", default=(1, 2))
+    given = parser.parse_args()
+    console = Console(width=120)
+    table = Table()
+    for head in ("model", "way", "threads", "predicted", "corrected", "measured", "MACs", "speed-up per MAC"):
+        table.add_column(head, justify="left" if head == "model" else "right")
+    found: list[Row] = []
+    for row in rows(given):
+        if isinstance(row, str):
+            console.print(row)
+            continue
+        found.append(row)
+        print(*row.cells(), flush=True)
+        table.add_row(*row.cells())
+    console.print(table)
+    for line in summary(found):
+        console.print(line)
+
+
+if __name__ == "__main__":
+    main()
