@@ -34,15 +34,15 @@ def first_of_each(values: Iterable[T], key: Callable[[T], Hashable]) -> list[Any
     return sampled(values, new)
 
 
-def in_turn(values: Iterable[T], variants: Iterable[Any], names: Callable[[Any], str] = str) -> list[Any]:
-    """Every value with every variant as parameters; by default each value with one, in turn."""
+def in_turn(values: Iterable[T], variants: Iterable[Any], step: int = 1) -> list[Any]:
+    """Every value with every variant as parameters; by default one value of ``step``, with one variant, in turn."""
     every = list(variants)
     return [
         pytest.param(
             value,
             variant,
-            id=f"{value}-{names(variant)}",
-            marks=[] if number % len(every) == which else [pytest.mark.full],
+            id=f"{value}-{variant}",
+            marks=[] if number % step == 0 and number // step % len(every) == which else [pytest.mark.full],
         )
         for number, value in enumerate(values)
         for which, variant in enumerate(every)

@@ -286,7 +286,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize(("name", "settings"), in_turn(sorted(BUILDERS), VARIANTS))
+@pytest.mark.parametrize(("name", "settings"), in_turn(sorted(BUILDERS), VARIANTS, step=2))
 def test_channels_have_the_numbers_of_the_file(name: str, settings: dict[str, Any]) -> None:
     """In explain and in the plan, group by group and tensor by tensor, whatever the clean-up removed
     before, with settings under which units are others; and the plan can be replayed."""

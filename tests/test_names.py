@@ -105,7 +105,7 @@ def structure(result: Result) -> tuple[object, ...]:
     return shapes, [(g.channels, g.keep, g.status) for g in result.plan.groups]
 
 
-@pytest.mark.parametrize(("name", "turned"), in_turn(sorted(BUILDERS), [False, True]))
+@pytest.mark.parametrize(("name", "turned"), in_turn(sorted(BUILDERS), [False, True], step=3))
 def test_a_file_whose_names_look_made_up(name: str, turned: bool) -> None:
     """The same network under names that would be made up otherwise is pruned alike, and exact."""
     model = BUILDERS[name]()

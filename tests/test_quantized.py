@@ -36,6 +36,7 @@ from tests.cases_quant import fake_quantized
 from tests.cases_quant_microsoft import nbits
 
 from .building import made_up
+from .full import first_of_each, in_turn
 
 ROOT = Path(__file__).parent.parent
 MODELS = Path(os.environ.get("ONNXPRUNE_MODELS", ROOT.parent / "shared" / "models"))
@@ -71,7 +72,7 @@ CASES = [*cases_quant.CASES, *cases_quant_microsoft.CASES]
 RUN = [case for case in CASES if not case.reference and case.groups]
 
 
-@pytest.mark.parametrize("case", RUN, ids=str)
+@pytest.mark.parametrize("case", first_of_each(RUN, lambda case: case.op), ids=str)
 def test_slim_equals_masked(case: Case) -> None:
     traced = trace(case.build())
     assert not traced.walk.facts.blocked
@@ -349,8 +350,9 @@ class Feeds:
 FORMS = ["QDQ", "QDQ of int8", "QOperator", "dynamic"]
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["residual", "transformer", "inverted_residual", "dense"])
+@pytest.mark.parametrize(
+    ("name", "form"), in_turn(["residual", "transformer", "inverted_residual", "dense"], FORMS)
+)
 def test_network_quantized_by_onnxruntime(tmp_path: Path, name: str, form: str) -> None:
     from onnxruntime import quantization as q
 
