@@ -180,7 +180,8 @@ class Redundant:
             [value(next(filter(None, self.nodes[-1].output)), TensorProto.FLOAT, None)],
             self.stored,
         )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
 IMAGE, SERIES, ROW = (64, 3, 7, 6), (64, 3, 12), (256, 3)
@@ -329,6 +330,20 @@ def test_what_cannot_take_weights_is_named() -> None:
     found = recover(traced, traced.sizes(removed), slim, data, Way())
     reasons = {o.layer: o.reason for o in found.outcomes if o.named}
     assert reasons["z"] == reasons["v"] == "'W' is read in several places"
+
+
+def test_a_product_of_a_form_that_is_not_fitted_is_named(run: Run, tmp_path: Path) -> None:
+    net = Redundant(*ROW)
+    net.add("FusedMatMul", ["wide", net.weight("W", WIDE, WIDE)], "z", domain="com.microsoft")
+    net.add("FusedMatMul", ["z", net.weight("V", WIDE, 5)], "y", domain="com.microsoft")
+    model, feeds, out = tmp_path / "fused.onnx", tmp_path / "x.npz", tmp_path / "slim.onnx"
+    onnx.save(net.model(), model)
+    np.savez(feeds, x=np.random.default_rng(1).standard_normal(ROW).astype(np.float32))
+    told = run("prune", model, "-o", out, "--data", feeds, "--granularity", 1, "--provider", "cpu").err
+    assert (
+        "not recovered: 2 layers, such as z: com.microsoft::FusedMatMul has no weight in matrix form\n"
+        in told
+    )
 
 
 def test_weights_with_which_the_file_would_be_larger_than_its_input_are_not_taken(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def find_pairs(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts) -> Found:
     """Every linear layer whose input surgery changed."""
     dense = {made(node): node for node in traced.graph.main.nodes}
     cut = {name for name in parts.makers if sizes.cut(name)}
+    weighing = {kernel.node.index for kernel in traced.walk.facts.kernels}
     found = Found([])
     for node in sorted(slim.main.nodes, key=lambda n: parts.makers.get(made(n), -1)):
         twin = dense.get(made(node)) if made(node) else None
@@ -141,6 +142,10 @@ def find_pairs(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts) -> Found:
             found.skipped[node.name] = error.message
             continue
         if one is None or two is None or one.source != two.source:
+            if twin.index in weighing and any(
+                _changed(name, cut, parts) for name in filter(None, node.inputs)
+            ):
+                found.skipped[node.name] = f"{node.kind} has no weight in matrix form"
             continue
         if not _changed(two.source, cut, parts):
             continue  # it reads what it always read
@@ -158,8 +163,8 @@ def find_pairs(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts) -> Found:
 def _changed(name: str, cut: set[str], parts: Parts) -> bool:
     """Whether a tensor depends on one that lost entries."""
     nodes = parts.needed((), [name])
-    made = {output for k in nodes for output in parts.proto.graph.node[k].output}
-    return name in cut or bool(made & cut)
+    outputs = {output for k in nodes for output in parts.proto.graph.node[k].output}
+    return name in cut or bool(outputs & cut)
 
 
 def _pair(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, two: Linear) -> Pair:

@@ -125,7 +125,11 @@ class Pruning(_Written):
         if found is None:
             missing = "recovery" in self.outcome.plan.options
             return ["the plan records a recovery: give its weights with --recovery"] if missing else []
-        return [f"not recovered: {o.layer}: {o.reason}" for o in found.outcomes if o.named]
+        layers: dict[str, list[str]] = {}
+        for one in found.outcomes:
+            if one.named:
+                layers.setdefault(one.reason, []).append(one.layer)
+        return [f"not recovered: {_first(names)}: {reason}" for reason, names in layers.items()]
 
     @property
     def doubts(self) -> list[str]:
@@ -231,3 +235,8 @@ def written(outcome: Outcome, path: str, out: str) -> str:
 def unchanged(plan: Plan) -> bool:
     """Whether nothing was removed."""
     return all(group.status != "pruned" for group in plan.groups)
+
+
+def _first(names: list[str]) -> str:
+    """One layer, or how many with the first of them."""
+    return names[0] if len(names) == 1 else f"{len(names)} layers, such as {names[0]}"

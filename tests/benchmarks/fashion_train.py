@@ -1,7 +1,7 @@
-"""Train a ResNet-20 and a MobileNetV2-like network on Fashion-MNIST, and export both twice.
+"""Train a ResNet-20, a MobileNetV2-like network or a small ViT on Fashion-MNIST, and export it twice.
 
-Each is written with BatchNorm folded and with it kept. PyTorch is needed to run this script, and
-only for that.
+It is written with BatchNorm folded and with it kept, and its weights as PyTorch saves them. PyTorch is
+needed to run this script, and only for that.
 
 Usage::
 
@@ -90,7 +90,61 @@ def mobilenet() -> nn.Module:
     return nn.Sequential(*blocks, convolution(width, 256, 1), nn.ReLU6(), *head(256))
 
 
-NETWORKS = {"resnet20": resnet20, "mobilenet": mobilenet}
+class Attention(nn.Module):
+    """Four heads over all tokens."""
+
+    def __init__(self, width: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the tokens [batch, tokens, width] take from each other."""
+        q, k, v = (
+            f(x).reshape(x.shape[0], 49, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v)
+        )
+        share = torch.softmax(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5, dim=-1)
+        return self.out((share @ v).transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each behind a LayerNorm and beside the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attention = nn.Sequential(nn.LayerNorm(width), Attention(width))
+        hidden = 2 * width
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output of the block."""
+        x = x + self.attention(x)
+        return x + self.mlp(x)
+
+
+class Transformer(nn.Module):
+    """A vision transformer (arXiv 2010.11929) on patches of 4 x 4 pixels, classes from the mean of the tokens."""
+
+    def __init__(self, width: int = 64, depth: int = 4) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, 4, 4)
+        self.places = nn.Parameter(0.02 * torch.randn(1, 49, width))
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)), nn.LayerNorm(width))
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores of classes."""
+        tokens = self.patches(x).flatten(2).transpose(1, 2) + self.places
+        return self.head(self.blocks(tokens).mean(1))
+
+
+NETWORKS = {"resnet20": resnet20, "mobilenet": mobilenet, "vit": Transformer}
+
+RATES = {"vit": 0.03}
+"""Highest learning rate, where it is not 0.2."""
 
 
 def read(folder: Path, part: str) -> tuple[Tensor, Tensor]:
@@ -103,11 +157,11 @@ def read(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(scaled), torch.from_numpy(labels.astype(np.int64))
 
 
-def train(net: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> None:
+def train(net: nn.Module, images: Tensor, labels: Tensor, epochs: int, rate: float) -> None:
     """Stochastic gradient descent with one cycle; images are flipped at random."""
     steps = len(images) // BATCH
     optimiser = torch.optim.SGD(net.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.2, total_steps=epochs * steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=epochs * steps)
     for epoch in range(epochs):
         for chosen in torch.randperm(len(images))[: steps * BATCH].view(steps, BATCH):
             x = images[chosen]
@@ -153,7 +207,7 @@ def main() -> None:
     images, labels = read(given.data, "train")
     net = NETWORKS[given.network]()
     net.train()
-    train(net, images[: given.images], labels[: given.images], given.epochs)
+    train(net, images[: given.images], labels[: given.images], given.epochs, RATES.get(given.network, 0.2))
     net.eval()
     held, classes = read(given.data, "t10k")
     with torch.no_grad():
@@ -161,6 +215,7 @@ def main() -> None:
             (net(x).argmax(1) == y).sum() for x, y in zip(held.split(500), classes.split(500), strict=True)
         ]
     print(f"{given.network}: accuracy {float(sum(hits)) / len(held):.4f}")
+    torch.save(net.state_dict(), given.folder / f"{given.network}.pt")
     for folded in (True, False):
         export(net, given.folder / f"{given.network}{'' if folded else '_bn'}.onnx", folded)
     np.savez(given.folder / "calibration.npz", image=images[:512].numpy())
