@@ -313,6 +313,31 @@ def test_a_budget_of_latency_in_the_command_line(measuring: Any, run: Run, tmp_p
     assert (tmp_path / "again.onnx").read_bytes() == out.read_bytes()
 
 
+@pytest.mark.parametrize(("after", "told"), [(0.9, False), (1.05, False), (1.5, True)])
+def test_a_result_that_is_slower_is_not_written_in_silence(
+    after: float, told: bool, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clocks are read before and behind every run: the original takes a second."""
+    from onnxprune.jobs import pace
+
+    steps = iter([0.0, *[0.0, 1.0, 0.0, after, 0.0] * pace.RUNS])
+    passed = [0.0]
+
+    def clock(machine: Machine) -> float:
+        passed[0] += next(steps, 0.0)
+        return passed[0]
+
+    monkeypatch.setattr(Machine, "clock", clock)
+    monkeypatch.setattr(pace, "SECONDS", 1e9)
+    out = tmp_path / "slim.onnx"
+    outcome = run("prune", DIGITS, "-o", out, "--provider", "cpu", "--json")
+    assert (outcome.code, out.exists()) == (0, True)
+    assert ("slower than its original" in outcome.err) == told
+    assert any("slower" in text for text in outcome.document["notes"]) == told
+    monkeypatch.setattr(pace, "open_session", None)
+    assert run("prune", DIGITS, "-o", out, "--no-verify", "--provider", "cpu").err == ""
+
+
 # Granularity ---------------------------------------------------------------------------------
 
 

@@ -56,7 +56,8 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     is made if there is none.
     """
     from .. import Plan, prune, trace
-    from ..reports.outcome import Pruning
+    from ..jobs.pace import slower
+    from ..reports.outcome import Pruning, unchanged
     from ..selection.settings import Settings
 
     plan, plan_out = flags["plan"], flags["plan_out"]
@@ -74,7 +75,9 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         result = prune(source, plan=replayed, on_failure="return", progress=stage, **settings)
         if flags["fail_if_unchanged"]:
             files.refuse_unchanged(result, model)
-        found = Pruning(result, model, out, plan_out)
+        timed = flags["verify"] and result.latency is None and not unchanged(result.plan)
+        told = slower(source, result.model, flags["provider"]) if timed else ""
+        found = Pruning(result, model, out, plan_out, told)
         notes = (*found.notes, *found.not_recovered, *found.doubts)
         if found.written:
             stage("write")

@@ -105,7 +105,15 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class Pruning(_Written):
-    """What ``prune`` did, see :class:`onnxprune.reports.page.Reported`."""
+    """What ``prune`` did, see :class:`onnxprune.reports.page.Reported`.
+
+    Attributes
+    ----------
+    slower : str
+        That the result is slower than its original; empty where it is not, or was not timed.
+    """
+
+    slower: str = ""
 
     @property
     def groups(self) -> list[PlannedRow]:
@@ -115,8 +123,8 @@ class Pruning(_Written):
 
     @property
     def notes(self) -> list[str]:
-        """Where a setting could not be followed."""
-        return list(self.outcome.trace.notes)
+        """Where a setting could not be followed; that the result is slower."""
+        return [*self.outcome.trace.notes, *filter(None, [self.slower])]
 
     @property
     def not_recovered(self) -> list[str]:
