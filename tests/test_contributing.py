@@ -8,7 +8,7 @@ import pytest
 
 from .conftest import ROOT
 from .documents import CONTRIBUTING, read
-from .test_rooms import FLOOR, FLOORS
+from .test_rooms import ARROWS, FLOOR, FLOORS
 
 TEXT = read(CONTRIBUTING)
 WALKS = TEXT.partition("## Three walks\n")[2].partition("\n## ")[0].split("\n**")[1:]
@@ -46,6 +46,34 @@ def test_walks_go_downhill(walk: str) -> None:
     assert all(len(found) == 1 for found in rooms)
     floors = [FLOOR[room] for found in rooms for room in found]
     assert floors == sorted(set(floors), reverse=True)
+
+
+def modules(step: str) -> set[str]:
+    return {path.removesuffix(".py").replace("/", ".") for path in PATH.findall(step)}
+
+
+def below(module: str) -> set[str]:
+    """What a module imports, and what those import."""
+    found, pending = {module}, [module]
+    while pending:
+        new = {other for source, other in ARROWS if source == pending[-1]} - found
+        pending.pop()
+        found |= new
+        pending += new
+    return found - {module}
+
+
+FOUND_BY_NAME = ("passes.", "rules.")
+"""Rooms whose files are found by what they register: nobody imports them one by one."""
+
+
+@pytest.mark.parametrize("walk", WALKS, ids=lambda walk: walk.partition("**")[0])
+def test_a_step_is_used_by_one_above_it(walk: str) -> None:
+    above: set[str] = set()
+    for step in steps(walk):
+        wanted = {module for module in modules(step) if not module.startswith(FOUND_BY_NAME)}
+        assert not above or wanted <= above, step
+        above |= set().union(*(below(module) for module in modules(step)))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_what_is_broken_was_whole(name: str) -> None:
     onnx.checker.check_model(SEEDS[name](), full_check=True)
 
 
-STEP = 250
+STEP = 125
 """Files of one test: their process imports everything once."""
 
 
