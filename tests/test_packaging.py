@@ -147,6 +147,10 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+DOORS = ("onnxprune.checkpoints.modules", "onnxprune.kubeflow", "onnxprune.olive")
+"""Modules that subclass what an extra installs, and that nothing else imports before it is asked for."""
+
+
 def test_what_is_optional_is_not_needed() -> None:
     """Every module is imported as where the extras are not installed."""
     modules = [
@@ -155,6 +159,7 @@ def test_what_is_optional_is_not_needed() -> None:
         for file in folder.glob("*.py")
         if file.stem != "__main__"
     ]
+    modules = [name for name in modules if name not in DOORS]
     assert "onnxprune.data.images" in modules
     code = f"""
 import importlib, sys

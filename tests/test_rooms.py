@@ -37,7 +37,8 @@ FLOORS = (
     ("html",),
     ("jobs",),
     ("checkpoints", "doors"),
-    ("", "testing", "torch"),
+    ("", "testing"),
+    ("torch", "kubeflow", "olive"),
     ("cli",),
     ("__main__",),
 )

@@ -123,6 +123,8 @@ class Pass(click.Option):
             function(value, str(self.name))
             return super().process_value(ctx, value)
         value = spelled(str(self.name), value)
+        plain = value.replace("-", "_") if isinstance(value, str) else value
+        value = plain if plain in self.registered() else value
         if value is not None and value not in self.registered():
             raise unknown_name(_flag(self), value, self.registered())
         return super().process_value(ctx, value)

@@ -106,6 +106,13 @@ def check(name: str, value: Any) -> None:
     option.refuse(value, registered)
 
 
+def _registered(name: str, value: Any) -> Any:
+    """The name that a pass is registered under, in which ``_`` stands for ``-``."""
+    kind = OPTIONS[name].registry
+    plain = value.replace("-", "_") if isinstance(value, str) else value
+    return plain if kind and isinstance(value, str) and plain in names(kind) else value
+
+
 def one_target(given: Mapping[str, Any]) -> None:
     """Refuse targets that contradict each other; budgets may be combined.
 
@@ -131,10 +138,11 @@ def merge(preset: str | None, config: Mapping[str, Any], given: Mapping[str, Any
     result: dict[str, Any] = {}
     for layer in (PRESETS[preset] if preset else {}, config, given):
         layer = {name: spelled(name, value) for name, value in layer.items() if value is not None}
-        for name, value in layer.items():
+        for name, value in [*layer.items()]:
             if name not in Settings.__annotations__:
                 raise unknown_name("setting", name, Settings.__annotations__)
             check(name, value)
+            layer[name] = _registered(name, value)
         one_target(layer)
         if any(name in layer for name in TARGETS):
             result = {name: value for name, value in result.items() if name not in TARGETS}

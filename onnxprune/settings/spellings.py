@@ -15,16 +15,8 @@ SPELLINGS: dict[str, dict[str, str]] = {
 """Setting -> word of NVIDIA TAO or NetsPresso -> ours. TAO's normalizer ``L2`` is not our ``l2``: it
 multiplies by the number of filters, too."""
 
-DASHED = ("criterion", "normalizer", "policy", "group_policy", "rounding", "recover")
-"""Settings whose values are names with ``_``."""
-
 
 def spelled(setting: str, value: Any) -> Any:
     """Our word for a value of a setting; anything else as it is."""
-    if not isinstance(value, str) or setting not in DASHED:
-        return value
-    own = SPELLINGS.get(setting, {})
-    plain = value.replace("-", "_")
-    if plain in own:
-        return own[plain]
-    return value if "." in value or ":" in value else plain
+    known = SPELLINGS.get(setting, {})
+    return known.get(value.replace("-", "_"), value) if isinstance(value, str) else value

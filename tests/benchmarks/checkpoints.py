@@ -36,7 +36,7 @@ beit_base_patch16_224
 
 NAMES = [*(f"tv:{name}" for name in TORCHVISION.split()), *(f"timm:{name}" for name in TIMM.split())]
 
-FIXED = ("vit", "swin", "deit", "mixer", "xcit", "beit")
+FIXED = ("vit", "swin", "deit", "mixer", "xcit", "beit", "alexnet", "vgg")
 """Networks that take images of one size."""
 
 WAYS = ("eval", "training", "dynamo")
@@ -124,7 +124,8 @@ def measure(name: str, folder: Path) -> Iterator[dict[str, Any]]:
         except Exception as error:
             yield {**row, "problem": f"no export: {type(error).__name__}"}
             continue
-        module.load_state_dict(before)
+        for key, value in module.state_dict().items():
+            value.copy_(before[key])  # the training mode updates statistics while it exports
         try:
             dense = onnxprune.load(path)
             origins = map_constants(uses_of(dense), arrays_of(module.state_dict()))
