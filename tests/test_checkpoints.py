@@ -68,9 +68,15 @@ def entries(**shapes: tuple[int, ...]) -> State:
 
 
 CONV = entries(
-    a__weight=(8, 3, 3, 3), a__bias=(8,), bn__weight=(8,), bn__bias=(8,), bn__running_mean=(8,),
-    bn__running_var=(8,), b__weight=(4, 8, 1, 1), b__bias=(4,),
-)  # fmt: skip
+    a__weight=(8, 3, 3, 3),
+    a__bias=(8,),
+    bn__weight=(8,),
+    bn__bias=(8,),
+    bn__running_mean=(8,),
+    bn__running_var=(8,),
+    b__weight=(4, 8, 1, 1),
+    b__bias=(4,),
+)
 
 NORM = [f"bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
 
@@ -113,7 +119,11 @@ LINEAR = entries(up__weight=(8, FEATURES), up__bias=(8,), down__weight=(FEATURES
 def transposed(s: State) -> bytes:
     """Square matrices would be ambiguous by shape; values tell which way round they are."""
     f = File([2, FEATURES])
-    x = f.node("Add", f.node("MatMul", "x", f.put("onnx::MatMul_7", s["up.weight"].T)), f.put("up.bias", s["up.bias"]))  # fmt: skip
+    x = f.node(
+        "Add",
+        f.node("MatMul", "x", f.put("onnx::MatMul_7", s["up.weight"].T)),
+        f.put("up.bias", s["up.bias"]),
+    )
     x = f.node("MatMul", f.node("Relu", x), f.put("val_3", s["down.weight"].T))
     return f.model(f.node("Add", x, f.put("down.bias", s["down.bias"])))
 
@@ -133,9 +143,14 @@ def split(s: State) -> bytes:
 
 
 APART = entries(
-    q__weight=(8, FEATURES), k__weight=(8, FEATURES), v__weight=(8, FEATURES), q__bias=(8,), k__bias=(8,),
-    v__bias=(8,), out__weight=(FEATURES, 8),
-)  # fmt: skip
+    q__weight=(8, FEATURES),
+    k__weight=(8, FEATURES),
+    v__weight=(8, FEATURES),
+    q__bias=(8,),
+    k__bias=(8,),
+    v__bias=(8,),
+    out__weight=(FEATURES, 8),
+)
 
 
 def joined(s: State) -> bytes:

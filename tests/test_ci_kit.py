@@ -106,8 +106,16 @@ def test_a_baseline_says_where_it_cannot_be_compared(run: Run, slim: Path, tmp_p
     model = onnx.load(DIGITS)
     model.producer_name = "another"
     onnx.save(model, tmp_path / "other.onnx")
-    outcome = run("verify", tmp_path / "other.onnx", slim, "--config", slim.with_name("gates.toml"),
-                  "--baseline", path, "--json")  # fmt: skip
+    outcome = run(
+        "verify",
+        tmp_path / "other.onnx",
+        slim,
+        "--config",
+        slim.with_name("gates.toml"),
+        "--baseline",
+        path,
+        "--json",
+    )
     assert outcome.document["baseline"]["remark"] == "the last run was of another original"
     runs = json.loads(path.read_text())
     runs["runs"] *= LONGEST + 5
@@ -203,8 +211,18 @@ def test_a_flipped_weight_reaches_code_scanning(run: Run, slim: Path, tmp_path: 
     result = onnxprune.prune(DIGITS, plan=onnxprune.Plan.load(slim.with_name("plan.json")))
     onnx.save(damaged(result, changed("head.bias", drop)), tmp_path / "a slim.onnx")
     target = tmp_path / "out.sarif"
-    outcome = run("verify", DIGITS, tmp_path / "a slim.onnx", "--plan", slim.with_name("plan.json"),
-                  "--provider", "cpu", "--layers", "--sarif", target)  # fmt: skip
+    outcome = run(
+        "verify",
+        DIGITS,
+        tmp_path / "a slim.onnx",
+        "--plan",
+        slim.with_name("plan.json"),
+        "--provider",
+        "cpu",
+        "--layers",
+        "--sarif",
+        target,
+    )
     assert outcome.code == 1
     document = json.loads(target.read_text())
     (wrong,) = [r for r in document["runs"][0]["results"] if r["ruleId"] == "surgery"]

@@ -142,10 +142,22 @@ def test_tao_mistakes(options: dict[str, Any], message: str) -> None:
 
 def test_netspresso_recommendation(run: Run, tmp_path: Path) -> None:
     done = run(
-        "netspresso", "compress", DIGITS, "--output_dir", tmp_path / "made", "--compression_method", "PR_L2",
-        "--recommendation-method", "SLAMP", "--recommendation_ratio", 0.5, "--policy", "AVERAGE",
-        "--step_op", "ROUND",
-    )  # fmt: skip
+        "netspresso",
+        "compress",
+        DIGITS,
+        "--output_dir",
+        tmp_path / "made",
+        "--compression_method",
+        "PR_L2",
+        "--recommendation-method",
+        "SLAMP",
+        "--recommendation_ratio",
+        0.5,
+        "--policy",
+        "AVERAGE",
+        "--step_op",
+        "ROUND",
+    )
     assert done.code == 0, done.err
     assert said(done.err) == [
         "prune", str(DIGITS), "-o", str(tmp_path / "made" / "digits.onnx"), "--preset", "netspresso",
@@ -154,7 +166,12 @@ def test_netspresso_recommendation(run: Run, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "x fewer MACs" in done.out
     result = onnxprune.load(tmp_path / "made" / "digits.onnx")
-    counts = [len(g.keep) for g in onnxprune.prune(DIGITS, preset="netspresso", normalizer="lamp", scope="global", clean=False).plan.groups]  # fmt: skip
+    counts = [
+        len(g.keep)
+        for g in onnxprune.prune(
+            DIGITS, preset="netspresso", normalizer="lamp", scope="global", clean=False
+        ).plan.groups
+    ]
     assert all(count % 2 == 0 for count in counts)
     assert result.proto.ByteSize() < onnxprune.load(DIGITS).proto.ByteSize()
 
@@ -192,9 +209,18 @@ def test_netspresso_reshape_channel_axis(axis: int, heads: int, width: int, run:
     onnx.save(net.build(x), tmp_path / "tokens.onnx")
     (tmp_path / "values.toml").write_text("up = 0.5\n")
     done = run(
-        "netspresso", "compress", tmp_path / "tokens.onnx", "-o", tmp_path / "slim.onnx", "--values",
-        tmp_path / "values.toml", "--reshape_channel_axis", axis, "--compression_method", "PR_L2",
-    )  # fmt: skip
+        "netspresso",
+        "compress",
+        tmp_path / "tokens.onnx",
+        "-o",
+        tmp_path / "slim.onnx",
+        "--values",
+        tmp_path / "values.toml",
+        "--reshape_channel_axis",
+        axis,
+        "--compression_method",
+        "PR_L2",
+    )
     assert done.code == 0, done.err
     stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(tmp_path / "slim.onnx").graph.initializer}
     assert stored["up"].shape[0] == heads * width

@@ -89,12 +89,21 @@ def shape(m: onnx.ModelProto) -> Any:
 MODELS: dict[str, tuple[Change, str]] = {
     "opset 999": (lambda m: setattr(m.opset_import[0], "version", 999), "opset 999 is newer than"),
     "opset 0": (lambda m: setattr(m.opset_import[0], "version", 0), "found version 0"),
-    "opset 2**40": (lambda m: m.opset_import.add(domain="a", version=2**40), "operator set 'a': found version"),
-    "two opsets": (lambda m: m.opset_import.add(domain="ai.onnx", version=7), "found 2 versions, expected one"),
+    "opset 2**40": (
+        lambda m: m.opset_import.add(domain="a", version=2**40),
+        "operator set 'a': found version",
+    ),
+    "two opsets": (
+        lambda m: m.opset_import.add(domain="ai.onnx", version=7),
+        "found 2 versions, expected one",
+    ),
     "element type": (lambda m: set_type(m, 99), "'x': found element type 99, which is unknown"),
     "stored type": (lambda m: setattr(m.graph.initializer[0], "data_type", 99), "found element type 99"),
     "no type": (lambda m: m.graph.input[0].type.Clear(), "input 'x' has no type"),
-    "rank": (lambda m: [shape(m).dim.add(dim_value=1) for _ in range(40)], "found 44 axes, expected at most 32"),
+    "rank": (
+        lambda m: [shape(m).dim.add(dim_value=1) for _ in range(40)],
+        "found 44 axes, expected at most 32",
+    ),
     "size": (lambda m: setattr(shape(m).dim[0], "dim_value", 2**63 - 1), "larger than any memory"),
     "negative size": (lambda m: setattr(shape(m).dim[0], "dim_value", -7), "found a size of -7"),
     "stored size": (lambda m: m.graph.initializer[0].dims.append(-1), "found a size of -1"),
@@ -107,7 +116,10 @@ MODELS: dict[str, tuple[Change, str]] = {
     "nul": (lambda m: outside(m, location="a\0b"), r"no file can be called 'a\\x00b'"),
     "long name": (lambda m: outside(m, location="x" * 300), "no file can be called 'xxx"),
     "long path": (lambda m: outside(m, location="x/" * 3000), "no file can be called 'x/x/"),
-    "nowhere": (lambda m: outside(m, location="nowhere"), "external data 'nowhere' not found beside the model"),
+    "nowhere": (
+        lambda m: outside(m, location="nowhere"),
+        "external data 'nowhere' not found beside the model",
+    ),
     "nesting": (nested(25), "found graphs nested more than 20 deep"),
     "recursion": (calling(("f0",)), "function 'f0' calls itself"),
     "mutual recursion": (calling(("f1",), ("f2",), ("f0",)), "calls itself"),
@@ -119,11 +131,15 @@ MODELS: dict[str, tuple[Change, str]] = {
         lambda m: m.graph.node.append(node("DepthToSpace", "x", "z", blocksize=2**32)),
         "DepthToSpace 'DepthToSpace_z': found blocksize of 4294967296",
     ),
-    "gap in Split": (lambda m: m.graph.node.append(node("Split", "x", "z -")), "found an empty name among those"),
-    "gap in Einsum": (
-        lambda m: m.graph.node.append(node("Einsum", "x -", "z", equation="a,b->ab")), "found an empty name",
+    "gap in Split": (
+        lambda m: m.graph.node.append(node("Split", "x", "z -")),
+        "found an empty name among those",
     ),
-}  # fmt: skip
+    "gap in Einsum": (
+        lambda m: m.graph.node.append(node("Einsum", "x -", "z", equation="a,b->ab")),
+        "found an empty name",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MODELS)

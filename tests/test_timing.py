@@ -101,8 +101,11 @@ def test_the_time_of_nested_kernels_counts_once() -> None:
         {"ts": 5, "dur": 4, "name": "b"}, {"ts": 10, "dur": 2, "name": "next"},
     ]  # fmt: skip
     assert [(e["name"], own) for _, own, e in _alone(events)] == [
-        ("outer", 3), ("a", 3), ("b", 4), ("next", 2)
-    ]  # fmt: skip
+        ("outer", 3),
+        ("a", 3),
+        ("b", 4),
+        ("next", 2),
+    ]
 
 
 def test_every_kernel_knows_its_nodes() -> None:

@@ -81,9 +81,16 @@ def export(module: Any, path: Path, way: str) -> None:
         modes = torch.onnx.TrainingMode
         mode = modes.TRAINING if way == "training" else modes.EVAL
         torch.onnx.export(
-            module, inputs, path, dynamo=False, training=mode, do_constant_folding=way == "eval", opset_version=17,
-            input_names=["x"], output_names=["y"],
-        )  # fmt: skip
+            module,
+            inputs,
+            path,
+            dynamo=False,
+            training=mode,
+            do_constant_folding=way == "eval",
+            opset_version=17,
+            input_names=["x"],
+            output_names=["y"],
+        )
     module.eval()
 
 

@@ -216,7 +216,11 @@ def _settle(
             "Give the slim file of this plan.",
         )
     names = list(taken)
-    notes = (f"took new values of {len(names)} entries from the slim file: {', '.join(names[:SHOWN])}",) if names else ()  # fmt: skip
+    notes = (
+        (f"took new values of {len(names)} entries from the slim file: {', '.join(names[:SHOWN])}",)
+        if names
+        else ()
+    )
     return worst, notes, filled(target, named, left) if named else target
 
 

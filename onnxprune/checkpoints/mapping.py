@@ -86,9 +86,10 @@ def map_constants(uses: Sequence[Use], state: Mapping[str, np.ndarray]) -> Origi
     """
     second = aliases(state)
     floats = {
-        name: array for name, array in state.items()
+        name: array
+        for name, array in state.items()
         if array.dtype.kind == "f" and array.size > 1 and name not in second
-    }  # fmt: skip
+    }
     return Origins(tuple(_Search(uses, floats, second).run()), second)
 
 
@@ -164,8 +165,12 @@ class _Search:
             named = [way for way in ways if use.name in way.entries]
             if len(named) == 1:
                 return named[0]
-        near = {_module(entry) for other in self._nodes[use.output] if other in self._found
-                for entry in self._found[other].entries}  # fmt: skip
+        near = {
+            _module(entry)
+            for other in self._nodes[use.output]
+            if other in self._found
+            for entry in self._found[other].entries
+        }
         beside = [way for way in ways if near.intersection(map(_module, way.entries))]
         return beside[0] if len(beside) == 1 else None
 

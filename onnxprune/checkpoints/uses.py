@@ -113,9 +113,10 @@ def modules_of(node: Node) -> Iterator[str]:
 def _joined(parts: list[str]) -> str:
     """``layer1/layer1.0/conv1`` as ``layer1.0.conv1``: members of a sequence repeat its name."""
     kept = [
-        part for part, following in zip(parts, [*parts[1:], ""], strict=True)
+        part
+        for part, following in zip(parts, [*parts[1:], ""], strict=True)
         if not following.startswith(f"{part}.")
-    ]  # fmt: skip
+    ]
     return ".".join(kept)
 
 

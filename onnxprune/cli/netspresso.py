@@ -57,5 +57,9 @@ def compress(context: click.Context, /, as_json: bool, quiet: bool, **flags: Any
     hand_over(context, handed, notes, quiet, as_json)
     if not (quiet or as_json):
         (before, _, macs), (after, _, work) = costs(handed[0], handed[2])
-        times = [f"{x / y:.2f}x fewer {what}" for x, y, what in ((before, after, "parameters"), (macs, work, "MACs")) if y]  # fmt: skip
+        times = [
+            f"{x / y:.2f}x fewer {what}"
+            for x, y, what in ((before, after, "parameters"), (macs, work, "MACs"))
+            if y
+        ]
         say(f"compressed: {', '.join(times)}")

@@ -64,7 +64,11 @@ def _folder(place: str) -> bool:
 
 def _jobs(ctx: click.Context, models: Sequence[str]) -> Iterator[dict[str, str]]:
     """Parameters of every model's own; folders are made."""
-    chosen = {str(p.name): str(v) for p in ctx.command.params if isinstance(p, Target) and (v := ctx.params.get(str(p.name)))}  # fmt: skip
+    chosen = {
+        str(p.name): str(v)
+        for p in ctx.command.params
+        if isinstance(p, Target) and (v := ctx.params.get(str(p.name)))
+    }
     for name, place in chosen.items():
         if name not in ENDINGS and len(models) > 1:
             flag = name.replace("_", "-")

@@ -63,7 +63,13 @@ def arguments(options: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         raise UsageError(
             f"recommendation method {recommended}: {known}", "For removing channels it is SLAMP."
         )
-    given = [str(options["model"]), "-o", placed(str(options["model"]), str(options["output"])), "--preset", "netspresso"]  # fmt: skip
+    given = [
+        str(options["model"]),
+        "-o",
+        placed(str(options["model"]), str(options["output"])),
+        "--preset",
+        "netspresso",
+    ]
     for name, flag in FLAGS.items():
         if options.get(name) is not None:
             given += [flag, str(options[name]).lower()]

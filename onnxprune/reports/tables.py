@@ -40,10 +40,15 @@ def tables(report: Report) -> Iterator[Table]:
         yield replace(layers("wrong layer", [d for d in report.surgery if not d]), rest="--json lists all")
     if report.gates:
         gates = [
-            (gate.name.replace("_", "-"), gate.subject, f"{gate.found:.6g}", f"{gate.limit:g}",
-             "passed" if gate else f"FAILED by {gate.excess:.3g}")
+            (
+                gate.name.replace("_", "-"),
+                gate.subject,
+                f"{gate.found:.6g}",
+                f"{gate.limit:g}",
+                "passed" if gate else f"FAILED by {gate.excess:.3g}",
+            )
             for gate in report.gates
-        ]  # fmt: skip
+        ]
         yield Table((*words("gate", "of"), *numbers("found", "limit"), *words("")), tuple(gates))
 
 

@@ -282,9 +282,11 @@ def streamed(
             if number % 400 == 0:
                 shapes = {s.name: [d if isinstance(d, int) else 1 for d in s.shape] for s in states}
                 feeds = {
-                    s.name: np.array(16000) if s.type == "tensor(int64)" else np.zeros(shapes[s.name], np.float32)
+                    s.name: np.array(16000)
+                    if s.type == "tensor(int64)"
+                    else np.zeros(shapes[s.name], np.float32)
                     for s in states
-                }  # fmt: skip
+                }
             feeds[first.name] = frame
             if number % 4 == 3:
                 for name, array in feeds.items():
