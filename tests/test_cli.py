@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -453,3 +456,19 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert document["cuda"] == {"runs": False, "problem": "missing libraries: libcublasLt.so.99"}
     assert document["versions"]["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [("onnxprune pru", "prune"), ("onnxprune prune model.onnx --crit", "--criterion"), ("onnxprune inspect --norm p", "pin")],
+)  # fmt: skip
+def test_shells_complete(words: str, wanted: str) -> None:
+    shell = {
+        "_ONNXPRUNE_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    command = [sys.executable, "-m", "onnxprune"]
+    done = subprocess.run(command, env={**os.environ, **shell}, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"plain,{wanted}" in done.stdout.splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 import onnxprune
+from onnxprune.model.engine import BUILDS
 
 from .conftest import ROOT
 from .documents import package_page
@@ -61,7 +63,7 @@ def built(kind: str, folder: Path) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
-    code = f"import sys; sys.path.insert(0, '.ci'); from backend import {kind}; {kind}('dist')"
+    code = f"import sys; sys.path.insert(0, '.ci'); from backend import {kind}; {kind}('dist', {{'engine': 'gpu'}})"
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
     (archive,) = (folder / "dist").iterdir()
     return archive
@@ -114,6 +116,42 @@ def test_metadata_of_the_wheel(wheel: Path) -> None:
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert str(metadata.get_payload()).split() == package_page().split()
     assert scripts == ["[console_scripts]", "onnxprune", "=", "onnxprune.__main__:main"]
+
+    needed = metadata.get_all("Requires-Dist") or []
+    assert [line.partition(";")[0] for line in needed if "extra" not in line and "onnxruntime" in line] == [
+        "onnxruntime-gpu>=1.23", "onnxruntime>=1.23",
+    ]  # fmt: skip
+    for line in (ROOT / ".ci" / "requirements.txt").read_text().splitlines():
+        assert line in needed
+
+
+@pytest.mark.parametrize(
+    ("asked", "present", "wanted"),
+    [
+        (None, [], ["onnxruntime-gpu", "onnxruntime"]),
+        (None, ["onnxruntime"], ["onnxruntime"]),
+        (None, ["onnxruntime-openvino"], ["onnxruntime-openvino"]),
+        (None, ["onnxruntime-gpu"], ["onnxruntime-gpu"]),
+        (None, ["onnxruntime", "onnxruntime-gpu"], ["onnxruntime-gpu", "onnxruntime"]),
+        ("cpu", ["onnxruntime-gpu"], ["onnxruntime"]),
+        ("none", [], []),
+        ("tpu", [], "engine: found 'tpu', expected one of auto, gpu, cpu, openvino, directml, none"),
+    ],
+)
+def test_an_installed_onnxruntime_is_the_one_that_is_required(
+    asked: str | None, present: list[str], wanted: list[str] | str
+) -> None:
+    """Another would overwrite it: they share a folder. Without any, the default of the platform comes."""
+    settings = {"engine": asked} if asked else {}
+    code = f"import sys; sys.path.insert(0, '.ci'); import backend; print(backend.engine({settings}, {present}), backend.BUILDS, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    if isinstance(wanted, str):
+        assert (done.returncode, done.stderr.strip()) == (1, wanted)
+        return
+    assert done.returncode == 0, done.stderr
+    found, builds = map(ast.literal_eval, done.stdout.splitlines())
+    assert [line.partition(">=")[0] for line in found] == wanted
+    assert builds == BUILDS
 
 
 def test_passes_are_found_once() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import shell_complete
 
 from .. import __version__
 from ..errors import unknown_name
@@ -26,6 +28,9 @@ from .ending import ended, while_read
 
 HELPERS = {"ending", "files", "handing", "isolation", "options", "output", "progress", "several"}
 """Modules of this package that are no verbs."""
+
+COMPLETE = "_ONNXPRUNE_COMPLETE"
+"""Variable in which a shell says that it wants completions."""
 
 ORDER = (
     "prune", "clean", "inspect", "explain", "verify", "checkpoint", "reweight", "sensitivity", "bench", "ops",
@@ -107,4 +112,6 @@ def main(arguments: Sequence[str] | None = None, *, own: bool = False) -> int:
     own : bool
         Whether there is nothing else in this process, so that it may be forked.
     """
+    if asked := os.environ.get(COMPLETE):  # by a shell, which takes what is printed for its own
+        return shell_complete(cli, {}, "onnxprune", COMPLETE, asked)
     return ended(lambda: cli.main(arguments, prog_name="onnxprune", standalone_mode=False, obj=own))

@@ -81,7 +81,7 @@ class OneOf(click.Choice[Any]):
             raise unknown_name(_flag(param), str(value), map(str, self.choices)) from None
 
 
-class Bytes(click.ParamType[int]):
+class Bytes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """A number of bytes, with a unit or without."""
 
     name = "bytes"

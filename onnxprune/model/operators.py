@@ -9,14 +9,17 @@ here. Doubt leaves a trait out: every stage is right, if slower or less precise,
 from __future__ import annotations
 
 import importlib
-from enum import Flag
+from enum import KEEP, Flag
 from functools import cache
 
 from .node import Node
 
 
-class Trait(Flag):
+class Trait(Flag, boundary=KEEP):
     """Something that holds of an operator whatever its attributes are, unless it says otherwise.
+
+    Some have a bit that has no name of its own; the boundary keeps it, which Python 3.11.0 to 3.11.3 would
+    drop otherwise.
 
     Attributes
     ----------
