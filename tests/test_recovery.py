@@ -113,14 +113,21 @@ def test_divergence_is_that_of_the_softmax() -> None:
     np.testing.assert_allclose(divergence(p, q), expected)
 
 
-def test_harm_counts_numbers_that_are_no_floats() -> None:
-    before = {"classes": np.array([1, 2, 3, 4]), "found": np.array([True, False, True, True])}
-    after = {"classes": np.array([1, 2, 3, 1]), "found": np.array([True, True, True, True])}
+def test_harm_counts_what_is_no_float() -> None:
+    """A mask or classes by the share that differs, counts by how far off they are."""
+    before, after = np.array([True, False, True, True]), np.array([True, True, True, True])
     found = Harm()
-    found.add(before, after, 4)
+    found.add({"mask": before}, {"mask": after}, 4)
     assert found.value == pytest.approx(0.25)
-    found.add(before, before, 4)
-    assert found.value == pytest.approx(0.125)
+    harm = []
+    for wrong in (11, 12, 19):
+        found = Harm()
+        found.add({"count": np.array(10)}, {"count": np.array(wrong)}, 1)
+        harm.append(found.value)
+    assert harm == pytest.approx([0.01, 0.04, 0.81])
+    found = Harm()
+    found.add({"classes": np.array([[1], [2], [3], [4]])}, {"classes": np.array([[1], [2], [3], [1]])}, 4)
+    assert found.value == pytest.approx(0.25)
 
 
 def test_moments_of_rows_and_targets_are_those_of_numpy() -> None:

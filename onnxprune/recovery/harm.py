@@ -2,13 +2,13 @@
 
 Where an output is class scores it is the Kullback-Leibler divergence of the softmax, in nats per
 sample: what the decisions of the network depend on. Other outputs give the mean squared difference
-over the variance of the original's; numbers that are no floats, such as the best class or a mask, the
-share that differs. Several outputs give their mean.
+over the variance of the original's; what is no number gives the share that differs, and whole numbers,
+which may be classes or counts, the smaller of both. Several outputs give their mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,9 +33,12 @@ class Harm:
     ----------
     sums : dict
         Output -> sum of its harm, and what it is divided by.
+    shares : dict
+        Output that holds no floats -> number of entries that differ, and of all.
     """
 
     sums: Sums = field(default_factory=dict)
+    shares: Sums = field(default_factory=dict)
 
     def add(self, before: Arrays, after: Arrays, samples: int) -> None:
         """Add the outputs of one batch."""
@@ -44,26 +47,35 @@ class Harm:
             if found is None or found.shape != reference.shape:
                 continue
             if reference.dtype.kind not in "fV":
-                self._count(name, float((found != reference).sum()), reference.size)
-                continue
+                self._count(name, float((found != reference).sum()), reference.size, self.shares)
+                if reference.dtype.kind not in "iu":
+                    continue
             old, new = class_scores(reference, samples), class_scores(found, samples)
             if old is not None and new is not None:
                 self._count(name, float(divergence(old, new).sum()), samples)
                 continue
             a, b = reference.astype(np.float64), found.astype(np.float64)
-            spread = float(np.square(a - a.mean(axis=0)).sum()) if len(a) > 1 and a.ndim > 1 else 0.0
+            spread = float(np.square(a - a.mean(axis=0)).sum()) if a.ndim > 1 and len(a) > 1 else 0.0
             self._count(name, float(np.square(b - a).sum()), spread or float(np.square(a).sum()))
 
-    def _count(self, name: str, harm: float, by: float) -> None:
-        old = self.sums.get(name, (0.0, 0.0))
-        self.sums[name] = old[0] + harm, old[1] + by
+    def _count(self, name: str, harm: float, by: float, sums: Sums | None = None) -> None:
+        sums = self.sums if sums is None else sums
+        old = sums.get(name, (0.0, 0.0))
+        sums[name] = old[0] + harm, old[1] + by
 
     @property
     def value(self) -> float:
         """The harm; infinite where outputs are not finite."""
-        found = [harm / by for harm, by in self.sums.values() if by > 0]
+        found = [harm / by for harm, by in _least(self.sums, self.shares) if by > 0]
         mean = float(np.mean(found)) if found else 0.0
         return mean if np.isfinite(mean) else np.inf
+
+
+def _least(sums: Sums, shares: Sums) -> Iterator[tuple[float, float]]:
+    """Of every output the smaller of what is known."""
+    for name in {**sums, **shares}:
+        known = [part[name] for part in (sums, shares) if name in part]
+        yield min(known, key=lambda pair: pair[0] / pair[1] if pair[1] > 0 else np.inf)
 
 
 def doubts(harm: float, samples: int, larger: str = "a larger budget") -> str:
