@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Unpack, cast
+from types import MappingProxyType
+from typing import NamedTuple, Unpack, cast
 
 from ..coupling.numbering import Numbering
 from ..coupling.trace import Trace
 from ..errors import UsageError
-from ..model.file import ModelLike
+from ..model.file import Model, ModelLike
 from ..model.loading import load
 from ..plugins import is_path
 from ..recovery import job
@@ -57,35 +58,52 @@ def explain(
     UsageError
         If nothing has that name, with the nearest that has; or a plan was not made by scores.
     """
-    note = ""
-    kinds: Mapping[int, str] = {}
-    numbering: Numbering | None = None
     if isinstance(source, Trace):
-        traced, chosen = source, merged(preset, config, settings)
+        subject = _Subject(source, merged(preset, config, settings))
     elif plan is not None:
         traced, plan, numbering = prepared(load(source), plan)
-        chosen = merged(preset, config, _recorded(plan))
+        subject = _Subject(traced, merged(preset, config, _recorded(plan)), numbering)
     else:
-        chosen = merged(preset, config, settings)
-        first, traced, numbering = opened(load(source), chosen, clean)
-        if first is not None and first.log is not None:
-            note, kinds = f"{first.log.headline} before", first.log.kinds
+        subject = _after_cleaning(load(source), merged(preset, config, settings), clean)
+    traced, chosen, numbering = subject.traced, job.with_data(subject.settings), subject.numbering
     asked = named(traced, layer) if numbering is None else numbering.named(layer)
-    chosen = job.with_data(chosen)
     scores = job.priced(traced, chosen, provider)
     wanted = asked if numbering is None else numbering.sources(asked)
-    latency = None
-    if plan is not None and "latency" in plan.options:
-        latency = LatencyModel.from_dict(plan.options["latency"])
-    elif chosen.get("keep_latency") is not None:
-        machine = Machine.of(provider, **part(chosen, MachineSettings))
-        latency = measure_model(traced, machine, chosen.get("data"), profile=chosen.get("profile"))
+    latency = _latency(traced, plan, chosen, provider)
     found = explain_groups(traced, scores, wanted, layer, latency=latency, **part(chosen, SelectSettings))
     if numbering is not None:
-        found = [whole for one in found for whole in in_the_file(one, numbering, kinds)]
-        found += only_cleaned(numbering, asked - {one.group for one in found}, kinds)
+        found = [whole for one in found for whole in in_the_file(one, numbering, subject.kinds)]
+        found += only_cleaned(numbering, asked - {one.group for one in found}, subject.kinds)
         found = [one for one in found if one.group in asked]
-    return Explanations(tuple(found), note)
+    return Explanations(tuple(found), subject.note)
+
+
+class _Subject(NamedTuple):
+    """What is explained: an analysis, settings, and what a clean-up did before."""
+
+    traced: Trace
+    settings: Settings
+    numbering: Numbering | None = None
+    note: str = ""
+    kinds: Mapping[int, str] = MappingProxyType({})
+
+
+def _after_cleaning(model: Model, settings: Settings, clean: bool) -> _Subject:
+    """The analysis of what a clean-up leaves, as pruning would see it."""
+    first, traced, numbering = opened(model, settings, clean)
+    if first is None or first.log is None:
+        return _Subject(traced, settings, numbering)
+    return _Subject(traced, settings, numbering, f"{first.log.headline} before", first.log.kinds)
+
+
+def _latency(traced: Trace, plan: Plan | None, settings: Settings, provider: str) -> LatencyModel | None:
+    """The prediction of latency that a plan was made by, or that the settings ask for."""
+    if plan is not None and "latency" in plan.options:
+        return LatencyModel.from_dict(plan.options["latency"])
+    if settings.get("keep_latency") is None:
+        return None
+    machine = Machine.of(provider, **part(settings, MachineSettings))
+    return measure_model(traced, machine, settings.get("data"), profile=settings.get("profile"))
 
 
 def _recorded(plan: Plan) -> Settings:
