@@ -399,3 +399,20 @@ def test_a_missing_package_is_one_sentence(run: Run, tmp_path: Path, monkeypatch
     assert failed.err == (
         "error: torch is not installed\nhint: Install it with: pip install 'onnxprune[torch]'\n"
     )
+
+
+@pytest.mark.parametrize("form", ["named", "folded", "misnamed"])
+def test_a_clean_up_before_comes_along(form: str) -> None:
+    """Channels that are constant go first, and what they did goes into the bias behind them."""
+    state = {name: array.copy() for name, array in CONV.items()}
+    state["a.weight"][[1, 6]] = 0
+    state["a.bias"][[1, 6]] = (3, -9)
+    state["bn.weight"][[1, 6]], state["bn.running_mean"][[1, 6]] = 1, 0
+    case = Case(state, CASES[form].export, 7)
+    dense = case.export(state)
+    result = onnxprune.prune(dense, ratio=0.5, granularity=1)
+    assert "clean" in result.plan.options
+    found = cut_state(onnxprune.load(dense), result.plan, state)
+    assert found.state["a.weight"].shape[0] == 3
+    assert found.notes == ("took new values of 1 entries from the slim file: b.bias",)
+    assert close(result.model, case.export(found.state))

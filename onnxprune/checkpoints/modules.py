@@ -69,6 +69,13 @@ class SlimAttention(nn.MultiheadAttention):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
 
 
+KNOWN = (
+    nn.modules.conv._ConvNd, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.Embedding, nn.PReLU,
+    nn.modules.batchnorm._NormBase, nn.MultiheadAttention,
+)  # fmt: skip
+"""Modules whose sizes follow from their weights, also where others made one of their own of them."""
+
+
 def cut_module(
     module: nn.Module, state: Mapping[str, np.ndarray], cuts: Mapping[str, Any], nodes: Mapping[str, Node]
 ) -> nn.Module:
@@ -128,9 +135,9 @@ def _set(module: nn.Module, name: str, tensor: Any) -> None:
 
 def _fit(part: nn.Module, entries: Mapping[str, Resized], node: Node | None) -> None:
     """Change the sizes that one module holds."""
-    if type(part).__module__.startswith("torch.nn."):
+    if isinstance(part, KNOWN):
         _fit_known(part, entries, node)
-    else:
+    elif not type(part).__module__.startswith("torch.nn."):
         _fit_own(part, entries)
 
 
@@ -191,7 +198,7 @@ def _fit_own(part: Any, entries: Mapping[str, Resized]) -> None:
             setattr(part, heads, found[0])
             for name in (name for name in HEAD_WIDTHS if name in held):
                 setattr(part, name, held[name] * found[2] // found[1])
-    leaves = {name for name, child in part.named_children() if type(child).__module__.startswith("torch.nn.")}
+    leaves = {name for name, child in part.named_children() if isinstance(child, KNOWN)}
     own = [name for name in entries if "." not in name or name.partition(".")[0] in leaves]
     for name, value in held.items():
         for sizes in sizes_left(entries, own) if name not in done else ():
