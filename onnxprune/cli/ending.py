@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 
@@ -94,6 +94,10 @@ class Failure:
     message: str
     hint: str = ""
     exit_code: int = 2
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON types."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def failure(error: BaseException) -> Failure:

@@ -6,7 +6,6 @@ import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from .. import __version__
 from ..errors import SurgeryError
 from ..printable import json_text, printable
 from ..reports.page import Part, Reported, Table, layout
-from .ending import Failure, NoReader, failure
+from .ending import NoReader, failure
 from .progress import note, say
 
 if TYPE_CHECKING:
@@ -51,12 +50,8 @@ def errors_shown(context: click.Context, *, as_json: bool) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         if as_json and not context.meta.get(PRINTED):
             context.meta[PRINTED] = True
-            print_json(str(context.info_name), _document(failure(error)))
+            print_json(str(context.info_name), {"error": failure(error).to_dict()})
         raise
-
-
-def _document(found: Failure) -> dict[str, Any]:
-    return {"error": asdict(found)}
 
 
 def print_json(command: str, document: Mapping[str, Any]) -> None:
