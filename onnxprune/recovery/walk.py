@@ -156,9 +156,9 @@ class _Walk:
         self.traced, self.slim, self.graph, self.data, self.way = traced, slim, graph, data, way
         self.weights: dict[str, np.ndarray] = {}
         self.outcomes: list[Outcome] = []
-        quarter = way.memory // 4
-        self.before = Front(Parts(traced.model), data, quarter)
-        self.after = Front(Parts(slim), data, quarter)
+        share = way.memory // 8  # of each model, what is held and what is held next: half of the bound
+        self.before = Front(Parts(traced.model), data, share)
+        self.after = Front(Parts(slim), data, share)
 
     def take(self, step: Sequence[Pair], later: Sequence[Pair]) -> None:
         """Collect samples of some layers, fit them and let the slim model have their weights."""
