@@ -25,6 +25,7 @@ from onnxprune.surgery.surgeon import rewrite_trace
 from . import cases_control, cases_sequences
 from .building import Builder, made_up
 from .building_text import model
+from .full import in_turn
 
 UNITS = {
     "branches_with_layers": 40,
@@ -85,8 +86,7 @@ def variants(traced: Trace) -> list[dict[str, np.ndarray]]:
     return found
 
 
-@pytest.mark.parametrize("seed", [None, 1])
-@pytest.mark.parametrize("name", BUILD)
+@pytest.mark.parametrize(("name", "seed"), in_turn(BUILD, [None, 1]))
 def test_exact(name: str, seed: int | None) -> None:
     dense = BUILD[name]()
     onnx.checker.check_model(dense)

@@ -191,7 +191,7 @@ def odd(name: str, place: Any, value: float) -> onnx.ModelProto:
 @pytest.mark.parametrize(("name", "place"), PLACES)
 def test_what_the_original_stores_is_no_bug(name: str, place: Any, value: float) -> None:
     """Zero times infinity is NaN, so that masked channels reach everything. The tensor is named."""
-    for seed in range(4):
+    for seed in range(2):
         pruned = battery.prune(odd(name, place, value), seed)
         report = verify(pruned.trace.model, pruned.slim, plan=pruned.plan, provider="cpu", seed=seed)
         assert report.exact, str(report)
