@@ -168,8 +168,9 @@ def predicted(traced: Trace, kernels: list[Kernel], kept: int, rule: Blocks = AV
         (Kernel("Conv", 100.3, (2,), blocked=True), 34, 450),  # out of the layout: 48 / 64, six times as long
         (Kernel("Conv", 100.3, (0,), blocked=True), 34, 75),
         (Kernel("Conv", 100.3, (3,), blocked=True), 20, 50),  # its inputs are padded alike
-        (Kernel("Conv", 100.3, (3,), blocked=True), 8, 12.5),  # fewer than a block are read as they lie
+        (Kernel("Conv", 100.3, (3,), blocked=True), 8, 25),
         (Kernel("Relu", 100.3, (1,)), 40, 62.5),
+        (Kernel("Relu", 100.3, (1,), blocked=True), 40, 75),
         (Kernel("ReorderOutput", 100.3, (0,), added=True), 40, 62.5),
         (Kernel("Conv", 100.3, (1, 0), blocked=True), 48, 75),  # both fused
     ],

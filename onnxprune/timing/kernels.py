@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -57,7 +57,7 @@ class Kernel:
     added : bool
         Whether onnxruntime put it in, to change the layout of what the node makes or reads.
     blocked : bool
-        Whether it is a convolution in the blocked layout.
+        Whether it works in the blocked layout: a convolution, or what reads its results as they lie.
     """
 
     op: str
@@ -123,7 +123,7 @@ def profile(graph: Graph, feeds: Arrays, machine: Machine) -> Profile:
     spent = sum(us for _, us in times.values())
     added = min(max(spent - whole, 0.0) / max(len(times), 1), PROFILING)
     plain = {name: (op, max(us - added, us / 10)) for name, (op, us) in times.items()}
-    kernels = tuple(_attributed(graph, plain, optimized))
+    kernels = tuple(_laid_out(graph, list(_attributed(graph, plain, optimized))))
     spent = sum(kernel.us for kernel in kernels)
     return Profile(kernels, min(max(whole - spent, 0.0), between), machine)
 
@@ -226,6 +226,23 @@ def _attributed(
         else:
             beside = _beside(graph, optimized.get(name))
             yield Kernel(op, us, () if beside is None else (beside,), added=beside is not None)
+
+
+def _laid_out(graph: Graph, kernels: Sequence[Kernel]) -> Iterator[Kernel]:
+    """The same kernels, in the order in which they run, and which of the others are in that layout, too.
+
+    Those are what reads results of kernels in it, where nothing was put in behind them.
+    """
+    restored = {kernel.nodes[0] for kernel in kernels if kernel.added}
+    laid: set[int] = set()
+    for kernel in kernels:
+        names = [name for index in kernel.nodes for name in graph.nodes[index].inputs]
+        makers = {graph.producers[name].index for name in names if name in graph.producers}
+        if not kernel.added and not makers.isdisjoint(laid - restored):
+            kernel = replace(kernel, blocked=True)
+        if kernel.blocked:
+            laid.update(kernel.nodes)
+        yield kernel
 
 
 def _computed(graph: Graph, name: str) -> int | None:

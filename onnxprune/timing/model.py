@@ -101,11 +101,11 @@ class LatencyModel:
     ) -> Callable[[SizeView], float]:
         """What the time of a kernel grows with."""
         nodes = [traced.graph.nodes[index] for index in kernel.nodes]
+        blocks = self.blocks if kernel.blocked else Blocks()
         parts = [(node, cost) for node in nodes for cost in macs.get(node.index, ())]
         if kernel.added or not parts:
             names = [name for node in nodes[:1] for name in node.outputs[:1]]
-            return partial(_elements, names)
-        blocks = self.blocks if kernel.blocked else Blocks()
+            return partial(_elements, blocks, names)
         return partial(_multiplied, blocks, parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,8 +135,10 @@ def _scaled(work: Callable[[SizeView], float], least: int, time: int, before: fl
     return least + (round(time * work(sizes) / before) if before else time)
 
 
-def _elements(names: Sequence[str], sizes: SizeView) -> float:
-    return float(sum(map(sizes.numel, names)))
+def _elements(blocks: Blocks, names: Sequence[str], sizes: SizeView) -> float:
+    """Elements that are made, the padding of channels included."""
+    channels = ((sizes.numel(name), sizes.size(name, 1)) for name in names)
+    return sum(count * blocks.padded(size) / size for count, size in channels if size)
 
 
 def _multiplied(blocks: Blocks, parts: Sequence[tuple[Node, Cost]], sizes: SizeView) -> float:
@@ -151,8 +153,8 @@ def _padding(blocks: Blocks, node: Node, sizes: SizeView) -> float:
     inner = sizes.size(node.inputs[1], 1)
     depthwise = inner == 1 and read > 1
     factor = blocks.padded(made) / max(made, 1)
-    if inner >= blocks.block:  # fewer are read as they lie
-        factor *= blocks.padded(inner) / inner
+    if not depthwise:
+        factor *= blocks.padded(inner) / max(inner, 1)
     if made % blocks.align or (inner >= blocks.block and inner % blocks.align):
         factor *= blocks.depthwise if depthwise else blocks.dense
     return factor
