@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from ..reports.page import plural
 from . import options, output
 from .files import Target, open_models
-from .progress import note, say, stages
+from .progress import note, stages
 
 
 @click.command(cls=options.Verb)
@@ -32,7 +31,7 @@ def command(model: str, state: str, before: str | None, out: str, **flags: Any) 
     Without --before, constants bear the names of entries; a batch normalization that was folded, or
     names that an exporter made up, take it.
     """
-    from ..checkpoints.cutting import listed
+    from ..checkpoints.report import TakenWeights
     from ..checkpoints.reweighting import reweight
     from ..checkpoints.stores import read_state
 
@@ -45,14 +44,7 @@ def command(model: str, state: str, before: str | None, out: str, **flags: Any) 
         found = reweight(slim, trained, read_state(before) if before else None)
         stage("write")
         found.model.save(out)
-    kept = list(dict.fromkeys(link.use.name for link in found.kept))
-    if as_json:
-        document = {"model": model, "state": state, "output": out, "taken": found.taken, "kept": kept}
-        output.print_json("reweight", {**document, "unread": list(found.unread)})
-    if kept:
-        note(f"come from no entry, hence stay: {listed(kept)}", quiet)
-    if found.unread:
-        note(f"not in the model: {listed(found.unread)}", quiet)
-    if not (as_json or quiet):
-        say(f"{plural(found.taken, 'constant')} of '{model}' took the weights of '{state}'")
-        say(f"wrote '{out}'")
+    told = TakenWeights(model, state, out, found)
+    for text in told.notes:
+        note(text, quiet)
+    output.show("reweight", told, as_json=as_json, quiet=quiet)
