@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from . import options, output
-from .files import Target
+from .files import Target, open_models
 from .progress import stages
 
 
@@ -44,9 +44,10 @@ def command(
 
     with stages() as stage:
         stage("verify")
-        found = SideBySide(dense, slim, bench(dense, slim, **flags))
+        models = open_models(dense, slim)
+        found = SideBySide(dense, slim, bench(*models, **flags))
         if markdown:
             write_atomically(Path(markdown), markdown_page("onnxprune bench", found).encode())
         if html:
-            output.write_html(html, found, [dense, slim], trace(dense))
+            output.write_html(html, found, [dense, slim], trace(models[0]))
     output.show("bench", found, as_json=as_json)

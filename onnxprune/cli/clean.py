@@ -8,7 +8,7 @@ import click
 
 from ..errors import UsageError
 from . import files, options, output
-from .files import Target
+from .files import Out, Target
 from .progress import stages
 from .several import Several
 
@@ -16,7 +16,13 @@ from .several import Several
 @click.command(cls=Several)
 @click.argument("model", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", "out", cls=Target, required=True, metavar="OUT", help="Where to write the clean model."
+    "-o",
+    "--output",
+    "out",
+    cls=Out,
+    required=True,
+    metavar="OUT",
+    help="Where to write the clean model; - for standard output.",
 )
 @click.option(
     "--assume-range",
@@ -70,7 +76,9 @@ def command(
     if as_json:
         output.print_json("clean", found.to_dict())
     output.judge(result.report, "clean", quiet)
-    if not (as_json or quiet):
+    if out == files.STDIO:
+        files.send(result)
+    elif not (as_json or quiet):
         output.print_page(found.page())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,14 @@ READ = "onnxprune.read"
 
 class Target(click.Option):
     """An option that names a file which is written; no configuration file may give it."""
+
+
+STDIO = "-"
+"""What stands for standard input among models, and for standard output as a place for a model."""
+
+
+class Out(Target):
+    """A place for a model, which may be standard output."""
 
 
 class Kept(click.Option):
@@ -57,6 +66,16 @@ def check_targets(context: click.Context) -> None:
     UsageError
         If nothing can be written there, an input would be lost, or one result another.
     """
+    for parameter in context.command.params:
+        value = context.params.get(str(parameter.name))
+        if value == STDIO and _written(parameter, context) and not isinstance(parameter, Out):
+            raise UsageError(
+                f"{parameter.opts[-1]}: only a model goes to standard output", "'./-' is a file of that name."
+            )
+        if value == STDIO and isinstance(parameter, Out) and context.params.get("as_json"):
+            raise UsageError(
+                "found both -o - and --json, expected one of them", "Each takes standard output."
+            )
     written = targets(context)
     for target in written:
         _writable(target)
@@ -78,7 +97,9 @@ def open_models(*paths: str) -> tuple[Model, ...]:
     from .. import load
 
     context = click.get_current_context()
-    models = tuple(map(load, paths))
+    if paths.count(STDIO) > 1:
+        raise UsageError("standard input holds one model", "Name a file for the other.")
+    models = tuple(load(sys.stdin.buffer.read() if path == STDIO else path) for path in paths)
     _disjoint(targets(context), (file for model in models for file in model.data_files()))
     return models
 
@@ -86,7 +107,7 @@ def open_models(*paths: str) -> tuple[Model, ...]:
 def targets(context: click.Context) -> list[str]:
     """Files that a command is told to write."""
     values = [context.params.get(str(p.name)) for p in context.command.params if _written(p, context)]
-    return [str(value) for value in values if value]
+    return [str(value) for value in values if value and value != STDIO]
 
 
 def _written(parameter: click.Parameter, context: click.Context) -> bool:
@@ -101,7 +122,9 @@ def _read(context: click.Context) -> Iterator[Path]:
     yield from map(Path, context.meta.get(READ, ()))
     for parameter in context.command.params:
         value = context.params.get(str(parameter.name))
-        if _written(parameter, context) or not isinstance(value, str) or not value or "\0" in value:
+        if _written(parameter, context) or not isinstance(value, str) or "\0" in value:
+            continue
+        if value in ("", STDIO):
             continue
         if is_path(value):  # a function: of a file, or of a module of the working directory
             place = value.rpartition(":")[0]
@@ -177,7 +200,10 @@ def refuse_unchanged(result: Result, path: str) -> None:
 
 
 def write_result(result: Result, out: str, plan_out: str | None, recovery_out: str | None = None) -> None:
-    """Write the plan and recovered weights, then the model; a model that lost nothing is copied byte for byte."""
+    """Write the plan and recovered weights, then the model; a model that lost nothing is copied byte for byte.
+
+    A model for standard output is not written here, see ``send``.
+    """
     from ..model.source import Source
     from ..model.writing import write_graph
     from ..reports.outcome import unchanged
@@ -187,6 +213,8 @@ def write_result(result: Result, out: str, plan_out: str | None, recovery_out: s
         result.plan.save(plan_out)
     if recovery_out:
         (result.recovery or Recovery({})).save(recovery_out)
+    if out == STDIO:
+        return
     original = result.trace.model
     if unchanged(result.plan) and original.path and not original.external:
         data = original.path.read_bytes()
@@ -194,3 +222,18 @@ def write_result(result: Result, out: str, plan_out: str | None, recovery_out: s
             write_graph(Path(out), data)
             return
     result.model.save(out)
+
+
+def send(result: Result) -> None:
+    """Write a model to standard output, with all weights in it.
+
+    Raises
+    ------
+    UsageError
+        If it is too large for that.
+    """
+    from ..model.file import PROTOBUF_LIMIT
+
+    if result.model.weight_bytes > PROTOBUF_LIMIT:
+        raise UsageError("the model is too large for standard output", "Name a file with -o.")
+    sys.stdout.buffer.write(result.model.embedded().SerializeToString())

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from . import options, output
+from .files import open_models
 from .progress import note, stages
 
 
@@ -26,7 +27,7 @@ def command(model: str, html: str | None, as_json: bool, **flags: Any) -> None:
     shares add up to more than the whole. With --latency the model is run and timed, and the table says
     how many milliseconds hang on a group.
     """
-    from .. import load, trace
+    from .. import trace
     from ..reports.analysis import inspected
     from ..timing.model import timed
 
@@ -34,7 +35,7 @@ def command(model: str, html: str | None, as_json: bool, **flags: Any) -> None:
 
     with stages() as stage:
         stage("load")
-        source = load(model)
+        (source,) = open_models(model)
         stage("trace")
         traced = trace(source, **flags)
         found = inspected(traced, model, timed(traced, **asked))

@@ -8,7 +8,7 @@ import click
 
 from ..errors import UsageError
 from . import files, options, output
-from .files import Target
+from .files import Out, Target
 from .progress import note, stages
 from .several import Several
 
@@ -19,7 +19,13 @@ VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 @click.command(cls=Several)
 @click.argument("model", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", "out", cls=Target, required=True, metavar="OUT", help="Where to write the slim model."
+    "-o",
+    "--output",
+    "out",
+    cls=Out,
+    required=True,
+    metavar="OUT",
+    help="Where to write the slim model; - for standard output.",
 )
 @options.selection_options
 @options.score_options
@@ -90,5 +96,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     output.judge(result.report, "slim", quiet)
     for text in notes:
         note(text, quiet)
-    if not (as_json or quiet):
+    if out == files.STDIO:
+        files.send(result)
+    elif not (as_json or quiet):
         output.print_page(found.page())

@@ -32,9 +32,10 @@ from .writing import write_graph, write_pair
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
+    import onnx_ir
 
 
-ModelLike: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | gs.Graph | Model"
+ModelLike: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | onnx_ir.Model | gs.Graph | Model"
 
 Cuts: TypeAlias = "dict[str, tuple[np.ndarray | None, ...]]"
 
@@ -176,6 +177,12 @@ class Model:
         import onnx_graphsurgeon as gs
 
         return gs.import_onnx(self.embedded())
+
+    def to_ir(self) -> onnx_ir.Model:
+        """The model as one of onnx_ir, which onnxscript's passes take."""
+        import onnx_ir
+
+        return onnx_ir.from_proto(self.embedded())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model atomically: the target is either the old file or the whole new one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -33,8 +34,10 @@ def load(source: ModelLike) -> Model:
 
     Parameters
     ----------
-    source : path, bytes, onnx.ModelProto, onnx_graphsurgeon.Graph or Model
-        A ``Model`` is returned as it is. A given proto is not changed.
+    source : path, bytes, onnx.ModelProto, onnx_ir.Model, onnx_graphsurgeon.Graph or Model
+        A ``Model`` is returned as it is, nothing that is given is changed. So are taken the functions of
+        onnxscript, and what ``torch.onnx.export`` returns: whatever has ``to_model_proto()`` or
+        ``model_proto``.
 
     Raises
     ------
@@ -51,6 +54,8 @@ def load(source: ModelLike) -> Model:
         path = Path(source)
         data = _read(path)
         model = Model(_parse(data, f"'{path}'"), path.parent, path, source=Source(data))
+    elif (proto := _proto_of(source)) is not None:
+        model = proto
     elif hasattr(source, "nodes") and hasattr(source, "tensors"):
         import onnx_graphsurgeon as gs
 
@@ -60,6 +65,25 @@ def load(source: ModelLike) -> Model:
     check_form(model.proto, model.source.size if model.source else None)
     model.files.remember(model.locations())
     return _normalise(_check(model))
+
+
+def _proto_of(source: Any) -> Model | None:
+    """A model of onnx_ir, onnxscript or torch.onnx; None of anything else."""
+    ir = sys.modules.get("onnx_ir")  # where nobody imported it, there is no model of it
+    if ir is not None and isinstance(source, ir.Model):
+        values = (value.const_value for graph in source.graphs() for value in graph.initializers.values())
+        folders = {os.fspath(v.base_dir) for v in values if isinstance(v, ir.ExternalTensor)}
+        if len(folders) > 1:
+            raise ModelError(
+                "the model reads weights from several folders", "Save it first with onnx_ir.save."
+            )
+        return Model(ir.to_proto(source), Path(folders.pop()) if folders else None)
+    for name in ("to_model_proto", "model_proto"):
+        found = getattr(source, name, None)
+        proto = found() if callable(found) else found
+        if isinstance(proto, onnx.ModelProto):
+            return Model(proto)
+    return None
 
 
 def _read(path: Path) -> bytes:
