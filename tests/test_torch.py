@@ -29,7 +29,7 @@ def network() -> Any:
     class Own(torch.nn.Module):  # type: ignore[misc]
         def __init__(self, width: int, heads: int) -> None:
             super().__init__()
-            self.width, self.num_heads, self.head_dim = width, heads, width // heads
+            self.width, self.num_heads, self.head_dim, self.attn_dim = width, heads, width // heads, width
             self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
         def forward(self, x: Any) -> Any:
@@ -38,10 +38,10 @@ def network() -> Any:
                 self.qkv(x).reshape(batch, count, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
             )
             weights = ((q * 0.5) @ k.transpose(-2, -1)).softmax(-1)
-            mixed = (weights @ v).transpose(1, 2).reshape(batch, count, self.num_heads * self.head_dim)
+            mixed = (weights @ v).transpose(1, 2).reshape(batch, count, self.attn_dim)
             return self.proj(mixed)
 
-    class Last(nn.LayerNorm):  # type: ignore[misc]
+    class Last(torch.nn.LayerNorm):  # type: ignore[misc]
         """Of another package, as many networks have one."""
 
         def forward(self, x: Any) -> Any:
@@ -198,3 +198,27 @@ def _has_safetensors() -> bool:
     except InstallationError:
         return False
     return True
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_gates_in_another_order(kind: str, tmp_path: Path) -> None:
+    """Recurrent layers: four or three gates, which ONNX has in another order than PyTorch."""
+    nn = torch.nn
+
+    class Recurrent(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.head = nn.Linear(6, 16), nn.Linear(24, 3)
+            self.layer = getattr(nn, kind)(16, 24, batch_first=True)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.layer(self.up(x))[0])
+
+    net, path = Recurrent().eval(), tmp_path / "dense.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.randn(2, 5, 6),), path, dynamo=False, opset_version=17)
+    result = onnxprune.prune(path, ratio=0.5)
+    module = onnxprune.torch.slim(net, result.plan, onnx=path)
+    assert (module.layer.input_size, module.layer.hidden_size) == (8, 12)
+    assert onnxprune.torch.compare(module, result.model)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..model.node import Node
-from .sizes import HEAD_WIDTHS, HEADS, Resized, group_count, heads_left, sizes_left
+from .sizes import ALL_HEADS, HEAD_WIDTHS, HEADS, Resized, group_count, heads_left, sizes_left
 
 
 class SlimAttention(nn.MultiheadAttention):
@@ -71,7 +71,7 @@ class SlimAttention(nn.MultiheadAttention):
 
 KNOWN = (
     nn.modules.conv._ConvNd, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.Embedding, nn.PReLU,
-    nn.modules.batchnorm._NormBase, nn.MultiheadAttention,
+    nn.modules.batchnorm._NormBase, nn.MultiheadAttention, nn.RNNBase,
 )  # fmt: skip
 """Modules whose sizes follow from their weights, also where others made one of their own of them."""
 
@@ -163,6 +163,8 @@ def _fit_known(part: Any, entries: Mapping[str, Resized], node: Node | None) -> 
         part.num_groups, part.num_channels = groups, shape[0]
     elif isinstance(part, nn.Embedding):
         part.num_embeddings, part.embedding_dim = shape
+    elif isinstance(part, nn.RNNBase):
+        part.hidden_size, part.input_size = (entries[n].after[1] for n in ("weight_hh_l0", "weight_ih_l0"))
     elif isinstance(part, nn.PReLU):
         part.num_parameters = shape[0]
     elif hasattr(part, "num_features"):
@@ -193,11 +195,13 @@ def _fit_own(part: Any, entries: Mapping[str, Resized]) -> None:
     heads = next((name for name in HEADS if name in held), "")
     done: set[str] = set()
     if heads:
-        done |= {heads, *HEAD_WIDTHS}
+        done |= {heads, *HEAD_WIDTHS, *ALL_HEADS}
         if (found := heads_left(held[heads], entries)) is not None:
             setattr(part, heads, found[0])
             for name in (name for name in HEAD_WIDTHS if name in held):
                 setattr(part, name, held[name] * found[2] // found[1])
+            for name in (name for name in ALL_HEADS if name in held):
+                setattr(part, name, held[name] * found[0] * found[2] // (held[heads] * found[1]))
     leaves = {name for name, child in part.named_children() if isinstance(child, KNOWN)}
     own = [name for name in entries if "." not in name or name.partition(".")[0] in leaves]
     for name, value in held.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,16 +23,26 @@ class Rows:
 
     def find(self, value: np.ndarray) -> tuple[list[Moved], bool]:
         """The ways in which a constant is made of runs of rows, and whether a run fits several entries."""
-        found = []
-        doubtful = False
-        for along in range(value.ndim):
-            if value.ndim > 2 and along:
-                break
-            turned = value if not along else value.T
-            pieces, several = self._runs(turned)
+        found, doubtful = self._ways(value, range(value.ndim))
+        wide = [axis for axis, size in enumerate(value.shape) if size > 1]
+        if not found and len(wide) < value.ndim:  # a recurrent layer's weights have an axis of directions
+            found, also = self._ways(value.reshape([value.shape[axis] for axis in wide]), wide, value.shape)
+            doubtful |= also
+        return found, doubtful
+
+    def _ways(
+        self, value: np.ndarray, axes: Sequence[int], shape: tuple[int, ...] = ()
+    ) -> tuple[list[Moved], bool]:
+        """The same of a value whose axes are some of those of a constant."""
+        found, doubtful = [], False
+        for along in range(min(value.ndim, 2) if value.ndim <= 2 else 1):
+            pieces, several = self._runs(value if not along else value.T)
             doubtful |= several
             if pieces:
-                found.append(Moved(tuple(_piece(p, value.shape, along) for p in pieces), along))
+                made = [_piece(p, value.shape, along) for p in pieces]
+                if shape:
+                    made = [_widened(piece, axes, shape) for piece in made]
+                found.append(Moved(tuple(made), axes[along]))
         return found, doubtful
 
     def gathered(self, value: np.ndarray) -> Iterator[Gathered]:
@@ -99,3 +110,11 @@ def _piece(run: tuple[str, int, int], shape: tuple[int, ...], along: int) -> Pie
     own = sizes[::-1] if along else sizes
     axes = sorted((1, 0) if along else range(len(own)), key=lambda axis: own[axis] == 1)
     return Piece(name, own, tuple(axes), start, stop, sizes)
+
+
+def _widened(piece: Piece, axes: Sequence[int], shape: tuple[int, ...]) -> Piece:
+    """A piece as part of a constant that has axes of size 1, too."""
+    sizes = [1] * len(shape)
+    for axis, size in zip(axes, piece.sizes, strict=True):
+        sizes[axis] = size
+    return replace(piece, sizes=tuple(sizes))

@@ -19,6 +19,9 @@ HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "head
 HEAD_WIDTHS = ("head_dim", "attention_head_size", "dim_head", "d_head", "d_k")
 """What modules call the width of one head."""
 
+ALL_HEADS = ("attn_dim", "attention_dim", "all_head_size", "inner_dim", "d_attn")
+"""What modules call the width of all heads together."""
+
 PROJECTIONS = re.compile(
     r"(^|[._])(q|k|v|kv|qk|qkv|query|key|value)(_?(proj|lin|bias))?[._](weight|in_proj_weight)$"
 )
