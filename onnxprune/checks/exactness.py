@@ -25,7 +25,7 @@ from .accepted import DRAWS, ROUNDING, nudge
 from .compare import Comparison, Difference
 from .nodes import compare_single, draws_of, left_out
 from .noise import Noise
-from .oracle import masked
+from .oracle import masked_model
 from .widened import has_halves, widened, widened_feeds
 
 CAP = max(ROUNDING.values())
@@ -57,7 +57,7 @@ class Pair:
 
     traced: Trace
     sizes: Sizes
-    oracle: ModelProto
+    oracle: Model
     slim: ModelProto
     provider: str
     wide: bool = False
@@ -118,8 +118,9 @@ def check_surgery(
         changed = recovery.spread(traced.model, traced.sizes(plan.removed(traced)))
         traced = trace(changed, **plan.trace_options)
     pair = make_pair(traced, plan, slim, feeds, provider)
-    if has_halves(pair.oracle):
-        wide = replace(pair, oracle=widened(pair.oracle), slim=widened(pair.slim), wide=True)
+    if has_halves(pair.oracle.proto):
+        oracle = Model(widened(pair.oracle.embedded()))
+        wide = replace(pair, oracle=oracle, slim=widened(pair.slim), wide=True)
         try:
             found = wide.compare_outputs(feeds)
             pair = wide
@@ -150,6 +151,6 @@ def make_pair(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: s
     traced = retrace(traced, {name: array.shape for name, array in feeds.items()})
     sizes = traced.sizes(plan.removed(traced))
     lossless = plan.options.get("lossless", False)
-    oracle = traced.model.embedded() if lossless else masked(traced, sizes, rewritten)
+    oracle = traced.model if lossless else masked_model(traced, sizes, rewritten)
     provider = "cpu" if traced.walk.facts.zeros else provider
     return Pair(traced, sizes, oracle, slim.embedded(), provider)

@@ -13,6 +13,7 @@ import onnx
 
 from ..coupling.trace import Trace
 from ..labels.sizes import Sizes
+from ..model.file import Model
 from ..model.names import Names, names_of
 from ..model.node import Node
 from ..rules import find
@@ -51,13 +52,13 @@ class Noise:
         known = traced.graph.producers.keys() - traced.graph.derived.keys() - set(self.drawn)
         self.sources = sorted({name for n in nodes for name in n.inputs if name in known and name in made})
 
-    def told(self, oracle: onnx.ModelProto) -> onnx.ModelProto:
+    def told(self, oracle: Model) -> Model:
         """The masked original, which returns what it draws, and what from."""
         if not self.drawn:
             return oracle
-        proto = _copy(oracle)
+        proto = _copy(oracle.proto)
         _return(proto, [*self.drawn, *self.sources])
-        return proto
+        return oracle.derived(proto)
 
     def taken(self, slim: onnx.ModelProto, numbers: Arrays) -> onnx.ModelProto:
         """The slim model, to which the random numbers are given."""

@@ -24,6 +24,7 @@ from onnx import TensorProto, numpy_helper
 
 from ..coupling.trace import Trace
 from ..labels.sizes import Sizes
+from ..model.file import Model, borrow
 from ..model.graph import Graph
 from ..model.names import Names
 from ..model.node import Node
@@ -33,7 +34,12 @@ from .finite import reached
 
 
 def masked(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> onnx.ModelProto:
-    """Original model in which removed entries are zero.
+    """Original model in which removed entries are zero, with its weights; see :func:`masked_model`."""
+    return masked_model(traced, sizes, slim).embedded()
+
+
+def masked_model(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Model:
+    """Original model in which removed entries are zero; it reads the original's weights in their place.
 
     Parameters
     ----------
@@ -56,8 +62,8 @@ SELECTABLE = {
 class _Masker:
     def __init__(self, traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> None:
         self.traced, self.sizes = traced, sizes
-        self.proto = onnx.ModelProto()
-        self.proto.CopyFrom(traced.model.embedded())
+        self.model = borrow(traced.model)
+        self.proto = self.model.proto
         self.proto.ir_version = max(self.proto.ir_version, UNLISTED)  # new constants are no inputs
         self.slim = {name: p for p in node_protos(slim.graph) for name in p.output}
         self.zeros = traced.walk.facts.zeros
@@ -70,12 +76,12 @@ class _Masker:
         self.stored: list[onnx.NodeProto] = []
         self.names = Names(traced.graph.taken)
 
-    def build(self) -> onnx.ModelProto:
+    def build(self) -> Model:
         self._graph(self.proto.graph, iter(self.traced.graph.nodes), [])
         nodes = [*self.stored, *self.proto.graph.node]
         del self.proto.graph.node[:]
         self.proto.graph.node.extend(nodes)
-        return self.proto
+        return self.model
 
     def _graph(self, graph: onnx.GraphProto, nodes: Iterator[Node], ordered: list[onnx.NodeProto]) -> None:
         """Mask one graph; ``nodes`` is the view in its own order, nested graphs first."""

@@ -130,7 +130,8 @@ def verify(
     chosen = choose_provider(provider)
     other = choose_provider(slim_provider) if slim_provider else chosen
     unrun = _without_reference(original.proto, plan is None or metric is not None, options)
-    with open_session(original, chosen, "the original", tf32=tf32) as before:
+    lent = limits.get("max_latency_ratio") is None
+    with open_session(original, chosen, "the original", tf32=tf32, lent=lent) as before:
         try:
             samples = runnable(before, traced, data, **options)
         except ModelError as error:
@@ -138,7 +139,7 @@ def verify(
                 raise
             return Report((), (), chosen, f"{error.message}; they are synthetic")
         report = Report((), (), chosen, slim_provider=other, data=samples.source, unrun=unrun)
-        with ours(), open_session(result, other, "the slim model", tf32=tf32) as after:
+        with ours(), open_session(result, other, "the slim model", tf32=tf32, lent=lent) as after:
             report = _with_change(report, before, after, samples, metric, limits)
     if plan is not None:
         with ours():

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from io import BufferedRandom
 from math import gcd, prod
 from pathlib import Path
@@ -26,7 +26,7 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 
 from ..errors import ModelError, UnusableError
 from .cut import take
-from .protos import opset_of, tensors
+from .protos import opset_of, skeleton, tensors
 from .source import DataFiles, Source
 from .writing import write_graph, write_pair
 
@@ -65,6 +65,8 @@ class Model:
     cuts : dict
         Initializers with external data that are sliced when they are read: name -> one index
         array (or None) per axis. Filled by the rewriter.
+    lender : Model or None
+        Where initializers are that have a name and a shape here, see :func:`borrow`.
     """
 
     proto: onnx.ModelProto
@@ -73,6 +75,7 @@ class Model:
     cuts: Cuts = field(default_factory=dict)
     source: Source | None = None
     files: DataFiles = None  # type: ignore[assignment]
+    lender: Model | None = None
 
     def __post_init__(self) -> None:
         if self.files is None:
@@ -80,7 +83,8 @@ class Model:
 
     def derived(self, proto: onnx.ModelProto, cuts: Cuts | None = None) -> Model:
         """A model that is made from this one, hence reads the same external data."""
-        return Model(proto, self.folder, None, dict(self.cuts) if cuts is None else cuts, files=self.files)
+        cuts = dict(self.cuts) if cuts is None else cuts
+        return Model(proto, self.folder, None, cuts, files=self.files, lender=self.lender)
 
     def array(self, tensor: TensorProto) -> np.ndarray:
         """Decode a tensor, from its external data file if it has one.
@@ -98,6 +102,8 @@ class Model:
                 raise ModelError(
                     f"tensor '{tensor.name}': its data does not fill the shape {list(tensor.dims)}"
                 ) from None
+        if self.lender is not None and not tensor.external_data:
+            return self.lender.array(self.lender.initializers[tensor.name])
         array = self._read_external(tensor)
         return take(array, self.cuts.get(tensor.name, ()))
 
@@ -114,6 +120,11 @@ class Model:
         if (info.offset or 0) + dtype.itemsize * count > path.stat().st_size:
             raise UnusableError(f"tensor '{tensor.name}': external data '{info.location}' is cut short")
         return np.memmap(path, dtype, "r", info.offset or 0, tuple(tensor.dims))
+
+    @cached_property
+    def initializers(self) -> dict[str, TensorProto]:
+        """Those of the main graph by name."""
+        return {tensor.name: tensor for tensor in self.proto.graph.initializer}
 
     @property
     def external(self) -> bool:
@@ -224,6 +235,7 @@ class Model:
         data = write_pair(target, write_data, graph)
         if data in read or not all(file.is_file() for file in read):
             self.proto, self.folder, self.cuts = proto, data.parent, {}
+            self.__dict__.pop("initializers", None)
             self.files = DataFiles(self.folder)
             self.files.remember([data.name])
 
@@ -233,6 +245,22 @@ _PACKED = {
     for name in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
     if hasattr(TensorProto, name)
 }
+
+
+def borrow(lender: Model) -> Model:
+    """A copy of a model to be edited, which reads the initializers of the original in their place.
+
+    Those of nested graphs are copied.
+    """
+    proto = skeleton(lender.proto)
+    for tensor in lender.proto.graph.initializer:
+        proto.graph.initializer.add(
+            name=tensor.name, data_type=tensor.data_type, dims=kept_dims(tensor, lender.cuts.get(tensor.name)),
+            data_location=TensorProto.EXTERNAL,
+        )  # fmt: skip
+    borrowed = lender.derived(proto)
+    borrowed.lender = lender
+    return borrowed
 
 
 @contextmanager

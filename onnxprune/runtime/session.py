@@ -20,6 +20,7 @@ from ..model.engine import ort
 from ..model.file import PROTOBUF_LIMIT, Model
 from ..model.protos import skeleton, unread
 from .custom import PiecewiseSession, has_custom
+from .lending import lend
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -76,10 +77,15 @@ OPTIMIZED = "optimized.onnx"
 
 
 def make_session(
-    model: bytes | str, provider: str, exact: bool, optimize: str = "all", timed: Timed | None = None
+    model: bytes | str,
+    provider: str,
+    exact: bool,
+    optimize: str = "all",
+    timed: Timed | None = None,
+    options: ort.SessionOptions | None = None,
 ) -> ort.InferenceSession:
     """Session with the options of all of ours; ``exact`` where results are compared to rounding."""
-    options = ort.SessionOptions()
+    options = options or ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = LEVELS[optimize]
     if timed is not None:
@@ -144,10 +150,12 @@ def open_session(
     *,
     tf32: bool = False,
     timed: Timed | None = None,
+    lent: bool = True,
 ) -> Iterator[ort.InferenceSession]:
-    """Session of a model on one provider; large models go through a file.
+    """Session of a model on one provider.
 
-    A model with operators of the user's own runs in pieces, see ``custom.py``.
+    On the CPU it reads large weights where they lie, see ``lending.py``; elsewhere, and where its time
+    counts, it is made as a user makes it, and large models go through a file. A model with operators of the user's own runs in pieces, see ``custom.py``.
 
     Parameters
     ----------
@@ -159,6 +167,8 @@ def open_session(
         Let GPUs round the factors of float32 products to 10 bits.
     timed : Timed, optional
         The session is there to be timed, so it runs as a user's does.
+    lent : bool
+        Whether it may read weights where they lie, which makes runs slower.
 
     Raises
     ------
@@ -167,13 +177,16 @@ def open_session(
     """
     if isinstance(model, onnx.ModelProto):
         model = Model(model)
+    sharing = lent and provider == "cpu" and timed is None
+    if model.lender is not None and not sharing:
+        model = Model(model.embedded())
     check_trips(model.proto.graph)
     if has_custom(model.proto):
         with ExitStack() as stack:
 
             def opener(piece: onnx.ModelProto) -> ort.InferenceSession:
                 return stack.enter_context(
-                    open_session(piece, provider, what, optimize, tf32=tf32, timed=timed)
+                    open_session(piece, provider, what, optimize, tf32=tf32, timed=timed, lent=lent)
                 )
 
             yield cast(ort.InferenceSession, PiecewiseSession(model, opener))
@@ -181,13 +194,19 @@ def open_session(
     model = _what_is_read(model)
     with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
         source: bytes | str
-        if model.external or model.weight_bytes > PROTOBUF_LIMIT:
+        options = ort.SessionOptions()
+        found = lend(model, options) if sharing else None
+        if found is not None:
+            source = found[0]
+        elif model.external or model.weight_bytes > PROTOBUF_LIMIT:
             source = str(Path(folder) / "model.onnx")
             model.save(source)
         else:
             source = model.proto.SerializeToString()
         try:
-            session = make_session(source, provider, exact=not tf32, optimize=optimize, timed=timed)
+            session = make_session(
+                source, provider, exact=not tf32, optimize=optimize, timed=timed, options=options
+            )
         except Exception as error:  # onnxruntime's exception types share no base but this
             said = _first_line(error)
             hint = OWN_OPERATOR if "is not a registered function/op" in said else ""
