@@ -28,7 +28,6 @@ HEAVY = (
     "numpy",
     "onnx",
     "onnxruntime",
-    "scipy",
     "rich",
     "jinja2",
     "networkx",

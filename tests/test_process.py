@@ -157,7 +157,7 @@ sys.meta_path.insert(0, Interrupt())
 
 IMPORTED = (
     "onnxprune.cli", "click", "onnxprune.cli.prune", "onnxprune.errors", "numpy", "onnx", "onnxruntime",
-    "scipy.sparse", "onnxprune.model.loading", "onnxprune.rules", "onnxprune.passes", "rich.cells",
+    "onnxprune.model.loading", "onnxprune.rules", "onnxprune.passes", "rich.cells",
 )  # fmt: skip
 
 

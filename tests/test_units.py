@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
+import networkx as nx
+import numpy as np
 import pytest
 
 from models import architectures
+from onnxprune.coupling.connected import connected
 from onnxprune.coupling.trace import trace
 from onnxprune.selection.cost import cost
 
@@ -72,3 +75,26 @@ def test_random_ratios_are_exact(name: str) -> None:
     found = pruned(name, seed=1)
     battery.check_valid(found)
     battery.check_exact(found, limit=2e-5)
+
+
+GRAPHS = {
+    "chain": nx.path_graph(500), "star": nx.star_graph(300), "tree": nx.balanced_tree(3, 5), "nothing": nx.empty_graph(7),
+    "sparse": nx.gnm_random_graph(2000, 900, seed=1), "dense": nx.gnm_random_graph(300, 3000, seed=2),
+    "islands": nx.disjoint_union_all([nx.path_graph(k) for k in range(1, 40)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("seed", [None, 0, 1], ids=["in order", "shuffled", "shuffled again"])
+def test_components_are_those_of_networkx(name: str, seed: int | None) -> None:
+    """Numbered by their smallest nodes, whatever the order of nodes and edges is."""
+    graph = GRAPHS[name]
+    count = len(graph)
+    place = np.arange(count) if seed is None else np.random.default_rng(seed).permutation(count)
+    edges = np.array([(place[a], place[b]) for a, b in graph.edges], np.int64).reshape(-1, 2)
+    moved = nx.empty_graph(count)
+    moved.add_edges_from(edges.tolist())
+    expected = np.zeros(count, np.int64)
+    for number, nodes in enumerate(sorted(nx.connected_components(moved), key=min)):
+        expected[list(nodes)] = number
+    np.testing.assert_array_equal(connected(count, edges[:, 0], edges[:, 1]), expected)

@@ -14,11 +14,10 @@ from itertools import product as combinations
 from operator import itemgetter
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ..labels.facts import Product
 from ..labels.vector import Ints, Labels
+from .connected import connected
 from .factors import Merit, matter_of_taste
 
 Pairs = list[tuple[Labels, Labels]]
@@ -35,8 +34,7 @@ def components_of(pairs: Sequence[tuple[Labels, Labels]], count: int) -> Ints:
     slim = [_distinct(a, b) for a, b in pairs]
     a = np.concatenate([p[0] for p in slim])
     b = np.concatenate([p[1] for p in slim])
-    edges = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
-    return connected_components(edges, directed=False)[1].astype(np.int64)
+    return connected(count, a, b)
 
 
 def _distinct(a: Labels, b: Labels) -> tuple[Labels, Labels]:

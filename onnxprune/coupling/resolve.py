@@ -27,11 +27,10 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ..labels.facts import Facts, Product
 from ..labels.vector import Ints, Labels
+from .connected import connected
 from .factors import Standing, first_difference
 from .finest import Pairs, as_pairs, components_of, finest
 
@@ -146,8 +145,7 @@ def _classes(products: Sequence[Product], atom: Ints) -> list[tuple[int, int]]:
     owner = np.repeat(np.arange(len(vectors)), [len(v) for v in vectors])
     touched = atom[np.concatenate(vectors)] + len(vectors)
     size = len(vectors) + int(atom.max()) + 1
-    edges = coo_array((np.ones(len(owner), np.int8), (owner, touched)), shape=(size, size))
-    found = connected_components(edges, directed=False)[1][: len(vectors)].tolist()
+    found = connected(size, owner, touched)[: len(vectors)].tolist()
     return list(zip(found[::2], found[1::2], strict=True))
 
 

@@ -42,6 +42,9 @@ Cuts: TypeAlias = "dict[str, tuple[np.ndarray | None, ...]]"
 PROTOBUF_LIMIT = 2**31 - 2**26
 """Weights beyond this many bytes do not fit into one protobuf message with their graph."""
 
+LEAST_LENT = 4096
+"""Bytes from which on an initializer is lent, to a copy of its model or to a session."""
+
 PAGE = 4096
 """Alignment that lets a page of a data file be that of memory; more than it was costs bytes for nothing."""
 
@@ -248,16 +251,21 @@ _PACKED = {
 
 
 def borrow(lender: Model) -> Model:
-    """A copy of a model to be edited, which reads the initializers of the original in their place.
+    """A copy of a model to be edited, which reads large initializers of the original in their place.
 
-    Those of nested graphs are copied.
+    Small ones, which say how often a loop runs or what a shape is, are copied; so are those of nested
+    graphs.
     """
     proto = skeleton(lender.proto)
     for tensor in lender.proto.graph.initializer:
-        proto.graph.initializer.add(
-            name=tensor.name, data_type=tensor.data_type, dims=kept_dims(tensor, lender.cuts.get(tensor.name)),
-            data_location=TensorProto.EXTERNAL,
-        )  # fmt: skip
+        cut = lender.cuts.get(tensor.name)
+        slim = proto.graph.initializer.add()
+        if tensor_nbytes(tensor, cut) < LEAST_LENT:
+            slim.CopyFrom(tensor)
+            continue
+        slim.name, slim.data_type = tensor.name, tensor.data_type
+        slim.dims.extend(kept_dims(tensor, cut))
+        slim.data_location = TensorProto.EXTERNAL
     borrowed = lender.derived(proto)
     borrowed.lender = lender
     return borrowed

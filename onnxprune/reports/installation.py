@@ -16,7 +16,6 @@ PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "numpy",
-    "scipy",
     "onnx-graphsurgeon",
     "rich",
     "click",

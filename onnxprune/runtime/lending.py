@@ -2,7 +2,7 @@
 
 A session that is made from bytes holds the weights four times for a while: in the model, in the bytes,
 in what onnxruntime parsed and in what its kernels packed. Here it is given the graph alone, and the
-arrays beside it.
+arrays beside it. Small tensors stay in the graph: onnxruntime reads shapes while it infers others.
 """
 
 from __future__ import annotations
@@ -11,11 +11,8 @@ import numpy as np
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from ..model.engine import ort
-from ..model.file import PROTOBUF_LIMIT, Model, tensor_nbytes
+from ..model.file import LEAST_LENT, PROTOBUF_LIMIT, Model, tensor_nbytes
 from ..model.protos import skeleton, tensors
-
-LEAST = 4096
-"""Bytes from which on a tensor is lent; onnxruntime reads smaller ones, such as shapes, while it infers."""
 
 LENT = {
     TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT8, TensorProto.UINT8,
@@ -46,7 +43,7 @@ def lend(model: Model, options: ort.SessionOptions) -> tuple[bytes, list[ort.Ort
     for tensor in model.proto.graph.initializer:
         stored = proto.graph.initializer.add()
         size = tensor_nbytes(tensor, model.cuts.get(tensor.name))
-        if size < LEAST or tensor.data_type not in LENT or tensor.name in listed:
+        if size < LEAST_LENT or tensor.data_type not in LENT or tensor.name in listed:
             stored.CopyFrom(tensor)
             continue
         array = np.require(model.array(tensor), requirements=["C", "A"])
