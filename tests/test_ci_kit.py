@@ -236,7 +236,7 @@ def test_a_flipped_weight_reaches_code_scanning(run: Run, slim: Path, tmp_path: 
     ("arguments", "kind", "message"),
     [
         (["prune", DIGITS, "-o", "{}/s.onnx", "--criterion", "l3"], "UsageError", "unknown value of --criterion 'l3'"),
-        (["prune"], "UsageError", "missing argument 'MODEL'"),
+        (["prune"], "UsageError", "missing argument 'MODEL...'"),
         (["inspect", "{}/none.onnx"], "ModelError", "cannot read '{}/none.onnx': no such file or directory"),
         (["prune", DIGITS, "-o", "{}/s.onnx", "--keep-params", "0.001"], "BudgetError", ""),
         (["verify", DIGITS, "{}/none.onnx"], "ModelError", "cannot read '{}/none.onnx': no such file or directory"),

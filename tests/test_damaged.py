@@ -77,7 +77,7 @@ def another_size(model: onnx.ModelProto, rng: np.random.Generator) -> None:
     dims[rng.integers(len(dims))].dim_value = int(rng.choice([0, 1, 2, 17]))
 
 
-@pytest.mark.parametrize("seed", sampled(range(4), lambda _, seed: seed < 2))
+@pytest.mark.parametrize("seed", sampled(range(4), lambda _, seed: not seed))
 @pytest.mark.parametrize(
     "damage",
     [

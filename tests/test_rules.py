@@ -107,7 +107,9 @@ def test_slim_equals_masked(case: Case) -> None:
 
 
 @one_of_each_operator
-@pytest.mark.parametrize("seed", [None, RANDOM + 1], ids=["half", "random2"])
+@pytest.mark.parametrize(
+    "seed", [None, pytest.param(RANDOM + 1, marks=pytest.mark.full)], ids=["half", "random2"]
+)
 def test_slim_equals_masked_at_other_ratios(case: Case, seed: int | None) -> None:
     check_slim(case, seed)
 
