@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 import warnings
@@ -116,7 +117,7 @@ def test_the_rules_are_found_by_who_asks_first() -> None:
 @pytest.mark.parametrize("trait", list(Trait), ids=lambda trait: str(trait.name))
 def test_every_trait_is_held_and_explained(trait: Trait) -> None:
     assert any(trait in traits for traits in TRAITS.values())
-    assert f"\n    {trait.name}\n" in str(Trait.__doc__)
+    assert f"\n{trait.name}\n" in inspect.cleandoc(str(Trait.__doc__))
 
 
 # Whether it is true, by what onnx itself computes and declares
