@@ -47,6 +47,14 @@ def network() -> Any:
         def forward(self, x: Any) -> Any:
             return nn.functional.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
+    class Gain(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.shape, self.scale = (1, width), nn.Parameter(torch.ones(width))
+
+        def forward(self, x: Any) -> Any:
+            return x * self.scale.view(self.shape)
+
     class Net(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
@@ -55,13 +63,13 @@ def network() -> Any:
                 nn.Conv2d(16, 16, 3, groups=16, bias=False), nn.BatchNorm2d(16), nn.ReLU()
             )
             self.up = nn.Sequential(nn.Conv2d(16, 32, 3, groups=4), nn.GroupNorm(4, 32), nn.ReLU())
-            self.norm, self.own = Last(32), Own(32, 4)
+            self.norm, self.own, self.gain = Last(32), Own(32, 4), Gain(32)
             self.torchs = nn.MultiheadAttention(32, 4, batch_first=True)
             self.head = nn.Linear(32, 10)
 
         def forward(self, x: Any) -> Any:
             x = self.up(self.deep(self.stem(x))).flatten(2).transpose(1, 2)
-            x = x + self.own(self.norm(x))
+            x = x + self.gain(self.own(self.norm(x)))
             x = x + self.torchs(x, x, x, need_weights=False)[0]
             return self.head(x.mean(1))
 

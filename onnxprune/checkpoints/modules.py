@@ -204,11 +204,14 @@ def _fit_own(part: Any, entries: Mapping[str, Resized]) -> None:
                 setattr(part, name, held[name] * found[0] * found[2] // (held[heads] * found[1]))
     leaves = {name for name, child in part.named_children() if isinstance(child, KNOWN)}
     own = [name for name in entries if "." not in name or name.partition(".")[0] in leaves]
+    known = list(sizes_left(entries, own))
     for name, value in held.items():
-        for sizes in sizes_left(entries, own) if name not in done else ():
-            if value in sizes:
-                setattr(part, name, sizes[value])
-                break
+        sizes = next((one for one in known if value in one), {}) if name not in done else {}
+        if value in sizes:
+            setattr(part, name, sizes[value])
+    for name, value in [*vars(part).items()]:
+        if isinstance(value, tuple) and value and all(type(size) is int for size in value):
+            setattr(part, name, tuple(known[0].get(size, size) for size in value))
 
 
 def outputs_of(value: Any) -> Iterator[np.ndarray]:
