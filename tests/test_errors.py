@@ -246,11 +246,11 @@ def test_a_folder_that_is_not_writable(fails: Fails, tmp_path: Path, monkeypatch
     ("arguments", "text"),
     [
         (["prun"], "unknown command 'prun'\nhint: Did you mean 'prune'?"),
-        (["prune"], "missing argument 'MODEL'\nhint: Try 'onnxprune prune --help'."),
+        (["prune"], "missing argument 'MODEL...'\nhint: Try 'onnxprune prune --help'."),
         (["prune", "a"], "missing option '-o' / '--output'\nhint: Try 'onnxprune prune --help'."),
         (
-            ["prune", "a", "b", "-o", "c"],
-            "got unexpected extra argument (b)\nhint: Try 'onnxprune prune --help'.",
+            ["inspect", "a", "b"],
+            "got unexpected extra argument (b)\nhint: Try 'onnxprune inspect --help'.",
         ),
         (["--jsn"], "no such option '--jsn'\nhint: Try 'onnxprune --help'."),
         (["prune", "--ratoi", "1"], "no such option '--ratoi'\nhint: Did you mean '--ratio'?"),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import onnxprune
+from onnxprune.cli.ending import ended
 from onnxprune.errors import InstallationError, Terminated, blamed
 from onnxprune.model import engine
 from onnxprune.scoring.registry import PASSES
@@ -103,6 +104,32 @@ def test_what_ends_the_process_is_nobodys_mistake() -> None:
     """A pass that was at work when SIGTERM came was blamed for it."""
     with pytest.raises(Terminated), blamed("pass 'own'"):
         raise Terminated(signal.SIGTERM)
+
+
+def _made_another_error() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except BaseException:
+        raise ImportError("initialisation failed") from None
+
+
+class _Finalised:
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+
+
+def _lost() -> None:
+    _Finalised()
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("work", [_made_another_error, _lost])
+def test_no_signal_is_lost(capfd: pytest.CaptureFixture[str], work: Callable[[], None]) -> None:
+    """An import made an error of SIGTERM that blamed onnxruntime; a finaliser printed a traceback."""
+    assert ended(work) == 143
+    assert capfd.readouterr() == ("", "error: ended by SIGTERM\n")
 
 
 @pytest.fixture

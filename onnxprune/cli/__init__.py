@@ -26,7 +26,9 @@ from .. import __version__
 from ..errors import unknown_name
 from .ending import ended, while_read
 
-HELPERS = {"ending", "files", "handing", "isolation", "options", "output", "progress", "several"}
+HELPERS = {
+    "ending", "files", "handing", "interrupts", "isolation", "options", "output", "progress", "several",
+}  # fmt: skip
 """Modules of this package that are no verbs."""
 
 COMPLETE = "_ONNXPRUNE_COMPLETE"

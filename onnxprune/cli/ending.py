@@ -8,17 +8,16 @@ import io
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from ..errors import OnnxPruneError, Terminated
+from .interrupts import interruptible
 from .progress import note
 
 INTERRUPTED, NO_READER = 130, 141
@@ -47,9 +46,8 @@ def ended(work: Callable[[], object]) -> int:
     """Do some work, and give the exit code; whatever goes wrong is said in one sentence."""
     _prepare_streams()
     try:
-        with _signals():
-            code = _sentence(work)
-            sys.stdout.flush()
+        code = _sentence(work)
+        sys.stdout.flush()
     except (BrokenPipeError, NoReader):
         return _no_reader()
     except click.Abort:  # what click makes of an interrupt, once it has left the line of the ^C
@@ -67,7 +65,8 @@ def ended(work: Callable[[], object]) -> int:
 def _sentence(work: Callable[[], object]) -> int:
     """Exit code of some work; an error becomes a sentence."""
     try:
-        return int(work() or 0)  # type: ignore[call-overload]
+        with interruptible():
+            return int(work() or 0)  # type: ignore[call-overload]
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
@@ -119,26 +118,6 @@ def failure(error: BaseException) -> Failure:
         case SystemExit():  # a rule of the user's, say: it must not decide how this ends
             return Failure(kind, f"something that was called exits with {error.code!r}")
     return Failure(kind, *_internal(error))  # a mistake of ours: say so, but show no traceback
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the work as Ctrl-C does, so that temporary files go."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated(number)
-
-    old = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                old[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def _no_reader() -> int:
