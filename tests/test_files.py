@@ -301,9 +301,12 @@ for _ in range(50):
         except KeyboardInterrupt:
             os._exit(0)
     time.sleep(random.uniform(0, 0.1))
-    while not os.waitpid(child, os.WNOHANG)[0]:  # an exception in a destructor is lost: once more
+    ended = 0
+    while not ended:  # an exception in a destructor is lost: once more
         os.kill(child, getattr(signal, "SIG" + kind))
-        time.sleep(0.02)
+        for _ in range(400):
+            ended = ended or os.waitpid(child, os.WNOHANG)[0]
+            time.sleep(0 if ended else 0.005)
     proto = onnx.load(target)
     values = {float(v) for t in proto.graph.initializer for v in np.unique(numpy_helper.to_array(t))}
     assert values == {float(proto.graph.doc_string)}, (values, proto.graph.doc_string)

@@ -40,7 +40,7 @@ class Record:
             own = dict(known["of"])
             probes = [Probe(**{f.name: entry[f.name] for f in fields(Probe)}) for entry in known["probes"]]
         except (OSError, ValueError, KeyError, TypeError):
-            raise UsageError(f"probes: '{os.fspath(path)}' holds no probes", "Remove it.") from None
+            raise UsageError(f"probes: '{os.fspath(path)}' holds no probes", "Choose another name.") from None
         other = [name for name, value in self.key.items() if own.get(name) != value]
         if other:
             raise UsageError(
