@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "models" / "digits.onnx"
 IMAGES = ROOT / "models" / "digits_test.npz"
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
 os.environ.pop("CI", None)  # on a build server verbs work in a child: tests that are about it set it
 
 
