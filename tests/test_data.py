@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 import onnxprune
+from onnxprune.data.batches import DataSet
 from onnxprune.data.classes import as_classes, read_labels
-from onnxprune.data.dataset import DataSet, open_data
+from onnxprune.data.dataset import open_data
 from onnxprune.data.images import PRESETS, image_reader, read_profile
 from onnxprune.runtime import session as runtime
 

@@ -22,7 +22,7 @@ from onnxprune.settings.spellings import SPELLINGS
 from .conftest import DIGITS, Run
 from .planting import graph
 from .test_clean_peers import demo
-from .test_golden import STAT, chain, joined
+from .test_golden import STAT, THRESHOLDS, chain, joined
 
 
 def said(text: str) -> list[str]:
@@ -47,19 +47,7 @@ def kept(run: Run, folder: Path, model: onnx.ModelProto, *flags: object) -> list
     return [g["keep"] for g in json.loads(plan.read_text())["groups"] if g["status"] != "blocked"]
 
 
-@pytest.mark.parametrize(
-    ("threshold", "granularity", "least", "wanted"),
-    [
-        (0.1, 1, 1, [1, 2, 4, 5, 6, 7]),
-        (0.1, 4, 1, range(8)),
-        (0.1, 1, 8, range(8)),
-        (0.5, 2, 1, [2, 5, 6, 7]),
-        (0.5, 4, 2, [2, 5, 6, 7]),
-        (1.0, 1, 3, [2, 5, 7]),
-        (1.0, 4, 3, [2, 5, 6, 7]),
-        (2, 8, 1, range(8)),
-    ],
-)
+@pytest.mark.parametrize(("threshold", "granularity", "least", "wanted"), THRESHOLDS)
 def test_golden_thresholds(
     threshold: float, granularity: int, least: int, wanted: Sequence[int], run: Run, tmp_path: Path
 ) -> None:

@@ -86,19 +86,20 @@ def test_normalizers(name: str, scores: object, expected: Sequence[float]) -> No
 STAT = [0.05, 0.2, 0.9, 0.1, 0.1000001, 1.0, 0.3, 0.7]
 
 
-@pytest.mark.parametrize(
-    ("threshold", "granularity", "least", "kept"),
-    [
-        (0.1, 1, 1, [1, 2, 4, 5, 6, 7]),
-        (0.1, 4, 1, range(8)),
-        (0.1, 1, 8, range(8)),
-        (0.5, 2, 1, [2, 5, 6, 7]),
-        (0.5, 4, 2, [2, 5, 6, 7]),
-        (1.0, 1, 3, [2, 5, 7]),
-        (1.0, 4, 3, [2, 5, 6, 7]),
-        (2.0, 8, 1, range(8)),
-    ],
-)
+THRESHOLDS = [
+    (0.1, 1, 1, [1, 2, 4, 5, 6, 7]),
+    (0.1, 4, 1, range(8)),
+    (0.1, 1, 8, range(8)),
+    (0.5, 2, 1, [2, 5, 6, 7]),
+    (0.5, 4, 2, [2, 5, 6, 7]),
+    (1.0, 1, 3, [2, 5, 7]),
+    (1.0, 4, 3, [2, 5, 6, 7]),
+    (2.0, 8, 1, range(8)),
+]
+"""Threshold, granularity, fewest filters, and the filters that TAO keeps of ``STAT``."""
+
+
+@pytest.mark.parametrize(("threshold", "granularity", "least", "kept"), THRESHOLDS)
 def test_threshold(threshold: float, granularity: int, least: int, kept: Sequence[int]) -> None:
     """TAO: strictly above, at least so many, rounded up, capped."""
     counting = Rounding(granularity, "up", least, 0.0)

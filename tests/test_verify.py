@@ -21,7 +21,7 @@ from onnxprune.checks.compare import Comparison, difference
 from onnxprune.checks.gates import check_gates
 from onnxprune.checks.report import Report
 from onnxprune.coupling.trace import retrace
-from onnxprune.data.dataset import Batch
+from onnxprune.data.batches import Batch
 from onnxprune.jobs.result import Result
 from onnxprune.jobs.sensitivity import sensitivity
 from onnxprune.model.protos import bodies

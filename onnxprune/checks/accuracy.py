@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.batches import Batch, DataSet
 from ..data.classes import as_classes
-from ..data.dataset import Batch, DataSet
 from ..errors import UsageError, blamed
 from ..model.engine import InferenceSession
 from ..plugins import function, is_path

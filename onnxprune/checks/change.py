@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from ..data.dataset import Batch
+from ..data.batches import Batch
 from ..errors import ModelError, SurgeryError, UsageError
 from ..model.engine import InferenceSession
 from ..runtime.session import Arrays, run

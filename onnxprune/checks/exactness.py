@@ -12,7 +12,7 @@ from functools import cache, partial
 from onnx import ModelProto
 
 from ..coupling.trace import Trace, retrace, trace
-from ..data.dataset import Batch
+from ..data.batches import Batch
 from ..errors import ModelError
 from ..labels.sizes import Sizes
 from ..model.file import Model

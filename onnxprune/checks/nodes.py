@@ -29,7 +29,7 @@ import numpy as np
 import onnx
 
 from ..coupling.trace import Trace
-from ..data.dataset import Batch
+from ..data.batches import Batch
 from ..data.portions import portions
 from ..errors import ModelError
 from ..labels.sizes import Sizes

@@ -14,7 +14,8 @@ from ..settings.table import DEFAULTS
 from ..shapes.dimensions import SAMPLES, FreeDimensions, free_dimensions, sample_sizes, with_batch
 from ..shapes.limits import runs_on_made_up
 from ..shapes.made_up import synthetic_inputs
-from .dataset import Batch, open_data, runnable
+from .batches import Batch
+from .dataset import open_data, runnable
 
 
 def one_run(

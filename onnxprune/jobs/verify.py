@@ -25,7 +25,8 @@ from ..checks.latency import measure_latency
 from ..checks.nodes import compare_entire
 from ..checks.report import Report
 from ..coupling.trace import Trace, trace
-from ..data.dataset import Batch, DataSet, DataSettings, runnable
+from ..data.batches import Batch, DataSet
+from ..data.dataset import DataSettings, runnable
 from ..errors import ModelError, SurgeryError, UsageError, unknown_name
 from ..model.engine import InferenceSession
 from ..model.file import Model, ModelLike

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from ..data.dataset import Batch, DataSet
+from ..data.batches import Batch, DataSet
 from ..errors import UsageError
 
 

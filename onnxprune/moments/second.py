@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..coupling.trace import Trace
-from ..data.dataset import BATCH
+from ..data.batches import BATCH
 from ..data.portions import portions
 from ..labels.vector import Floats
 from ..settings.table import DEFAULTS

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..checks.compare import class_scores
-from ..data.dataset import Batch
+from ..data.batches import Batch
 from ..model.file import Model
 from ..runtime.session import Arrays, open_session, run
 

@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Any, cast
 
 from ..coupling.trace import Trace
-from ..data.dataset import Batch, DataSet, open_data
+from ..data.batches import Batch, DataSet
+from ..data.dataset import open_data
 from ..errors import PlanError, UsageError
 from ..labels.sizes import Sizes
 from ..model.file import Model

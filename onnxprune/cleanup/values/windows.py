@@ -61,6 +61,7 @@ def pad(v: Values, n: Node) -> None:
         return b.hull(part, added) if part is not None and v.c.shape(n.output)[k] == part.shape[1] else None
 
     def axis(k: int) -> Bounds | None:
+        """One axis where it is known which axes are padded, and by how much."""
         part = v.axis(X, k) if k in padded else known[k]
         if part is None or not v.c.shapes.static(n.output, k):
             return None

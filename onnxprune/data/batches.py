@@ -1,0 +1,105 @@
+"""Inputs of runs, batch by batch, and how many samples a model takes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+
+from ..errors import UsageError
+from ..runtime.session import Arrays
+from ..shapes.dimensions import graph_inputs
+
+BATCH = 16
+"""Samples per run of a model whose batch is free."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Batch:
+    """Inputs of one run.
+
+    Attributes
+    ----------
+    size : int
+        How many samples the first axes hold; 1 where they are one sample as they are.
+    labels : array or None
+        One per sample.
+    """
+
+    feeds: Arrays
+    size: int = 1
+    labels: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet(Iterable[Batch]):
+    """Batches that can be read again and again, always in the same order.
+
+    Attributes
+    ----------
+    source : str
+        Where they come from; empty where they are made up.
+    labelled : bool
+    """
+
+    make: Callable[[], Iterable[Batch]]
+    source: str = ""
+    labelled: bool = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.make())
+
+    @property
+    def first(self) -> Batch:
+        """The first batch."""
+        return next(iter(self))
+
+    def alike(self) -> DataSet:
+        """The batches of the same shapes as the first one."""
+        shapes = shapes_of(self.first.feeds)
+        return replace(self, make=lambda: (b for b in self if shapes_of(b.feeds) == shapes))
+
+    def at_most(self, samples: int) -> DataSet:
+        """The first batches, until they hold so many samples; no batch is divided."""
+
+        def make() -> Iterator[Batch]:
+            read = 0
+            for batch in self:
+                if read >= samples:
+                    return
+                yield batch
+                read += batch.size
+
+        return replace(self, make=make)
+
+
+def shapes_of(feeds: Arrays) -> dict[str, tuple[int, ...]]:
+    """Shape of every array."""
+    return {name: np.shape(array) for name, array in feeds.items()}
+
+
+Dims = Sequence[Sequence[onnx.TensorShapeProto.Dimension]]
+"""Declared sizes of inputs."""
+
+
+def declared_dims(proto: onnx.ModelProto) -> Dims:
+    """Declared sizes of all inputs."""
+    return [v.type.tensor_type.shape.dim for v in graph_inputs(proto)]
+
+
+def batch_size(dims: Dims) -> int:
+    """How many samples to feed at once; 0 where the first axes are no common batch."""
+    sizes = {d[0].dim_value if len(d) else -1 for d in dims}
+    if len(sizes) != 1 or -1 in sizes:
+        return 0
+    return sizes.pop() or BATCH
+
+
+def whole_batches(dims: Dims, count: int, size: int) -> int:
+    """How many samples make whole batches, where the model takes no part of one."""
+    fixed = all(len(d) and d[0].dim_value > 0 for d in dims)
+    if fixed and count < size:
+        raise UsageError(f"data: found {count} samples, expected at least {size}, a batch of the model")
+    return count - count % size if fixed else count
