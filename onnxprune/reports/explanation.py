@@ -21,8 +21,9 @@ from ..coupling.numbering import Numbering
 from ..coupling.trace import Trace
 from ..model.node import Node
 from ..printable import printable
+from ..scoring.grid import Grid
 from ..scoring.registry import DATA, PASSES, trait_of
-from ..scoring.score import Grid, ScoreTable
+from ..scoring.score import ScoreTable
 from ..selection.decide import Decision, complete, decide
 from ..selection.settings import SelectSettings
 from ..selection.strategies import removal_order
