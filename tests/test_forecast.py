@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from onnxprune.coupling.trace import Trace
 from onnxprune.jobs.forecast import forecast
 from onnxprune.recovery.allocation import Probe
 from onnxprune.recovery.forecast import Forecast
 from onnxprune.recovery.harm import doubts
+from onnxprune.timing.blocks import Blocks
+from onnxprune.timing.kernels import Kernel
+from onnxprune.timing.machine import Machine
+from onnxprune.timing.model import LatencyModel
 
 from .conftest import DIGITS, Run
 
@@ -34,6 +39,32 @@ def test_a_forecast_gives_the_ratios_of_the_budget(run: Run, tmp_path: Path) -> 
     kept = {g["group"]: g["kept"] for g in found["groups"]}
     for document in (with_budget, with_ratios.document):
         assert {g["name"]: g["kept"] for g in document["groups"] if g["name"] in kept} == kept
+
+
+def shrunk(found: dict[str, Any]) -> set[str]:
+    """Groups of which a budget takes something."""
+    return {g["group"] for g in found["groups"] if g["kept"] < g["channels"]}
+
+
+def test_a_forecast_ranks_by_what_milliseconds_cost(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All the time goes into one layer."""
+    asked: list[Machine] = []
+
+    def one_layer(traced: Trace, machine: Machine, **_: Any) -> LatencyModel:
+        asked.append(machine)
+        node = traced.find("/stage2/second/conv/Conv")[0].kernels[0].node
+        where = {"provider": "cpu", "threads": 1, "batch": 1}
+        return LatencyModel((Kernel("Conv", 90.0, (node.index,)),), 10.0, Blocks(), where)
+
+    monkeypatch.setattr("onnxprune.jobs.forecast.measure_model", one_layer)
+    flags = "--keep-latency", 0.6, "--threads", 1
+    found = run("sensitivity", DIGITS, *flags, *GIVEN, "--json").document
+    assert asked == [Machine("cpu", 1)]
+    assert shrunk(found) == {"/stage2/first/conv/Conv"}, "what that layer reads; others save no time"
+    assert 0.5 < found["latency"] <= 0.6
+    other = run("sensitivity", DIGITS, "--keep-macs", 0.6, *GIVEN, "--json").document
+    assert (other["latency"], len(shrunk(other)) > 1) == (None, True)
+    assert "of the latency as predicted" in run("sensitivity", DIGITS, *flags, *GIVEN).out
 
 
 def test_a_forecast_goes_on_where_it_was_broken_off(run: Run, tmp_path: Path) -> None:

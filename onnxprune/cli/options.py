@@ -20,7 +20,7 @@ from ..model.writing import remove_abandoned
 from ..plugins import function, is_path, load_plugin
 from ..printable import docstring
 from ..settings.spellings import spelled
-from ..settings.table import OPTIONS, TARGETS, of
+from ..settings.table import BUDGETS, OPTIONS, TARGETS, of
 from . import output
 from .files import Target, also_read, check_targets, targets
 from .isolation import Limits, in_child, possible
@@ -318,6 +318,11 @@ def selection_options(function: F) -> F:
         setting("preset"),
         config_option,
     ])(function)  # fmt: skip
+
+
+def budget_options(function: F) -> F:
+    """How much may remain."""
+    return _settings(*BUDGETS)(function)
 
 
 def data_options(function: F) -> F:

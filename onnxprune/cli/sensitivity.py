@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from ..settings.table import ALONE, DEFAULTS
+from ..settings.table import ALONE, BUDGETS, DEFAULTS, OPTIONS
 from . import options, output
 from .files import Target
 from .progress import note, stages
@@ -18,8 +18,6 @@ from .progress import note, stages
 if TYPE_CHECKING:
     from ..recovery.forecast import Forecast
     from ..reports.page import Reported
-
-BUDGETS = ("keep_macs", "keep_params", "keep_size")
 
 
 @click.command(cls=options.Verb)
@@ -32,9 +30,7 @@ BUDGETS = ("keep_macs", "keep_params", "keep_size")
 )
 @options.setting("criterion", cls=options.Pass, help="What chooses the channels.")
 @options.setting("granularity", default=ALONE["granularity"])
-@options.setting("keep_macs")
-@options.setting("keep_params")
-@options.setting("keep_size")
+@options.budget_options
 @click.option(
     "--ratio-out",
     cls=Target,
@@ -74,7 +70,7 @@ def command(context: click.Context, /, model: str, html: str | None, as_json: bo
     doubts = ""
     with stages() as stage:
         if any(own[name] is not None for name in BUDGETS):
-            told = _forecast(context, model, mine, {**flags, **own}, stage)
+            told = _forecast(context, model, mine, {**flags, **own, **clock}, stage)
             found: Reported = Expected(model, told)
             doubts, traced = told.doubts, trace(model)
         else:
@@ -95,7 +91,7 @@ def _refuse(*given: str | None) -> None:
     for flag, value in zip(("ratio-out", "probes"), given, strict=True):
         if value is not None:
             raise UsageError(
-                f"{flag} takes a budget: found none", "Give --keep-macs, --keep-params or --keep-size."
+                f"{flag} takes a budget: found none", f"Give one, such as --{OPTIONS[BUDGETS[0]].flag}."
             )
 
 

@@ -55,7 +55,6 @@ def aim(
     progress("profile")
     predictor = measure_model(traced, machine, **data)
     feeds = one_run(traced, machine.provider, batch=machine.batch, **data).feeds
-    whole = sum(term(traced.sizes()) for term in predictor.terms(traced))
     target, points = float(options["keep_latency"]), [(1.0, 1.0)]
     found: list[tuple[Plan, Achieved]] = []
     while len(found) < TRIES and not (found and found[-1][1].close):
@@ -69,8 +68,7 @@ def aim(
             break  # there is no step between
         progress(f"measure {len(found) + 1}/{TRIES}")
         removed = plan.removed(traced)
-        sizes = traced.sizes(removed)
-        counted = sum(term(sizes) for term in predictor.terms(traced)) / whole
+        counted = predictor.left(traced, traced.sizes(removed))
         before, after = _fastest(model, rewrite_trace(traced, removed), feeds, machine)
         times = (predictor.share(counted), after / before, before, after)
         achieved = Achieved(target, *times, len(found) + 1, machine)

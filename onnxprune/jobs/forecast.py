@@ -20,10 +20,10 @@ from ..selection.cost import macs
 from ..selection.decide import select
 from ..selection.plan import Plan
 from ..selection.settings import SelectSettings, Settings, part
+from ..settings.table import BUDGETS, DEFAULTS
+from ..timing.machine import Machine, MachineSettings
+from ..timing.model import LatencyModel, measure_model
 from .prune import opened
-
-BUDGETS = ("keep_macs", "keep_params", "keep_size")
-"""Budgets that are known without building what they leave: latency is not."""
 
 TRIED = 8
 """Steps from a budget to the whole in which one that harms less is looked for."""
@@ -45,7 +45,8 @@ def forecast(
     probes : path, optional
         A file in which measurements are kept, so that they can be broken off and gone on with.
     **settings
-        Those of :func:`onnxprune.prune`: ``data``, one or more budgets, and more.
+        Those of :func:`onnxprune.prune`: ``data``, one or more budgets, and more. A budget of latency
+        is predicted from one profile; nothing that it leaves is measured.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def forecast(
             "Give a few hundred, which need no labels, with --data.",
         )
     if not budget:
-        raise UsageError("forecast: found no budget, expected keep_macs, keep_params or keep_size")
+        raise UsageError(f"forecast: found no budget, expected {', '.join(BUDGETS[:-1])} or {BUDGETS[-1]}")
     told = progress or job.unheard
     with collector_paused():
         told("load")
@@ -71,21 +72,39 @@ def forecast(
         told("score")
         chosen = job.with_data(cast(Settings, {**settings, "allocate": "harm"}))
         table, found, data = job.probed(traced, chosen, provider, told, probes)
+        latency = _timed(traced, provider, settings, told) if "keep_latency" in budget else None
         told("select")
         price = table.priced({one.group: one.price for one in found})
-        planned = partial(_planned, traced, price, chosen)
+        planned = partial(_planned, traced, price, latency, chosen)
         plan = planned(budget)
         kept = _kept(plan)
         harm = expected(found, table, kept)
         enough = None
         if sum(harm.values()) > HIGH and len(budget) == 1:
             enough = _enough(budget, lambda tried: expected(found, table, _kept(planned(tried))))
-        counts = macs(traced, traced.sizes()), macs(traced, traced.sizes(plan.removed(traced)))
-    return Forecast(budget, found, kept, harm, counts, data.samples, enough)
+        sizes = traced.sizes(plan.removed(traced))
+        counts = macs(traced, traced.sizes()), macs(traced, sizes)
+        share = latency.share(latency.left(traced, sizes)) if latency is not None else None
+    return Forecast(budget, found, kept, harm, counts, data.samples, enough, share)
 
 
-def _planned(traced: Trace, table: ScoreTable, settings: Mapping[str, Any], budget: dict[str, float]) -> Plan:
-    return select(traced, table, **part({**settings, **budget}, SelectSettings))
+def _timed(
+    traced: Trace, provider: str, settings: Mapping[str, Any], told: Callable[[str], None]
+) -> LatencyModel:
+    told("profile")
+    machine = Machine.of(provider, **part(settings, MachineSettings))
+    inputs = {name: settings.get(name, DEFAULTS[name]) for name in ("data", "profile", "seed")}
+    return measure_model(traced, machine, **inputs)
+
+
+def _planned(
+    traced: Trace,
+    table: ScoreTable,
+    latency: LatencyModel | None,
+    settings: Mapping[str, Any],
+    budget: dict[str, float],
+) -> Plan:
+    return select(traced, table, latency=latency, **part({**settings, **budget}, SelectSettings))
 
 
 def _kept(plan: Plan) -> dict[str, int]:

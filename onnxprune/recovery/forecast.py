@@ -29,6 +29,8 @@ class Forecast:
     enough : float or None
         Smallest share, among a few, of which less than ``HIGH`` is expected; None where none is, the
         budget itself is fine, or there are several.
+    latency : float or None
+        Share of the latency that the budget is predicted to leave, where that is a part of it.
     """
 
     budget: dict[str, float]
@@ -38,6 +40,7 @@ class Forecast:
     macs: tuple[int, int]
     samples: int
     enough: float | None
+    latency: float | None = None
 
     @property
     def total(self) -> float:

@@ -21,7 +21,7 @@ from ..scoring.registry import MOMENTS, lookup, trait_of
 from ..scoring.score import ScoreTable, score
 from ..selection.recovered import Recovery
 from ..selection.settings import ScoreSettings, Settings, part
-from ..settings.table import DEFAULTS, TARGETS
+from ..settings.table import BUDGETS, DEFAULTS
 from .allocation import Probe, probe
 from .harm import Reference
 from .record import Record
@@ -29,8 +29,6 @@ from .samples import HELD
 from .walk import AUTO, Way, recover
 
 NONE = "none"
-
-BUDGETS = tuple(name for name in TARGETS if name.startswith("keep_"))
 
 PROBED = 2 / 3
 """Share of the samples that scores see where the others measure harm."""

@@ -27,7 +27,7 @@ class Expected:
         return {
             "model": self.model, "budget": found.budget, "groups": groups, "harm": found.total,
             "macs": {"before": found.macs[0], "after": found.macs[1]}, "samples": found.samples,
-            "enough": found.enough,
+            "enough": found.enough, "latency": found.latency,
         }  # fmt: skip
 
     def page(self) -> Iterator[Part]:
@@ -45,4 +45,5 @@ class Expected:
         asked = ", ".join(f"{name.replace('_', '-')} {share:g}" for name, share in found.budget.items())
         left = found.macs[1] / found.macs[0] if found.macs[0] else 1.0
         seen = plural(found.samples, "sample")
-        yield f"{asked} ({left:.1%} of the MACs): expected harm {found.total:.3g}, from {seen}"
+        time = "" if found.latency is None else f", {found.latency:.1%} of the latency as predicted"
+        yield f"{asked} ({left:.1%} of the MACs{time}): expected harm {found.total:.3g}, from {seen}"

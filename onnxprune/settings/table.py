@@ -250,6 +250,9 @@ DEFAULTS: dict[str, Any] = {option.name: option.default for option in TABLE}
 TARGETS = ("ratio", "threshold", "keep_macs", "keep_params", "keep_size", "keep_latency", "remove")
 """Settings that say how much goes. A preset's gives way to any that is given."""
 
+BUDGETS = tuple(name for name in TARGETS if name.startswith("keep_"))
+"""Those that say how much of something may remain; they may be combined."""
+
 ALONE: dict[str, Any] = {"granularity": 1}
 """Defaults where each group is pruned alone: its curve has every count."""
 

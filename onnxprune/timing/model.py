@@ -60,6 +60,11 @@ class LatencyModel:
         """Microseconds of the original."""
         return self.fixed + sum(kernel.us for kernel in self.kernels)
 
+    def left(self, traced: Trace, sizes: SizeView) -> float:
+        """Share of the terms that is left in one view of the sizes."""
+        terms, whole = self.terms(traced), traced.sizes()
+        return sum(term(sizes) for term in terms) / sum(term(whole) for term in terms)
+
     def share(self, counted: float) -> float:
         """Share of the latency that is left, from that of the terms."""
         return self.correction + (1 - self.correction) * counted
