@@ -211,6 +211,26 @@ def test_a_value_near_zero_invents_nothing() -> None:
     assert report.verdict == "exact", report
 
 
+def test_a_closed_gate_invents_nothing() -> None:
+    """Sigmoids near zero are computed in steps of the last bit of 1, which no change of inputs foretells."""
+    rng = np.random.default_rng(0)
+    bias = np.concatenate([np.full((1, 128), -7), np.zeros((1, 896))], axis=1).astype(np.float32)
+    gates = rng.normal(size=(1, 512, 512)).astype(np.float32)
+    text = "h = MatMul (x, D)\nr = Relu (h)\n[last] y, yh, yc = LSTM <hidden_size=128> (r, W, R, B)"
+    dense = net(text, inputs="float[1,1,16] x", D=(16, 512), W=gates, R=(1, 512, 128), B=bias)()
+    result = onnxprune.prune(dense, ratio=0.5, exclude=["last"], clean=False, verify=True)
+    assert result.report is not None
+    assert result.report.verdict == "exact"
+
+    def damage(array: np.ndarray) -> None:
+        array[:, 0] *= np.float32(1.01)
+
+    wrong = judged(dense, stored(result.model.proto, "W", damage), result)
+    assert wrong.verdict == "WRONG"
+    assert wrong.wrong is not None
+    assert wrong.wrong.layer == "last"
+
+
 @pytest.mark.parametrize(
     ("noise", "cap", "accepted"),
     [(0.0, ALONE, 1e-5), (1e-5, ALONE, NOISE * 1e-5), (1.0, ALONE, 0.5), (1.0, 1e-5, 1e-5)],

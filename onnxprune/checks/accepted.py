@@ -4,13 +4,15 @@ Integers, booleans and strings have to be equal. Floats are judged as a whole an
 every axis (channels, rows, samples), so that a large neighbour hides no mistake. The L2 norm of the
 difference of a slice may be
 
-    max(ROUNDING * |slice|, min(NOISE * noise, cap * max(|slice|, mean)))
+    max(ROUNDING * |slice|, min(max(NOISE * noise, |steps|), cap * max(|slice|, mean)))
 
 - ``|slice|`` is the norm of the reference.
 - ``noise`` is what a change of the last bit of every number that goes into the computation does to the
   slice: the root mean square of a few random changes, because one of them can cancel by chance. It is
   measured, so it knows no operator. In a sum it is the last bit times the root of the sum
   of squares of the terms: a value near zero, in which large terms cancel, is judged by the terms.
+- ``steps`` are STEPS last bits of 1 for every entry, where the operator has gates: those are computed in
+  steps of that size, which a change of the last bit of what goes in crosses or, more often, does not.
 - ``mean`` is the root mean square of ``|slice|`` along the axis. With ``cap`` it bounds what noise can
   excuse: for a node alone at a half, for whole networks, which amplify rounding as they amplify
   mistakes, at what is accepted of a slice of average size.
@@ -41,6 +43,10 @@ ALONE = 0.5
 
 A saturated sigmoid behind a convolution, 4e-8, has no digit that does not depend on the last bit.
 """
+
+STEPS = 4
+"""Last bits of 1 by which a gate may differ: 1 was seen of an LSTM of onnxruntime, and products of gates
+add up."""
 
 
 def rounding(array: np.ndarray) -> float:
@@ -83,6 +89,7 @@ def furthest(
     found: np.ndarray,
     moved: Sequence[np.ndarray] = (),
     cap: float = ALONE,
+    gated: bool = False,
 ) -> Error:
     """Compare two tensors by the rule of this module.
 
@@ -93,6 +100,8 @@ def furthest(
     moved : sequence of array, optional
         What is computed in place of ``found`` when last bits change, each time others.
     cap : float
+    gated : bool
+        Whether gates are computed on the way.
     """
     if reference.shape != found.shape:
         return Error(np.inf)
@@ -102,7 +111,9 @@ def furthest(
     gap, size = _finite(reference, found)
     if not np.isfinite(gap).all():
         return Error(np.inf)
-    noise = _noise(found, [draw for draw in moved if draw.shape == found.shape])
+    noise = NOISE**2 * _noise(found, [draw for draw in moved if draw.shape == found.shape])
+    if gated and found.dtype.kind == "f":
+        noise = np.maximum(noise, np.square(STEPS * float(np.finfo(found.dtype).epsneg)))
     accepted = rounding(reference)
     worst = Error(float(_relative(gap.sum(), size.sum(), noise.sum(), accepted, cap).max()))
     for axis in range(gap.ndim) if gap.size else ():
@@ -139,7 +150,7 @@ def _relative(
     """Norms of differences, in units in which ``accepted`` is; arguments but the last two are squares."""
     gap, size, noise = (np.sqrt(np.atleast_1d(v)) for v in (gap, size, noise))
     mean = np.sqrt(np.square(size).mean()) if size.size else 0.0
-    excused = np.minimum(NOISE * noise, cap * np.maximum(size, mean)) / accepted
+    excused = np.minimum(noise, cap * np.maximum(size, mean)) / accepted
     unit = np.maximum(size, excused)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(gap == 0, 0.0, gap / unit)

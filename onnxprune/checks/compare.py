@@ -92,10 +92,14 @@ class Comparison:
         Accept rounding only, in every batch.
     cap : float
         How much noise may excuse, then; see ``accepted.py``.
+    gated : bool
+        Whether gates are computed on the way.
     """
 
-    def __init__(self, name: str, *, layer: str = "", exact: bool = False, cap: float = ALONE) -> None:
-        self.name, self.layer, self.exact, self.cap = name, layer, exact, cap
+    def __init__(
+        self, name: str, *, layer: str = "", exact: bool = False, cap: float = ALONE, gated: bool = False
+    ) -> None:
+        self.name, self.layer, self.exact, self.cap, self.gated = name, layer, exact, cap, gated
         self.tolerance: float | None = None
         self.furthest = Error(0.0)
         self.samples = self.ranked = 0
@@ -139,7 +143,7 @@ class Comparison:
         self.tolerance = rounding(reference)
         error = furthest(reference, found)
         if error.relative > self.tolerance > 0:
-            error = furthest(reference, found, moved(), self.cap)
+            error = furthest(reference, found, moved(), self.cap, self.gated)
         self.furthest = max(self.furthest, error)
 
     def _add_rows(self, a: np.ndarray, b: np.ndarray) -> None:

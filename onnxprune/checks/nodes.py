@@ -35,6 +35,7 @@ from ..errors import ModelError
 from ..labels.sizes import Sizes
 from ..model.file import Model
 from ..model.node import Node
+from ..model.operators import Trait, traits_of
 from ..model.protos import bodies, node_protos, tensors
 from ..runtime.session import Arrays, run
 from .accepted import DRAWS, nudge
@@ -210,9 +211,12 @@ class _Sums:
     """Sums over the batches, for every tensor that some nodes make."""
 
     def __init__(self, nodes: Sequence[Node], *, exact: bool) -> None:
-        layers = {name: node.name for node in nodes for name in node.outputs if name}
-        self.names = list(layers)
-        self._all = {n: Comparison(n, layer=layer, exact=exact) for n, layer in layers.items()}
+        makers = {name: node for node in nodes for name in node.outputs if name}
+        self.names = list(makers)
+        self._all = {
+            name: Comparison(name, layer=node.name, exact=exact, gated=Trait.SATURATES in traits_of(node))
+            for name, node in makers.items()
+        }
 
     def add(
         self,

@@ -64,8 +64,11 @@ class Trait(Flag, boundary=KEEP):
         A product of a matrix, stored or computed, with multiplications along one axis.
     CONVOLUTION
         A product with windows; of its weight, all axes but the first belong to one output.
+    SATURATES
+        It may pass a sum through a bounded function, a gate: of a value near zero, no digit below the
+        last one of 1 is computed.
     RECURRENT
-        It steps along a sequence; its fifth input is the lengths.
+        It steps along a sequence, with gates; its fifth input is the lengths.
     LIKE_FIRST
         Its first output has shape and type of its first input, and ONNX may not say so.
     SIZED_BY_VALUES
@@ -95,13 +98,14 @@ class Trait(Flag, boundary=KEEP):
     RANDOM = 1 << 11
     MATRIX = 1 << 12
     CONVOLUTION = 1 << 13
-    RECURRENT = 1 << 14
     LIKE_FIRST = 1 << 15
     SIZED_BY_VALUES = 1 << 16
     SIZED_BY_DATA = 1 << 17
     READS_SIZES = 1 << 18
     UNLISTED = 1 << 19
     READS_TYPE = 1 << 24
+    SATURATES = 1 << 25
+    RECURRENT = 1 << 14 | SATURATES
     COPIES = 1 << 20 | KEEPS_BOUNDS
     VIEW = 1 << 21 | MOVES | COPIES | IN_ORDER | BLOCKWISE
     UNARY = 1 << 22 | IN_ORDER | BLOCKWISE

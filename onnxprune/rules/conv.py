@@ -54,7 +54,7 @@ def windows(c: Walk, n: Node, X: str, W: str) -> list[Labels]:
 
 
 @rule("Conv", traits=Trait.CONVOLUTION)
-@rule("FusedConv", domain="com.microsoft", traits=Trait.NONE)
+@rule("FusedConv", domain="com.microsoft", traits=Trait.SATURATES)
 def conv(c: Walk, n: Node) -> None:
     """One kernel makes one output channel; with groups, kernels see their own block of the input."""
     X, W, B, Z = n.take(4)

@@ -76,7 +76,7 @@ def gemm_fast_gelu(c: Walk, n: Node) -> None:
     c.macs(lambda z: z.output(n) * z.size(W, 0))
 
 
-@rule("NhwcConv", "NhwcFusedConv", domain=MS, traits=Trait.NONE)
+@rule("NhwcConv", "NhwcFusedConv", domain=MS, traits=Trait.SATURATES)
 def nhwc_conv(c: Walk, n: Node) -> None:
     """Like Conv, with the channels on the last axis of input and output."""
     X, W, B, Z = n.take(4)

@@ -84,7 +84,7 @@ def constants(c: Walk, n: Node, A: str, B: str) -> None:
 
 
 @rule("Gemm", traits=Trait.MATRIX)
-@rule("FusedGemm", domain="com.microsoft", traits=Trait.NONE)
+@rule("FusedGemm", domain="com.microsoft", traits=Trait.SATURATES)
 def gemm(c: Walk, n: Node) -> None:
     """Contracts A with B, either of them transposed, and adds C."""
     A, B, C = n.take(3)
