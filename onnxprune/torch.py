@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checkpoints.cutting import SlimState, cut_state
+from .checkpoints.formats.format import needed
+from .checkpoints.formats.pytorch import arrays_of
 from .checkpoints.proof import Agreement, agree, without_training
 from .checkpoints.reweighting import filled
 from .checkpoints.reweighting import reweight as reweighted
-from .checkpoints.stores import arrays_of, needed
 from .errors import SurgeryError, UsageError
 from .model.file import Model, ModelLike
 from .model.loading import load

@@ -176,6 +176,38 @@ def gathered(s: State) -> bytes:
     return f.model(f.node("MatMul", f.node("Relu", x), f.put("o", s["down.weight"].T)))
 
 
+KERAS = entries(
+    stem__kernel=(3, 3, 3, 8),
+    bn__gamma=(8,),
+    bn__beta=(8,),
+    bn__moving_mean=(8,),
+    bn__moving_variance=(8,),
+    wide__kernel=(3, 3, 8, 2),
+    slope__alpha=(1, 1, 16),
+    head__kernel=(16, 4),
+    head__bias=(4,),
+)
+
+
+def keras(s: State) -> bytes:
+    """As tf2onnx writes it: kernels with their axes moved or joined, a normalization as product and sum."""
+    f = File([1, 3, 5, 5])
+    scale = s["bn.gamma"] / np.sqrt(s["bn.moving_variance"] + np.float32(1e-3))
+    shift = s["bn.beta"] - s["bn.moving_mean"] * scale
+    x = f.node("Conv", "x", f.put("c1", s["stem.kernel"].transpose(3, 2, 0, 1)))
+    x = f.node("Mul", x, f.put("c2", scale.reshape(1, -1, 1, 1)))
+    x = f.node("Add", x, f.put("c3", shift.reshape(1, -1, 1, 1)))
+    deep = s["wide.kernel"].transpose(2, 3, 0, 1)
+    deep = deep.reshape(-1, 1, 3, 3)
+    x = f.node("Conv", x, f.put("c4", deep), group=s["wide.kernel"].shape[2])
+    down = f.node("Relu", f.node("Neg", x))
+    down = f.node("Mul", down, f.put("c5", -s["slope.alpha"].transpose(2, 0, 1)))
+    x = f.node("GlobalAveragePool", f.node("Add", f.node("Relu", x), down))
+    return f.model(
+        f.node("Gemm", f.node("Flatten", x), f.put("c6", s["head.kernel"]), f.put("c7", s["head.bias"]))
+    )
+
+
 class Case(NamedTuple):
     state: State
     export: Callable[[State], bytes]
@@ -190,6 +222,7 @@ CASES = {
     "split": Case(PACKED, split, 3),
     "joined": Case(APART, joined, 7),
     "gathered": Case(TABLE, gathered, 3),
+    "keras": Case(KERAS, keras, 8),
 }
 
 

@@ -199,7 +199,7 @@ def test_checkpoints_of_every_kind(run: Run, tmp_path: Path) -> None:
 
 
 def _has_safetensors() -> bool:
-    from onnxprune.checkpoints.stores import needed
+    from onnxprune.checkpoints.formats.format import needed
 
     try:
         needed("safetensors.numpy", "torch")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from itertools import permutations
+from itertools import accumulate, permutations
+from operator import mul
 
 import numpy as np
 
@@ -68,10 +69,24 @@ def whole(name: str, array: np.ndarray, value: np.ndarray) -> Piece | None:
 
 
 def orders(shape: tuple[int, ...], target: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Orders of the axes that make one shape of another, up to axes of size 1; their own order first."""
+    """Orders of the axes from which a reshape that joins axes or splits them makes the target.
+
+    Axes of size 1 come last; orders in which every axis stays one come first.
+    """
     ones = [axis for axis, size in enumerate(shape) if size == 1]
     axes = [axis for axis, size in enumerate(shape) if size != 1]
     wanted = [size for size in target if size != 1]
+    cuts = set(accumulate(wanted, mul))
+    later = []
     for order in permutations(axes):
-        if [shape[axis] for axis in order] == wanted:
+        sizes = [shape[axis] for axis in order]
+        if sizes == wanted:
             yield (*order, *ones)
+        elif len(sizes) != len(wanted) and _nested(cuts, set(accumulate(sizes, mul))):
+            later.append((*order, *ones))
+    yield from later
+
+
+def _nested(one: set[int], other: set[int]) -> bool:
+    """Whether one of two shapes with these cumulative products is the other with some axes split."""
+    return max(one, default=1) == max(other, default=1) and (one <= other or other <= one)

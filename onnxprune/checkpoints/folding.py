@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
 from .fingerprints import orders
-from .recipes import FoldedBias, FoldedWeight, Norm, Piece
+from .recipes import FoldedBias, FoldedWeight, Norm, Piece, Scale, module_of
 
-SUFFIXES = (
-    ("weight", "bias", "running_mean", "running_var"),
-    ("gamma", "beta", "moving_mean", "moving_variance"),
-)
+ROLES = {
+    "weight": "weight", "bias": "bias", "running_mean": "mean", "running_var": "var",
+    "gamma": "weight", "beta": "bias", "moving_mean": "mean", "moving_variance": "var",
+}  # fmt: skip
 """What the entries of a batch normalization are called: PyTorch, Keras."""
 
 EPSILONS = (1e-5, 1e-3, 1e-6, 1e-4, 1e-2, 1e-8, 0.0)
@@ -25,15 +27,27 @@ error of up to 6e-8, and sums of mean and bias may cancel."""
 
 
 def norms(state: Mapping[str, np.ndarray]) -> list[Norm]:
-    """Batch normalizations of a checkpoint."""
-    found = []
-    for weight, bias, mean, var in SUFFIXES:
-        for name in state:
-            start = name.removesuffix(mean)
-            if start != name and start + var in state:
-                own = [start + part if start + part in state else "" for part in (weight, bias)]
-                found.append(Norm(own[0], own[1], name, start + var))
-    return found
+    """What may be batch normalizations of a checkpoint: by the names of its entries, or by their order."""
+    modules: dict[str, list[str]] = defaultdict(list)
+    for name, array in state.items():
+        if array.ndim == 1:
+            modules[module_of(name)].append(name)
+    return [norm for names in modules.values() for norm in _norms_of(names, state)]
+
+
+def _norms_of(names: Sequence[str], state: Mapping[str, np.ndarray]) -> Iterator[Norm]:
+    """The same of one module. Keras numbers the weights of a layer; gamma or beta may be missing."""
+    leaves = {name[len(module_of(name)) :].lstrip("./").partition(":")[0]: name for name in names}
+    roles = {ROLES[leaf]: name for leaf, name in leaves.items() if leaf in ROLES}
+    if "mean" in roles and "var" in roles:
+        yield Norm(roles.get("weight", ""), roles.get("bias", ""), roles["mean"], roles["var"])
+    elif 2 <= len(names) <= 4 and all(leaf.isdecimal() for leaf in leaves):
+        *own, mean, var = (leaves[leaf] for leaf in sorted(leaves, key=int))
+        if len({state[name].size for name in names}) == 1 and (state[var] >= 0).all():
+            weight, bias = own if len(own) == 2 else (*own, "") if own else ("", "")
+            yield Norm(weight, bias, mean, var)
+            if len(own) == 1:
+                yield Norm("", own[0], mean, var)
 
 
 def channel_scales(array: np.ndarray, value: np.ndarray, axis: int) -> np.ndarray | None:
@@ -100,7 +114,7 @@ def folds_of_weight(
 
 
 def fold_of_bias(
-    value: np.ndarray, norm: Norm, names: Sequence[str], state: Mapping[str, np.ndarray]
+    value: np.ndarray, norm: Norm, names: Sequence[str], state: Mapping[str, np.ndarray], axis: int = 0
 ) -> FoldedBias | None:
     """The bias that goes with a folded weight: of the normalization, through which one of the layer may go."""
     if value.size != len(state[norm.var]):
@@ -108,10 +122,40 @@ def fold_of_bias(
     for bias in ("", *names):
         if bias and state[bias].shape != (value.size,):
             continue
-        made = FoldedBias(norm, bias)
+        made = FoldedBias(norm, bias, axis)
         terms = [state[norm.bias]] if norm.bias else []
         terms += [state[n].astype(np.float64) * norm.scale(state) for n in (norm.mean, bias) if n]
         allowed = ROUNDING * np.sum([np.abs(term) for term in terms], 0)
         if (np.abs(made.value(state, (value.size,)) - value.reshape(-1)) <= allowed + 1e-30).all():
             return made
     return None
+
+
+def scales(value: np.ndarray, every: Sequence[Norm], state: Mapping[str, np.ndarray]) -> Iterator[Scale]:
+    """Batch normalizations that multiply by a constant: an exporter wrote a product and a sum."""
+    for norm, axis in _pairs(value, every):
+        if (found := fitted(norm, value.reshape(-1).astype(np.float64), state)) is not None:
+            yield Scale(found, axis)
+
+
+def shifts(
+    value: np.ndarray, every: Sequence[Norm], known: Mapping[str, float], state: Mapping[str, np.ndarray]
+) -> Iterator[FoldedBias]:
+    """Batch normalizations that add a constant.
+
+    Parameters
+    ----------
+    known : mapping
+        Variance -> eps, where the product said it.
+    """
+    for norm, axis in _pairs(value, every):
+        for eps in [known[norm.var]] if norm.var in known else EPSILONS:
+            if (found := fold_of_bias(value, replace(norm, eps=eps), (), state, axis)) is not None:
+                yield found
+                break
+
+
+def _pairs(value: np.ndarray, every: Sequence[Norm]) -> Iterator[tuple[Norm, int]]:
+    """Every normalization, with the axis of the channels of a constant that has no other axis."""
+    wide = [axis for axis, size in enumerate(value.shape) if size > 1]
+    return product(every, wide if len(wide) == 1 else ())

@@ -15,8 +15,8 @@ import numpy as np
 
 from ..printable import page
 from .fingerprints import Directory, orders
-from .folding import fold_of_bias, folds_of_weight, norms
-from .recipes import FoldedWeight, Moved, Norm, Piece, Recipe
+from .folding import fold_of_bias, folds_of_weight, norms, scales, shifts
+from .recipes import FoldedWeight, Moved, Negated, Norm, Piece, Recipe, Scale, module_of
 from .rows import Rows
 from .uses import Use
 
@@ -103,6 +103,10 @@ class _Search:
         self._reasons: dict[int, str] = {}
         self._nodes: dict[str, list[int]] = defaultdict(list)
         self._names: dict[str, int] = defaultdict(int)
+        self._vectors: dict[str, list[str]] = defaultdict(list)
+        for name, array in state.items():
+            if array.ndim == 1:
+                self._vectors[module_of(name)].append(name)
         for number, use in enumerate(uses):
             self._nodes[use.output].append(number)
             self._names[use.name] += 1
@@ -113,11 +117,15 @@ class _Search:
         values: dict[str, list[Recipe]] = {}
         for number, use in enumerate(self._uses):
             if use.name not in values:
-                values[use.name] = [Moved((piece,)) for piece in directory.find(use.value)]
+                whole = [Moved((piece,)) for piece in directory.find(use.value)]
+                values[use.name] = [*whole] or [Negated(Moved((p,))) for p in directory.find(-use.value)]
             if values[use.name]:
                 self._open[number] = values[use.name]
         self._decide()
-        self._fold()
+        every = norms(self._state)
+        self._fold(every)
+        self._decide()
+        self._apart(every)
         self._decide()
         rows = Rows(self._state)
         for number, use in enumerate(self._uses):
@@ -158,7 +166,7 @@ class _Search:
             return ways[0]
         use = self._uses[number]
         for module in use.modules:
-            inside = [way for way in ways if module in map(_module, way.entries)]
+            inside = [way for way in ways if module in map(module_of, way.entries)]
             if inside:
                 return inside[0] if len(inside) == 1 else None
         if self._names[use.name] == 1:
@@ -166,12 +174,12 @@ class _Search:
             if len(named) == 1:
                 return named[0]
         near = {
-            _module(entry)
+            module_of(entry)
             for other in self._nodes[use.output]
             if other in self._found
             for entry in self._found[other].entries
         }
-        beside = [way for way in ways if near.intersection(map(_module, way.entries))]
+        beside = [way for way in ways if near.intersection(map(module_of, way.entries))]
         return beside[0] if len(beside) == 1 else None
 
     def _name(self) -> None:
@@ -188,34 +196,46 @@ class _Search:
                 self._found[number] = by_name(use.name, array)
                 self._reasons[number] = BY_NAME
 
-    def _fold(self) -> None:
+    def _apart(self, every: Sequence[Norm]) -> None:
+        """Batch normalizations that are a product and a sum."""
+        read = {entry for recipe in self._found.values() for entry in recipe.entries}
+        rest = [norm for norm in every if not read.intersection(norm.entries)]
+        free = [number for number in range(len(self._uses)) if number not in self._open]
+        for number in free:
+            if ways := [*scales(self._uses[number].value, rest, self._state)]:
+                self._open[number] = [*ways]
+        scaled = [way for number in free for way in self._open.get(number, ())]
+        eps = {way.norm.var: way.norm.eps for way in scaled if isinstance(way, Scale)}
+        for number in free:
+            if more := [*shifts(self._uses[number].value, rest, eps, self._state)]:
+                self._open[number] = [*self._open.get(number, ()), *more]
+
+    def _fold(self, every: Sequence[Norm]) -> None:
         """Weights with a batch normalization in them, and the biases beside them."""
-        every = norms(self._state)
-        shapes: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        sizes: dict[int, list[str]] = defaultdict(list)
         for name, array in self._state.items():
             if array.ndim > 1:
-                shapes[_plain(array.shape)].append(name)
+                sizes[array.size].append(name)
         for numbers in self._nodes.values():
             weights = [n for n in numbers if n not in self._open and self._uses[n].value.ndim > 1]
             for number in weights if every else ():
-                self._fold_node(number, numbers, shapes, every)
+                self._fold_node(number, numbers, sizes, every)
 
     def _fold_node(
         self,
         number: int,
         numbers: Sequence[int],
-        shapes: Mapping[tuple[int, ...], Sequence[str]],
+        sizes: Mapping[int, Sequence[str]],
         every: Sequence[Norm],
     ) -> None:
         use = self._uses[number]
-        names = shapes.get(_plain(use.value.shape), ())
+        names = sizes.get(use.value.size, ())
         ways = list(folds_of_weight(use.value, names, self._state, every))
         others = [n for n in numbers if n != number and self._uses[n].value.ndim == 1 and n not in self._open]
         for other in others:
             pairs = []
             for way in ways:
-                bias = _module(way.weight.entry) + ".bias"
-                known = [bias] if bias in self._state else []
+                known = self._vectors[module_of(way.weight.entry)]
                 made = fold_of_bias(self._uses[other].value, way.norm, known, self._state)
                 if made is not None:
                     pairs.append((way, made))
@@ -241,16 +261,6 @@ def by_name(name: str, array: np.ndarray) -> Moved:
     """A constant that is a whole entry as it is."""
     order = next(orders(array.shape, array.shape))
     return Moved((Piece(name, array.shape, order, 0, len(array), array.shape),))
-
-
-def _module(entry: str) -> str:
-    """Path of the module that an entry belongs to."""
-    return entry.rpartition(".")[0]
-
-
-def _plain(shape: Iterable[int]) -> tuple[int, ...]:
-    """Sizes of a shape, without order and ones."""
-    return tuple(sorted(size for size in shape if size > 1))
 
 
 def unknown(links: Iterable[Link]) -> str:

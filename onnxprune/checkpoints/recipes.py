@@ -13,12 +13,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import PlanError
+from ..labels.refinement import refine
 from ..model.cut import Cut, take
 
 State = dict[str, np.ndarray]
 """A checkpoint: arrays by the names of its entries."""
 
 Index = np.ndarray | None
+
+
+def module_of(entry: str) -> str:
+    """Path of the module or layer that an entry belongs to, as PyTorch (``.``) or Keras (``/``) write it."""
+    return entry[: max(entry.rfind("."), entry.rfind("/"), 0)]
 
 
 class Kept(NamedTuple):
@@ -68,7 +75,7 @@ class Recipe(ABC):
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of an entry, with the axes in another order.
+    """Rows of an entry, with the axes in another order, joined and split as a Reshape does.
 
     Attributes
     ----------
@@ -93,18 +100,33 @@ class Piece:
         """The rows, in the order of the constant."""
         return state[self.entry][self.start : self.stop].transpose(self.order)
 
-    def axis(self, axis: int) -> int:
-        """Axis of the entry that an axis of the constant is; -1 for one of size 1."""
-        if self.sizes[axis] == 1:
-            return -1
-        return self.order[sum(size > 1 for size in self.sizes[:axis])]
+    def blocks(self) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Axes of the entry, and the axes of the constant that hold the same elements."""
+        for block in refine(tuple(self.shape[axis] for axis in self.order), self.sizes):
+            yield tuple(self.order[axis] for axis in block.sources), block.targets
 
     def kept(self, cut: Cut) -> Kept:
-        """What stays of the entry."""
+        """What stays of the entry.
+
+        Raises
+        ------
+        PlanError
+            If that is no whole slices of it.
+        """
         found: list[Index] = [None] * len(self.shape)
-        for axis, index in enumerate(cut):
-            if index is not None and self.axis(axis) >= 0:
-                found[self.axis(axis)] = index
+        for own, axes in self.blocks() if cut else ():
+            given = [cut[axis] for axis in axes]
+            if len(own) == len(axes) == 1:
+                found[own[0]] = given[0]
+            elif any(index is not None for index in given):
+                left = _across([self.sizes[k] for k in axes], given, [self.shape[k] for k in own])
+                if left is None:
+                    raise PlanError(
+                        f"entry '{self.entry}': what remains is no whole slices of it",
+                        "Leave that layer whole with '--exclude'.",
+                    )
+                for axis, index in zip(own, left, strict=True):
+                    found[axis] = index
         return Kept(self.entry, self.start, self.stop, tuple(found))
 
     def put(self, state: State, value: np.ndarray) -> None:
@@ -116,6 +138,22 @@ class Piece:
         else:
             state[self.entry] = state[self.entry].copy()
             state[self.entry][self.start : self.stop] = array
+
+
+def _across(sizes: Sequence[int], kept: Sequence[Index], shape: Sequence[int]) -> list[Index] | None:
+    """Kept indices across a reshape; None where what is kept is no product there."""
+    mask = np.ones(sizes, np.bool_)
+    for axis, index in enumerate(kept):
+        if index is not None:
+            alive = np.zeros(sizes[axis], np.bool_)
+            alive[index] = True
+            mask &= alive.reshape([-1 if k == axis else 1 for k in range(len(sizes))])
+    mask = mask.reshape(shape)
+    axes = range(mask.ndim)
+    left = [np.flatnonzero(mask.any(tuple(k for k in axes if k != axis))) for axis in axes]
+    if mask.sum() != np.prod([len(index) for index in left]):
+        return None
+    return [index if len(index) < size else None for index, size in zip(left, shape, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -180,8 +218,37 @@ def _left(piece: Piece, index: Index) -> Piece:
         return piece
     start, stop = np.searchsorted(index, [piece.start, piece.stop]).tolist()
     shape = (stop - start, *piece.shape[1:])
-    sizes = tuple(stop - start if piece.axis(axis) == 0 else size for axis, size in enumerate(piece.sizes))
+    rows = {axes[0] for own, axes in piece.blocks() if own == (0,) and len(axes) == 1}
+    sizes = tuple(stop - start if axis in rows else size for axis, size in enumerate(piece.sizes))
     return replace(piece, start=start, stop=stop, shape=shape, sizes=sizes)
+
+
+@dataclass(frozen=True)
+class Negated(Recipe):
+    """The values of another recipe with the other sign: slopes that an exporter subtracts."""
+
+    of: Recipe
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Those of the other."""
+        return self.of.entries
+
+    def value(self, state: Mapping[str, np.ndarray], shape: Sequence[int]) -> np.ndarray:
+        """Its value with the other sign."""
+        return -self.of.value(state, shape)
+
+    def kept(self, cut: Cut) -> Iterator[Kept]:
+        """The same."""
+        yield from self.of.kept(cut)
+
+    def put(self, state: State, value: np.ndarray) -> None:
+        """The same with the other sign."""
+        self.of.put(state, -value)
+
+    def moved(self, rows: Mapping[str, Index]) -> Recipe:
+        """The same of the other."""
+        return Negated(self.of.moved(rows))
 
 
 @dataclass(frozen=True)
@@ -202,6 +269,9 @@ class Norm:
         """All that it has."""
         return tuple(filter(None, (self.weight, self.bias, self.mean, self.var)))
 
+    def __str__(self) -> str:
+        return module_of(self.mean) or self.mean
+
     def scale(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
         """What every channel is multiplied by."""
         scale = 1 / np.sqrt(state[self.var].astype(np.float64) + self.eps)
@@ -212,6 +282,47 @@ class Norm:
         before = state[bias].astype(np.float64) if bias else 0.0
         added = (before - state[self.mean]) * self.scale(state)
         return added + state[self.bias] if self.bias else added
+
+
+@dataclass(frozen=True)
+class Scale(Recipe):
+    """What a batch normalization multiplies by, where an exporter wrote it as a product and a sum.
+
+    Attributes
+    ----------
+    axis : int
+        Axis of the constant that the channels run along.
+    """
+
+    norm: Norm
+    axis: int
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Those of the scale."""
+        return tuple(filter(None, (self.norm.weight, self.norm.var)))
+
+    def value(self, state: Mapping[str, np.ndarray], shape: Sequence[int]) -> np.ndarray:
+        """The scale of every channel."""
+        return self.norm.scale(state).reshape(shape)
+
+    def kept(self, cut: Cut) -> Iterator[Kept]:
+        """The channels of the normalization."""
+        yield from _channels(self.norm, cut[self.axis] if cut else None)
+
+    def put(self, state: State, value: np.ndarray) -> None:
+        """Change its weight, or the variance where it has none."""
+        deviation = np.sqrt(state[self.norm.var].astype(np.float64) + self.norm.eps)
+        flat = value.reshape(-1)
+        name, array = (
+            (self.norm.weight, flat * deviation)
+            if self.norm.weight
+            else (self.norm.var, 1 / flat.astype(np.float64) ** 2 - self.norm.eps)
+        )
+        state[name] = array.astype(state[name].dtype)
+
+    def __str__(self) -> str:
+        return str(self.norm)
 
 
 @dataclass(frozen=True)
@@ -248,15 +359,22 @@ class FoldedWeight(Recipe):
         )
 
     def __str__(self) -> str:
-        return f"{self.weight.entry} x {self.norm.mean.rpartition('.')[0] or self.norm.mean}"
+        return f"{self.weight.entry} x {self.norm}"
 
 
 @dataclass(frozen=True)
 class FoldedBias(Recipe):
-    """The bias of a layer, if it has one, through the batch normalization behind it."""
+    """The bias of a layer, if it has one, through the batch normalization behind it.
+
+    Attributes
+    ----------
+    axis : int
+        Axis of the constant that the channels run along.
+    """
 
     norm: Norm
     bias: str = ""
+    axis: int = 0
 
     @property
     def entries(self) -> tuple[str, ...]:
@@ -269,7 +387,7 @@ class FoldedBias(Recipe):
 
     def kept(self, cut: Cut) -> Iterator[Kept]:
         """The channels of all of them."""
-        index = cut[0] if cut else None
+        index = cut[self.axis] if cut else None
         yield from _channels(self.norm, index)
         if self.bias:
             yield Kept(self.bias, 0, -1, (index,))
@@ -283,7 +401,7 @@ class FoldedBias(Recipe):
 
     def __str__(self) -> str:
         bias = f"{self.bias} x " if self.bias else ""
-        return bias + (self.norm.mean.rpartition(".")[0] or self.norm.mean)
+        return f"{bias}{self.norm}"
 
 
 def _channels(norm: Norm, index: Index) -> Iterator[Kept]:

@@ -1,4 +1,4 @@
-"""Checkpoints as files: PyTorch's, safetensors, and archives of numpy arrays.
+"""Checkpoints as files, whatever wrote them.
 
 What they hold are arrays by name; what else a file holds (an optimizer, a number of epochs) belongs to the
 network as it was, and does not come along.
@@ -6,39 +6,37 @@ network as it was, and does not come along.
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..errors import InstallationError, UsageError
+from ..errors import OnnxPruneError, UsageError
 from ..model.writing import write_atomically
+from .formats import archive, keras, pytorch, tensors
+from .formats.format import Format, needed
 from .recipes import State
 
-TORCH = (".pt", ".pth", ".bin", ".ckpt")
-"""Endings of files that ``torch.save`` writes."""
-
-ENDINGS = (*TORCH, ".safetensors", ".npz")
+FORMATS = (pytorch.FORMAT, tensors.FORMAT, keras.FORMAT, archive.FORMAT)
 
 
-def needed(package: str, extra: str) -> Any:
-    """A package that an extra installs.
+def format_of(path: str | Path) -> Format:
+    """The format of a file, by its ending.
 
     Raises
     ------
+    UsageError
+        If its ending says nothing.
     InstallationError
-        If it is missing.
+        If a package is missing that reads and writes it.
     """
-    try:
-        return import_module(package)
-    except ImportError:
-        raise InstallationError(
-            f"{package} is not installed", f"Install it with: pip install 'onnxprune[{extra}]'"
-        ) from None
+    for found in FORMATS:
+        if Path(path).suffix.lower() in found.endings:
+            if found.package:
+                needed(found.package, found.extra)
+            return found
+    endings = [ending for found in FORMATS for ending in found.endings]
+    raise UsageError(f"'{path}': found no known ending, expected one of {', '.join(endings)}")
 
 
 def read_state(path: str | Path) -> State:
@@ -51,120 +49,48 @@ def read_state(path: str | Path) -> State:
     InstallationError
         If a package is missing that reads it.
     """
-    kind = Path(path).suffix.lower()
     if not Path(path).is_file():
         raise UsageError(f"cannot read '{path}': no such file", "Expected a checkpoint.")
-    if kind == ".npz":
-        return _guarded(path, lambda: _read_npz(path))
-    if kind == ".safetensors":
-        load = needed("safetensors.numpy", "torch").load_file
-        return _guarded(path, lambda: dict(load(path)))
-    if kind in TORCH:
-        torch = needed("torch", "torch")
-        return arrays_of(_entries(_guarded(path, lambda: _load(torch, path)), torch.Tensor, path))
-    raise _unknown(path)
-
-
-def _read_npz(path: str | Path) -> State:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
-
-
-def _load(torch: Any, path: str | Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _guarded(path: str | Path, read: Callable[[], Any]) -> Any:
-    """Whatever a reader raises about a file of somebody else's is one sentence."""
+    kind = format_of(path)
     try:
-        return read()
-    except MemoryError:
+        return kind.read(Path(path))
+    except (MemoryError, OnnxPruneError):
         raise
     except Exception as error:  # readers share no base of their exceptions
         said = " ".join(str(error).split())[:200]
-        hint = "A checkpoint holds module.state_dict(), not the module: torch.save(module.state_dict(), ...)."
-        raise UsageError(f"cannot read '{path}': {type(error).__name__}: {said}", hint) from None
+        raise UsageError(f"cannot read '{path}': {type(error).__name__}: {said}", kind.hint) from None
 
 
-def _entries(found: Any, tensor: type, path: str | Path) -> Mapping[str, Any]:
-    """The one mapping of names to tensors in what a file holds."""
-    tables = list(_tables(found, tensor))
-    if len(tables) != 1:
-        what = "several tables of tensors" if tables else "no tensors by name"
-        raise UsageError(
-            f"'{path}': found {what}, expected one state dict", "Save module.state_dict() alone."
-        )
-    return tables[0]
-
-
-def _tables(found: Any, tensor: type) -> Iterator[Mapping[str, Any]]:
-    if not isinstance(found, Mapping):
-        return
-    if found and all(isinstance(value, tensor) for value in found.values()):
-        yield found
-        return
-    for name, value in found.items():
-        if not str(name).startswith("optim"):
-            yield from _tables(value, tensor)
-
-
-def arrays_of(tensors: Mapping[str, Any]) -> State:
-    """Tensors of PyTorch as arrays that share their memory; 16-bit brain floats become 32-bit ones."""
-    found = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu()
-        found[name] = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
-    return found
-
-
-def write_state(path: str | Path, state: Mapping[str, np.ndarray]) -> None:
+def write_state(path: str | Path, state: Mapping[str, np.ndarray], like: str | Path = "") -> None:
     """Write a checkpoint, atomically.
+
+    Parameters
+    ----------
+    like : path
+        The checkpoint that it was cut from, of which some formats make a copy.
 
     Raises
     ------
     UsageError
-        If its ending says nothing.
+        If its ending says nothing, or the format cannot hold it.
     InstallationError
         If a package is missing that writes it.
     """
-    kind = Path(path).suffix.lower()
+    kind = check_target(path, like)
     whole = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in state.items()}
-    if kind == ".safetensors":
-        data = needed("safetensors.numpy", "torch").save(whole)
-    elif kind == ".npz":
-        data = _npz(whole)
-    elif kind in TORCH:
-        torch, buffer = needed("torch", "torch"), io.BytesIO()
-        torch.save({name: torch.from_numpy(array.copy()) for name, array in whole.items()}, buffer)
-        data = buffer.getvalue()
-    else:
-        raise _unknown(path)
-    write_atomically(Path(path), data)
+    write_atomically(Path(path), kind.write(whole, Path(path), Path(like)))
 
 
-def _npz(state: Mapping[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, array in state.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, array, allow_pickle=False)
-            archive.writestr(f"{name}.npy", member.getvalue())
-    return buffer.getvalue()
-
-
-def check_ending(path: str | Path) -> None:
-    """Refuse a file of which nobody knows how to write it, before any work is done.
+def check_target(path: str | Path, like: str | Path) -> Format:
+    """Refuse a file that cannot be written, before any work is done.
 
     Raises
     ------
     UsageError, InstallationError
     """
-    kind = Path(path).suffix.lower()
-    if kind not in ENDINGS:
-        raise _unknown(path)
-    if kind != ".npz":
-        needed("torch" if kind in TORCH else "safetensors.numpy", "torch")
-
-
-def _unknown(path: str | Path) -> UsageError:
-    return UsageError(f"'{path}': found no known ending, expected one of {', '.join(ENDINGS)}")
+    kind = format_of(path)
+    if kind.copies and Path(like).suffix.lower() not in kind.endings:
+        raise UsageError(
+            f"'{path}' is written as a copy of the file that was cut, with smaller weights: found '{like}', expected one of {', '.join(kind.endings)}"
+        )
+    return kind

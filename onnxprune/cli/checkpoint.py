@@ -29,7 +29,8 @@ from .progress import note, stages
 def command(state: str, model: str, plan: str, out: str, weights: str | None, **flags: Any) -> None:
     """Cut STATE, the checkpoint that a model was exported from, as the plan cuts the model.
 
-    STATE and OUT are files of PyTorch (.pt, .pth, .bin, .ckpt), .safetensors, or .npz. Where each
+    STATE and OUT are files of PyTorch (.pt, .pth, .bin, .ckpt), of Keras (.weights.h5, .keras, .h5, .hdf5),
+    .safetensors, or .npz; one of Keras is written as a copy of STATE, which says the new sizes. Where each
     constant of the model comes from is found by value, also where an exporter folded a batch
     normalization into a convolution, transposed a matrix, or split or joined it. What is written gives
     exactly the constants of the slim model; what cannot be told is named, and nothing is written.
@@ -37,10 +38,10 @@ def command(state: str, model: str, plan: str, out: str, weights: str | None, **
     from .. import Plan
     from ..checkpoints.cutting import cut_state
     from ..checkpoints.report import CutCheckpoint
-    from ..checkpoints.stores import check_ending, read_state, write_state
+    from ..checkpoints.stores import check_target, read_state, write_state
 
     as_json, quiet = flags["as_json"], flags["quiet"]
-    check_ending(out)
+    check_target(out, state)
     with stages(quiet) as stage:
         stage("load")
         dense, *slim = open_models(model, *filter(None, [weights]))
@@ -48,7 +49,7 @@ def command(state: str, model: str, plan: str, out: str, weights: str | None, **
         stage("rewrite")
         found = cut_state(dense, Plan.load(plan), before, slim[0] if slim else None)
         stage("write")
-        write_state(out, found.state)
+        write_state(out, found.state, state)
     told = CutCheckpoint(state, model, out, before, found)
     for text in told.notes:
         note(text, quiet)

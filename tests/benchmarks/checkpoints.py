@@ -31,13 +31,17 @@ TIMM = """
 resnet26d mobilenetv3_small_100 mobilenetv4_conv_small ghostnet_100 repvgg_a0 hrnet_w18_small vovnet39a
 dla34 res2net50_26w_4s cspresnet50 efficientnet_lite0 convnextv2_atto poolformer_s12 deit_tiny_patch16_224
 swin_tiny_patch4_window7_224 mixer_s32_224 mobilevit_s xcit_nano_12_p16_224 resnetv2_50
-beit_base_patch16_224
+beit_base_patch16_224 hrnet_w18_small_v2 res2next50 efficientformer_l1 levit_128s resnest14d ghostnetv2_100
+regnetx_002 regnety_002 convnext_atto mobileone_s0 fastvit_t8 edgenext_xx_small pvt_v2_b0 twins_pcpvt_small
+nf_regnet_b0 skresnet18 seresnet50 ecaresnet50t tf_efficientnet_b0 lcnet_050 mixnet_s dpn48b gernet_s
+inception_next_atto repghostnet_050 repvit_m0_9 starnet_s1 hgnetv2_b0 efficientvit_b0 resmlp_12_224
+convmixer_768_32 visformer_tiny cait_xxs24_224 crossvit_tiny_240 gmixer_24_224 selecsls42b bat_resnext26ts
 """
 
 NAMES = [*(f"tv:{name}" for name in TORCHVISION.split()), *(f"timm:{name}" for name in TIMM.split())]
 
-FIXED = ("vit", "swin", "deit", "mixer", "xcit", "beit", "alexnet", "vgg")
-"""Networks that take images of one size."""
+FIXED = ("vit", "swin", "alexnet", "vgg")
+"""Networks of torchvision that take images of one size; timm's say so themselves."""
 
 RANDOM = ("RandomUniformLike", "RandomNormalLike", "Bernoulli")
 """Nodes of a training mode that no evaluation mode takes back: what they compute is never the same."""
@@ -107,15 +111,24 @@ def export(module: torch.nn.Module, inputs: torch.Tensor, path: Path, way: str) 
     )
 
 
+def image_size(name: str, module: torch.nn.Module) -> int:
+    """Height and width of the images that a network is exported for: small ones, where it takes any."""
+    config = getattr(module, "default_cfg", None)
+    if config is None:
+        return 224 if any(part in name for part in FIXED) else 160
+    own = config["fixed_input_size"] or "mobilevit" in name or "_256" in name
+    return config["input_size"][-1] if own else 160
+
+
 def measure(name: str, folder: Path) -> Iterator[dict[str, Any]]:
     """A row for every export of a network."""
     import onnxprune
     import onnxprune.torch
+    from onnxprune.checkpoints.formats.pytorch import arrays_of
     from onnxprune.checkpoints.mapping import map_constants
-    from onnxprune.checkpoints.stores import arrays_of
     from onnxprune.checkpoints.uses import uses_of
 
-    size = 256 if "mobilevit" in name else 224 if any(part in name for part in FIXED) else 160
+    size = image_size(name, network(name))
     for way in WAYS:
         row: dict[str, Any] = {"network": name, "export": way}
         module = network(name)

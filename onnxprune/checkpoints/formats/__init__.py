@@ -1,0 +1,1 @@
+"""Checkpoints as files: one file per format, and what all of them have."""
