@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxprune
 from onnxprune.printable import json_text, printable
 
+from .building import net
 from .conftest import Run
 
 EVIL = [
@@ -137,3 +138,23 @@ def test_json_keeps_the_name(text: str) -> None:
     assert json.loads(json_text({text: [text]})) == {text: [text]}
     harmless(json_text({text: [text]}))
     assert os.linesep not in printable(text)
+
+
+def test_results_are_shown_briefly() -> None:
+    """In a notebook, the last line of a cell is shown: the outcome, and no arrays."""
+    dense = net("h = Conv (x, W)\nr = Relu (h)\n[last] y = Conv (r, V)", W=(16, 3, 3, 3), V=(4, 16, 1, 1))()
+    result = onnxprune.prune(dense, ratio=0.5, granularity=1)
+    shown = [
+        (result, "Result(Plan(12 of 20 channels kept in 2 groups), not verified)"),
+        (result.trace, "Trace(1 groups, 16 channels can go; 1 blocked)"),
+        (result.trace[0], "Group('h', 16 channels in 2 axes)"),
+        (result.model, "Model(3 nodes, opset 17)"),
+        (onnxprune.score(result.trace), "ScoreTable(h)"),
+    ]
+    for thing, text in shown:
+        assert repr(thing) == text
+    assert str(result).splitlines()[1:] == [
+        "  h: 8 of 16",
+        "  last: 4 of 4, graph output 'y'",
+        "not verified",
+    ]

@@ -28,7 +28,7 @@ class Member(NamedTuple):
     axis: int
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
 class Group:
     """Channels that cover the same axes, coupled across layers into units.
 
@@ -60,6 +60,10 @@ class Group:
 
     def __len__(self) -> int:
         return len(self.units)
+
+    def __repr__(self) -> str:
+        blocked = f", blocked: {self.reason}" if self.reason else ""
+        return f"Group('{self.name}', {len(self)} channels in {len(self.members)} axes{blocked})"
 
     @property
     def nodes(self) -> list[Node]:

@@ -38,7 +38,7 @@ from .resolve import Components, resolve
 BOTH = "both"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trace(Sequence[Group]):
     """Result of analysis: a sequence of the groups that can shrink.
 
@@ -137,8 +137,15 @@ class Trace(Sequence[Group]):
         held = [(node, rule.pinned) for node, rule in found if rule is not None and rule.pinned]
         return held + [(node, f"'{name}' is a graph input") for node, name in self.walk.facts.fed]
 
+    def __repr__(self) -> str:
+        return f"Trace({self._headline})"
+
+    @property
+    def _headline(self) -> str:
+        return f"{len(self)} groups, {self.units} channels can go; {len(self.blocked)} blocked"
+
     def __str__(self) -> str:
-        lines = [f"{len(self)} groups, {self.units} channels can go; {len(self.blocked)} blocked"]
+        lines = [self._headline]
         lines += [f"  {g.name}: {len(g)} channels in {len(g.members)} axes" for g in self.groups]
         lines += [f"  {g.name}: blocked, {g.reason}" for g in self.blocked]
         return page(lines)

@@ -16,7 +16,7 @@ from ..selection.recovered import Recovery
 from ..timing.achieved import Achieved
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """What pruning gave.
 
@@ -47,6 +47,13 @@ class Result:
     log: Log | None = None
     recovery: Recovery | None = None
     latency: Achieved | None = None
+
+    def __repr__(self) -> str:
+        verdict = self.report.verdict if self.report else "not verified"
+        return f"Result({self.plan!r}, {verdict})"
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.plan), str(self.report) if self.report else "not verified"])
 
     @cached_property
     def _costs(self) -> tuple[Cost, Cost]:

@@ -49,7 +49,7 @@ PAGE = 4096
 """Alignment that lets a page of a data file be that of memory; more than it was costs bytes for nothing."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Model:
     """An ONNX model and the place of its external data.
 
@@ -83,6 +83,10 @@ class Model:
     def __post_init__(self) -> None:
         if self.files is None:
             self.files = DataFiles(self.folder)
+
+    def __repr__(self) -> str:
+        name = f"'{self.path}', " if self.path else ""
+        return f"Model({name}{len(self.proto.graph.node)} nodes, opset {self.opset})"
 
     def derived(self, proto: onnx.ModelProto, cuts: Cuts | None = None) -> Model:
         """A model that is made from this one, hence reads the same external data."""

@@ -87,7 +87,7 @@ class GroupScore:
     problem: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ScoreTable(Mapping[str, GroupScore]):
     """Group name -> scores."""
 
@@ -95,6 +95,9 @@ class ScoreTable(Mapping[str, GroupScore]):
     scores: Mapping[str, GroupScore]
     options: Mapping[str, object] = field(default_factory=dict)
     ranked: Mapping[str, Ranked] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"ScoreTable({', '.join(self.scores)})"
 
     @property
     def additive(self) -> bool:

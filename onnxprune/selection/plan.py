@@ -23,7 +23,7 @@ from ..errors import PlanError
 from ..model.file import Model
 from ..model.schema import PlanFile, checked, read_json
 from ..model.writing import write_atomically
-from ..printable import json_text
+from ..printable import json_text, page
 from ..surgery.computed import find_computed, origin
 from ..surgery.slices import find_slices
 
@@ -96,7 +96,7 @@ class PlanGroup:
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """What is kept, and why.
 
@@ -114,6 +114,21 @@ class Plan:
     options: Mapping[str, Any]
     groups: tuple[PlanGroup, ...]
     constants: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Plan({self._headline})"
+
+    @property
+    def _headline(self) -> str:
+        kept, channels = sum(len(g.keep) for g in self.groups), sum(g.channels for g in self.groups)
+        return f"{kept} of {channels} channels kept in {len(self.groups)} groups"
+
+    def __str__(self) -> str:
+        lines = [
+            f"  {g.name}: {len(g.keep)} of {g.channels}" + (f", {g.reason}" if g.reason else "")
+            for g in self.groups
+        ]
+        return page([self._headline, *lines])
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON types."""
