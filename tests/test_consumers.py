@@ -73,3 +73,6 @@ def test_inspect_lists_them(run: Run) -> None:
         "offset": 0, "entries": 128, "weight": "inverted.project.conv.weight", "taken": 64, "problem": "",
     }  # fmt: skip
     assert "/inverted/depthwise/conv/Conv" in groups[4]["passes"]
+    table = run("inspect", DIGITS).out.partition("\nread by ")[2].partition("\n\n")[0].splitlines()
+    assert table[0].split() == ["channels", "of", "axis", "offset", "a", "channel", "takes"]
+    assert table[-1].split() == ["/head/Gemm", "/branches/window/Conv", "1", "32", "10"]

@@ -341,6 +341,25 @@ def test_a_pattern_may_name_several() -> None:
     }
 
 
+def test_readers_are_those_of_the_input_file() -> None:
+    """Offsets, too, where a clean-up moved them: two of the channels in front are dead."""
+    net = Net("joined", 1)
+    x = net.input("x", 2, 3, 4, 4)
+    dead = net.random.normal(size=(8, 3, 1, 1)) * (np.arange(8) >= 2)[:, None, None, None]
+    first = net.node("Conv", x, net.initializer("w", dead), name="first")
+    second = net.node("Conv", x, net.weight("v", 8, 3, 1, 1), name="second")
+    joined = net.node("Concat", first, second, axis=1, name="join")
+    model = net.build(net.conv("last", joined, 16, 4, 1))
+    assert onnxprune.explain(model, "second", granularity=1).note.startswith("removed 2 of")
+    found = only(onnxprune.explain(model, "second", granularity=1))
+    assert found.readers is not None
+    (consumer,) = found.readers.consumers
+    assert (consumer.offset, consumer.entries) == (8, 8)
+    document = found.to_dict()
+    assert [one["offset"] for one in document["consumers"]] == [8]
+    assert document["passes"] == ["join"]
+
+
 def test_a_trace_explains() -> None:
     traced = onnxprune.trace(DIGITS)
     found = only(onnxprune.explain(traced, "stage1/first", criterion="l1", ratio=0.25))
@@ -378,8 +397,12 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     lines = outcome.out.splitlines()
     assert lines[0].startswith("/stage1/first/conv/Conv: 32 channels; ")
     assert lines[2].startswith("threshold 0.75: ")
-    assert lines[5].split() == ["rank", "channel", "raw(1)", "norm(1)", "merged", "kept", "why"]
-    assert len(lines) == 6 + 32
+    assert lines[4:6] == [
+        "read by Conv '/stage1/second/conv/Conv' (axis 1, 0 to 31); a channel takes 288 numbers",
+        "passed on by 1 BatchNormalization, 1 Relu",
+    ]
+    assert lines[7].split() == ["rank", "channel", "raw(1)", "norm(1)", "merged", "kept", "why"]
+    assert len(lines) == 8 + 32
     document = run("explain", DIGITS, "head", "--json").document
     (group,) = document["groups"]
     assert group["status"] == "blocked"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple, Unpack, cast
 
@@ -12,8 +13,10 @@ from ..coupling.trace import Trace
 from ..errors import UsageError
 from ..model.file import Model, ModelLike
 from ..model.loading import load
+from ..moments.consumers import Reading
 from ..plugins import is_path
 from ..recovery import job
+from ..reports.explained import Explanation
 from ..reports.explanation import Explanations, explain_groups, in_the_file, named, only_cleaned
 from ..scoring.registry import names
 from ..selection.plan import Plan
@@ -75,7 +78,16 @@ def explain(
         found = [whole for one in found for whole in in_the_file(one, numbering, subject.kinds)]
         found += only_cleaned(numbering, asked - {one.group for one in found}, subject.kinds)
         found = [one for one in found if one.group in asked]
+    found = _with_readers(found, traced if numbering is None else numbering.source)
     return Explanations(tuple(found), subject.note)
+
+
+def _with_readers(found: Sequence[Explanation], traced: Trace) -> list[Explanation]:
+    """Explanations with what becomes of the channels in the input file."""
+    reading, groups = Reading(traced), {group.name: group for group in traced}
+    return [
+        replace(one, readers=reading.of(groups[one.group])) if one.group in groups else one for one in found
+    ]
 
 
 class _Subject(NamedTuple):

@@ -8,6 +8,7 @@ joins and splits.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,9 +72,8 @@ class Consumer:
 
     def __str__(self) -> str:
         last = self.offset + self.entries - 1
-        place = f"axis {self.axis}" + (f", from {self.offset} to {last}" if self.offset else "")
-        weight = f"; a channel takes {self.taken:,} numbers of '{self.weight}'" if self.weight else ""
-        return f"{self.node} ({place}){weight}"
+        weight = f"; a channel takes {self.taken:,} numbers" if self.weight else ""
+        return f"{self.node} (axis {self.axis}, {self.offset} to {last}){weight}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +95,12 @@ class Readers:
     def layers(self) -> list[Consumer]:
         """Consumers whose moments can be collected."""
         return [c for c in self.consumers if c.layer is not None]
+
+    def __str__(self) -> str:
+        counts = Counter(node.kind for node in self.passes)
+        carriers = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        ends = [f"read by {consumer}" for consumer in self.consumers]
+        return "\n".join([*ends, *([f"passed on by {carriers}"] if carriers else [])])
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -200,13 +206,13 @@ class Reading:
         labels = axes[axis]
         if axis not in self._carried(name, places) or labels is None:
             return
-        matrix = layer.matrix(self.traced.graph)
-        columns = places[layer.column_labels(labels, matrix)]
+        columns = places[layer.column_labels(self.traced.graph, labels)]
         alone = all(len(np.unique(block)) == 1 for block in columns)
         if layer.groups > 1 and alone and self._carried(node.output, places):
             return  # every block reads one channel, and makes outputs of that channel alone
         mine = np.flatnonzero(places[labels] >= 0)
-        taken = int((columns >= 0).sum()) * matrix.shape[1] // max(1, len(np.unique(columns[columns >= 0])))
+        taken = int((columns >= 0).sum()) * layer.shape(self.traced.graph)[1]
+        taken //= max(1, len(np.unique(columns[columns >= 0])))
         yield Consumer(node, name, axis, int(mine[0]), len(mine), layer.weight, taken, layer, columns)
 
     def _end(self, node: Node, name: str, places: Places) -> Consumer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from ..labels.vector import Floats
 from ..model.graph import Graph
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
+from ..shapes.setting import Shape
 from .windows import Positions, Windows, windows_of
 
 
@@ -27,6 +29,13 @@ class Kernels:
 
     groups: int
     transposed: bool = False
+
+    def shape(self, stored: Shape) -> Shape:
+        """That of the matrix of a weight of some stored shape."""
+        first, others = stored[0] // self.groups, stored[1:]
+        if self.transposed:
+            return self.groups, stored[1], first * prod(others[1:])
+        return self.groups, first, prod(others)
 
     def matrix(self, weight: np.ndarray) -> Floats:
         """The weight as (groups, outputs of a block, width)."""
@@ -53,6 +62,10 @@ class Table:
 
     groups = 1
 
+    def shape(self, stored: Shape) -> Shape:
+        """That of the matrix of a weight of some stored shape."""
+        return 1, stored[self.outputs], stored[1 - self.outputs]
+
     def matrix(self, weight: np.ndarray) -> Floats:
         """The weight as (1, outputs, width)."""
         table = weight if self.outputs == 0 else weight.T
@@ -69,6 +82,10 @@ class Gates:
     """Weight of the inputs of an LSTM, GRU or RNN, [directions, gates * hidden, inputs]."""
 
     groups = 1
+
+    def shape(self, stored: Shape) -> Shape:
+        """That of the matrix of a weight of some stored shape."""
+        return 1, prod(stored[:-1]), stored[-1]
 
     def matrix(self, weight: np.ndarray) -> Floats:
         """The weight as (1, directions * gates * hidden, inputs)."""
@@ -135,6 +152,10 @@ class Linear:
         """The weight as (groups, outputs of a block, width)."""
         return self.layout.matrix(np.asarray(graph.value(self.weight)))
 
+    def shape(self, graph: Graph) -> Shape:
+        """That of the matrix, for which no weight is read."""
+        return self.layout.shape(_shape(graph, self.weight))
+
     def positions(self, x: np.ndarray) -> int:
         """How many rows a batch of what the layer reads holds."""
         if self.windows is not None:
@@ -155,10 +176,10 @@ class Linear:
         table = np.moveaxis(y, self.channels, -1)
         return np.ascontiguousarray(table.reshape(-1, table.shape[-1])[positions], np.float32)
 
-    def column_labels(self, labels: npt.NDArray[np.int64], matrix: Floats) -> npt.NDArray[np.int64]:
+    def column_labels(self, graph: Graph, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Labels of the columns of the matrix, (groups, width), from those of ``contracted``."""
-        each = matrix.shape[0] * matrix.shape[2] // len(labels)
-        return np.repeat(labels, each).reshape(matrix.shape[0], matrix.shape[2])
+        groups, _, width = self.shape(graph)
+        return np.repeat(labels, groups * width // len(labels)).reshape(groups, width)
 
     def before_pool(self, graph: Graph, rank: Callable[[str], int]) -> Linear | None:
         """The same layer in front of a mean over positions, with which it can be exchanged.
@@ -194,11 +215,16 @@ def _stored(graph: Graph, name: str) -> bool:
     return bool(name) and (graph.is_constant(name) or name in graph.derived)
 
 
+def _shape(graph: Graph, name: str) -> Shape:
+    constant = graph.constants.get(name)
+    return np.shape(graph.value(name)) if constant is None else constant.shape
+
+
 def _convolution(graph: Graph, node: Node) -> Linear | None:
     X, W, B = node.take(3)
     if not _stored(graph, W) or _stored(graph, X) or (B and not _stored(graph, B)):
         return None
-    kernel = np.shape(graph.value(W))[2:]
+    kernel = _shape(graph, W)[2:]
     layout = Kernels(node.attr("group", 1), node.op == "ConvTranspose")
     return Linear(node, X, 1, 1, W, B, layout, windows_of(node, kernel))
 
@@ -218,7 +244,7 @@ def _matmul(graph: Graph, node: Node) -> Linear | None:
         return None
     right = _stored(graph, B)
     weight, source = (B, A) if right else (A, B)
-    rank = np.ndim(graph.value(weight))
+    rank = len(_shape(graph, weight))
     if rank == 1:
         return None
     if rank > 2:

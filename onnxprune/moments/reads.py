@@ -142,7 +142,7 @@ def _layers(traced: Trace, reading: Reading, group: Group, samples: int) -> Want
         layer = consumer.layer
         assert layer is not None
         wide = layer.before_pool(traced.graph, traced.walk.rank)
-        width = layer.matrix(traced.graph).shape[2]
+        width = layer.shape(traced.graph)[2]
         found.append((consumer, wide if wide is not None and samples < ENOUGH * width else layer))
     return found
 

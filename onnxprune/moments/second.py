@@ -173,7 +173,7 @@ def collect(
     for turn in portions(layers, partial(_held, traced), means.memory):
         sums = [Sums() for _ in turn]
         samplers = [
-            Sampler(means.seed, layer.node.name, enough(layer.matrix(traced.graph).shape[2], means.positions))
+            Sampler(means.seed, layer.node.name, enough(layer.shape(traced.graph)[2], means.positions))
             for layer in turn
         ]
         names = [layer.source for layer in turn]
@@ -200,5 +200,5 @@ def _held(traced: Trace, layer: Linear) -> int:
 
 def bytes_of(traced: Trace, layer: Linear) -> int:
     """Bytes that the second moments of a layer take, in float64."""
-    groups, _, width = layer.matrix(traced.graph).shape
+    groups, _, width = layer.shape(traced.graph)
     return 8 * groups * width**2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Affine:
 
 def affine_after(graph: Graph, layer: Linear) -> Affine:
     """What becomes of a layer's product up to its activation."""
-    outputs = int(np.prod(layer.matrix(graph).shape[:2]))
+    outputs = prod(layer.shape(graph)[:2])
     found = Affine(layer.output, np.ones(outputs), np.zeros(outputs))
     if layer.inner:
         return found

@@ -230,7 +230,7 @@ class _Walk:
 
     def _limit(self, step: Sequence[Pair], pair: Pair) -> int:
         """Rows of a layer that fit into its share of the bound."""
-        groups, outputs, width = pair.slim.matrix(self.graph).shape
+        groups, outputs, width = pair.slim.shape(self.graph)
         row = 4 * groups * (width + 3 * outputs)
         return min(enough(width, ROWS), self.way.memory // 4 // row // len(step))
 

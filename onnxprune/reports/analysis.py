@@ -29,13 +29,14 @@ class GroupRow:
     group: Group
     parameters: int
     macs: int
+    readers: Readers
     ms: float | None = None
 
-    def to_dict(self, readers: Readers) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON types, with who reads its channels."""
         found = {**describe_group(self.group), "parameters": self.parameters, "macs": self.macs}
         timed = {} if self.ms is None else {"ms": self.ms}
-        return {**found, **timed, **readers.to_dict()}
+        return {**found, **timed, **self.readers.to_dict()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,13 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as JSON types."""
-        traced, reading = self.traced, Reading(self.traced)
-        model = traced.model
+        traced, model = self.traced, self.traced.model
         return {
             "model": {"path": self.path, "nodes": len(model.proto.graph.node), "opset": model.opset},
             "options": dict(traced.options),
             "cost": self.cost.to_dict(),
             "channels": traced.units,
-            "groups": [row.to_dict(reading.of(row.group)) for row in self.groups],
+            "groups": [row.to_dict() for row in self.groups],
             "blocked": [{**describe_group(g), "reason": g.reason} for g in traced.blocked],
             "obstacles": obstacles(traced),
             "notes": list(self.notes),
@@ -94,6 +94,7 @@ class Inspection:
         yield ""
         if self.groups:
             yield self.table()
+            yield self.reading()
         if traced.blocked:
             blocked = by_reason((g.name, len(g), g.reason) for g in traced.blocked)
             yield Table((*words("blocked"), *numbers("channels"), *words("why")), blocked)
@@ -116,12 +117,24 @@ class Inspection:
         titles = numbers("channels", "layers", "parameters", "MACs", *timed)
         return Table((*words("group"), *titles), rows)
 
+    def reading(self) -> Table:
+        """Who reads the channels of every group that can go: on which axis, and from which entry on."""
+        rows = tuple(
+            (one.node.name, row.group.name, str(one.axis), str(one.offset), f"{one.taken:,}")
+            for row in self.groups
+            for one in row.readers.consumers
+        )
+        titles = *words("read by", "channels of"), *numbers("axis", "offset", "a channel takes")
+        return Table(titles, rows, "--json names all of them")
+
 
 def inspected(traced: Trace, path: str, latency: LatencyModel | None = None) -> Inspection:
     """Count what hangs on every group of a model that was read from a path; milliseconds, too, if timed."""
     costs = {"parameters": parameter_terms(traced), "macs": mac_terms(traced)}
+    reading = Reading(traced)
     groups = [
-        GroupRow(g, s["parameters"], s["macs"]) for g, s in zip(traced, hanging(traced, costs), strict=True)
+        GroupRow(g, s["parameters"], s["macs"], reading.of(g))
+        for g, s in zip(traced, hanging(traced, costs), strict=True)
     ]
     if latency is not None:
         times = milliseconds(traced, latency)

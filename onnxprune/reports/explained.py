@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..moments.consumers import Readers
 from ..printable import page
 from .page import Table, layout, numbers, words
 
@@ -51,6 +52,8 @@ class Explanation:
         Nodes from a blocked layer to what pins it.
     cut : float or None
         Score between what the strategy would keep and what it would not.
+    readers : Readers or None
+        What becomes of the channels, with axes and offsets of the input file; None for a blocked group.
     """
 
     group: str
@@ -60,13 +63,18 @@ class Explanation:
     channels: tuple[Channel, ...] = ()
     chain: tuple[str, ...] = ()
     cut: float | None = None
+    readers: Readers | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        return asdict(self)
+        found = asdict(replace(self, readers=None))
+        del found["readers"]
+        return {**found, **(self.readers.to_dict() if self.readers is not None else {})}
 
     def __str__(self) -> str:
         lines = list(self.story)
+        if self.readers is not None:
+            lines += str(self.readers).splitlines()
         if self.chain:
             lines.append("  " + " -> ".join(self.chain))
         if self.channels:
