@@ -168,7 +168,7 @@ def open_session(
     timed : Timed, optional
         The session is there to be timed, so it runs as a user's does.
     lent : bool
-        Whether it may read weights where they lie, which makes runs slower.
+        Whether it may read weights where they lie, and threads may sleep, which makes runs slower.
 
     Raises
     ------
@@ -177,7 +177,8 @@ def open_session(
     """
     if isinstance(model, onnx.ModelProto):
         model = Model(model)
-    sharing = lent and provider == "cpu" and timed is None
+    unhurried = lent and timed is None
+    sharing = unhurried and provider == "cpu"
     if model.lender is not None and not sharing:
         model = Model(model.embedded())
     check_trips(model.proto.graph)
@@ -195,6 +196,8 @@ def open_session(
     with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
         source: bytes | str
         options = ort.SessionOptions()
+        if unhurried:  # threads that wait in a loop take as much CPU time as those that work
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         found = lend(model, options) if sharing else None
         if found is not None:
             source = found[0]
