@@ -456,6 +456,7 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         "onnxruntime",
         "cuda",
         "tensorrt",
+        "openvino",
     ]
     assert document["cuda"] == {"runs": False, "problem": "missing libraries: libcublasLt.so.99"}
     assert document["versions"]["numpy"] == np.__version__

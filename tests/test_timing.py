@@ -22,7 +22,7 @@ from onnxprune.reports.comparison import EachAlone, Sensitivity
 from onnxprune.reports.page import Table
 from onnxprune.timing import blocks, model, store
 from onnxprune.timing.blocks import FULL, HALF, STEPS, Blocks, from_times
-from onnxprune.timing.kernels import Kernel, _alone, profile
+from onnxprune.timing.kernels import Kernel, Profile, _alone, profile
 from onnxprune.timing.machine import Machine
 from onnxprune.timing.model import LatencyModel, measure_model
 
@@ -189,6 +189,32 @@ def test_a_model_of_latency_survives_a_plan() -> None:
     assert sum(term(traced.sizes()) for term in found.terms(traced)) / 1e6 == pytest.approx(
         found.us, rel=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("provider", "times", "fixed"),
+    [("openvino", [300, 100, 50], 150), ("cuda", [600 * 16 / 41, 600 * 9 / 41, 600 * 16 / 41], 0)],
+)
+def test_one_kernel_for_all_is_shared_out(
+    monkeypatch: pytest.MonkeyPatch, provider: str, times: list[float], fixed: float
+) -> None:
+    """On a processor as onnxruntime's own kernels take it, elsewhere by multiply-accumulates."""
+    own = (
+        Kernel("Conv", 30, (1, 0), blocked=True), Kernel("ReorderOutput", 5, (1,), added=True),
+        Kernel("Conv", 10, (2,)), Kernel("Conv", 5, (3,)),
+    )  # fmt: skip
+
+    def profiled(graph: Any, feeds: Any, machine: Machine) -> Profile:
+        whole = (Kernel("subgraph", 600.0),)
+        return Profile(own, 10.0, machine) if machine.provider == "cpu" else Profile(whole, 0.0, machine)
+
+    monkeypatch.setattr(model, "profile", profiled)
+    monkeypatch.setattr(model, "one_run", lambda traced, *_, **__: one_run(traced, "cpu"))
+    found = measure_model(two_layers(), Machine(provider, 1))
+    assert [kernel.us for kernel in found.kernels] == pytest.approx(times)
+    assert all(kernel.blocked for kernel in found.kernels), "all of them convolve"
+    assert (found.fixed, found.us) == (pytest.approx(fixed, abs=1e-9), pytest.approx(600))
+    assert "the profile explains 0% of the time" in found.notes[0]
 
 
 def test_a_free_batch_is_one_unless_told() -> None:
@@ -392,8 +418,8 @@ def test_narrow_groups_shrink(channels: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "kept"),
     [
-        ({"ratio": 0.4}, 48), ({"ratio": 0.4, "target": "openvino"}, 40),
-        ({"ratio": 0.4, "granularity": 1}, 39), ({"ratio": 0.4, "target": "openvino", "granularity": 32}, 64),
+        ({"ratio": 0.4}, 48), ({"ratio": 0.4, "target": "cuda"}, 40),
+        ({"ratio": 0.4, "granularity": 1}, 39), ({"ratio": 0.4, "target": "cuda", "granularity": 32}, 64),
         ({"preset": "tao", "threshold": 0.0}, 64), ({"preset": "netspresso"}, 32),
     ],
 )  # fmt: skip
@@ -476,7 +502,7 @@ def test_a_timed_machine_brings_its_own_rule() -> None:
     other = LatencyModel(latency.kernels, latency.fixed, Blocks(4), latency.machine)
     steps = [
         onnxprune.select(traced, scores, keep_latency=0.6, latency=model, **more).options["granules"]
-        for model, more in ((latency, {}), (other, {}), (other, {"target": "openvino"}))
+        for model, more in ((latency, {}), (other, {}), (other, {"target": "cuda"}))
     ]
     assert [step[traced[0].name] for step in steps] == [16, 4, 8]
 

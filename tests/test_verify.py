@@ -484,6 +484,53 @@ def test_tensorrt_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
         providers.choose_provider("cudda")
 
 
+def test_openvino_is_told_what_sessions_of_others_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(ort, "InferenceSession", lambda *_, providers: seen.append(providers[0]))
+    runtime.make_session(b"", "openvino", exact=True)
+    runtime.make_session(b"", "openvino", exact=False, timed=runtime.Timed(2))
+    assert seen == [
+        ("OpenVINOExecutionProvider", {"device_type": "CPU", "precision": "ACCURACY"}),
+        ("OpenVINOExecutionProvider", {"device_type": "CPU", "num_of_threads": "2"}),
+    ]
+    providers.openvino_problem.cache_clear()
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(
+        onnxprune.UsageError, match="cannot run on OpenVINO: this build of onnxruntime has no"
+    ):
+        providers.choose_provider("openvino")
+    providers.openvino_problem.cache_clear()
+
+
+@pytest.mark.skipif(
+    "OpenVINOExecutionProvider" not in ort.get_available_providers(),
+    reason="this build of onnxruntime has no OpenVINO provider",
+)
+def test_surgery_is_exact_on_openvino() -> None:
+    result = onnxprune.prune(DIGITS, keep_latency=0.9, threads=1, provider="openvino", verify=True)
+    assert result.report is not None
+    assert (result.report.provider, result.report.exact) == ("openvino", True)
+    layers = onnxprune.verify(DIGITS, result.model, plan=result.plan, provider="openvino", layers=True)
+    assert layers.exact
+
+
+def test_constants_are_asked_of_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO does not load a model that returns one."""
+    asked: list[str] = []
+
+    def exposed(model: Any, names: Any, provider: str) -> Any:
+        asked.extend(names)
+        return real(model, names, provider)
+
+    real = layers.exposed
+    monkeypatch.setattr(layers, "exposed", exposed)
+    text = "a = Conv (x, V)\nc = Constant <value = float[1] {2}> ()\nb = Mul (a, c)\ny = Conv (b, W)"
+    built = net(text, inputs="float[1,4,8,8] x", V=(16, 4, 1, 1), W=(4, 16, 1, 1))()
+    result = onnxprune.prune(built)
+    assert onnxprune.verify(built, result.model, plan=result.plan, provider="cpu", layers=True).exact
+    assert {"a", "b", "y"} <= set(asked) <= {"a", "b", "y", "x"}
+
+
 def test_tf32_is_off_while_tensorrt_builds(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str | None, Any]] = []
 

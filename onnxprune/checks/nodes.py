@@ -125,7 +125,8 @@ class _Single:
         for nodes in _portions(self.traced, self.sizes, part.nodes, part.slim):
             sums = _Sums([node for node in nodes if not draws(node, self.traced)], exact=True)
             read = {name for node in nodes for name in (*node.inputs, *graph.captured(node))}
-            needed = sorted({*sums.names, *(read & graph.producers.keys())})
+            made = {name for name in read & graph.producers.keys() if graph.producers[name].op != "Constant"}
+            needed = sorted({*sums.names, *made})
             inside: dict[int, dict[str, Difference]] = defaultdict(dict)
             with ExitStack() as stack:
                 before = stack.enter_context(exposed(part.reference, needed, self.provider))

@@ -32,7 +32,7 @@ class Report:
     change : tuple of Difference
         Slim against original, of every output.
     provider, slim_provider : str
-        Where both ran: ``cuda``, ``tensorrt`` or ``cpu``.
+        Where both ran: an execution provider, by its name in the settings.
     problem : str
         Why a check could not be made; empty where all were.
     scores : tuple of Score

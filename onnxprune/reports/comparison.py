@@ -103,7 +103,7 @@ class Bench:
         chosen = f"threads as onnxruntime chooses ({plural(self.cores, 'core')})"
         threads = plural(self.threads, "thread") if self.threads else chosen
         runs = plural(len(self.latency.before), "run")
-        exact = ", but TF32 off" if set(self.providers) != {"cpu"} and not self.tf32 else ""
+        exact = ", but TF32 off" if {"cuda", "tensorrt"} & set(self.providers) and not self.tf32 else ""
         return (
             f"{where}, {threads}, batch {self.batch}: median of {runs} of each, in turns; "
             f"onnxruntime's default options{exact}"

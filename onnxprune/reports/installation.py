@@ -9,12 +9,14 @@ from importlib import metadata
 from typing import Any
 
 from ..errors import InstallationError
+from ..settings.table import TITLES
 from .page import Part, Table, words
 
 PACKAGES = (
     "onnx",
     "onnxruntime",
     "onnxruntime-gpu",
+    "onnxruntime-openvino",
     "numpy",
     "onnx-graphsurgeon",
     "rich",
@@ -25,8 +27,6 @@ PACKAGES = (
 
 NO_ENGINE = "onnxruntime cannot be imported"
 
-TITLES = {"cuda": "CUDA", "tensorrt": "TensorRT"}
-
 
 @dataclass(frozen=True, slots=True)
 class Installation:
@@ -35,7 +35,7 @@ class Installation:
     Attributes
     ----------
     problems : mapping
-        onnxruntime and the providers of a GPU -> why they do not run; empty where they do.
+        onnxruntime and the providers of ``TITLES`` -> why they do not run; empty where they do.
     """
 
     versions: Mapping[str, str]
@@ -75,11 +75,11 @@ def _version(package: str) -> str:
 
 
 def _providers() -> tuple[list[str], dict[str, str]]:
-    """Execution providers that onnxruntime has, and why those of a GPU do not run."""
+    """Execution providers that onnxruntime has, and why others than the CPU do not run."""
     try:
         from ..model.engine import doubled, ort
-        from ..runtime.providers import cuda_problem, tensorrt_problem
+        from ..runtime.providers import problem_of
     except InstallationError as error:
         return [], {"onnxruntime": f"{error.message} ({error.hint})", **dict.fromkeys(TITLES, NO_ENGINE)}
-    problems = {"onnxruntime": doubled(), "cuda": cuda_problem(), "tensorrt": tensorrt_problem()}
+    problems = {"onnxruntime": doubled(), **{name: problem_of(name) for name in TITLES}}
     return ort.get_available_providers(), problems

@@ -14,6 +14,7 @@ from onnx import TensorProto
 
 from ..errors import UsageError, unknown_name
 from ..model.engine import ort
+from ..settings.table import TITLES
 from .session import PROVIDERS, logged_from, make_session
 
 
@@ -68,6 +69,19 @@ def tensorrt_problem() -> str:
     return f"missing libraries: {missing}" if missing else "the TensorRT provider does not start"
 
 
+@cache
+def openvino_problem() -> str:
+    """Why onnxruntime cannot run on OpenVINO here; empty where it can."""
+    if PROVIDERS["openvino"] not in ort.get_available_providers():
+        return "this build of onnxruntime has no OpenVINO provider"
+    return "" if _runs_on("openvino") else "the OpenVINO provider does not start"
+
+
+def problem_of(provider: str) -> str:
+    """Why one of ``TITLES`` cannot run here; empty where it can."""
+    return {"cuda": cuda_problem, "tensorrt": tensorrt_problem, "openvino": openvino_problem}[provider]()
+
+
 def missing_library(provider: str) -> str:
     """First shared library that the loader does not find for a provider; empty if it finds all."""
     folder = Path(ort.__file__).parent / "capi"
@@ -92,7 +106,7 @@ def _tiny() -> onnx.ModelProto:
 
 
 def choose_provider(name: str = "auto") -> str:
-    """The provider to use: ``tensorrt``, ``cuda`` or ``cpu``; ``auto`` takes CUDA where it works.
+    """The provider to use, one of ``PROVIDERS``; ``auto`` takes CUDA where it works.
 
     Raises
     ------
@@ -103,10 +117,8 @@ def choose_provider(name: str = "auto") -> str:
         raise unknown_name("provider", name, ("auto", *PROVIDERS))
     if name == "cpu":
         return "cpu"
-    if name == "tensorrt":
-        problem, title = tensorrt_problem(), "TensorRT"
-    else:
-        problem, title = cuda_problem(), "CUDA"
+    wanted = name.replace("auto", "cuda")
+    problem = problem_of(wanted)
     if problem and name != "auto":
-        raise UsageError(f"cannot run on {title}: {problem}", "Run 'onnxprune doctor' for details.")
-    return "cpu" if problem else name.replace("auto", "cuda")
+        raise UsageError(f"cannot run on {TITLES[wanted]}: {problem}", "Run 'onnxprune doctor' for details.")
+    return "cpu" if problem else wanted

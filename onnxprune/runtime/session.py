@@ -28,8 +28,12 @@ Arrays = Mapping[str, np.ndarray]
 PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
+
+COMPILED = ("tensorrt", "openvino")
+"""Those that make one kernel of all the nodes that they take: what single ones take is not known."""
 
 LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -93,21 +97,33 @@ def make_session(
         if timed.folder:
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(timed.folder) / "profile")
-            if provider != "tensorrt":  # a graph with compiled parts cannot be written
+            if provider not in COMPILED:  # a graph with such kernels cannot be written
                 options.optimized_model_filepath = str(Path(timed.folder) / OPTIMIZED)
     elif exact:
         # Otherwise int8 runs as integers or as floats, depending on the nodes in between, and what
         # meets 4-bit weights is rounded to 8 bits.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-    chosen: list[Any] = ["CPUExecutionProvider"]
-    if provider != "cpu":
-        chosen.insert(0, ("CUDAExecutionProvider", {"use_tf32": int(not exact)}))
+    chosen: list[Any] = [PROVIDERS["cpu"]]
+    if provider == "openvino":
+        chosen.insert(0, (PROVIDERS[provider], _for_openvino(exact, timed)))
+    elif provider != "cpu":
+        chosen.insert(0, (PROVIDERS["cuda"], {"use_tf32": int(not exact)}))
     if provider != "tensorrt":
         return ort.InferenceSession(model, options, providers=chosen)
     chosen.insert(0, PROVIDERS["tensorrt"])
     with _without_tf32() if exact else nullcontext():  # TensorRT has no option of its own for it
         return ort.InferenceSession(model, options, providers=chosen)
+
+
+def _for_openvino(exact: bool, timed: Timed | None) -> dict[str, str]:
+    """Options of OpenVINO's provider, which does not read those of the session."""
+    found = {"device_type": "CPU"}
+    if exact:
+        found["precision"] = "ACCURACY"  # that of the model; by default processors with bfloat16 take it
+    if timed is not None and timed.threads:
+        found["num_of_threads"] = str(timed.threads)
+    return found
 
 
 @contextmanager

@@ -158,7 +158,7 @@ def score(
     traced : Trace
     **settings
         Those of the stage ``score`` in ``onnxprune.settings.table``.
-    provider : {"auto", "cuda", "tensorrt", "cpu"}
+    provider : {"auto", "cuda", "tensorrt", "openvino", "cpu"}
         Where the model runs on calibration data.
 
     Returns

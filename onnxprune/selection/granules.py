@@ -25,7 +25,7 @@ AUTO = "auto"
 TARGET = "ort-cpu"
 """The target where none is named. It does not depend on the machine, so that plans do not, either."""
 
-CONVOLUTIONS = ("ort-cpu",)
+CONVOLUTIONS = ("ort-cpu", "openvino")
 """Targets that work on blocks in convolutions alone."""
 
 WHOLE_NUMBERS = Blocks(8)

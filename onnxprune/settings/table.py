@@ -7,7 +7,10 @@ from typing import Any
 
 from .option import Option, finite, granularity, indices, integer, number, patterns, ratio, share
 
-PROVIDERS = ("auto", "cuda", "tensorrt", "cpu")
+TITLES = {"cuda": "CUDA", "tensorrt": "TensorRT", "openvino": "OpenVINO"}
+"""Execution providers that may not run, and what each is called."""
+
+PROVIDERS = ("auto", *TITLES, "cpu")
 
 TABLE = (
     Option(

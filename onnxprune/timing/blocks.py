@@ -68,11 +68,11 @@ class Blocks:
 
 KNOWN = {
     "ort-cpu": Blocks(16, 4, 1.0, 6.0),
-    "openvino": Blocks(8),
+    "openvino": Blocks(16),
     "cuda": Blocks(8),
     "tensorrt": Blocks(8),
 }
-"""Rules by target. That of ``ort-cpu`` is AVX-512's; its counts are fast in narrower registers, too."""
+"""Rules by target. Those of processors are AVX-512's; their counts are fast in narrower registers, too."""
 
 
 def target_of(provider: str) -> str:

@@ -15,6 +15,9 @@ from ..runtime.providers import choose_provider
 from ..runtime.session import Timed
 from ..settings.table import DEFAULTS, OPTIONS
 
+HOSTED = ("cpu", "openvino")
+"""Providers that compute on the processor, in the calling thread where there is one."""
+
 
 class MachineSettings(TypedDict, total=False):
     """How models run that are timed; see :func:`onnxprune.bench`."""
@@ -61,7 +64,8 @@ class Machine:
 
     def clock(self) -> float:
         """Seconds: of the thread that does all the work where there is one, whatever else the machine does."""
-        return time.thread_time() if self.provider == "cpu" and self.threads == 1 else time.perf_counter()
+        alone = self.threads == 1 and self.provider in HOSTED
+        return time.thread_time() if alone else time.perf_counter()
 
     @property
     def running(self) -> str:

@@ -71,30 +71,32 @@ def measured(model: onnxprune.Model, slim: onnxprune.Model, machine: Machine) ->
     return new / old
 
 
-def pruned(path: Path, way: str, threads: int, settings: dict[str, Any]) -> Row | str:
+def pruned(path: Path, way: str, machine: Machine, settings: dict[str, Any]) -> Row | str:
     """Prune a model and measure it, or say why that is not possible."""
-    model = onnxprune.load(path)
+    model, threads = onnxprune.load(path), machine.threads
     try:
-        result = onnxprune.prune(model, provider="cpu", threads=threads, **settings)
+        result = onnxprune.prune(model, provider=machine.provider, threads=threads, **settings)
     except onnxprune.BudgetError as error:
         return f"{path.stem}, {way}, {threads} threads: {error.message}"
     left = result.after.macs / result.before.macs
     found = result.latency
     told = (found.predicted, found.measured) if found is not None else (float("nan"), float("nan"))
-    return Row(path.stem, way, threads, *told, measured(model, result.model, Machine("cpu", threads)), left)
+    return Row(path.stem, way, threads, *told, measured(model, result.model, machine), left)
 
 
 def rows(given: argparse.Namespace) -> Iterator[Row | str]:
     """Everything that is asked for, model by model."""
     for path in given.models:
         for threads in given.threads:
+            machine = Machine(given.provider, threads)
             if given.what == "budgets":
                 for share in given.shares:
-                    yield pruned(path, f"{share:g}", threads, {"keep_latency": share})
+                    yield pruned(path, f"{share:g}", machine, {"keep_latency": share})
                 continue
             for step in given.granularity:
                 granularity = step if step == "auto" else int(step)
-                yield pruned(path, step, threads, {"keep_macs": 0.5, "granularity": granularity})
+                how = {"keep_macs": 0.5, "granularity": granularity, "target": given.target}
+                yield pruned(path, step, machine, how)
 
 
 def summary(found: Sequence[Row]) -> Iterator[str]:
@@ -117,6 +119,8 @@ def main() -> None:
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--shares", type=float, nargs="+", default=(0.5, 0.7))
     parser.add_argument("--granularity", nargs="+", default=("1", "8", "16", "auto"))
+    parser.add_argument("--provider", choices=("cpu", "openvino"), default="cpu")
+    parser.add_argument("--target", help="whose kernels 'auto' has in mind")
     parser.add_argument("--threads", type=int, nargs="+", default=(1, 2))
     given = parser.parse_args()
     console = Console(width=120)
