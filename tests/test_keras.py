@@ -17,8 +17,9 @@ import onnxprune
 from onnxprune.checkpoints.recipes import State
 from onnxprune.checkpoints.stores import read_state, write_state
 
+from .checkpoint_forms import KERAS, keras
 from .conftest import Run
-from .test_checkpoints import KERAS, close, keras, trained
+from .test_checkpoints import close, trained
 
 h5py: Any = pytest.importorskip("h5py", reason="h5py is not installed")
 

@@ -208,16 +208,17 @@ def _has_safetensors() -> bool:
     return True
 
 
+@pytest.mark.parametrize("both", [False, True], ids=["forwards", "both ways"])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_gates_in_another_order(kind: str, tmp_path: Path) -> None:
+def test_gates_in_another_order(kind: str, both: bool, tmp_path: Path) -> None:
     """Recurrent layers: four or three gates, which ONNX has in another order than PyTorch."""
     nn = torch.nn
 
     class Recurrent(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.up, self.head = nn.Linear(6, 16), nn.Linear(24, 3)
-            self.layer = getattr(nn, kind)(16, 24, batch_first=True)
+            self.up, self.head = nn.Linear(6, 16), nn.Linear(48 if both else 24, 3)
+            self.layer = getattr(nn, kind)(16, 24, batch_first=True, bidirectional=both)
 
         def forward(self, x: Any) -> Any:
             return self.head(self.layer(self.up(x))[0])
@@ -229,4 +230,26 @@ def test_gates_in_another_order(kind: str, tmp_path: Path) -> None:
     result = onnxprune.prune(path, ratio=0.5)
     module = onnxprune.torch.slim(net, result.plan, onnx=path)
     assert (module.layer.input_size, module.layer.hidden_size) == (8, 12)
+    assert onnxprune.torch.compare(module, result.model)
+
+
+@pytest.mark.parametrize("folded", [True, False])
+@pytest.mark.parametrize("kind", ["hook", "parametrization"])
+def test_weights_of_a_direction_and_a_length(kind: str, folded: bool, tmp_path: Path) -> None:
+    nn, utils = torch.nn, torch.nn.utils
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = utils.weight_norm if kind == "hook" else utils.parametrizations.weight_norm
+        layers = (
+            made(nn.Conv1d(6, 16, 3)),
+            nn.ReLU(),
+            made(nn.Conv1d(16, 24, 3)),
+            nn.ReLU(),
+            nn.Conv1d(24, 3, 1),
+        )
+        net, path = nn.Sequential(*layers).eval(), tmp_path / "dense.onnx"
+        torch.onnx.export(net, (torch.randn(2, 6, 20),), path, dynamo=False, do_constant_folding=folded)
+    result = onnxprune.prune(path, ratio=0.5)
+    module = onnxprune.torch.slim(net, result.plan, onnx=path)
+    assert (module[0].out_channels, module[2].in_channels) == (8, 8)
     assert onnxprune.torch.compare(module, result.model)

@@ -12,16 +12,12 @@ from ..errors import PlanError
 from ..jobs.replay import rewrite
 from ..model.cut import Cut
 from ..model.file import Model
-from ..printable import page
 from ..selection.plan import Plan
 from .folding import ROUNDING
-from .mapping import BY_NAME, OWN, Link, Origins, map_constants
+from .mapping import BY_NAME, OWN, Link, Origins, listed, map_constants
 from .recipes import Index, Kept, State, slim
 from .reweighting import filled
 from .uses import Use, planned_uses, uses_of
-
-SHOWN = 6
-"""Constants or entries that a sentence lists at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +73,6 @@ def cut_state(
     found = planned_uses(model, plan)
     origins = map_constants(found, state)
     refuse_unknown([x for x in origins.unmapped if x.use.shrinks and x.reason != OWN])
-    refuse_computed(origins.mapped)
     cuts = entry_cuts(origins.mapped, state)
     cuts |= {second: cuts[first] for second, first in origins.aliases.items() if first in cuts}
     left = slim(state, cuts)
@@ -108,22 +103,6 @@ def refuse_unknown(links: Sequence[Link]) -> None:
     )
 
 
-def refuse_computed(links: Iterable[Link]) -> None:
-    """Refuse constants of which the network computes what shrinks, in a way that is not known.
-
-    Raises
-    ------
-    PlanError
-        That names one.
-    """
-    for link in links:
-        if link.use.computed and not link.use.cut:
-            raise PlanError(
-                f"constant '{link.use.name}': the network computes '{link.use.computed}' from it, which shrinks, and what of '{link.recipe}' goes with it is not known",
-                "Leave that layer whole with '--exclude'.",
-            )
-
-
 def entry_cuts(links: Iterable[Link], state: Mapping[str, np.ndarray]) -> dict[str, Cut]:
     """Kept indices of every entry that shrinks.
 
@@ -134,7 +113,7 @@ def entry_cuts(links: Iterable[Link], state: Mapping[str, np.ndarray]) -> dict[s
     """
     parts: dict[str, list[tuple[Kept, Use]]] = defaultdict(list)
     for link in links:
-        if link.recipe is not None:
+        if link.recipe is not None and not link.use.inner:
             for kept in link.recipe.kept(link.use.cut):
                 parts[kept.entry].append((kept, link.use))
     cuts = {}
@@ -147,27 +126,25 @@ def entry_cuts(links: Iterable[Link], state: Mapping[str, np.ndarray]) -> dict[s
 
 def _merged(entry: str, parts: Sequence[tuple[Kept, Use]], shape: Sequence[int]) -> Cut:
     """One cut of an entry, from those of its parts."""
+    along = next((kept.along for kept, _ in parts if not kept.whole(shape)), 0)
     found: list[Index] = [None] * len(shape)
-    for axis in range(1, len(shape)):
-        given = [(kept.cut[axis] if kept.cut else None, use) for kept, use in parts]
-        for index, use in given[1:]:
-            if not _equal(index, given[0][0]):
-                _conflict(entry, given[0][1], use)
-        found[axis] = given[0][0]
-    rows: dict[tuple[int, int], tuple[Index, Use]] = {}
-    mask = np.ones(shape[0], np.bool_)
-    for kept, use in parts:
-        stop = shape[0] if kept.stop < 0 else kept.stop
-        index = kept.cut[0] if kept.cut else None
-        if (kept.start, stop) in rows:
-            if not _equal(rows[kept.start, stop][0], index):
-                _conflict(entry, rows[kept.start, stop][1], use)
-            continue
-        rows[kept.start, stop] = index, use
+    first, user = parts[0]
+    for axis in range(len(shape)):
+        for kept, use in parts:
+            if axis != along and not _equal(kept.left(axis), first.left(axis)):
+                _conflict(entry, user, use)
+        found[axis] = first.left(axis)
+    mask = np.ones(shape[along] if shape else 1, np.bool_)
+    rows = [(*kept.rows(along, shape), kept.left(along), use) for kept, use in parts]
+    for start, stop, index, _ in rows:
         if index is not None:
-            mask[kept.start : stop] = False
-            mask[kept.start + index] = True
-    found[0] = None if mask.all() else np.flatnonzero(mask)
+            mask[start:stop] = False
+            mask[start + index] = True
+    for kept, (start, stop, index, use) in zip([kept for kept, _ in parts], rows, strict=True):
+        left = None if mask[start:stop].all() else np.flatnonzero(mask[start:stop])
+        if not _equal(left, index) or not (kept.along == along or kept.whole(shape)):
+            _conflict(entry, user if use is not user else rows[-1][3], use)
+    found[along] = None if mask.all() else np.flatnonzero(mask)
     return tuple(found)
 
 
@@ -196,11 +173,10 @@ def _settle(
         If the file is another one, or its values cannot be had.
     """
     there = {use.place: use for use in uses_of(target)}
-    rows = {entry: cut[0] for entry, cut in cuts.items()}
     links = [
-        Link(there[link.use.place], link.recipe.moved(rows), link.reason)
+        Link(there[link.use.place], link.recipe.moved(cuts), link.reason)
         for link in origins.mapped
-        if link.recipe is not None and link.use.place in there
+        if link.recipe is not None and not link.use.inner and link.use.place in there
     ]
     named = [link for link in links if link.reason == BY_NAME]
     known = [link for link in links if link.reason != BY_NAME]
@@ -216,11 +192,7 @@ def _settle(
             "Give the slim file of this plan.",
         )
     names = list(taken)
-    notes = (
-        (f"took new values of {len(names)} entries from the slim file: {', '.join(names[:SHOWN])}",)
-        if names
-        else ()
-    )
+    notes = (f"took new values of {len(names)} entries from the slim file: {listed(names)}",) if names else ()
     return worst, notes, filled(target, named, left) if named else target
 
 
@@ -237,9 +209,3 @@ def _off(link: Link, left: State) -> float:
         ) from None
     largest = float(np.abs(value).max(initial=0))
     return float(np.abs(made - value).max(initial=0)) / max(largest, float(np.finfo(np.float32).tiny))
-
-
-def listed(names: Sequence[str]) -> str:
-    """Some names in one line."""
-    more = f" and {len(names) - SHOWN} more" if names[SHOWN:] else ""
-    return page([", ".join(names[:SHOWN]) + more])

@@ -10,7 +10,8 @@ from itertools import product
 import numpy as np
 
 from .fingerprints import orders
-from .recipes import FoldedBias, FoldedWeight, Norm, Piece, Scale, module_of
+from .normalized import Directed, FoldedBias, FoldedWeight, Norm, Scale
+from .recipes import Piece, module_of
 
 ROLES = {
     "weight": "weight", "bias": "bias", "running_mean": "mean", "running_var": "var",
@@ -159,3 +160,41 @@ def _pairs(value: np.ndarray, every: Sequence[Norm]) -> Iterator[tuple[Norm, int
     """Every normalization, with the axis of the channels of a constant that has no other axis."""
     wide = [axis for axis, size in enumerate(value.shape) if size > 1]
     return product(every, wide if len(wide) == 1 else ())
+
+
+def directions(value: np.ndarray, state: Mapping[str, np.ndarray]) -> Iterator[Directed]:
+    """Pairs of a direction and lengths that make a constant."""
+    for direction, array in state.items():
+        if array.shape != value.shape or array.ndim < 2:
+            continue
+        for axis, size in enumerate(array.shape):
+            shape = tuple(size if k == axis else 1 for k in range(array.ndim))
+            for length, numbers in state.items():
+                if numbers.shape == shape and module_of(length) == module_of(direction):
+                    made = Directed(length, direction, axis)
+                    off = np.abs(made.value(state, value.shape) - value).max()
+                    if off <= ROUNDING * np.abs(value).max():
+                        yield made
+
+
+def normalized_of(value: np.ndarray, state: Mapping[str, np.ndarray]) -> str:
+    """The entry of which every channel of a constant is a multiple, but for its mean; empty for none.
+
+    Weights that a network standardizes, or divides by a norm of all of them, are such constants.
+    """
+    for axis in range(min(value.ndim, 2) if value.ndim > 1 else 0):
+        wanted = _standardized(value, axis)
+        for name, array in state.items():
+            for order in orders(array.shape, value.shape) if array.size == value.size else ():
+                made = _standardized(array.transpose(order).reshape(value.shape), axis)
+                if np.abs(made - wanted).max() < ROUNDING * wanted.shape[1]:
+                    return name
+    return ""
+
+
+def _standardized(array: np.ndarray, axis: int) -> np.ndarray:
+    """Channels of mean 0 and norm 1."""
+    rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1).astype(np.float64)
+    rows = rows - rows.mean(1, keepdims=True)
+    size = np.sqrt(np.square(rows).sum(1, keepdims=True))
+    return np.divide(rows, size, out=np.zeros_like(rows), where=size > 0)

@@ -15,17 +15,26 @@ import numpy as np
 
 from ..printable import page
 from .fingerprints import Directory, orders
-from .folding import fold_of_bias, folds_of_weight, norms, scales, shifts
-from .recipes import FoldedWeight, Moved, Negated, Norm, Piece, Recipe, Scale, module_of
-from .rows import Rows
+from .folding import (
+    directions,
+    fold_of_bias,
+    folds_of_weight,
+    normalized_of,
+    norms,
+    scales,
+    shifts,
+)
+from .normalized import FoldedWeight, Norm, Scale
+from .recipes import Moved, Negated, Piece, Recipe, Stacked, module_of
+from .rows import MOST, Rows
 from .uses import Use
 
 BY_NAME = "by name alone: the checkpoint holds other values"
 
 OWN = "the exporter's own: all its values are equal"
 
-SHOWN = 4
-"""Candidates that a sentence lists at most."""
+SHOWN = 6
+"""Entries or constants that a sentence lists at most."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +139,9 @@ class _Search:
         rows = Rows(self._state)
         for number, use in enumerate(self._uses):
             if number not in self._open and number not in self._found:
-                ways, doubtful = rows.find(use.value)
-                self._open[number] = [*rows.gathered(use.value)] or [*ways]
-                if doubtful:
+                ways, doubtful = _parts(use.value, directory, rows)
+                self._open[number] = [*directions(use.value, self._state)] or ways
+                if doubtful and not self._open[number]:
                     self._reasons[number] = "several entries hold parts of it"
         self._decide()
         self._name()
@@ -143,13 +152,19 @@ class _Search:
             return Link(use, self._found[number], self._reasons.get(number, ""))
         ways = self._open.get(number, ())
         if ways:
-            names = list(dict.fromkeys(map(str, ways)))
-            shown = ", ".join(f"'{name}'" for name in names[:SHOWN])
-            more = f" and {len(names) - SHOWN} more" if names[SHOWN:] else ""
-            return Link(use, None, f"its values are those of {shown}{more}")
+            shown = listed(f"'{way}'" for way in ways)
+            return Link(use, None, f"its values are those of {shown}")
         if number not in self._reasons and (use.value == use.value.flat[0]).all():
             return Link(use, None, OWN)
-        return Link(use, None, self._reasons.get(number, "no entry of the checkpoint holds its values"))
+        return Link(use, None, self._reasons.get(number) or self._nowhere(use))
+
+    def _nowhere(self, use: Use) -> str:
+        """Why a constant comes from no entry."""
+        if use.shrinks and (entry := normalized_of(use.value, self._state)):
+            return f"it is '{entry}', normalized by what depends on all of it, and would be so anew once some of it is gone"
+        if use.sources:
+            return f"the network computes it from {listed(use.sources)}, in a way that is not known"
+        return "no entry of the checkpoint holds its values"
 
     def _decide(self) -> None:
         """Take what is certain, until nothing more is."""
@@ -257,12 +272,32 @@ class _Search:
                 self._found[other] = same[0]
 
 
+def _parts(value: np.ndarray, directory: Directory, rows: Rows) -> tuple[list[Recipe], bool]:
+    """Ways to make a constant of parts of entries, and whether some part is in several."""
+    if gathered := [*rows.gathered(value)]:
+        return [*gathered], False
+    ways, doubtful = rows.find(value)
+    if ways or value.ndim < 2 or not 1 < len(value) <= MOST:
+        return [*ways], doubtful
+    parts: list[Recipe] = []
+    for number in range(len(value)):
+        one = value[number : number + 1]
+        whole: list[Recipe] = [Moved((piece,)) for piece in directory.find(one)]
+        found, several = (whole, False) if whole else _parts(one, directory, rows)
+        if len(found) != 1:
+            return [], doubtful or several
+        parts.append(found[0])
+    return [Stacked(tuple(parts))], False
+
+
 def by_name(name: str, array: np.ndarray) -> Moved:
     """A constant that is a whole entry as it is."""
     order = next(orders(array.shape, array.shape))
     return Moved((Piece(name, array.shape, order, 0, len(array), array.shape),))
 
 
-def unknown(links: Iterable[Link]) -> str:
-    """Sentences about what is not known, one a line."""
-    return page(f"{link.use.name} (read by {link.use.op} '{link.use.node}'): {link.reason}" for link in links)
+def listed(names: Iterable[str]) -> str:
+    """Some names in one line."""
+    every = list(dict.fromkeys(names))
+    more = f" and {len(every) - SHOWN} more" if every[SHOWN:] else ""
+    return page([", ".join(every[:SHOWN]) + more])

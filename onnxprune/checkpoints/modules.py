@@ -75,6 +75,9 @@ KNOWN = (
 )  # fmt: skip
 """Modules whose sizes follow from their weights, also where others made one of their own of them."""
 
+WEIGHTS = ("weight", "weight_v", "parametrizations.weight.original1", "parametrizations.weight.original")
+"""What the entry with the shape of the weight is called, also where it is computed from others."""
+
 
 def cut_module(
     module: nn.Module, state: Mapping[str, np.ndarray], cuts: Mapping[str, Any], nodes: Mapping[str, Node]
@@ -91,7 +94,7 @@ def cut_module(
         Entry -> node of the slim ONNX file that reads it.
     """
     old = module.state_dict()
-    slim = copy.deepcopy(module)
+    slim = _copied(module)
     resized = {
         name: Resized(tuple(tensor.shape), tuple(state[name].shape), _rows(cuts, name))
         for name, tensor in old.items()
@@ -107,9 +110,16 @@ def cut_module(
             if not path or name.startswith(f"{path}.")
         }
         if any(entry.before != entry.after for entry in inside.values()):
-            weight = f"{path}.weight" if path else "weight"
-            _fit(part, inside, nodes.get(weight))
+            weight = next((name for name in WEIGHTS if name in inside), "")
+            _fit(part, inside, weight, nodes.get(f"{path}.{weight}" if path else weight))
     return slim
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy; weights that a module last computed from others (an older weight_norm) have no graph there."""
+    held = (value for part in module.modules() for value in vars(part).values())
+    made = [value for value in held if isinstance(value, torch.Tensor) and not value.is_leaf]
+    return copy.deepcopy(module, {id(tensor): tensor.detach().clone() for tensor in made})
 
 
 def _rows(cuts: Mapping[str, Any], name: str) -> np.ndarray | None:
@@ -133,20 +143,20 @@ def _set(module: nn.Module, name: str, tensor: Any) -> None:
     setattr(module.get_submodule(path), last, tensor)
 
 
-def _fit(part: nn.Module, entries: Mapping[str, Resized], node: Node | None) -> None:
+def _fit(part: nn.Module, entries: Mapping[str, Resized], weight: str, node: Node | None) -> None:
     """Change the sizes that one module holds."""
     if isinstance(part, KNOWN):
-        _fit_known(part, entries, node)
+        _fit_known(part, entries, weight, node)
     elif not type(part).__module__.startswith("torch.nn."):
         _fit_own(part, entries)
 
 
-def _fit_known(part: Any, entries: Mapping[str, Resized], node: Node | None) -> None:
+def _fit_known(part: Any, entries: Mapping[str, Resized], name: str, node: Node | None) -> None:
     """Modules of PyTorch: their attributes follow from their weights."""
     if isinstance(part, nn.MultiheadAttention):
         _fit_attention(part, entries)
         return
-    weight = entries.get("weight")
+    weight = entries.get(name)
     shape = weight.after if weight is not None else ()
     if isinstance(part, nn.modules.conv._ConvNd):
         groups = int(node.attr("group", 1)) if node is not None and "Conv" in node.op else part.groups

@@ -29,20 +29,35 @@ def module_of(entry: str) -> str:
 
 
 class Kept(NamedTuple):
-    """What stays of some rows of an entry.
+    """What stays of a part of an entry.
 
     Attributes
     ----------
     start, stop : int
-        The rows of axis 0 that it is about.
+        The slices along one axis that it is about.
     cut : tuple
-        Kept indices of every axis; those of axis 0 count from ``start``.
+        Kept indices of every axis; those of that axis count from ``start``.
+    along : int
+        That axis.
     """
 
     entry: str
     start: int
     stop: int
     cut: Cut
+    along: int = 0
+
+    def left(self, axis: int) -> Index:
+        """Kept indices of one axis."""
+        return self.cut[axis] if self.cut else None
+
+    def whole(self, shape: Sequence[int]) -> bool:
+        """Whether it is about all of the entry."""
+        return not shape or (self.start, self.stop) in ((0, -1), (0, shape[self.along]))
+
+    def rows(self, along: int, shape: Sequence[int]) -> tuple[int, int]:
+        """The slices along an axis that it is about."""
+        return (0, shape[along]) if self.whole(shape) else (self.start, self.stop)
 
 
 class Recipe(ABC):
@@ -65,8 +80,8 @@ class Recipe(ABC):
     def put(self, state: State, value: np.ndarray) -> None:
         """Change entries so that the constant has this value."""
 
-    def moved(self, rows: Mapping[str, Index]) -> Recipe:
-        """The same in a checkpoint of which only some rows of entries are left."""
+    def moved(self, cuts: Mapping[str, Cut]) -> Recipe:
+        """The same in a checkpoint that was cut."""
         return self
 
     def __str__(self) -> str:
@@ -75,18 +90,20 @@ class Recipe(ABC):
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of an entry, with the axes in another order, joined and split as a Reshape does.
+    """Slices of an entry, with the axes in another order, joined and split as a Reshape does.
 
     Attributes
     ----------
     shape : tuple of int
-        Of those rows.
+        Of those slices.
     order : tuple of int
         Axes in the order of the constant; those of size 1, which come and go, are last.
     start, stop : int
-        The rows of axis 0.
+        The slices along one axis.
     sizes : tuple of int
         Shape in the constant.
+    along : int
+        That axis of the entry.
     """
 
     entry: str
@@ -95,10 +112,14 @@ class Piece:
     start: int
     stop: int
     sizes: tuple[int, ...]
+    along: int = 0
+
+    def _of(self, array: np.ndarray) -> np.ndarray:
+        return array[(slice(None),) * self.along + (slice(self.start, self.stop),)]
 
     def value(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The rows, in the order of the constant."""
-        return state[self.entry][self.start : self.stop].transpose(self.order)
+        """The slices, in the order of the constant."""
+        return self._of(state[self.entry]).transpose(self.order)
 
     def blocks(self) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Axes of the entry, and the axes of the constant that hold the same elements."""
@@ -127,17 +148,15 @@ class Piece:
                     )
                 for axis, index in zip(own, left, strict=True):
                     found[axis] = index
-        return Kept(self.entry, self.start, self.stop, tuple(found))
+        return Kept(self.entry, self.start, self.stop, tuple(found), self.along)
 
     def put(self, state: State, value: np.ndarray) -> None:
-        """Give the rows a value in the order of the constant."""
-        shape = np.array(state[self.entry][self.start : self.stop].shape)
-        array = value.reshape(shape[list(self.order)]).transpose(np.argsort(self.order))
-        if (self.start, self.stop) == (0, len(state[self.entry])):
-            state[self.entry] = array.astype(state[self.entry].dtype)
-        else:
-            state[self.entry] = state[self.entry].copy()
-            state[self.entry][self.start : self.stop] = array
+        """Give the slices a value in the order of the constant."""
+        made = state[self.entry].copy()
+        own = self._of(made)
+        shape = [own.shape[axis] for axis in self.order]
+        own[...] = value.reshape(shape).transpose(np.argsort(self.order))
+        state[self.entry] = made
 
 
 def _across(sizes: Sequence[int], kept: Sequence[Index], shape: Sequence[int]) -> list[Index] | None:
@@ -202,9 +221,9 @@ class Moved(Recipe):
         for piece, (start, stop) in zip(self.pieces, self._bounds(), strict=True):
             piece.put(state, value.take(range(start, stop), self.along))
 
-    def moved(self, rows: Mapping[str, Index]) -> Recipe:
-        """Rows, where some are left."""
-        return replace(self, pieces=tuple(_left(piece, rows.get(piece.entry)) for piece in self.pieces))
+    def moved(self, cuts: Mapping[str, Cut]) -> Recipe:
+        """Pieces of the slices that are left."""
+        return replace(self, pieces=tuple(_left(piece, cuts.get(piece.entry)) for piece in self.pieces))
 
     def __str__(self) -> str:
         if len(self.pieces) == 1 and not self.pieces[0].start:
@@ -212,13 +231,14 @@ class Moved(Recipe):
         return " + ".join(f"{piece.entry}[{piece.start}:{piece.stop}]" for piece in self.pieces)
 
 
-def _left(piece: Piece, index: Index) -> Piece:
-    """A piece of an entry of which only some rows are left."""
+def _left(piece: Piece, cut: Cut | None) -> Piece:
+    """A piece of an entry of which only some slices are left."""
+    index = cut[piece.along] if cut else None
     if index is None:
         return piece
     start, stop = np.searchsorted(index, [piece.start, piece.stop]).tolist()
-    shape = (stop - start, *piece.shape[1:])
-    rows = {axes[0] for own, axes in piece.blocks() if own == (0,) and len(axes) == 1}
+    shape = tuple(stop - start if axis == piece.along else size for axis, size in enumerate(piece.shape))
+    rows = {axes[0] for own, axes in piece.blocks() if own == (piece.along,) and len(axes) == 1}
     sizes = tuple(stop - start if axis in rows else size for axis, size in enumerate(piece.sizes))
     return replace(piece, start=start, stop=stop, shape=shape, sizes=sizes)
 
@@ -246,166 +266,39 @@ class Negated(Recipe):
         """The same with the other sign."""
         self.of.put(state, -value)
 
-    def moved(self, rows: Mapping[str, Index]) -> Recipe:
+    def moved(self, cuts: Mapping[str, Cut]) -> Recipe:
         """The same of the other."""
-        return Negated(self.of.moved(rows))
+        return Negated(self.of.moved(cuts))
 
 
 @dataclass(frozen=True)
-class Norm:
-    """Entries of a batch normalization; the first two are empty where it has none.
+class Stacked(Recipe):
+    """Other recipes side by side along the first axis: the directions of a recurrent layer."""
 
-    With eps the channels are multiplied by weight / sqrt(var + eps) (Ioffe and Szegedy, arXiv 1502.03167).
-    """
-
-    weight: str
-    bias: str
-    mean: str
-    var: str
-    eps: float = 0.0
+    parts: tuple[Recipe, ...]
 
     @property
     def entries(self) -> tuple[str, ...]:
-        """All that it has."""
-        return tuple(filter(None, (self.weight, self.bias, self.mean, self.var)))
-
-    def __str__(self) -> str:
-        return module_of(self.mean) or self.mean
-
-    def scale(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What every channel is multiplied by."""
-        scale = 1 / np.sqrt(state[self.var].astype(np.float64) + self.eps)
-        return scale * state[self.weight] if self.weight else scale
-
-    def shift(self, state: Mapping[str, np.ndarray], bias: str = "") -> np.ndarray:
-        """What is added to every channel, behind a layer with a bias or without."""
-        before = state[bias].astype(np.float64) if bias else 0.0
-        added = (before - state[self.mean]) * self.scale(state)
-        return added + state[self.bias] if self.bias else added
-
-
-@dataclass(frozen=True)
-class Scale(Recipe):
-    """What a batch normalization multiplies by, where an exporter wrote it as a product and a sum.
-
-    Attributes
-    ----------
-    axis : int
-        Axis of the constant that the channels run along.
-    """
-
-    norm: Norm
-    axis: int
-
-    @property
-    def entries(self) -> tuple[str, ...]:
-        """Those of the scale."""
-        return tuple(filter(None, (self.norm.weight, self.norm.var)))
+        """Those of all parts."""
+        return tuple(dict.fromkeys(entry for part in self.parts for entry in part.entries))
 
     def value(self, state: Mapping[str, np.ndarray], shape: Sequence[int]) -> np.ndarray:
-        """The scale of every channel."""
-        return self.norm.scale(state).reshape(shape)
+        """The parts, one after the other."""
+        return np.concatenate([part.value(state, (1, *shape[1:])) for part in self.parts])
 
     def kept(self, cut: Cut) -> Iterator[Kept]:
-        """The channels of the normalization."""
-        yield from _channels(self.norm, cut[self.axis] if cut else None)
+        """What stays of every part; all of them stay."""
+        for part in self.parts:
+            yield from part.kept((None, *cut[1:]) if cut else cut)
 
     def put(self, state: State, value: np.ndarray) -> None:
-        """Change its weight, or the variance where it has none."""
-        deviation = np.sqrt(state[self.norm.var].astype(np.float64) + self.norm.eps)
-        flat = value.reshape(-1)
-        name, array = (
-            (self.norm.weight, flat * deviation)
-            if self.norm.weight
-            else (self.norm.var, 1 / flat.astype(np.float64) ** 2 - self.norm.eps)
-        )
-        state[name] = array.astype(state[name].dtype)
+        """Give every part its own."""
+        for number, part in enumerate(self.parts):
+            part.put(state, value[number : number + 1])
 
-    def __str__(self) -> str:
-        return str(self.norm)
-
-
-@dataclass(frozen=True)
-class FoldedWeight(Recipe):
-    """The weight of a layer times the scale of the batch normalization behind it."""
-
-    weight: Piece
-    norm: Norm
-    axis: int
-
-    @property
-    def entries(self) -> tuple[str, ...]:
-        """The weight, and those of the scale."""
-        return tuple(filter(None, (self.weight.entry, self.norm.weight, self.norm.var)))
-
-    def _scale(self, state: Mapping[str, np.ndarray], shape: Sequence[int]) -> np.ndarray:
-        return self.norm.scale(state).reshape([-1 if k == self.axis else 1 for k in range(len(shape))])
-
-    def value(self, state: Mapping[str, np.ndarray], shape: Sequence[int]) -> np.ndarray:
-        """Weight times scale."""
-        return self.weight.value(state).reshape(shape) * self._scale(state, shape)
-
-    def kept(self, cut: Cut) -> Iterator[Kept]:
-        """The weight's, and the channels of the normalization."""
-        yield self.weight.kept(cut)
-        yield from _channels(self.norm, cut[self.axis] if cut else None)
-
-    def put(self, state: State, value: np.ndarray) -> None:
-        """Change the weight alone."""
-        scale = self._scale(state, value.shape)
-        safe = np.where(scale == 0, 1, scale)
-        self.weight.put(
-            state, np.where(scale == 0, self.weight.value(state).reshape(value.shape), value / safe)
-        )
-
-    def __str__(self) -> str:
-        return f"{self.weight.entry} x {self.norm}"
-
-
-@dataclass(frozen=True)
-class FoldedBias(Recipe):
-    """The bias of a layer, if it has one, through the batch normalization behind it.
-
-    Attributes
-    ----------
-    axis : int
-        Axis of the constant that the channels run along.
-    """
-
-    norm: Norm
-    bias: str = ""
-    axis: int = 0
-
-    @property
-    def entries(self) -> tuple[str, ...]:
-        """Those of the normalization, and the bias."""
-        return (*self.norm.entries, *filter(None, [self.bias]))
-
-    def value(self, state: Mapping[str, np.ndarray], shape: Sequence[int]) -> np.ndarray:
-        """What is added to every channel."""
-        return self.norm.shift(state, self.bias).reshape(shape)
-
-    def kept(self, cut: Cut) -> Iterator[Kept]:
-        """The channels of all of them."""
-        index = cut[self.axis] if cut else None
-        yield from _channels(self.norm, index)
-        if self.bias:
-            yield Kept(self.bias, 0, -1, (index,))
-
-    def put(self, state: State, value: np.ndarray) -> None:
-        """Change the mean alone, or the bias of the normalization where it has one."""
-        more = value.reshape(-1) - self.norm.shift(state, self.bias)
-        name = self.norm.bias or self.norm.mean
-        added = more if self.norm.bias else -more / self.norm.scale(state)
-        state[name] = (state[name] + added).astype(state[name].dtype)
-
-    def __str__(self) -> str:
-        bias = f"{self.bias} x " if self.bias else ""
-        return f"{bias}{self.norm}"
-
-
-def _channels(norm: Norm, index: Index) -> Iterator[Kept]:
-    yield from (Kept(entry, 0, -1, (index,)) for entry in norm.entries)
+    def moved(self, cuts: Mapping[str, Cut]) -> Recipe:
+        """The same of every part."""
+        return Stacked(tuple(part.moved(cuts) for part in self.parts))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..reports.page import Part, Table, plural, words
-from .cutting import SlimState, listed
+from .cutting import SlimState
+from .mapping import listed
 from .reweighting import Reweighted
 
 
@@ -63,7 +64,8 @@ class CutCheckpoint:
         rows = tuple(
             (name, f"{list(before[name].shape)} -> {list(found.state[name].shape)}") for name in found.cuts
         )
-        mapped, links = len(found.origins.mapped), len(found.origins.links)
+        stored = [link for link in found.origins.links if not link.use.sources]
+        mapped, links = sum(link.recipe is not None for link in stored), len(stored)
         yield Table(words("entry", "shape"), rows, "--json lists all")
         yield (
             f"{mapped} of {plural(links, 'constant')} come from the checkpoint; "

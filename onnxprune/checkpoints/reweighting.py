@@ -55,7 +55,7 @@ def reweight(
     PlanError
         If entries are missing or of another shape, or it takes ``before`` to know where they go.
     """
-    found = uses_of(model)
+    found = [use for use in uses_of(model) if not use.sources]
     if before is None:
         links = _by_name(found, state)
     else:
@@ -75,7 +75,7 @@ def filled(model: Model, links: Iterable[Link], state: Mapping[str, np.ndarray])
             link.recipe.value(state, link.use.value.shape).astype(link.use.value.dtype)
         )
         for link in links
-        if link.recipe is not None
+        if link.recipe is not None and not link.use.sources
     }
     return Recovery(values).apply(model)
 

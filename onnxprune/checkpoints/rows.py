@@ -1,10 +1,11 @@
-"""Constants that are rows of entries, or several entries side by side: q, k and v, split or joined."""
+"""Constants that are slices of entries, or several entries side by side: q, k and v, split or joined."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +15,22 @@ MOST = 16
 """Pieces that a constant is made of at most: three for q, k and v, more for the gates of recurrent layers."""
 
 
+Slice = tuple[str, int, int]
+"""Entry, axis, and which slice along it."""
+
+Run = tuple[str, int, int, int]
+"""Entry, axis, and the slices along it from one to another."""
+
+
 class Rows:
-    """Entries by their rows, for finding runs of them in a constant."""
+    """Entries by their slices, for finding runs of them in a constant."""
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
         self._state = state
-        self._firsts: dict[tuple[str, int], dict[bytes, list[tuple[str, int]]]] = {}
+        self._firsts: dict[tuple[str, int], dict[bytes, list[Slice]]] = {}
 
     def find(self, value: np.ndarray) -> tuple[list[Moved], bool]:
-        """The ways in which a constant is made of runs of rows, and whether a run fits several entries."""
+        """The ways in which a constant is made of runs of slices, and whether a run fits several entries."""
         found, doubtful = self._ways(value, range(value.ndim))
         wide = [axis for axis, size in enumerate(value.shape) if size > 1]
         if not found and len(wide) < value.ndim:  # a recurrent layer's weights have an axis of directions
@@ -35,11 +43,11 @@ class Rows:
     ) -> tuple[list[Moved], bool]:
         """The same of a value whose axes are some of those of a constant."""
         found, doubtful = [], False
-        for along in range(min(value.ndim, 2) if value.ndim <= 2 else 1):
-            pieces, several = self._runs(value if not along else value.T)
+        for along in range(value.ndim):
+            runs, several = self._runs(np.moveaxis(value, along, 0))
             doubtful |= several
-            if pieces:
-                made = [_piece(p, value.shape, along) for p in pieces]
+            if runs:
+                made = [_piece(run, value.shape, along) for run in runs]
                 if shape:
                     made = [_widened(piece, axes, shape) for piece in made]
                 found.append(Moved(tuple(made), axes[along]))
@@ -59,39 +67,39 @@ class Rows:
                 if min(rows) >= 0 and len(number) == len(table):
                     yield Gathered(name, rows, axis)
 
-    def _table(self, like: np.ndarray) -> dict[bytes, list[tuple[str, int]]]:
-        """First bytes of every row of the entries with rows of that shape -> entry and row."""
+    def _table(self, like: np.ndarray) -> dict[bytes, list[Slice]]:
+        """First bytes of every slice of that shape, along any axis -> entry, axis and number."""
         key = str(like.shape[1:]), like.ndim
         if key not in self._firsts:
-            table: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
+            table: dict[bytes, list[Slice]] = defaultdict(list)
             for name, array in self._state.items():
-                if array.ndim == like.ndim and array.shape[1:] == like.shape[1:]:
-                    for row, start in enumerate(array.reshape(len(array), -1)[:, :8].astype(like.dtype)):
-                        table[start.tobytes()].append((name, row))
+                for axis in range(array.ndim if array.ndim == like.ndim else 0):
+                    turned = np.moveaxis(array, axis, 0)
+                    if turned.shape[1:] == like.shape[1:]:
+                        firsts = _starts(turned).astype(like.dtype)
+                        for number, start in enumerate(firsts):
+                            table[start.tobytes()].append((name, axis, number))
             self._firsts[key] = table
         return self._firsts[key]
 
-    def _runs(self, value: np.ndarray) -> tuple[list[tuple[str, int, int]], bool]:
-        """Entry, start and stop of each run, in order; empty where some row is nobody's."""
+    def _runs(self, value: np.ndarray) -> tuple[list[Run], bool]:
+        """Entry, axis, start and stop of each run, in order; empty where some slice is nobody's."""
         if not len(value) or not value[0].size:
             return [], False
-        table, done = self._table(value), 0
-        found: list[tuple[str, int, int]] = []
+        table, firsts, done = self._table(value), _starts(value), 0
+        found: list[Run] = []
         while done < len(value) and len(found) < MOST:
-            start = value[done].reshape(-1)[:8].tobytes()
             runs = [
-                (self._length(value[done:], self._state[name][row:]), name, row)
-                for name, row in table.get(start, ())[:64]
+                (self._length(value[done:], np.moveaxis(self._state[name], axis, 0)[row:]), name, axis, row)
+                for name, axis, row in table.get(firsts[done].tobytes(), ())[:64]
             ]
-            if not runs:
-                return [], False
             runs.sort(key=lambda run: -run[0])
-            longest, name, row = runs[0]
-            if not longest:
+            if not runs or not runs[0][0]:
                 return [], False
+            longest, name, axis, row = runs[0]
             if len(runs) > 1 and runs[1][0] == longest:
                 return [], True
-            found.append((name, row, row + longest))
+            found.append((name, axis, row, row + longest))
             done += longest
         return (found, False) if done == len(value) else ([], False)
 
@@ -103,13 +111,26 @@ class Rows:
         return count if same.all() else int(np.argmin(same))
 
 
-def _piece(run: tuple[str, int, int], shape: tuple[int, ...], along: int) -> Piece:
-    """A run of rows as part of a constant; with ``along`` a matrix that is transposed."""
-    name, start, stop = run
-    sizes = tuple(stop - start if axis == along else size for axis, size in enumerate(shape))
-    own = sizes[::-1] if along else sizes
-    axes = sorted((1, 0) if along else range(len(own)), key=lambda axis: own[axis] == 1)
-    return Piece(name, own, tuple(axes), start, stop, sizes)
+def _starts(array: np.ndarray) -> np.ndarray:
+    """The first numbers of every slice along the first axis."""
+    if array.ndim == 1:
+        return array[:, None]
+    count = min(8, array[:1].size)
+    index: tuple[Any, ...] = (slice(None), *np.unravel_index(np.arange(count), array.shape[1:]))
+    return np.ascontiguousarray(array[index])
+
+
+def _piece(run: Run, shape: tuple[int, ...], along: int) -> Piece:
+    """A run of slices of an entry as slices of a constant, each along some axis."""
+    name, axis, start, stop = run
+    sizes = tuple(stop - start if k == along else size for k, size in enumerate(shape))
+    order = [k for k in range(len(shape)) if k != axis]
+    order.insert(along, axis)
+    own = [0] * len(shape)
+    for k, size in zip(order, sizes, strict=True):
+        own[k] = size
+    order.sort(key=lambda k: own[k] == 1)
+    return Piece(name, tuple(own), tuple(order), start, stop, sizes, axis)
 
 
 def _widened(piece: Piece, axes: Sequence[int], shape: tuple[int, ...]) -> Piece:

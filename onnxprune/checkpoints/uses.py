@@ -1,7 +1,8 @@
 """Where a network reads what it stores, and what a plan leaves of it there.
 
 Exporters store equal vectors once, so a stored tensor can be several parameters: each place where it is
-read is one.
+read is one. What a network computes from stored tensors alone (a weight of a direction and a length) is
+read like one that is stored.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..coupling.trace import trace, without_statistics
+from ..errors import ModelError
 from ..jobs.replay import first_stage, prepared
 from ..labels.sizes import Sizes
 from ..model.cut import Cut, compose, take
@@ -47,8 +49,10 @@ class Use:
         Paths of modules that the node may come from, as exporters write them; may be empty.
     cut : tuple
         Kept indices of every axis, None where all are kept; empty without a plan.
-    computed : str
-        Tensor that the network computes from this one, and that shrinks in its place.
+    inner : bool
+        Whether the node computes constants alone: what of it goes is known where these are read.
+    sources : tuple of str
+        Stored tensors that this one is computed from; empty for one that is stored.
     """
 
     name: str
@@ -60,7 +64,8 @@ class Use:
     modules: tuple[str, ...]
     value: np.ndarray
     cut: Cut = ()
-    computed: str = ""
+    inner: bool = False
+    sources: tuple[str, ...] = ()
 
     @property
     def place(self) -> tuple[str, int]:
@@ -70,7 +75,7 @@ class Use:
     @property
     def shrinks(self) -> bool:
         """Whether the plan takes something of it."""
-        return bool(self.computed) or any(index is not None for index in self.cut)
+        return any(index is not None for index in self.cut)
 
     @property
     def left(self) -> np.ndarray:
@@ -79,21 +84,39 @@ class Use:
 
 
 def uses(graph: Graph) -> Iterator[Use]:
-    """Every use of a stored float tensor of more than one element."""
+    """Every use of a constant of floats of more than one element."""
     values: dict[str, np.ndarray] = {}
     for node in graph.nodes:
         if graph.passed_through(node):
             continue  # its readers read the constant itself
+        inner = bool(node.outputs) and node.output in graph.derived
         for slot, view in enumerate(node.inputs):
-            constant = graph.constants.get(view)
-            if constant is None or constant.size < 2:
+            stored = graph.constants.get(view)
+            if stored is None and (inner or view not in graph.derived):
                 continue
-            if constant.name not in values:
-                values[constant.name] = graph.value(view)
-            value = values[constant.name]
-            if value.dtype.kind == "f" or value.dtype.name.startswith(("bfloat", "float")):
+            name = stored.name if stored is not None else view
+            if name not in values:
+                values[name] = _value(graph, view)
+            if values[name].size > 1:
+                sources = () if stored is not None else tuple(origin(graph, view))
                 modules = tuple(modules_of(node))
-                yield Use(constant.name, view, node.name, node.op, node.output, slot, modules, value)
+                yield Use(
+                    name, view, node.name, node.op, node.output, slot, modules, values[name],
+                    inner=inner, sources=sources,
+                )  # fmt: skip
+
+
+def _value(graph: Graph, view: str) -> np.ndarray:
+    """The value of a constant of floats; nothing where it is another one, or cannot be had."""
+    stored = graph.constants.get(view)
+    if stored is not None and stored.size < 2:
+        return np.empty(0)
+    try:
+        value = graph.value(view)
+    except ModelError:
+        return np.empty(0)
+    known = value.dtype.kind == "f" or value.dtype.name.startswith(("bfloat", "float"))
+    return value if known else np.empty(0)
 
 
 def modules_of(node: Node) -> Iterator[str]:
@@ -121,12 +144,12 @@ def _joined(parts: list[str]) -> str:
 
 
 def uses_of(model: Model) -> list[Use]:
-    """Every use of a stored float tensor."""
+    """Every use of a constant of floats."""
     return list(uses(Graph(model)))
 
 
 def planned_uses(model: Model, plan: Plan) -> list[Use]:
-    """Every use of a stored float tensor, and what a plan leaves of it.
+    """Every use of a constant of floats, and what a plan leaves of it.
 
     Raises
     ------
@@ -147,33 +170,12 @@ def planned_uses(model: Model, plan: Plan) -> list[Use]:
         then = later.get(use.place)
         if then is not None:
             cut = compose(use.cut, then.cut) if use.cut and then.cut else use.cut or then.cut
-            use = replace(use, cut=cut or (), computed=use.computed or then.computed)
+            use = replace(use, cut=cut or ())
         found.append(use)
     return found
 
 
 def _cut(graph: Graph, sizes: Sizes) -> Iterator[Use]:
     """Uses with what remains of them."""
-    computed = {
-        source: name
-        for name in graph.folded
-        if any(index is not None for index in sizes.indices(name))
-        for source in origin(graph, name)
-    }
     for use in uses(graph):
-        cut, name = sizes.indices(use.view), computed.get(use.name, "")
-        if name and not any(index is not None for index in cut):
-            cut = _through(use.value, graph.value(name), sizes.indices(name))
-        yield replace(use, cut=cut, computed=name)
-
-
-def _through(root: np.ndarray, made: np.ndarray, cut: Cut) -> Cut:
-    """What remains of a stored tensor, if it is repeated to make another one, or changed entry by entry."""
-    alike = root.shape == made.shape
-    if not alike:
-        try:
-            alike = np.array_equal(np.broadcast_to(root, made.shape), made)
-        except ValueError:
-            return ()
-    last = cut[made.ndim - root.ndim :]
-    return tuple(i if n > 1 else None for n, i in zip(root.shape, last, strict=True)) if alike else ()
+        yield use if use.inner else replace(use, cut=sizes.indices(use.view))

@@ -1,6 +1,6 @@
 """How many networks of torchvision and timm come back into training: cut, and equal to their slim ONNX file.
 
-    python tests/benchmarks/checkpoints.py [--only NAME] [--json FILE]
+    python tests/benchmarks/checkpoints.py [--only NAME] [--export WAY] [--json FILE]
 
 It takes PyTorch, torchvision and timm. Weights are random and different everywhere, statistics included,
 as after training. Every network is exported three times: by the older exporter with batch normalization
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def image_size(name: str, module: torch.nn.Module) -> int:
     return config["input_size"][-1] if own else 160
 
 
-def measure(name: str, folder: Path) -> Iterator[dict[str, Any]]:
+def measure(name: str, ways: Sequence[str], folder: Path) -> Iterator[dict[str, Any]]:
     """A row for every export of a network."""
     import onnxprune
     import onnxprune.torch
@@ -129,7 +129,7 @@ def measure(name: str, folder: Path) -> Iterator[dict[str, Any]]:
     from onnxprune.checkpoints.uses import uses_of
 
     size = image_size(name, network(name))
-    for way in WAYS:
+    for way in ways:
         row: dict[str, Any] = {"network": name, "export": way}
         module = network(name)
         before = {key: value.clone() for key, value in module.state_dict().items()}
@@ -161,13 +161,14 @@ def main() -> None:
     """Print a table and a summary."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", metavar="NAME")
+    parser.add_argument("--export", action="append", choices=WAYS)
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     rows = []
     for name in arguments.only or NAMES:
         with tempfile.TemporaryDirectory() as folder:
-            for row in measure(name, Path(folder)):
+            for row in measure(name, arguments.export or WAYS, Path(folder)):
                 rows.append(row)
                 print(json.dumps(row), flush=True)
                 if arguments.json:
