@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,23 @@ from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from ..shapes.setting import Shape
 from .windows import Positions, Windows, windows_of
+
+
+class Layout(Protocol):
+    """How an operator stores the weight of a layer."""
+
+    @property
+    def groups(self) -> int:
+        """Number of blocks."""
+
+    def shape(self, stored: Shape) -> Shape:
+        """(groups, outputs of a block, width) of a weight of some stored shape."""
+
+    def matrix(self, weight: np.ndarray) -> Floats:
+        """The weight as (groups, outputs of a block, width)."""
+
+    def weight(self, matrix: Floats, shape: Shape) -> np.ndarray:
+        """A matrix as the operator stores it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +63,7 @@ class Kernels:
         flipped = np.flip(parts, tuple(range(3, parts.ndim)))
         return flipped.astype(np.float64).reshape(*flipped.shape[:2], -1)
 
-    def weight(self, matrix: Floats, shape: tuple[int, ...]) -> np.ndarray:
+    def weight(self, matrix: Floats, shape: Shape) -> np.ndarray:
         """A matrix as the operator stores it."""
         if not self.transposed:
             return matrix.reshape(shape)
@@ -60,7 +78,7 @@ class Table:
     outputs: int
     scale: float = 1.0
 
-    groups = 1
+    groups: ClassVar[int] = 1
 
     def shape(self, stored: Shape) -> Shape:
         """That of the matrix of a weight of some stored shape."""
@@ -71,7 +89,7 @@ class Table:
         table = weight if self.outputs == 0 else weight.T
         return _as_blocks(table, 1) * self.scale
 
-    def weight(self, matrix: Floats, shape: tuple[int, ...]) -> np.ndarray:
+    def weight(self, matrix: Floats, shape: Shape) -> np.ndarray:
         """A matrix as the operator stores it."""
         table = matrix[0] / self.scale
         return table if self.outputs == 0 else table.T
@@ -81,7 +99,7 @@ class Table:
 class Gates:
     """Weight of the inputs of an LSTM, GRU or RNN, [directions, gates * hidden, inputs]."""
 
-    groups = 1
+    groups: ClassVar[int] = 1
 
     def shape(self, stored: Shape) -> Shape:
         """That of the matrix of a weight of some stored shape."""
@@ -91,7 +109,7 @@ class Gates:
         """The weight as (1, directions * gates * hidden, inputs)."""
         return _as_blocks(weight.reshape(-1, weight.shape[-1]), 1)
 
-    def weight(self, matrix: Floats, shape: tuple[int, ...]) -> np.ndarray:
+    def weight(self, matrix: Floats, shape: Shape) -> np.ndarray:
         """A matrix as the operator stores it."""
         return matrix.reshape(shape)
 
@@ -120,6 +138,8 @@ class Linear:
         Factor of the bias (``beta`` of Gemm).
     inner : bool
         Whether the product stays inside the node, as that of a recurrent layer does.
+    own : float array or None
+        Bias that ``source`` has in it already, where that is what the node gives.
     """
 
     node: Node
@@ -128,10 +148,11 @@ class Linear:
     channels: int
     weight: str
     bias: str
-    layout: Kernels | Table | Gates
+    layout: Layout
     windows: Windows | None = None
     beta: float = 1.0
     inner: bool = False
+    own: Floats | None = None
 
     @property
     def output(self) -> str:
@@ -169,6 +190,7 @@ class Linear:
         else:
             table = np.moveaxis(x, self.contracted, -1)
             picked = table.reshape(-1, table.shape[-1])[positions]
+        picked = picked if self.own is None else picked - self.own
         return np.ascontiguousarray(picked, np.float32).reshape(len(positions), self.groups, -1)
 
     def outputs(self, y: np.ndarray, positions: Positions) -> np.ndarray:

@@ -16,6 +16,7 @@ from ..moments.joint import Weights
 from ..moments.linear import Linear, linear_of, made
 from ..moments.segment import Parts
 from .affine import Affine, affine_after
+from .scales import Scales
 from .stores import Unwritable, write_back
 
 FLAT = 1e-12
@@ -127,17 +128,18 @@ def up_to_activation(graph: Graph, layer: Linear, after: Affine) -> Weights:
 
 
 def find_pairs(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts) -> Found:
-    """Every linear layer whose input surgery changed."""
+    """Every linear layer whose input surgery changed, and every scale of statistics that it changed."""
     dense = {made(node): node for node in traced.graph.main.nodes}
     cut = {name for name in parts.makers if sizes.cut(name)}
     weighing = {kernel.node.index for kernel in traced.walk.facts.kernels}
-    found = Found([])
+    scales, found = Scales(traced, sizes), Found([])
     for node in sorted(slim.main.nodes, key=lambda n: parts.makers.get(made(n), -1)):
         twin = dense.get(made(node)) if made(node) else None
         if twin is None or twin.op != node.op:
             continue
         try:
-            one, two = linear_of(traced.graph, twin), linear_of(slim, node)
+            one = linear_of(traced.graph, twin) or scales.of(twin, traced.graph, twin)
+            two = linear_of(slim, node) or scales.of(twin, slim, node)
         except ModelError as error:
             found.skipped[node.name] = error.message
             continue
