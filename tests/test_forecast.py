@@ -13,8 +13,8 @@ from onnxprune.jobs.forecast import forecast
 from onnxprune.recovery.allocation import Probe
 from onnxprune.recovery.forecast import Forecast
 from onnxprune.recovery.harm import doubts
-from onnxprune.timing.blocks import Blocks
-from onnxprune.timing.kernels import Kernel
+from onnxprune.timing.blocks import BlockedLayout
+from onnxprune.timing.kernels import TimedKernel
 from onnxprune.timing.machine import Machine
 from onnxprune.timing.model import LatencyModel
 
@@ -54,7 +54,7 @@ def test_a_forecast_ranks_by_what_milliseconds_cost(run: Run, monkeypatch: pytes
         asked.append(machine)
         node = traced.find("/stage2/second/conv/Conv")[0].kernels[0].node
         where = {"provider": "cpu", "threads": 1, "batch": 1}
-        return LatencyModel((Kernel("Conv", 90.0, (node.index,)),), 10.0, Blocks(), where)
+        return LatencyModel((TimedKernel("Conv", 90.0, (node.index,)),), 10.0, BlockedLayout(), where)
 
     monkeypatch.setattr("onnxprune.jobs.forecast.measure_model", one_layer)
     flags = "--keep-latency", 0.6, "--threads", 1

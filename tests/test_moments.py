@@ -11,7 +11,7 @@ import onnxprune
 from onnxprune.data.dataset import open_data
 from onnxprune.moments.held import Held
 from onnxprune.moments.linear import linear_of
-from onnxprune.moments.second import Means, Sums, collect
+from onnxprune.moments.second import Means, MomentSums, collect
 from onnxprune.moments.segment import Parts, running
 from onnxprune.runtime.session import open_session, run
 
@@ -91,7 +91,7 @@ def test_a_layer_is_its_matrix_times_its_rows(name: str) -> None:
 
 def test_moments_are_those_of_numpy() -> None:
     rows = (RNG.standard_normal((500, 2, 7)) * RNG.uniform(0.1, 3, 7) + 50).astype(np.float32)
-    sums = Sums()
+    sums = MomentSums()
     for part in np.split(rows, [3, 200, 200, 310]):
         sums.add(part)
     found = sums.moments()

@@ -15,9 +15,9 @@ from onnxprune.moments.consumers import Reading
 from onnxprune.moments.held import Held
 from onnxprune.moments.reads import Read, reads_of
 from onnxprune.moments.removal import Removal, refit
-from onnxprune.moments.second import Means, Sums
+from onnxprune.moments.second import Means, MomentSums
 from onnxprune.recovery.allocation import expected, probe
-from onnxprune.recovery.harm import Reference
+from onnxprune.recovery.harm import OriginalOutputs
 from onnxprune.scoring.registry import lookup
 from onnxprune.selection.budget import _slopes
 
@@ -38,7 +38,7 @@ def read(name: str) -> tuple[Read, Read]:
     for entries, outputs in ((9, 7), (1, 5)):
         width = 12 * entries
         rows = rng.standard_normal((4000, 1, width)) @ rng.standard_normal((width, width)) + 2
-        sums = Sums()
+        sums = MomentSums()
         sums.add(rows.astype(np.float32))
         columns = np.repeat(np.arange(12), entries)[None]
         matrix = rng.standard_normal((1, outputs, width))
@@ -159,7 +159,7 @@ def test_the_price_of_a_group_is_the_harm_of_its_half(run: Run) -> None:
     traced = onnxprune.trace(DIGITS)
     data = Held(open_data(traced, CALIBRATION, samples=144), 2**28)
     table = onnxprune.score(traced, criterion="reconstruction", data=data.part(0, 2 / 3))
-    reference = Reference(traced.model, data.part(2 / 3, 1))
+    reference = OriginalOutputs(traced.model, data.part(2 / 3, 1))
     assert sum(batch.size for batch in reference.batches) == 48
     found = probe(table, reference)
     assert [p.group for p in found] == [g.name for g in traced]

@@ -21,8 +21,8 @@ from onnxprune.jobs import aim as aiming
 from onnxprune.reports.comparison import EachAlone, Sensitivity
 from onnxprune.reports.page import Table
 from onnxprune.timing import blocks, model, store
-from onnxprune.timing.blocks import FULL, HALF, STEPS, Blocks, from_times
-from onnxprune.timing.kernels import Kernel, Profile, _alone, profile
+from onnxprune.timing.blocks import FULL, HALF, STEPS, BlockedLayout, from_times
+from onnxprune.timing.kernels import KernelTimes, TimedKernel, _alone, profile
 from onnxprune.timing.machine import Machine
 from onnxprune.timing.model import LatencyModel, measure_model
 
@@ -31,7 +31,7 @@ from .conftest import DIGITS, IMAGES, Run
 
 ONE = Machine("cpu", 1)
 
-AVX512 = Blocks(16, 4, 1.0, 6.0)
+AVX512 = BlockedLayout(16, 4, 1.0, 6.0)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def test_times_that_make_no_sense_give_no_rule() -> None:
 def test_a_rule_is_timed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(store, "folder", lambda: tmp_path / "cache")
     asked: list[int] = []
-    rules = {0: [None], 1: [Blocks(8, 2, 1.1, 3.0)]}
+    rules = {0: [None], 1: [BlockedLayout(8, 2, 1.1, 3.0)]}
 
     def times(machine: Machine, chain: Any) -> dict[int, float]:
         asked.append(machine.threads)
@@ -82,9 +82,9 @@ def test_a_rule_is_timed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
     monkeypatch.setattr(blocks, "_times", times)
     monkeypatch.setattr(blocks, "from_times", lambda *_: rules[asked[-1]][0])
-    assert blocks.find_blocks(Machine("cpu")) == Blocks(8, 2, 1.1, 3.0)
+    assert blocks.find_blocks(Machine("cpu")) == BlockedLayout(8, 2, 1.1, 3.0)
     assert asked == [0, 0, 0, 1, 1, 1], "what makes no sense is timed again, with one thread"
-    assert blocks.find_blocks(ONE) == Blocks(8, 2, 1.1, 3.0)
+    assert blocks.find_blocks(ONE) == BlockedLayout(8, 2, 1.1, 3.0)
     assert len(asked) == 6
     (file,) = (tmp_path / "cache").iterdir()
     file.write_text("{")
@@ -151,7 +151,7 @@ def two_layers() -> Trace:
     return trace(net(text, inputs="float[1,16,8,8] x", **shapes)())
 
 
-def predicted(traced: Trace, kernels: list[Kernel], kept: int, rule: Blocks = AVX512) -> float:
+def predicted(traced: Trace, kernels: list[TimedKernel], kept: int, rule: BlockedLayout = AVX512) -> float:
     """Microseconds with so many of the 64 channels."""
     found = LatencyModel(tuple(kernels), 0.0, rule, {})
     sizes = traced.sizes(traced[0].units[: 64 - kept])
@@ -161,21 +161,21 @@ def predicted(traced: Trace, kernels: list[Kernel], kept: int, rule: Blocks = AV
 @pytest.mark.parametrize(
     ("kernel", "kept", "expected"),
     [
-        (Kernel("Conv", 100.3, (0,), blocked=True), 48, 75),  # what is left of three blocks of four
-        (Kernel("Conv", 100.3, (0,), blocked=True), 40, 75),  # is computed as 48
-        (Kernel("Conv", 100.3, (0,), blocked=False), 40, 62.5),
-        (Kernel("Conv", 100.3, (2,), blocked=True), 40, 75),
-        (Kernel("Conv", 100.3, (2,), blocked=True), 34, 450),  # out of the layout: 48 / 64, six times as long
-        (Kernel("Conv", 100.3, (0,), blocked=True), 34, 75),
-        (Kernel("Conv", 100.3, (3,), blocked=True), 20, 50),  # its inputs are padded alike
-        (Kernel("Conv", 100.3, (3,), blocked=True), 8, 25),
-        (Kernel("Relu", 100.3, (1,)), 40, 62.5),
-        (Kernel("Relu", 100.3, (1,), blocked=True), 40, 75),
-        (Kernel("ReorderOutput", 100.3, (0,), added=True), 40, 62.5),
-        (Kernel("Conv", 100.3, (1, 0), blocked=True), 48, 75),  # both fused
+        (TimedKernel("Conv", 100.3, (0,), blocked=True), 48, 75),  # what is left of three blocks of four
+        (TimedKernel("Conv", 100.3, (0,), blocked=True), 40, 75),  # is computed as 48
+        (TimedKernel("Conv", 100.3, (0,), blocked=False), 40, 62.5),
+        (TimedKernel("Conv", 100.3, (2,), blocked=True), 40, 75),
+        (TimedKernel("Conv", 100.3, (2,), blocked=True), 34, 450),  # out of the layout: 48 / 64, six times as long
+        (TimedKernel("Conv", 100.3, (0,), blocked=True), 34, 75),
+        (TimedKernel("Conv", 100.3, (3,), blocked=True), 20, 50),  # its inputs are padded alike
+        (TimedKernel("Conv", 100.3, (3,), blocked=True), 8, 25),
+        (TimedKernel("Relu", 100.3, (1,)), 40, 62.5),
+        (TimedKernel("Relu", 100.3, (1,), blocked=True), 40, 75),
+        (TimedKernel("ReorderOutput", 100.3, (0,), added=True), 40, 62.5),
+        (TimedKernel("Conv", 100.3, (1, 0), blocked=True), 48, 75),  # both fused
     ],
 )  # fmt: skip
-def test_a_kernel_takes_what_its_channels_say(kernel: Kernel, kept: int, expected: float) -> None:
+def test_a_kernel_takes_what_its_channels_say(kernel: TimedKernel, kept: int, expected: float) -> None:
     """0.3 us are there for the kernel itself."""
     assert predicted(two_layers(), [kernel], kept) == pytest.approx(0.3 + expected, rel=1e-6)
     assert predicted(two_layers(), [kernel], 64) == pytest.approx(100.3)
@@ -200,13 +200,15 @@ def test_one_kernel_for_all_is_shared_out(
 ) -> None:
     """On a processor as onnxruntime's own kernels take it, elsewhere by multiply-accumulates."""
     own = (
-        Kernel("Conv", 30, (1, 0), blocked=True), Kernel("ReorderOutput", 5, (1,), added=True),
-        Kernel("Conv", 10, (2,)), Kernel("Conv", 5, (3,)),
+        TimedKernel("Conv", 30, (1, 0), blocked=True), TimedKernel("ReorderOutput", 5, (1,), added=True),
+        TimedKernel("Conv", 10, (2,)), TimedKernel("Conv", 5, (3,)),
     )  # fmt: skip
 
-    def profiled(graph: Any, feeds: Any, machine: Machine) -> Profile:
-        whole = (Kernel("subgraph", 600.0),)
-        return Profile(own, 10.0, machine) if machine.provider == "cpu" else Profile(whole, 0.0, machine)
+    def profiled(graph: Any, feeds: Any, machine: Machine) -> KernelTimes:
+        whole = (TimedKernel("subgraph", 600.0),)
+        return (
+            KernelTimes(own, 10.0, machine) if machine.provider == "cpu" else KernelTimes(whole, 0.0, machine)
+        )
 
     monkeypatch.setattr(model, "profile", profiled)
     monkeypatch.setattr(model, "one_run", lambda traced, *_, **__: one_run(traced, "cpu"))
@@ -231,7 +233,7 @@ def given_model(traced: Trace) -> LatencyModel:
     """Every layer takes as long as its multiply-accumulates say."""
     whole = traced.sizes()
     layers = [(node, cost(whole)) for node, cost in traced.walk.facts.costs]
-    kernels = tuple(Kernel(n.op, c / 1e3, (n.index,), blocked=True) for n, c in layers)
+    kernels = tuple(TimedKernel(n.op, c / 1e3, (n.index,), blocked=True) for n, c in layers)
     return LatencyModel(kernels, 10.0, AVX512, ONE.to_dict())
 
 
@@ -499,7 +501,7 @@ def test_groups_are_ranked_by_harm_per_millisecond(run: Run) -> None:
 def test_a_timed_machine_brings_its_own_rule() -> None:
     traced = layer(64)
     scores, latency = onnxprune.score(traced), given_model(traced)
-    other = LatencyModel(latency.kernels, latency.fixed, Blocks(4), latency.machine)
+    other = LatencyModel(latency.kernels, latency.fixed, BlockedLayout(4), latency.machine)
     steps = [
         onnxprune.select(traced, scores, keep_latency=0.6, latency=model, **more).options["granules"]
         for model, more in ((latency, {}), (other, {}), (other, {"target": "cuda"}))

@@ -15,7 +15,7 @@ from ..model.file import Model
 from ..selection.plan import Plan
 from .folding import ROUNDING
 from .mapping import BY_NAME, OWN, Link, Origins, listed, map_constants
-from .recipes import Index, Kept, State, slim
+from .recipes import Index, KeptRows, State, slim
 from .reweighting import filled
 from .uses import Use, planned_uses, uses_of
 
@@ -111,7 +111,7 @@ def entry_cuts(links: Iterable[Link], state: Mapping[str, np.ndarray]) -> dict[s
     PlanError
         If two constants leave different parts of one entry.
     """
-    parts: dict[str, list[tuple[Kept, Use]]] = defaultdict(list)
+    parts: dict[str, list[tuple[KeptRows, Use]]] = defaultdict(list)
     for link in links:
         if link.recipe is not None and not link.use.inner:
             for kept in link.recipe.kept(link.use.cut):
@@ -124,7 +124,7 @@ def entry_cuts(links: Iterable[Link], state: Mapping[str, np.ndarray]) -> dict[s
     return cuts
 
 
-def _merged(entry: str, parts: Sequence[tuple[Kept, Use]], shape: Sequence[int]) -> Cut:
+def _merged(entry: str, parts: Sequence[tuple[KeptRows, Use]], shape: Sequence[int]) -> Cut:
     """One cut of an entry, from those of its parts."""
     along = next((kept.along for kept, _ in parts if not kept.whole(shape)), 0)
     found: list[Index] = [None] * len(shape)

@@ -29,7 +29,7 @@ def fingerprint(array: np.ndarray) -> int:
     return total & (2**64 - 1)
 
 
-class Directory:
+class ValueIndex:
     """Entries by their values.
 
     Parameters

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..printable import page
-from .fingerprints import Directory, orders
+from .fingerprints import ValueIndex, orders
 from .folding import (
     directions,
     fold_of_bias,
@@ -122,7 +122,7 @@ class _Search:
 
     def run(self) -> Iterable[Link]:
         """Whole entries, then folds, then rows; each where the steps before found nothing."""
-        directory = Directory(self._state)
+        directory = ValueIndex(self._state)
         values: dict[str, list[Recipe]] = {}
         for number, use in enumerate(self._uses):
             if use.name not in values:
@@ -272,7 +272,7 @@ class _Search:
                 self._found[other] = same[0]
 
 
-def _parts(value: np.ndarray, directory: Directory, rows: Rows) -> tuple[list[Recipe], bool]:
+def _parts(value: np.ndarray, directory: ValueIndex, rows: Rows) -> tuple[list[Recipe], bool]:
     """Ways to make a constant of parts of entries, and whether some part is in several."""
     if gathered := [*rows.gathered(value)]:
         return [*gathered], False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..model.cut import Cut
-from .recipes import Index, Kept, Piece, Recipe, State, module_of
+from .recipes import Index, KeptRows, Piece, Recipe, State, module_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Scale(Recipe):
         """The scale of every channel."""
         return self.norm.scale(state).reshape(shape)
 
-    def kept(self, cut: Cut) -> Iterator[Kept]:
+    def kept(self, cut: Cut) -> Iterator[KeptRows]:
         """The channels of the normalization."""
         yield from _channels(self.norm, cut[self.axis] if cut else None)
 
@@ -105,7 +105,7 @@ class FoldedWeight(Recipe):
         """Weight times scale."""
         return self.weight.value(state).reshape(shape) * self._scale(state, shape)
 
-    def kept(self, cut: Cut) -> Iterator[Kept]:
+    def kept(self, cut: Cut) -> Iterator[KeptRows]:
         """The weight's, and the channels of the normalization."""
         yield self.weight.kept(cut)
         yield from _channels(self.norm, cut[self.axis] if cut else None)
@@ -145,12 +145,12 @@ class FoldedBias(Recipe):
         """What is added to every channel."""
         return self.norm.shift(state, self.bias).reshape(shape)
 
-    def kept(self, cut: Cut) -> Iterator[Kept]:
+    def kept(self, cut: Cut) -> Iterator[KeptRows]:
         """The channels of all of them."""
         index = cut[self.axis] if cut else None
         yield from _channels(self.norm, index)
         if self.bias:
-            yield Kept(self.bias, 0, -1, (index,))
+            yield KeptRows(self.bias, 0, -1, (index,))
 
     def put(self, state: State, value: np.ndarray) -> None:
         """Change the mean alone, or the bias of the normalization where it has one."""
@@ -164,8 +164,8 @@ class FoldedBias(Recipe):
         return f"{bias}{self.norm}"
 
 
-def _channels(norm: Norm, index: Index) -> Iterator[Kept]:
-    yield from (Kept(entry, 0, -1, (index,)) for entry in norm.entries)
+def _channels(norm: Norm, index: Index) -> Iterator[KeptRows]:
+    yield from (KeptRows(entry, 0, -1, (index,)) for entry in norm.entries)
 
 
 @dataclass(frozen=True)
@@ -198,11 +198,11 @@ class Directed(Recipe):
         array = state[self.direction]
         return (array * (state[self.length] / self._norm(array))).reshape(shape)
 
-    def kept(self, cut: Cut) -> Iterator[Kept]:
+    def kept(self, cut: Cut) -> Iterator[KeptRows]:
         """The slices of the direction, and their lengths."""
-        yield Kept(self.direction, 0, -1, cut)
+        yield KeptRows(self.direction, 0, -1, cut)
         own = [index if axis == self.axis else None for axis, index in enumerate(cut)]
-        yield Kept(self.length, 0, -1, tuple(own))
+        yield KeptRows(self.length, 0, -1, tuple(own))
 
     def put(self, state: State, value: np.ndarray) -> None:
         """Change both; the direction keeps its norm, so that it is not the constant itself."""

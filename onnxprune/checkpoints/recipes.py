@@ -28,7 +28,7 @@ def module_of(entry: str) -> str:
     return entry[: max(entry.rfind("."), entry.rfind("/"), 0)]
 
 
-class Kept(NamedTuple):
+class KeptRows(NamedTuple):
     """What stays of a part of an entry.
 
     Attributes
@@ -73,7 +73,7 @@ class Recipe(ABC):
         """The constant, of the given shape."""
 
     @abstractmethod
-    def kept(self, cut: Cut) -> Iterator[Kept]:
+    def kept(self, cut: Cut) -> Iterator[KeptRows]:
         """What stays of the entries, if ``cut`` is what stays of the constant."""
 
     @abstractmethod
@@ -126,7 +126,7 @@ class Piece:
         for block in refine(tuple(self.shape[axis] for axis in self.order), self.sizes):
             yield tuple(self.order[axis] for axis in block.sources), block.targets
 
-    def kept(self, cut: Cut) -> Kept:
+    def kept(self, cut: Cut) -> KeptRows:
         """What stays of the entry.
 
         Raises
@@ -148,7 +148,7 @@ class Piece:
                     )
                 for axis, index in zip(own, left, strict=True):
                     found[axis] = index
-        return Kept(self.entry, self.start, self.stop, tuple(found), self.along)
+        return KeptRows(self.entry, self.start, self.stop, tuple(found), self.along)
 
     def put(self, state: State, value: np.ndarray) -> None:
         """Give the slices a value in the order of the constant."""
@@ -202,7 +202,7 @@ class Moved(Recipe):
         ends = np.cumsum([piece.sizes[self.along] for piece in self.pieces]).tolist()
         return list(zip([0, *ends[:-1]], ends, strict=True))
 
-    def kept(self, cut: Cut) -> Iterator[Kept]:
+    def kept(self, cut: Cut) -> Iterator[KeptRows]:
         """What stays of every piece."""
         if len(self.pieces) == 1:
             yield self.pieces[0].kept(cut)
@@ -258,7 +258,7 @@ class Negated(Recipe):
         """Its value with the other sign."""
         return -self.of.value(state, shape)
 
-    def kept(self, cut: Cut) -> Iterator[Kept]:
+    def kept(self, cut: Cut) -> Iterator[KeptRows]:
         """The same."""
         yield from self.of.kept(cut)
 
@@ -286,7 +286,7 @@ class Stacked(Recipe):
         """The parts, one after the other."""
         return np.concatenate([part.value(state, (1, *shape[1:])) for part in self.parts])
 
-    def kept(self, cut: Cut) -> Iterator[Kept]:
+    def kept(self, cut: Cut) -> Iterator[KeptRows]:
         """What stays of every part; all of them stay."""
         for part in self.parts:
             yield from part.kept((None, *cut[1:]) if cut else cut)
@@ -328,9 +328,9 @@ class Gathered(Recipe):
         found = state[self.entry][list(self.rows)]
         return np.moveaxis(found.reshape(*places, found.shape[-1]), -1, self.axis)
 
-    def kept(self, cut: Cut) -> Iterator[Kept]:
+    def kept(self, cut: Cut) -> Iterator[KeptRows]:
         """The columns of the table."""
-        yield Kept(self.entry, 0, -1, (None, cut[self.axis] if cut else None))
+        yield KeptRows(self.entry, 0, -1, (None, cut[self.axis] if cut else None))
 
     def put(self, state: State, value: np.ndarray) -> None:
         """Change the rows that are looked up."""

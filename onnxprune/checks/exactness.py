@@ -42,7 +42,7 @@ class Surgery:
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class ModelPair:
     """The masked original and the slim model, ready to be compared.
 
     Attributes
@@ -105,7 +105,7 @@ class Pair:
 
 def check_surgery(
     traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str, recovery: Recovery | None = None
-) -> tuple[Pair, Surgery]:
+) -> tuple[ModelPair, Surgery]:
     """Compare the slim model with the masked original, and say how.
 
     First the outputs. Where they differ by more than rounding, the network may only have amplified
@@ -137,7 +137,7 @@ def check_surgery(
     return pair, Surgery(alone, "layer by layer")
 
 
-def make_pair(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str) -> Pair:
+def make_pair(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str) -> ModelPair:
     """Analysis at the sizes of the inputs, kept entries, and what the slim model must agree with.
 
     What a lossless plan removes changes nothing: then that is the original itself. Quantised models
@@ -153,4 +153,4 @@ def make_pair(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: s
     lossless = plan.options.get("lossless", False)
     oracle = traced.model if lossless else masked_model(traced, sizes, rewritten)
     provider = "cpu" if traced.walk.facts.zeros else provider
-    return Pair(traced, sizes, oracle, slim.embedded(), provider)
+    return ModelPair(traced, sizes, oracle, slim.embedded(), provider)

@@ -20,7 +20,7 @@ from ..runtime.session import Arrays
 
 
 @dataclass(frozen=True)
-class Part:
+class Scope:
     """One graph, the main one or one inside a node, as a model of its own in both models.
 
     Attributes
@@ -37,24 +37,24 @@ class Part:
 
 
 def enter(
-    node: Node, part: Part, graph: Graph, sizes: Sizes, known: Arrays
-) -> tuple[Part, Arrays, Arrays] | None:
+    node: Node, scope: Scope, graph: Graph, sizes: Sizes, known: Arrays
+) -> tuple[Scope, Arrays, Arrays] | None:
     """The graph inside a node that runs first, with the inputs of both models.
 
     Parameters
     ----------
     node : Node
-        One of ``part``.
+        One of ``scope``.
     known : mapping
         Tensors of the masked original, around the node and behind it.
 
     Returns
     -------
-    tuple of (Part, mapping, mapping) or None
+    tuple of (Scope, mapping, mapping) or None
         None where no graph runs, or where it is not known what enters.
     """
     entry = _ENTRIES.get(node.op)
-    protos = [_holder(node, model) for model in (part.reference, part.slim)]
+    protos = [_holder(node, model) for model in (scope.reference, scope.slim)]
     given = {name: _value(name, graph, known) for name in node.inputs if name}
     if entry is None or node.domain or None in protos or any(v is None for v in given.values()):
         return None
@@ -67,8 +67,8 @@ def enter(
     kept = {name: sizes.compact(name, value) for name, value in known.items()}
     for name, outer, inner, value in zip(names, before.input, after.input, values, strict=True):
         feeds[outer.name], kept[inner.name] = value, sizes.compact(name, value)
-    models = _alone(part.reference, before, feeds), _alone(part.slim, after, kept)
-    return Part(node.bodies[key].nodes, *models), feeds, kept
+    models = _alone(scope.reference, before, feeds), _alone(scope.slim, after, kept)
+    return Scope(node.bodies[key].nodes, *models), feeds, kept
 
 
 def _holder(node: Node, model: onnx.ModelProto) -> onnx.NodeProto | None:

@@ -41,7 +41,7 @@ from ..runtime.session import Arrays, run
 from .accepted import DRAWS, nudge
 from .alone import exposed, nodes_alone
 from .compare import Comparison, Difference
-from .inside import Part, enter
+from .inside import Scope, enter
 from .noise import draws
 
 PORTION = 256 * 2**20
@@ -99,9 +99,9 @@ def compare_single(
     """
     if isinstance(reference, Model):
         reference = reference.embedded()
-    part = Part(traced.graph.main.nodes, reference, slim.embedded())
+    scope = Scope(traced.graph.main.nodes, reference, slim.embedded())
     return _Single(traced, sizes, provider).compare(
-        part, lambda: (Fed(b.feeds, b.feeds, b.size) for b in batches)
+        scope, lambda: (Fed(b.feeds, b.feeds, b.size) for b in batches)
     )
 
 
@@ -119,42 +119,42 @@ class _Single:
     def __init__(self, traced: Trace, sizes: Sizes, provider: str) -> None:
         self.traced, self.sizes, self.provider = traced, sizes, provider
 
-    def compare(self, part: Part, batches: Callable[[], Iterable[Fed]]) -> Iterator[Difference]:
+    def compare(self, scope: Scope, batches: Callable[[], Iterable[Fed]]) -> Iterator[Difference]:
         """Differences of all tensors of a graph, in topological order."""
         graph = self.traced.graph
-        for nodes in _portions(self.traced, self.sizes, part.nodes, part.slim):
+        for nodes in _portions(self.traced, self.sizes, scope.nodes, scope.slim):
             sums = _Sums([node for node in nodes if not draws(node, self.traced)], exact=True)
             read = {name for node in nodes for name in (*node.inputs, *graph.captured(node))}
             made = {name for name in read & graph.producers.keys() if graph.producers[name].op != "Constant"}
             needed = sorted({*sums.names, *made})
             inside: dict[int, dict[str, Difference]] = defaultdict(dict)
             with ExitStack() as stack:
-                before = stack.enter_context(exposed(part.reference, needed, self.provider))
+                before = stack.enter_context(exposed(scope.reference, needed, self.provider))
                 run_alone = None
                 for batch in batches():
                     found = run(before, batch.reference)
                     for node in nodes:
-                        within = self._inside(node, part, {**batch.reference, **found}, batch.size)
+                        within = self._inside(node, scope, {**batch.reference, **found}, batch.size)
                         _gather(inside[node.index], within)
                     given = {**batch.slim, **_kept(self.sizes, found)}
                     if run_alone is None:
                         run_alone = stack.enter_context(
-                            nodes_alone(part.slim, sums.names, given, self.provider)
+                            nodes_alone(scope.slim, sums.names, given, self.provider)
                         )
-                    moved = cache(partial(_moved, part.slim, sums.names, given, self.provider))
+                    moved = cache(partial(_moved, scope.slim, sums.names, given, self.provider))
                     sums.add(given, run_alone(given), batch.size, moved)
             whole = {d.output: d for d in sums.differences()}
             for node in nodes:
                 own = {name: whole[name] for name in node.outputs if name in whole}
                 yield from {**inside[node.index], **own, **inside[node.index]}.values()
 
-    def _inside(self, node: Node, part: Part, known: Arrays, size: int) -> Iterator[Difference]:
+    def _inside(self, node: Node, scope: Scope, known: Arrays, size: int) -> Iterator[Difference]:
         """Differences inside a node; where they say all of it, those of its outputs are the last ones.
 
         A branch that does not run by itself (onnxruntime's messages know many reasons) is compared
         as a whole with its node.
         """
-        entered = enter(node, part, self.traced.graph, self.sizes, known) if node.bodies else None
+        entered = enter(node, scope, self.traced.graph, self.sizes, known) if node.bodies else None
         if entered is None:
             return
         inner, reference, slim = entered

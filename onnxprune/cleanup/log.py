@@ -19,7 +19,7 @@ from .dead import KINDS, Dead, Ranges
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ChangedTensor:
     """One stored tensor that changed: its bytes before and after."""
 
     tensor: str
@@ -33,7 +33,7 @@ class Log:
 
     Attributes
     ----------
-    rows : tuple of Row
+    rows : tuple of ChangedTensor
         Every stored tensor that changed, was added or went.
     looked_at : int
         Channels that could go, coupled ones counted once.
@@ -53,7 +53,7 @@ class Log:
         Why nothing went although it could: what takes over its work is larger than what goes.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[ChangedTensor, ...]
     looked_at: int
     blocked: int
     removed: Mapping[str, int]
@@ -142,7 +142,7 @@ def make_log(traced: Trace, slim: Model, dead: Dead, ranges: Ranges, after: Cost
     )
 
 
-def changed(model: Model, slim: Model) -> list[Row]:
+def changed(model: Model, slim: Model) -> list[ChangedTensor]:
     """Stored tensors that differ in size or content between two models."""
     if slim is model:
         return []
@@ -151,7 +151,7 @@ def changed(model: Model, slim: Model) -> list[Row]:
     for name in dict.fromkeys([*old, *new]):
         one, two = old.get(name), new.get(name)
         if one != two:
-            rows.append(Row(name, one[0] if one else 0, two[0] if two else 0))
+            rows.append(ChangedTensor(name, one[0] if one else 0, two[0] if two else 0))
     return rows
 
 

@@ -36,7 +36,7 @@ class Out(Target):
     """A place for a model, which may be standard output."""
 
 
-class Kept(click.Option):
+class KeptFile(click.Option):
     """An option that names a file which is read and, where a flag asks for it, written anew.
 
     Parameters
@@ -112,7 +112,7 @@ def targets(context: click.Context) -> list[str]:
 
 def _written(parameter: click.Parameter, context: click.Context) -> bool:
     """Whether a parameter names a file that is written."""
-    if isinstance(parameter, Kept):
+    if isinstance(parameter, KeptFile):
         return bool(context.params.get(parameter.flag))
     return isinstance(parameter, Target)
 

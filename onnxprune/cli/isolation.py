@@ -31,7 +31,7 @@ PATIENCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ChildLimits:
     """What a child may take.
 
     Attributes
@@ -60,7 +60,7 @@ def possible() -> bool:
     return hasattr(os, "fork") and threading.active_count() == 1
 
 
-def in_child(work: Callable[[], object], limits: Limits) -> int:
+def in_child(work: Callable[[], object], limits: ChildLimits) -> int:
     """Exit code of some work that a child does.
 
     Raises
@@ -91,7 +91,7 @@ def in_child(work: Callable[[], object], limits: Limits) -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _watched(child: int, limits: Limits) -> int:
+def _watched(child: int, limits: ChildLimits) -> int:
     """Wait for a child, and end one that takes too much."""
     end = time.monotonic() + limits.seconds
     most = limits.bytes

@@ -23,7 +23,7 @@ from ..settings.spellings import spelled
 from ..settings.table import BUDGETS, OPTIONS, TARGETS, of
 from . import output
 from .files import Target, also_read, check_targets, targets
-from .isolation import Limits, in_child, possible
+from .isolation import ChildLimits, in_child, possible
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,7 +48,7 @@ class Verb(click.Command):
 
     def _invoke(self, ctx: click.Context) -> Any:
         check_targets(ctx)
-        limits = Limits(ctx.params.pop("time_limit", MOST_SECONDS), ctx.params.pop("memory_limit", None))
+        limits = ChildLimits(ctx.params.pop("time_limit", MOST_SECONDS), ctx.params.pop("memory_limit", None))
         isolate = ctx.params.pop("isolate", None)
         if isolate is None:
             isolate = ctx.info_name == "verify" or os.environ.get("CI") == "true"

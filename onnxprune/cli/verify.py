@@ -11,7 +11,7 @@ from .. import __version__
 from ..errors import GateError, SurgeryError, UsageError
 from ..reports.page import plural
 from . import options, output
-from .files import Kept, Target, open_models
+from .files import KeptFile, Target, open_models
 from .progress import note, stages
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @click.option("--sarif", cls=Target, metavar="FILE", help="Write SARIF 2.1.0, for code scanning.")
 @click.option(
     "--baseline",
-    cls=Kept,
+    cls=KeptFile,
     flag="update_baseline",
     metavar="FILE.json",
     help="Compare with earlier runs, which this file holds.",

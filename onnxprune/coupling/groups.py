@@ -199,7 +199,7 @@ def matches(name: str, pattern: str) -> bool:
     return bool(pattern) and re.search(rf"(^|[/.]){re.escape(pattern)}($|[/.])", name) is not None
 
 
-class Directory:
+class NameIndex:
     """Groups by the components of their names, so that many patterns are looked up fast."""
 
     def __init__(self, groups: Sequence[Group]) -> None:

@@ -23,7 +23,7 @@ from .groups import Group, matches
 from .trace import Trace
 
 
-class Part(NamedTuple):
+class Overlap(NamedTuple):
     """Channels that a group of the cleaned model shares with one of the input file, or with an axis.
 
     Attributes
@@ -62,8 +62,8 @@ class Numbering:
 
     Attributes
     ----------
-    parts : dict
-        Name of a cleaned group -> its parts.
+    overlaps : dict
+        Name of a cleaned group -> its overlaps with groups of the input file.
     """
 
     def __init__(self, source: Trace, lossless: Trace, removed: Ints, cleaned: Trace) -> None:
@@ -74,9 +74,9 @@ class Numbering:
         self.by_name = {group.name: group for group in self.groups}
         self._home = _places(source)
         self._place = _places(cleaned)
-        self.parts = dict(self._find())
+        self.overlaps = dict(self._find())
 
-    def _find(self) -> Iterator[tuple[str, tuple[Part, ...]]]:
+    def _find(self) -> Iterator[tuple[str, tuple[Overlap, ...]]]:
         names = Names(self.source.graph.taken, (group.name for group in self.groups))
         for number, group in enumerate((*self.cleaned.groups, *self.cleaned.blocked)):
             units = self._units(number, group)
@@ -87,10 +87,12 @@ class Numbering:
             found = [(self.groups[n], np.flatnonzero(home == n)) for n in np.unique(home).tolist()]
             yield (
                 group.name,
-                tuple(Part(there.name, here, place[here], self.stays(there), there) for there, here in found),
+                tuple(
+                    Overlap(there.name, here, place[here], self.stays(there), there) for there, here in found
+                ),
             )
 
-    def _along_axis(self, number: int, group: Group, names: Names) -> Part:
+    def _along_axis(self, number: int, group: Group, names: Names) -> Overlap:
         """Channels of a group that has no like, by their numbers on the axis of its first layer."""
         kernel = group.kernels[0]
         labels = self.cleaned.walk.axis(kernel.tensor, kernel.axis)
@@ -101,7 +103,7 @@ class Numbering:
         mine = home == number
         left = np.zeros(size, np.bool_)
         left[index] = True
-        return Part(names.fresh(group.name, "#"), here[mine], index[mine], left, None)
+        return Overlap(names.fresh(group.name, "#"), here[mine], index[mine], left, None)
 
     def _units(self, number: int, group: Group) -> Ints:
         """Unit of the input file for each channel of a cleaned group, -1 where it is not found."""
@@ -140,14 +142,27 @@ class Numbering:
             If there is none, with the nearest name that exists.
         """
         groups = (*self.cleaned.groups, *self.cleaned.blocked)
-        alone = ((group, part) for group in groups for part in self.parts[group.name] if part.group is None)
-        found = {part.name for group, part in alone if group.matches(pattern) or matches(part.name, pattern)}
+        alone = (
+            (group, overlap)
+            for group in groups
+            for overlap in self.overlaps[group.name]
+            if overlap.group is None
+        )
+        found = {
+            overlap.name
+            for group, overlap in alone
+            if group.matches(pattern) or matches(overlap.name, pattern)
+        }
         found |= {group.name for group in self.groups if group.matches(pattern)}
         return found or {group.name for group in self.source.find(pattern)}
 
     def sources(self, names: Collection[str]) -> set[str]:
-        """Names of the cleaned groups that some groups of the input file have parts in."""
-        return {name for name, parts in self.parts.items() if any(part.name in names for part in parts)}
+        """Names of the cleaned groups that some groups of the input file overlap."""
+        return {
+            name
+            for name, overlaps in self.overlaps.items()
+            if any(overlap.name in names for overlap in overlaps)
+        }
 
     def stays(self, group: Group) -> npt.NDArray[np.bool_]:
         """Which channels of a group of the input file the clean-up left."""

@@ -32,7 +32,7 @@ from ..shapes.dimensions import sizes_of
 from ..shapes.setting import Setting, Shapes
 from .block_policy import BlockwiseCut, separate
 from .both_factors import both
-from .groups import Directory, Group, find_groups
+from .groups import Group, NameIndex, find_groups
 from .resolve import Components, resolve
 
 BOTH = "both"
@@ -80,8 +80,8 @@ class Trace(Sequence[Group]):
         return sum(map(len, self.groups))
 
     @cached_property
-    def _directory(self) -> Directory:
-        return Directory((*self.groups, *self.blocked))
+    def _directory(self) -> NameIndex:
+        return NameIndex((*self.groups, *self.blocked))
 
     def find(self, pattern: str) -> list[Group]:
         """Groups, blocked ones included, that a pattern names.

@@ -34,7 +34,7 @@ SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
-class Profile:
+class ImageProfile:
     """How an image becomes an input.
 
     Attributes
@@ -62,16 +62,16 @@ class Profile:
 
 
 PRESETS = {
-    "none": Profile(),
-    "imagenet": Profile(crop=0.875, scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-    "caffe": Profile(crop=0.875, channels="BGR", mean=(104.0, 117.0, 123.0)),
-    "tf": Profile(crop=0.875, scale=1 / 127.5, mean=(1.0,)),
-    "unit": Profile(scale=1 / 255),
+    "none": ImageProfile(),
+    "imagenet": ImageProfile(crop=0.875, scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "caffe": ImageProfile(crop=0.875, channels="BGR", mean=(104.0, 117.0, 123.0)),
+    "tf": ImageProfile(crop=0.875, scale=1 / 127.5, mean=(1.0,)),
+    "unit": ImageProfile(scale=1 / 255),
 }  # fmt: skip
 """``none`` feeds 0..255, ``unit`` 0..1, ``tf`` -1..1."""
 
 
-def read_profile(source: str | os.PathLike[str] | Mapping[str, Any] | Profile | None) -> Profile:
+def read_profile(source: str | os.PathLike[str] | Mapping[str, Any] | ImageProfile | None) -> ImageProfile:
     """A profile from its name, its JSON file, its JSON text or its settings.
 
     Raises
@@ -79,7 +79,7 @@ def read_profile(source: str | os.PathLike[str] | Mapping[str, Any] | Profile | 
     UsageError
         If there is none of that name, or a setting is unknown.
     """
-    if isinstance(source, Profile):
+    if isinstance(source, ImageProfile):
         return source
     if source is None:
         raise UsageError(
@@ -95,7 +95,7 @@ def read_profile(source: str | os.PathLike[str] | Mapping[str, Any] | Profile | 
     base = settings.pop("preset", "none")
     if base not in PRESETS:
         raise unknown_name("preset of images", str(base), PRESETS)
-    known = {field.name for field in fields(Profile)}
+    known = {field.name for field in fields(ImageProfile)}
     for name, value in settings.items():
         if name not in known:
             raise unknown_name("setting of images", name, known)
@@ -117,7 +117,7 @@ def _read_json(text: str) -> dict[str, Any]:
     return found
 
 
-def _checked(profile: Profile) -> Profile:
+def _checked(profile: ImageProfile) -> ImageProfile:
     for name, valid in (("layout", ("auto", "NCHW", "NHWC")), ("channels", ("RGB", "BGR"))):
         if getattr(profile, name) not in valid:
             raise unknown_name(name, str(getattr(profile, name)), valid)
@@ -178,7 +178,7 @@ def image_reader(value: onnx.ValueInfoProto, source: Any) -> Callable[[Path], np
     return read
 
 
-def _pixels(path: Path, profile: Profile, size: tuple[int, int], *, grey: bool) -> np.ndarray:
+def _pixels(path: Path, profile: ImageProfile, size: tuple[int, int], *, grey: bool) -> np.ndarray:
     """Values of an image as float64, (height, width, channels)."""
     from PIL import Image
 
@@ -199,7 +199,7 @@ def _pixels(path: Path, profile: Profile, size: tuple[int, int], *, grey: bool) 
     return array[..., ::-1] if profile.channels == "BGR" else array
 
 
-def _fitted(image: Image, profile: Profile, size: tuple[int, int]) -> Image:
+def _fitted(image: Image, profile: ImageProfile, size: tuple[int, int]) -> Image:
     """Resize by the side that fits last, then cut out the middle."""
     height, width = size
     if profile.resize is not None:

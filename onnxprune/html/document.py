@@ -38,7 +38,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Section:
     """A table as the template takes it, or lines of text."""
 
     caption: str = ""
@@ -91,8 +91,8 @@ def write_page(
         version=version,
         title=printable(title),
         command=printable(command),
-        blocks=list(blocks(parts)),
-        groups=[block for block in map(as_block, group_tables(groups)) if block.rows],
+        sections=list(sections(parts)),
+        groups=[section for section in map(as_section, group_tables(groups)) if section.rows],
         network=network,
         similarity=bool(similarity),
         data=data,
@@ -113,7 +113,7 @@ def digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def blocks(parts: Iterable[Part]) -> Iterator[Block]:
+def sections(parts: Iterable[Part]) -> Iterator[Section]:
     """Tables, and the lines between them in paragraphs."""
     lines: list[str] = []
     for part in (*parts, ""):
@@ -121,13 +121,13 @@ def blocks(parts: Iterable[Part]) -> Iterator[Block]:
             lines.append(printable(part))
             continue
         if lines:
-            yield Block(lines=tuple(lines))
+            yield Section(lines=tuple(lines))
             lines = []
         if isinstance(part, Table):
-            yield as_block(part)
+            yield as_section(part)
 
 
-def as_block(table: Table) -> Block:
+def as_section(table: Table) -> Section:
     """A table with keys to sort by."""
     rows = tuple(
         tuple(
@@ -136,7 +136,7 @@ def as_block(table: Table) -> Block:
         )
         for row in table.rows
     )
-    return Block(table.titles[0] or "in numbers", table.columns, rows)
+    return Section(table.titles[0] or "in numbers", table.columns, rows)
 
 
 def key(text: str) -> float | None:

@@ -16,13 +16,13 @@ from ..labels.sizes import SizeView
 from ..model.file import ModelLike
 from ..model.loading import load
 from ..model.operators import Trait, traits_of
-from ..reports.comparison import BETWEEN, Bench, Operators
+from ..reports.comparison import BETWEEN, Bench, OperatorTimes
 from ..runtime.custom import has_custom
 from ..runtime.session import Arrays, open_session
 from ..selection.cost import cost
 from ..settings.described import described
 from ..settings.table import DEFAULTS
-from ..timing.kernels import Profile, profile
+from ..timing.kernels import KernelTimes, profile
 from ..timing.machine import Machine, cores
 
 
@@ -82,21 +82,23 @@ def _inputs(settings: DataSettings) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in ("profile", "seed", "samples")}
 
 
-def _operators(traced: Trace, pruned: Trace, feeds: Arrays, machines: tuple[Machine, Machine]) -> Operators:
+def _operators(
+    traced: Trace, pruned: Trace, feeds: Arrays, machines: tuple[Machine, Machine]
+) -> OperatorTimes:
     """Where the time goes in both models, and which convolutions left the blocked layout."""
     before = profile(traced.graph, feeds, machines[0])
     after = profile(pruned.graph, feeds, machines[1])
     fast = _blocked(pruned, after)
     left = tuple(name for name in _blocked(traced, before) if name not in fast)
-    return Operators(_milliseconds(before), _milliseconds(after), left)
+    return OperatorTimes(_milliseconds(before), _milliseconds(after), left)
 
 
-def _milliseconds(found: Profile) -> dict[str, float]:
+def _milliseconds(found: KernelTimes) -> dict[str, float]:
     times = {op: us / 1e3 for op, us in found.by_operator().items()}
     return {**times, BETWEEN: found.between / 1e3}
 
 
-def _blocked(traced: Trace, found: Profile) -> list[str]:
+def _blocked(traced: Trace, found: KernelTimes) -> list[str]:
     """Convolutions that run in the blocked layout."""
     computed = (traced.graph.nodes[k] for kernel in found.kernels if kernel.blocked for k in kernel.nodes)
     return [node.name for node in computed if Trait.CONVOLUTION in traits_of(node)]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..coupling.groups import Group
-from ..coupling.numbering import Numbering, Part
+from ..coupling.numbering import Numbering, Overlap
 from ..coupling.trace import Trace, trace, without_statistics
 from ..errors import PlanError
 from ..model.file import Model, ModelLike
@@ -77,14 +77,14 @@ def prepared(
 
 def staged(first: Plan, second: Plan, numbering: Numbering) -> Plan:
     """One plan for the input file, from a clean-up and the plan for the model that it gave."""
-    parts: dict[str, list[tuple[PlanGroup, Part]]] = defaultdict(list)
+    overlaps: dict[str, list[tuple[PlanGroup, Overlap]]] = defaultdict(list)
     for entry in second.groups:
-        for part in numbering.parts[entry.name]:
-            parts[part.name].append((entry, part))
+        for overlap in numbering.overlaps[entry.name]:
+            overlaps[overlap.name].append((entry, overlap))
     groups = [
-        _widened(group, parts.pop(group.name, []), numbering.stays(group)) for group in numbering.groups
+        _widened(group, overlaps.pop(group.name, []), numbering.stays(group)) for group in numbering.groups
     ]
-    groups += [_along_axis(*found[0]) for found in parts.values()]
+    groups += [_along_axis(*found[0]) for found in overlaps.values()]
     constants = dict(first.constants)
     for name, entry in second.constants.items():
         constants[name] = _through(constants.get(name), entry)
@@ -93,40 +93,40 @@ def staged(first: Plan, second: Plan, numbering: Numbering) -> Plan:
     return Plan(first.model, options, tuple(groups), constants)
 
 
-Parts = Sequence[tuple[PlanGroup, Part]]
+Overlaps = Sequence[tuple[PlanGroup, Overlap]]
 """What happens to groups of the cleaned model, and where their channels come from."""
 
 
-def _widened(group: Group, parts: Parts, left: npt.NDArray[np.bool_]) -> PlanGroup:
+def _widened(group: Group, overlaps: Overlaps, left: npt.NDArray[np.bool_]) -> PlanGroup:
     """A group of the input file, from what happens to the parts of it that the clean-up left."""
-    reasons = dict.fromkeys(entry.reason for entry, _ in parts if entry.reason)
-    made = PlanGroup.of(group, _kept(parts, left), _scores(parts, len(group)), "; ".join(reasons))
-    return replace(made, status="blocked") if any(e.status == "blocked" for e, _ in parts) else made
+    reasons = dict.fromkeys(entry.reason for entry, _ in overlaps if entry.reason)
+    made = PlanGroup.of(group, _kept(overlaps, left), _scores(overlaps, len(group)), "; ".join(reasons))
+    return replace(made, status="blocked") if any(e.status == "blocked" for e, _ in overlaps) else made
 
 
-def _along_axis(entry: PlanGroup, part: Part) -> PlanGroup:
+def _along_axis(entry: PlanGroup, overlap: Overlap) -> PlanGroup:
     """A group that has no like in the input file, in numbers of the axis that it runs along."""
-    keep, size = _kept([(entry, part)], part.left), len(part.left)
-    scores = tuple(_scores([(entry, part)], size))
+    keep, size = _kept([(entry, overlap)], overlap.left), len(overlap.left)
+    scores = tuple(_scores([(entry, overlap)], size))
     status = entry.status if entry.status == "blocked" or len(keep) == size else "pruned"
-    return replace(entry, name=part.name, channels=size, keep=tuple(keep), scores=scores, status=status)
+    return replace(entry, name=overlap.name, channels=size, keep=tuple(keep), scores=scores, status=status)
 
 
-def _kept(parts: Parts, left: npt.NDArray[np.bool_]) -> list[int]:
+def _kept(overlaps: Overlaps, left: npt.NDArray[np.bool_]) -> list[int]:
     """Channels of the input file that neither stage removes."""
     keep = left.copy()
-    for entry, part in parts:
-        keep[part.there] = np.isin(part.here, entry.keep)
+    for entry, overlap in overlaps:
+        keep[overlap.there] = np.isin(overlap.here, entry.keep)
     return [int(k) for k in np.flatnonzero(keep)]
 
 
-def _scores(parts: Parts, size: int) -> list[float]:
+def _scores(overlaps: Overlaps, size: int) -> list[float]:
     """Scores by the numbers of the input file, 0 for what the clean-up removed."""
-    if not parts or not all(entry.scores for entry, _ in parts):
+    if not overlaps or not all(entry.scores for entry, _ in overlaps):
         return []
     scores = np.zeros(size)
-    for entry, part in parts:
-        scores[part.there] = np.array(entry.scores)[part.here]
+    for entry, overlap in overlaps:
+        scores[overlap.there] = np.array(entry.scores)[overlap.here]
     return [float(score) for score in scores]
 
 
@@ -139,14 +139,17 @@ def _localised(plan: Plan, known: Collection[str], numbering: Numbering) -> Iter
             wanted[there.name] -= numbering.lost(there).keys()
     for group in (*numbering.cleaned.groups, *numbering.cleaned.blocked):
         gone: set[int] = set()
-        for part in numbering.parts[group.name]:
-            entry = entries.get(part.name)
-            if entry is None or entry.channels != len(part.left):
+        for overlap in numbering.overlaps[group.name]:
+            entry = entries.get(overlap.name)
+            if entry is None or entry.channels != len(overlap.left):
                 continue
-            removed = ~np.isin(part.there, entry.keep)
-            gone.update(part.here[removed].tolist())
-            wanted[part.name] -= {*part.there[removed].tolist(), *np.flatnonzero(~part.left).tolist()}
-        if any(part.name in known for part in numbering.parts[group.name]):
+            removed = ~np.isin(overlap.there, entry.keep)
+            gone.update(overlap.here[removed].tolist())
+            wanted[overlap.name] -= {
+                *overlap.there[removed].tolist(),
+                *np.flatnonzero(~overlap.left).tolist(),
+            }
+        if any(overlap.name in known for overlap in numbering.overlaps[group.name]):
             made = PlanGroup.of(group, [k for k in range(len(group)) if k not in gone], ())
             yield replace(made, status="pruned") if gone else made
     for name, left in wanted.items():

@@ -18,7 +18,7 @@ from onnx import ModelProto
 from ..checks.accuracy import Accuracy, Metric, measure
 from ..checks.change import measure_change, ours, same_inputs
 from ..checks.compare import Difference
-from ..checks.exactness import Pair, check_surgery
+from ..checks.exactness import ModelPair, check_surgery
 from ..checks.finite import not_finite
 from ..checks.gates import Limits, check_gates
 from ..checks.latency import measure_latency
@@ -174,7 +174,7 @@ def _with_change(
     return replace(report, change=change, scores=scores, latency=latency)
 
 
-def _with_layers(report: Report, pair: Pair, slim: Model, batches: Iterable[Batch]) -> Report:
+def _with_layers(report: Report, pair: ModelPair, slim: Model, batches: Iterable[Batch]) -> Report:
     """Add the comparisons layer by layer."""
     providers = report.provider, report.slim_provider
     entire = tuple(compare_entire(pair.traced, pair.sizes, slim, batches, *providers))

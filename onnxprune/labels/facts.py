@@ -25,7 +25,7 @@ import numpy as np
 
 from ..model.node import Node
 from .pen import Pen
-from .sizes import SizeView
+from .sizes import Term
 from .vector import Labels
 
 
@@ -84,7 +84,7 @@ class Facts:
     kernels: list[Kernel] = field(default_factory=list)
     fed: list[tuple[Node, str]] = field(default_factory=list)
     fixes: list[tuple[Node, Callable[[Pen], None]]] = field(default_factory=list)
-    costs: list[tuple[Node, Callable[[SizeView], int]]] = field(default_factory=list)
+    costs: list[tuple[Node, Term]] = field(default_factory=list)
     inner: set[int] = field(default_factory=set)
     blocked: dict[int, str] = field(default_factory=dict)
     ragged: dict[tuple[str, int], Labels] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import numpy as np
 from ..model.node import Node
 from .facts import Blocked, Facts, Pin, Product
 from .pen import Pen
-from .sizes import SizeView
+from .sizes import Term
 from .vector import NONE, Labels
 
 
@@ -91,7 +91,7 @@ class Recorder:
         assert self.node is not None
         self.facts.fixes.append((self.node, edit))
 
-    def macs(self, cost: Callable[[SizeView], int]) -> None:
+    def macs(self, cost: Term) -> None:
         """Multiply-accumulate operations of the current node, from any view of the sizes."""
         assert self.node is not None
         self.facts.costs.append((self.node, cost))

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class AxisBlock:
     """A run of source axes and the run of target axes that holds the same elements.
 
     Attributes
@@ -35,7 +35,7 @@ class Block:
     target_runs: tuple[tuple[int, slice], ...] = ()
     points: tuple[tuple[bool, int], ...] = ()
 
-    def cuts_like(self, other: Block) -> bool:
+    def cuts_like(self, other: AxisBlock) -> bool:
         """Whether the block of another sample setting is cut in the same way."""
         mine = (self.sources, self.targets, self.source_runs, self.target_runs)
         return mine == (other.sources, other.targets, other.source_runs, other.target_runs)
@@ -48,7 +48,7 @@ class Block:
 
 
 @lru_cache(maxsize=4096)
-def refine(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[Block, ...]:
+def refine(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[AxisBlock, ...]:
     """Blocks of the common refinement, outermost first.
 
     Examples
@@ -57,10 +57,10 @@ def refine(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[Block, ...
     [((0,), (0,), (2,)), ((1,), (1, 2), (12, 64))]
     """
     if 0 in source or 0 in target:
-        return (Block(tuple(range(len(source))), tuple(range(len(target))), None),)
+        return (AxisBlock(tuple(range(len(source))), tuple(range(len(target))), None),)
     mine, theirs = _cuts(source), _cuts(target)
     if mine[-1] != theirs[-1]:
-        return (Block(tuple(range(len(source))), tuple(range(len(target))), None),)
+        return (AxisBlock(tuple(range(len(source))), tuple(range(len(target))), None),)
     shared = sorted(set(mine) & set(theirs))
     if len(shared) == 1:
         return ()
@@ -76,13 +76,13 @@ def _cuts(shape: Sequence[int]) -> list[int]:
 
 def _block(
     source: Sequence[int], target: Sequence[int], mine: list[int], theirs: list[int], start: int, stop: int
-) -> Block:
+) -> AxisBlock:
     sources = _axes(source, mine, start, stop)
     targets = _axes(target, theirs, start, stop)
     points = sorted({p for p in mine + theirs if start <= p <= stop})
     if any(b % a for a, b in pairwise(points)):
-        return Block(sources, targets, None)
-    return Block(
+        return AxisBlock(sources, targets, None)
+    return AxisBlock(
         sources,
         targets,
         tuple(b // a for a, b in pairwise(points)),

@@ -7,7 +7,7 @@ the oracle, parameters, MACs and bytes. The original model is the view in which 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import prod
 from typing import Protocol, TypeAlias
 
@@ -79,6 +79,10 @@ class SizeView(ABC):
     def output(self, node: Node) -> int:
         """Elements of a node's first output."""
         return self.numel(node.output)
+
+
+Term = Callable[[SizeView], int]
+"""A summand of a cost: in operations, bytes, or picoseconds."""
 
 
 class Sizes(SizeView):

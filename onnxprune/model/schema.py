@@ -30,7 +30,7 @@ LARGEST_FILE = 2**28
 """Bytes of a file of settings; the plan of a network of a million channels takes a tenth."""
 
 
-class Member(Struct):
+class MemberEntry(Struct):
     """A stored axis of a group."""
 
     tensor: str
@@ -44,7 +44,7 @@ class GroupEntry(Struct):
     channels: Count
     keep: list[Index]
     scores: list[float]
-    members: list[Member]
+    members: list[MemberEntry]
     status: Literal["pruned", "kept", "blocked"]
     reason: str
 
@@ -58,7 +58,7 @@ class GroupEntry(Struct):
             raise ValueError(f"found {len(self.scores)} scores, expected {self.channels}, one per channel")
 
 
-class Blocks(Struct, forbid_unknown_fields=True):
+class BlockIndices(Struct, forbid_unknown_fields=True):
     """Kept indices where every block of the first axis keeps its own."""
 
     blocks: list[list[Index]]
@@ -72,7 +72,7 @@ class ConstantEntry(Struct):
     """What is kept of a stored tensor."""
 
     shape: list[Index]
-    keep: dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], list[Index] | Blocks]
+    keep: dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], list[Index] | BlockIndices]
 
     def __post_init__(self) -> None:
         for axis, indices in self.keep.items():
@@ -181,7 +181,7 @@ ConfigFile = msgspec.defstruct(
 
 
 class ProfileFile(Struct):
-    """See :class:`onnxprune.data.images.Profile`."""
+    """See :class:`onnxprune.data.images.ImageProfile`."""
 
     size: tuple[Count, Count] | None = None
     resize: Count | None = None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..labels.vector import Floats
 
-Block = npt.NDArray[np.float32]
+Floats32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,7 +68,7 @@ class JointMoments:
         return np.einsum("goi,gio->go", matrix @ self.second, matrix.swapaxes(1, 2))
 
 
-def row_moments(rows: Block) -> tuple[Floats, Floats]:
+def row_moments(rows: Floats32) -> tuple[Floats, Floats]:
     """Mean and centred second moment of rows (n, groups, width), by blocks.
 
     Products are taken in float32 of centred values: what follows from them is no more exact.
@@ -79,7 +79,9 @@ def row_moments(rows: Block) -> tuple[Floats, Floats]:
     return mean, (blocks.swapaxes(1, 2) @ blocks).astype(np.float64) / len(rows)
 
 
-def joint_moments(rows: Block, target: Block, known: tuple[Floats, Floats] | None = None) -> JointMoments:
+def joint_moments(
+    rows: Floats32, target: Floats32, known: tuple[Floats, Floats] | None = None
+) -> JointMoments:
     """Moments of rows (n, groups, width) and targets (n, groups, outputs).
 
     Parameters

@@ -72,7 +72,7 @@ class Kernels:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Matrix:
     """A matrix, with the outputs along one of its axes, times a factor (``alpha`` of Gemm)."""
 
     outputs: int
@@ -256,7 +256,7 @@ def _gemm(graph: Graph, node: Node) -> Linear | None:
     if not _stored(graph, B) or _stored(graph, A) or (C and not _stored(graph, C)):
         return None
     alpha, beta = float(node.attr("alpha", 1.0)), float(node.attr("beta", 1.0))
-    layout = Table(0 if node.attr("transB", 0) else 1, alpha)
+    layout = Matrix(0 if node.attr("transB", 0) else 1, alpha)
     return Linear(node, A, 0 if node.attr("transA", 0) else 1, 1, B, C, layout, beta=beta)
 
 
@@ -272,7 +272,7 @@ def _matmul(graph: Graph, node: Node) -> Linear | None:
     if rank > 2:
         raise ModelError(f"{node}: its weight has an axis of batches")
     axis = -1 if right else -2
-    return Linear(node, source, axis, axis, weight, "", Table(1 if right else 0))
+    return Linear(node, source, axis, axis, weight, "", Matrix(1 if right else 0))
 
 
 def _recurrent(graph: Graph, node: Node) -> Linear | None:

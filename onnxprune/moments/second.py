@@ -61,7 +61,7 @@ class Moments:
         return np.einsum("goi,gij,goj->go", matrix, self.second, matrix, optimize=True)
 
 
-class Sums:
+class MomentSums:
     """Sums over rows, from which moments follow; products are taken in float32, sums in float64.
 
     Rows are shifted by the mean of the first ones, so that centring cancels no digits.
@@ -171,7 +171,7 @@ def collect(
     """
     parts, done = Parts(traced.model), 0
     for turn in portions(layers, partial(_held, traced), means.memory):
-        sums = [Sums() for _ in turn]
+        sums = [MomentSums() for _ in turn]
         samplers = [
             Sampler(means.seed, layer.node.name, enough(layer.shape(traced.graph)[2], means.positions))
             for layer in turn

@@ -24,7 +24,7 @@ from ..selection.recovered import Recovery
 from ..selection.strategies import kept_positions
 from ..surgery.surgeon import rewrite_trace
 from .affine import affine_after
-from .harm import Reference
+from .harm import OriginalOutputs
 from .pairs import put
 from .stores import Unwritable
 
@@ -64,7 +64,7 @@ def forgotten(probe: Probe) -> None:
 
 def probe(
     table: ScoreTable,
-    reference: Reference,
+    reference: OriginalOutputs,
     progress: Progress = silent,
     known: Mapping[str, Probe] | None = None,
     found: Callable[[Probe], None] = forgotten,
@@ -75,7 +75,7 @@ def probe(
     ----------
     table : ScoreTable
         Scores with costs.
-    reference : Reference
+    reference : OriginalOutputs
         Outputs of the original on samples that the scores have not seen.
     progress : callable
         Called with the number of groups done, and of all.
@@ -96,7 +96,7 @@ def probe(
     return probes
 
 
-def _probe(table: ScoreTable, group: Group, reference: Reference) -> Probe:
+def _probe(table: ScoreTable, group: Group, reference: OriginalOutputs) -> Probe:
     score, half = table[group.name], half_of(group)
     assert score.costs is not None
     cost = float(score.costs[:half].sum())

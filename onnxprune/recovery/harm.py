@@ -22,7 +22,7 @@ HIGH = 0.1
 """Harm above which a result is called into question. Of networks that were measured at 0.04 to 0.06, best
 classes changed for a tenth of the samples; at 0.1 of other outputs, the difference is 10 dB below them."""
 
-Sums = dict[str, tuple[float, float]]
+HarmTotals = dict[str, tuple[float, float]]
 
 
 @dataclass(eq=False)
@@ -37,8 +37,8 @@ class Harm:
         Output that holds no floats -> number of entries that differ, and of all.
     """
 
-    sums: Sums = field(default_factory=dict)
-    shares: Sums = field(default_factory=dict)
+    sums: HarmTotals = field(default_factory=dict)
+    shares: HarmTotals = field(default_factory=dict)
 
     def add(self, before: Arrays, after: Arrays, samples: int) -> None:
         """Add the outputs of one batch."""
@@ -58,7 +58,7 @@ class Harm:
             spread = float(np.square(a - a.mean(axis=0)).sum()) if a.ndim > 1 and len(a) > 1 else 0.0
             self._count(name, float(np.square(b - a).sum()), spread or float(np.square(a).sum()))
 
-    def _count(self, name: str, harm: float, by: float, sums: Sums | None = None) -> None:
+    def _count(self, name: str, harm: float, by: float, sums: HarmTotals | None = None) -> None:
         sums = self.sums if sums is None else sums
         old = sums.get(name, (0.0, 0.0))
         sums[name] = old[0] + harm, old[1] + by
@@ -71,7 +71,7 @@ class Harm:
         return mean if np.isfinite(mean) else np.inf
 
 
-def _least(sums: Sums, shares: Sums) -> Iterator[tuple[float, float]]:
+def _least(sums: HarmTotals, shares: HarmTotals) -> Iterator[tuple[float, float]]:
     """Of every output the smaller of what is known."""
     for name in {**sums, **shares}:
         known = [part[name] for part in (sums, shares) if name in part]
@@ -101,7 +101,7 @@ def _log_probabilities(scores: np.ndarray) -> np.ndarray:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
-class Reference:
+class OriginalOutputs:
     """Outputs of the original on some batches, to measure changed networks by.
 
     Parameters

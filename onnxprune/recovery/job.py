@@ -23,7 +23,7 @@ from ..selection.recovered import Recovery
 from ..selection.settings import ScoreSettings, Settings, part
 from ..settings.table import BUDGETS, DEFAULTS
 from .allocation import Probe, probe
-from .harm import Reference
+from .harm import OriginalOutputs
 from .record import Record
 from .samples import HELD
 from .walk import AUTO, Way, recover
@@ -147,7 +147,7 @@ def probed(
     }  # fmt: skip
     record = Record(path, key)
     table = score(traced, **{**options, "samples": None, "profile": None}, provider=provider).costed()
-    reference = Reference(traced.model, data.part(PROBED, 1), choose_provider(provider))
+    reference = OriginalOutputs(traced.model, data.part(PROBED, 1), choose_provider(provider))
     probes = probe(table, reference, told(progress, "probe"), record.found, record.add)
     recorded = {name: settings.get(name) for name in ("samples", "profile") if settings.get(name)}
     options = {**table.options, "data": _label(settings["data"]), **recorded}
@@ -198,7 +198,7 @@ def recover_model(
     found = recover(traced, sizes, slim, data, asked, progress)
     options = {**found.options, "data": data.sha256}
     found = replace(found, options=options)
-    reference = Reference(traced.model, last_batches(data), device)
+    reference = OriginalOutputs(traced.model, last_batches(data), device)
     before, after = reference.of(slim), reference.of(found.apply(slim))
     if after > before * (1 - GAIN):
         outcomes = tuple(

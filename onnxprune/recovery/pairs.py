@@ -24,7 +24,7 @@ FLAT = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class LayerPair:
     """A layer in both models.
 
     Attributes
@@ -92,7 +92,7 @@ class Found:
         Layer -> why it keeps its weights.
     """
 
-    pairs: list[Pair]
+    pairs: list[LayerPair]
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -169,7 +169,7 @@ def _changed(name: str, cut: set[str], parts: Parts) -> bool:
     return name in cut or bool(outputs & cut)
 
 
-def _pair(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, two: Linear) -> Pair:
+def _pair(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, two: Linear) -> LayerPair:
     before, after = affine_after(traced.graph, one), affine_after(slim, two)
     if before.end != after.end:  # the rewriter put a node between
         before, after = Affine(one.output, before.factor, before.shift), _own_part(slim, two)
@@ -182,17 +182,17 @@ def _pair(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, t
     else:
         other = ""
     low, high = _bounds(slim, target)
-    return Pair(one, two, before, after, target, other, kept, low, high, target in slim.returned)
+    return LayerPair(one, two, before, after, target, other, kept, low, high, target in slim.returned)
 
 
-def _inner(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, two: Linear) -> Pair:
+def _inner(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, two: Linear) -> LayerPair:
     """A product that stays inside its node, and has no offset."""
     kept = sizes.index(one.weight, 1)
     if kept is not None:
         directions, rows, _ = sizes.original(one.weight)
         kept = (rows * np.arange(directions)[:, None] + kept).reshape(-1)
     before, after = affine_after(traced.graph, one), affine_after(slim, two)
-    return Pair(one, two, before, after, one.source, "", kept, -np.inf, np.inf, False)
+    return LayerPair(one, two, before, after, one.source, "", kept, -np.inf, np.inf, False)
 
 
 def _own_part(graph: Graph, layer: Linear) -> Affine:
@@ -245,9 +245,9 @@ def _number(graph: Graph, name: str, absent: float) -> float | None:
     return float(np.asarray(graph.value(name)).item()) if graph.is_constant(name) else None
 
 
-def in_steps(pairs: Sequence[Pair], parts: Parts) -> list[list[Pair]]:
+def in_steps(pairs: Sequence[LayerPair], parts: Parts) -> list[list[LayerPair]]:
     """Neighbours that do not depend on each other: what they read can be collected together."""
-    steps: list[list[Pair]] = []
+    steps: list[list[LayerPair]] = []
     for pair in pairs:
         needed = set(parts.needed((), filter(None, [pair.slim.source, pair.other])))
         mine = {parts.makers[p.slim.output] for p in (steps[-1] if steps else ())}

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ..labels.vector import Floats
-from ..moments.joint import Block, JointMoments, Weights, joint_moments
+from ..moments.joint import Floats32, JointMoments, Weights, joint_moments
 
 HELD = 0.2
 """Share of the samples, the last ones, on which a fit is judged."""
@@ -32,9 +32,9 @@ class Samples:
         Moments of the rows alone, where they are known.
     """
 
-    rows: Block
-    target: Block
-    other: Block | None = None
+    rows: Floats32
+    target: Floats32
+    other: Floats32 | None = None
     low: float = -np.inf
     high: float = np.inf
     known: tuple[Floats, Floats] | None = None
@@ -58,7 +58,7 @@ class Samples:
         """Moments of the rows and targets."""
         return joint_moments(self.rows, self.target, self.known)
 
-    def predict(self, weights: Weights) -> Block:
+    def predict(self, weights: Weights) -> Floats32:
         """What the layer gives with some weights."""
         W = weights.matrix.swapaxes(1, 2).astype(np.float32)
         return (self.rows.swapaxes(0, 1) @ W + weights.offset[:, None].astype(np.float32)).swapaxes(0, 1)

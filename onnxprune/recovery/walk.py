@@ -25,9 +25,9 @@ from ..moments.second import MEMORY, Progress, Sampler, enough, silent
 from ..moments.segment import Parts, running
 from ..runtime.session import Arrays
 from ..scoring.registry import lookup
-from ..selection.recovered import Outcome, Recovery
+from ..selection.recovered import LayerOutcome, Recovery
 from .fit import fit, restored
-from .pairs import Found, Pair, find_pairs, in_steps, up_to_activation
+from .pairs import Found, LayerPair, find_pairs, in_steps, up_to_activation
 from .samples import Samples
 from .stores import Unwritable
 
@@ -137,12 +137,12 @@ def recover(
     for step, later in _steps(found, parts):
         walk.take(step, later)
         progress(len(walk.outcomes), total)
-    skipped = [Outcome(name, reason=why, named=True) for name, why in found.skipped.items()]
+    skipped = [LayerOutcome(name, reason=why, named=True) for name, why in found.skipped.items()]
     options = {"recover": way.how, "seed": way.seed, "samples": data.samples}
     return Recovery(walk.weights, (*walk.outcomes, *skipped), options)
 
 
-def _steps(found: Found, parts: Parts) -> Iterator[tuple[list[Pair], list[Pair]]]:
+def _steps(found: Found, parts: Parts) -> Iterator[tuple[list[LayerPair], list[LayerPair]]]:
     """Every step, and the layers from it on."""
     steps = in_steps(found.pairs, parts)
     for number, step in enumerate(steps):
@@ -155,17 +155,19 @@ class _Walk:
     def __init__(self, traced: Trace, slim: Model, graph: Graph, data: Held, way: Way) -> None:
         self.traced, self.slim, self.graph, self.data, self.way = traced, slim, graph, data, way
         self.weights: dict[str, np.ndarray] = {}
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[LayerOutcome] = []
         share = way.memory // 8  # of each model, what is held and what is held next: half of the bound
         self.before = Front(Parts(traced.model), data, share)
         self.after = Front(Parts(slim), data, share)
 
-    def take(self, step: Sequence[Pair], later: Sequence[Pair]) -> None:
+    def take(self, step: Sequence[LayerPair], later: Sequence[LayerPair]) -> None:
         """Collect samples of some layers, fit them and let the slim model have their weights."""
         try:
             samples = self._collect(step, later)
         except ModelError as error:  # a part may not run alone: an operator that hands on no tensor
-            self.outcomes += [Outcome(pair.slim.node.name, reason=error.message, named=True) for pair in step]
+            self.outcomes += [
+                LayerOutcome(pair.slim.node.name, reason=error.message, named=True) for pair in step
+            ]
             return
         changed = False
         for pair, found in zip(step, samples, strict=True):
@@ -176,27 +178,27 @@ class _Walk:
         if changed:
             self.after.parts = Parts(Recovery(self.weights).apply(self.slim))
 
-    def _fit(self, pair: Pair, found: Samples | None) -> tuple[Outcome, dict[str, np.ndarray]]:
+    def _fit(self, pair: LayerPair, found: Samples | None) -> tuple[LayerOutcome, dict[str, np.ndarray]]:
         name = pair.slim.node.name
         if found is None or len(found) < FEWEST:
             rows = 0 if found is None else len(found)
-            return Outcome(name, reason=f"found {rows} rows, expected at least {FEWEST}", named=True), {}
+            return LayerOutcome(name, reason=f"found {rows} rows, expected at least {FEWEST}", named=True), {}
         if not np.isfinite(found.target).all() or not np.isfinite(found.rows).all():
-            return Outcome(name, reason=_ODD, named=True), {}
+            return LayerOutcome(name, reason=_ODD, named=True), {}
         auto = self.way.how == AUTO
         start = up_to_activation(self.graph, pair.slim, pair.after)
         dense = up_to_activation(self.traced.graph, pair.dense, pair.before)
         new, error, kept, how = fit(self.way.recover, dense, start, found, free=pair.free, aware=auto)
         if new is None:
-            return Outcome(name, error, kept, reason="nothing was better on held-out samples"), {}
+            return LayerOutcome(name, error, kept, reason="nothing was better on held-out samples"), {}
         if auto and pair.free and not (pair.bounded or pair.other or pair.leads):
             new = restored(new, found.split[0].moments)
         try:
-            return Outcome(name, error, kept, how), pair.store(self.graph, new)
+            return LayerOutcome(name, error, kept, how), pair.store(self.graph, new)
         except Unwritable as problem:
-            return Outcome(name, kept, kept, reason=str(problem), named=True), {}
+            return LayerOutcome(name, kept, kept, reason=str(problem), named=True), {}
 
-    def _collect(self, step: Sequence[Pair], later: Sequence[Pair]) -> list[Samples | None]:
+    def _collect(self, step: Sequence[LayerPair], later: Sequence[LayerPair]) -> list[Samples | None]:
         """Rows and targets of some layers, at positions drawn once for both models."""
         reads = {n for pair in step for n in (pair.slim.source, pair.other) if n}
         gives = {pair.target for pair in step}
@@ -228,7 +230,7 @@ class _Walk:
         alive = parts.frontier(place, parts.needed((), wanted))
         return sorted({*alive, *(n for n in wanted if parts.makers.get(n, place) < place)})
 
-    def _limit(self, step: Sequence[Pair], pair: Pair) -> int:
+    def _limit(self, step: Sequence[LayerPair], pair: LayerPair) -> int:
         """Rows of a layer that fit into its share of the bound."""
         groups, outputs, width = pair.slim.shape(self.graph)
         row = 4 * groups * (width + 3 * outputs)
@@ -238,7 +240,7 @@ class _Walk:
 class _Rows:
     """Rows and targets of one layer, batch by batch."""
 
-    def __init__(self, pair: Pair, way: Way, limit: int, graph: Graph) -> None:
+    def __init__(self, pair: LayerPair, way: Way, limit: int, graph: Graph) -> None:
         self.pair = pair
         inner = pair.dense.inner
         self.matrix = pair.dense.matrix(graph)[0].astype(np.float32) if inner else np.zeros((0, 0))

@@ -27,7 +27,7 @@ BETWEEN = "between operators"
 
 
 @dataclass(frozen=True, slots=True)
-class Operators:
+class OperatorTimes:
     """Milliseconds of every operator of the optimized graphs, the longest first.
 
     Attributes
@@ -66,7 +66,7 @@ class Bench:
         Of one operator; 0 where onnxruntime chooses.
     cores : int
         Processors that it may choose from.
-    operators : Operators or None
+    operators : OperatorTimes or None
         None where onnxruntime cannot run a model alone.
     """
 
@@ -79,7 +79,7 @@ class Bench:
     providers: tuple[str, str]
     threads: int
     cores: int
-    operators: Operators | None = None
+    operators: OperatorTimes | None = None
     tf32: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class SideBySide:
         if dense is not None and slim is not None:
             yield "memory of a process (bytes)", dense, slim
 
-    def _operators(self, found: Operators) -> Table:
+    def _operators(self, found: OperatorTimes) -> Table:
         rows = tuple((name, f"{a:.3f}", f"{b:.3f}", share(b, a)) for name, a, b in found.rows())
         return Table((*words("operator, as it runs"), *numbers("dense (ms)", "slim (ms)", "left")), rows, ALL)
 

@@ -83,7 +83,7 @@ def in_the_file(
     kinds : mapping
         Unit that the clean-up removed -> what it was, as far as that is known.
     """
-    for here in numbering.parts[explained.group]:
+    for here in numbering.overlaps[explained.group]:
         pairs = zip(here.here.tolist(), here.there.tolist(), strict=True) if explained.channels else ()
         channels = [replace(explained.channels[k], index=number) for k, number in pairs]
         if channels:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..plugins import load_installed
-from ..rules.table import Row, operator_table
+from ..rules.table import OperatorRow, operator_table
 from .page import Part, Table, words
 
 
 @dataclass(frozen=True, slots=True)
-class Operators:
+class OperatorList:
     """What happens to channels at every operator, see :class:`onnxprune.reports.page.Reported`."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[OperatorRow, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as JSON types."""
@@ -39,7 +39,7 @@ class Operators:
         yield Table(words("operator", "status", "along", "rule"), cells)
 
 
-def operators() -> Operators:
+def operators() -> OperatorList:
     """Those of the installed onnx, and all others that have a rule."""
     load_installed()
-    return Operators(tuple(operator_table()))
+    return OperatorList(tuple(operator_table()))

@@ -13,7 +13,7 @@ Status = Literal["carried", "pinned", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class OperatorRow:
     """How one operator is handled.
 
     Attributes
@@ -31,7 +31,7 @@ class Row:
     along: Along = ""
 
 
-def operator_table() -> list[Row]:
+def operator_table() -> list[OperatorRow]:
     """A row for every operator that onnx knows and for every other one that has a rule.
 
     Operators of the newest opsets of the installed onnx, sorted by domain and name.
@@ -40,10 +40,10 @@ def operator_table() -> list[Row]:
     return [_row(domain, op) for domain, op in sorted(known | RULES.keys())]
 
 
-def _row(domain: str, op: str) -> Row:
+def _row(domain: str, op: str) -> OperatorRow:
     rule = RULES.get((domain, op))
     if rule is None:
-        return Row(domain, op, "unknown", "there is no rule: everything it touches is pinned")
+        return OperatorRow(domain, op, "unknown", "there is no rule: everything it touches is pinned")
     if rule.pinned:
-        return Row(domain, op, "pinned", rule.pinned)
-    return Row(domain, op, "carried", rule.summary, rule.along)
+        return OperatorRow(domain, op, "pinned", rule.pinned)
+    return OperatorRow(domain, op, "carried", rule.summary, rule.along)

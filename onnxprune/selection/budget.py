@@ -18,10 +18,11 @@ import numpy as np
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..errors import BudgetError
+from ..labels.sizes import Term
 from ..labels.vector import Floats, Ints
 from ..scoring.score import ScoreTable
 from ..timing.model import LatencyModel
-from .cost import Term, byte_terms, mac_terms, parameter_terms, stored_bytes
+from .cost import byte_terms, mac_terms, parameter_terms, stored_bytes
 from .meter import Meter
 from .rounding import Rounding
 from .strategies import Want, removal_order

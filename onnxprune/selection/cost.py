@@ -6,14 +6,14 @@ channels can be counted anew by itself (see ``meter.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 
 from onnx import TensorProto
 
 from ..coupling.trace import Trace
-from ..labels.sizes import SizeView
+from ..labels.sizes import SizeView, Term
 from ..labels.vector import NONE
 from ..model.file import Model, payload
 from ..model.node import Constant
@@ -21,8 +21,6 @@ from ..surgery.computed import Computed, find_computed
 from ..surgery.slices import uses_of
 
 NOT_PARAMETERS = {TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
-
-Term = Callable[[SizeView], int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from onnx import TensorProto
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..model.operators import Trait, traits_of
-from ..timing.blocks import KNOWN, Blocks, target_of
+from ..timing.blocks import KNOWN, BlockedLayout, target_of
 from ..timing.model import LatencyModel
 from .rounding import Rounding
 
@@ -28,7 +28,7 @@ TARGET = "ort-cpu"
 CONVOLUTIONS = ("ort-cpu", "openvino")
 """Targets that work on blocks in convolutions alone."""
 
-WHOLE_NUMBERS = Blocks(8)
+WHOLE_NUMBERS = BlockedLayout(8)
 """What those of whole numbers reward there. Measured on MobileNetV2 in int8, at half of its MACs, on
 AVX-512: 81 % of the time are left with single channels, 70 % with multiples of 4, 65 % of 8, 62 % of 16."""
 
@@ -63,11 +63,11 @@ class Granules:
             self._blocks = latency.blocks
         self._graph, self._dtypes = traced.graph, traced.shapes.first.dtypes
 
-    def _rule(self, group: Group) -> Blocks:
+    def _rule(self, group: Group) -> BlockedLayout:
         """What counts for a group: on some targets nothing, where no convolution makes it."""
         if self._name not in CONVOLUTIONS:
             return self._blocks
-        found = Blocks()
+        found = BlockedLayout()
         for kernel in group.kernels:
             if Trait.CONVOLUTION not in traits_of(kernel.node):
                 continue
@@ -108,12 +108,12 @@ class Granules:
             yield {group.name: _fitting(rules[group.name], group, level) for group in groups}
 
 
-def _least(rule: Blocks, group: Group) -> int:
+def _least(rule: BlockedLayout, group: Group) -> int:
     """Smallest step of a group: one that fills a block stays in the fast layout."""
     return rule.align if len(group) * group.width >= rule.block else 1
 
 
-def _fitting(rule: Blocks, group: Group, level: int) -> int:
+def _fitting(rule: BlockedLayout, group: Group, level: int) -> int:
     """Largest step up to a level of which two fit into a group."""
     half = len(group) * group.width // 2
     step = next(step for step in _halves(min(level, rule.block)) if step <= max(half, 1))

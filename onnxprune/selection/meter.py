@@ -16,9 +16,8 @@ import numpy as np
 from ..coupling.groups import Group
 from ..coupling.incidence import ByUnit, Incidence
 from ..coupling.trace import Trace
-from ..labels.sizes import SizeView
+from ..labels.sizes import SizeView, Term
 from ..labels.vector import NONE, Ints, Labels
-from .cost import Term
 from .living import Living, entangled
 
 
@@ -50,7 +49,7 @@ class Whole(SizeView):
         self.shape(name)
 
 
-class Kept(SizeView):
+class LivingSizes(SizeView):
     """Sizes that follow the numbers of living labels on some vectors.
 
     Attributes
@@ -156,7 +155,7 @@ class Meter:
             self.totals[name] += self._values[-1]
             asked.append(whole.asked)
         self.evaluated = len(self._terms)
-        self._view = Kept(self.traced, whole.vectors)
+        self._view = LivingSizes(self.traced, whole.vectors)
         self._readers: list[list[int]] = [[] for _ in whole.vectors]
         for number, vectors in enumerate(asked):
             for identity in vectors:

@@ -32,7 +32,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LayerOutcome:
     """What became of one layer.
 
     Attributes
@@ -64,18 +64,18 @@ class Recovery:
     Attributes
     ----------
     weights : mapping of str to array
-    outcomes : tuple of Outcome
+    outcomes : tuple of LayerOutcome
         Layer by layer, in the order of the nodes; empty for weights that were read from a file.
     options : mapping
         What the plan records.
     """
 
     weights: Mapping[str, np.ndarray]
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[LayerOutcome, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def recovered(self) -> list[Outcome]:
+    def recovered(self) -> list[LayerOutcome]:
         """Layers that took new weights."""
         return [o for o in self.outcomes if o.how]
 

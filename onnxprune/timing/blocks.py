@@ -43,7 +43,7 @@ THREE: Chain = ((1, False), (3, True), (3, True), (3, True), (1, False))
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class BlockedLayout:
     """What a provider makes of the numbers of channels of convolutions.
 
     Attributes
@@ -67,10 +67,10 @@ class Blocks:
 
 
 KNOWN = {
-    "ort-cpu": Blocks(16, 4, 1.0, 6.0),
-    "openvino": Blocks(16),
-    "cuda": Blocks(8),
-    "tensorrt": Blocks(8),
+    "ort-cpu": BlockedLayout(16, 4, 1.0, 6.0),
+    "openvino": BlockedLayout(16),
+    "cuda": BlockedLayout(8),
+    "tensorrt": BlockedLayout(8),
 }
 """Rules by target. Those of processors are AVX-512's; their counts are fast in narrower registers, too."""
 
@@ -80,7 +80,7 @@ def target_of(provider: str) -> str:
     return "ort-cpu" if provider == "cpu" else provider
 
 
-def find_blocks(machine: Machine) -> Blocks:
+def find_blocks(machine: Machine) -> BlockedLayout:
     """The rule of this machine: timed once, and kept for later calls.
 
     Where the times make no sense, because the machine was busy, it is that of one thread, or else the
@@ -91,8 +91,8 @@ def find_blocks(machine: Machine) -> Blocks:
         "onnxruntime": ort.__version__,
     }  # fmt: skip
     known = load("blocks", key)
-    if known is not None and known.keys() == asdict(Blocks()).keys():
-        return Blocks(**known)
+    if known is not None and known.keys() == asdict(BlockedLayout()).keys():
+        return BlockedLayout(**known)
     found = from_times(*(_times(machine, chain) for chain in (DENSE, ONE, THREE)))
     if found is None and machine.threads != 1:
         return find_blocks(replace(machine, threads=1))
@@ -104,7 +104,7 @@ def find_blocks(machine: Machine) -> Blocks:
 
 def from_times(
     dense: Mapping[int, float], one: Mapping[int, float], three: Mapping[int, float]
-) -> Blocks | None:
+) -> BlockedLayout | None:
     """The rule that explains how long three chains of layers take; None if none does.
 
     Parameters
@@ -126,9 +126,9 @@ def from_times(
             block = step  # nearer to its own share than to that of the larger block
     slow = [HALF + step for step in STEPS if step < align]
     if not slow:
-        return Blocks(block, align)
+        return BlockedLayout(block, align)
     longer = [float(np.median([t[n] / t[FULL] for n in slow])) for t in (dense, added)]
-    return Blocks(block, align, *(round(max(ratio, 1.0), 2) for ratio in longer))
+    return BlockedLayout(block, align, *(round(max(ratio, 1.0), 2) for ratio in longer))
 
 
 def _times(machine: Machine, chain: Chain) -> dict[int, float]:

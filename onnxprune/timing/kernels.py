@@ -43,7 +43,7 @@ BLOCKED = re.compile(r"^(.*)_nchwc(?:_token_\d+)?$")
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class TimedKernel:
     """What onnxruntime runs at once.
 
     Attributes
@@ -68,7 +68,7 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class KernelTimes:
     """All kernels of a model.
 
     Attributes
@@ -78,7 +78,7 @@ class Profile:
         kernels, but no more than the profile shows.
     """
 
-    kernels: tuple[Kernel, ...]
+    kernels: tuple[TimedKernel, ...]
     between: float
     machine: Machine
 
@@ -88,7 +88,7 @@ class Profile:
         return self.between + sum(kernel.us for kernel in self.kernels)
 
     @property
-    def unknown(self) -> list[Kernel]:
+    def unknown(self) -> list[TimedKernel]:
         """Kernels of which the nodes are not known."""
         return [kernel for kernel in self.kernels if not kernel.nodes]
 
@@ -100,7 +100,7 @@ class Profile:
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def profile(graph: Graph, feeds: Arrays, machine: Machine) -> Profile:
+def profile(graph: Graph, feeds: Arrays, machine: Machine) -> KernelTimes:
     """Run a model with the profiler, and without.
 
     Raises
@@ -125,7 +125,7 @@ def profile(graph: Graph, feeds: Arrays, machine: Machine) -> Profile:
     plain = {name: (op, max(us - added, us / 10)) for name, (op, us) in times.items()}
     kernels = tuple(_laid_out(graph, list(_attributed(graph, plain, optimized))))
     spent = sum(kernel.us for kernel in kernels)
-    return Profile(kernels, min(max(whole - spent, 0.0), between), machine)
+    return KernelTimes(kernels, min(max(whole - spent, 0.0), between), machine)
 
 
 def _repeat(session: Any, profiled: Any, feeds: Arrays, machine: Machine) -> list[float]:
@@ -210,7 +210,7 @@ def _optimized(path: Path) -> dict[str, onnx.NodeProto]:
 
 def _attributed(
     graph: Graph, times: Mapping[str, tuple[str, float]], optimized: Mapping[str, onnx.NodeProto]
-) -> Iterator[Kernel]:
+) -> Iterator[TimedKernel]:
     """Kernels with the nodes that they compute.
 
     A node without a kernel is taken to be fused into the first one behind it that has one.
@@ -222,13 +222,13 @@ def _attributed(
         if index is not None:
             nodes = tuple(_fused(graph, index, claimed))
             claimed.update(nodes)
-            yield Kernel(op, us, nodes, blocked=op == "Conv" and BLOCKED.match(name) is not None)
+            yield TimedKernel(op, us, nodes, blocked=op == "Conv" and BLOCKED.match(name) is not None)
         else:
             beside = _beside(graph, optimized.get(name))
-            yield Kernel(op, us, () if beside is None else (beside,), added=beside is not None)
+            yield TimedKernel(op, us, () if beside is None else (beside,), added=beside is not None)
 
 
-def _laid_out(graph: Graph, kernels: Sequence[Kernel]) -> Iterator[Kernel]:
+def _laid_out(graph: Graph, kernels: Sequence[TimedKernel]) -> Iterator[TimedKernel]:
     """The same kernels, in the order in which they run, and which of the others are in that layout, too.
 
     Those are what reads results of kernels in it, where nothing was put in behind them.

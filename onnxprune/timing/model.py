@@ -14,16 +14,13 @@ from typing import Any
 
 from ..coupling.trace import Trace
 from ..data.one_run import one_run
-from ..labels.sizes import SizeView
+from ..labels.sizes import SizeView, Term
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from ..runtime.session import Arrays
-from .blocks import Blocks, find_blocks
-from .kernels import Kernel, profile
+from .blocks import BlockedLayout, find_blocks
+from .kernels import TimedKernel, profile
 from .machine import HOSTED, Machine
-
-Cost = Callable[[SizeView], int]
-"""The same as a term of ``selection/cost.py``; here in picoseconds."""
 
 PER_US = 10**6
 
@@ -37,10 +34,10 @@ class LatencyModel:
 
     Attributes
     ----------
-    kernels : tuple of Kernel
+    kernels : tuple of TimedKernel
     fixed : float
         Microseconds that do not depend on channels.
-    blocks : Blocks
+    blocks : BlockedLayout
     machine : mapping
         Where that was measured.
     notes : tuple of str
@@ -49,9 +46,9 @@ class LatencyModel:
         Share of the time that measured plans show to stay whatever goes, beside ``fixed``.
     """
 
-    kernels: tuple[Kernel, ...]
+    kernels: tuple[TimedKernel, ...]
     fixed: float
-    blocks: Blocks
+    blocks: BlockedLayout
     machine: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     correction: float = 0.0
@@ -86,14 +83,14 @@ class LatencyModel:
         machine = Machine(*(self.machine[name] for name in ("provider", "threads", "batch")))
         return f"{self.us / 1e3:.3f} ms on {machine.running}, batch {machine.batch}"
 
-    def terms(self, traced: Trace) -> list[Cost]:
+    def terms(self, traced: Trace) -> list[Term]:
         """Picoseconds of every kernel, from any view of the sizes."""
-        macs: dict[int, list[Cost]] = {}
+        macs: dict[int, list[Term]] = {}
         for node, cost in traced.walk.facts.costs:
             macs.setdefault(node.index, []).append(cost)
         whole = traced.sizes()
         fixed = round(self.fixed * PER_US)
-        found: list[Cost] = [lambda sizes: fixed]
+        found: list[Term] = [lambda sizes: fixed]
         for kernel in self.kernels:
             work = self._work(traced, kernel, macs)
             before = work(whole)
@@ -103,11 +100,11 @@ class LatencyModel:
         return found
 
     def _work(
-        self, traced: Trace, kernel: Kernel, macs: Mapping[int, Sequence[Cost]]
+        self, traced: Trace, kernel: TimedKernel, macs: Mapping[int, Sequence[Term]]
     ) -> Callable[[SizeView], float]:
         """What the time of a kernel grows with."""
         nodes = [traced.graph.nodes[index] for index in kernel.nodes]
-        blocks = self.blocks if kernel.blocked else Blocks()
+        blocks = self.blocks if kernel.blocked else BlockedLayout()
         parts = [(node, cost) for node in nodes for cost in macs.get(node.index, ())]
         if kernel.added or not parts:
             names = [name for node in nodes[:1] for name in node.outputs[:1]]
@@ -128,8 +125,8 @@ class LatencyModel:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LatencyModel:
         """From what a plan records."""
-        kernels = tuple(Kernel(**{**entry, "nodes": tuple(entry["nodes"])}) for entry in data["kernels"])
-        blocks, notes = Blocks(**data["blocks"]), tuple(data["notes"])
+        kernels = tuple(TimedKernel(**{**entry, "nodes": tuple(entry["nodes"])}) for entry in data["kernels"])
+        blocks, notes = BlockedLayout(**data["blocks"]), tuple(data["notes"])
         return cls(kernels, data["fixed"], blocks, data["machine"], notes, data["correction"])
 
 
@@ -141,17 +138,17 @@ def _scaled(work: Callable[[SizeView], float], least: int, time: int, before: fl
     return least + (round(time * work(sizes) / before) if before else time)
 
 
-def _elements(blocks: Blocks, names: Sequence[str], sizes: SizeView) -> float:
+def _elements(blocks: BlockedLayout, names: Sequence[str], sizes: SizeView) -> float:
     """Elements that are made, the padding of channels included."""
     channels = ((sizes.numel(name), sizes.size(name, 1)) for name in names)
     return sum(count * blocks.padded(size) / size for count, size in channels if size)
 
 
-def _multiplied(blocks: Blocks, parts: Sequence[tuple[Node, Cost]], sizes: SizeView) -> float:
+def _multiplied(blocks: BlockedLayout, parts: Sequence[tuple[Node, Term]], sizes: SizeView) -> float:
     return sum(cost(sizes) * _padding(blocks, node, sizes) for node, cost in parts)
 
 
-def _padding(blocks: Blocks, node: Node, sizes: SizeView) -> float:
+def _padding(blocks: BlockedLayout, node: Node, sizes: SizeView) -> float:
     """How much more a convolution computes, or how much longer it takes, than its channels say."""
     if blocks.block == 1 or Trait.CONVOLUTION not in traits_of(node):
         return 1.0
@@ -202,7 +199,7 @@ def timed(traced: Trace, *, latency: bool, provider: str, **machine: Any) -> Lat
     return measure_model(traced, Machine.of(provider, **machine)) if latency else None
 
 
-def _shared_out(traced: Trace, us: float, feeds: Arrays, machine: Machine) -> tuple[list[Kernel], str]:
+def _shared_out(traced: Trace, us: float, feeds: Arrays, machine: Machine) -> tuple[list[TimedKernel], str]:
     """Kernels in place of those that tell nothing, and in words by what their times are.
 
     On a processor they are as those of onnxruntime's own kernels, of which convolutions are blocked;
@@ -220,10 +217,10 @@ def _shared_out(traced: Trace, us: float, feeds: Arrays, machine: Machine) -> tu
     macs = [(node, cost(whole)) for node, cost in traced.walk.facts.costs]
     total = sum(count for _, count in macs) or 1
     return [
-        Kernel(node.op, us * count / total, (node.index,), blocked=Trait.CONVOLUTION in traits_of(node))
+        TimedKernel(node.op, us * count / total, (node.index,), blocked=Trait.CONVOLUTION in traits_of(node))
         for node, count in macs
     ], "by multiply-accumulates"
 
 
-def _convolves(traced: Trace, kernel: Kernel) -> bool:
+def _convolves(traced: Trace, kernel: TimedKernel) -> bool:
     return any(Trait.CONVOLUTION in traits_of(traced.graph.nodes[index]) for index in kernel.nodes)

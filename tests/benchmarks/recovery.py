@@ -25,7 +25,7 @@ from real import TASKS, Task, outputs
 import onnxprune
 from onnxprune.data.dataset import open_data
 from onnxprune.recovery import job
-from onnxprune.recovery.harm import Reference
+from onnxprune.recovery.harm import OriginalOutputs
 
 HEADER = (
     "| network | MACs | harm, none | harm, auto | keeps | none | auto | accuracy: before, none, auto "
@@ -46,7 +46,7 @@ def measured(name: str, shared: Path, budget: float, how: str, options: dict[str
     recovered = time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     both = result.model, found.apply(result.model)
-    reference = Reference(result.trace.model, open_data(result.trace, test, labels=False))
+    reference = OriginalOutputs(result.trace.model, open_data(result.trace, test, labels=False))
     harm = [reference.of(model) for model in both]
     before, *after = [outputs(m.proto.SerializeToString(), test) for m in (result.trace.model, *both)]
     cells = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...labels.refinement import Block, refine
+from ...labels.refinement import AxisBlock, refine
 from ...model.evaluation import python_slice, slice_bounds
 from ...model.node import Node
 from . import bounds as b
@@ -38,7 +38,7 @@ def _refolded(v: Values, X: str, shape: tuple[int, ...], output: str) -> list[Bo
 
 
 def _cut(
-    block: Block, known: dict[int, Bounds | None], shape: tuple[int, ...], target: tuple[int, ...]
+    block: AxisBlock, known: dict[int, Bounds | None], shape: tuple[int, ...], target: tuple[int, ...]
 ) -> dict[int, Bounds]:
     """Bounds along the target axes of one block, from those along its source axes."""
     sizes = [shape[k] for k in block.sources]
