@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .jobs.clean import clean as clean
     from .jobs.explain import explain as explain
     from .jobs.prune import prune as prune
+    from .jobs.quantize import quantize as quantize
     from .jobs.replay import rewrite as rewrite
     from .jobs.result import Result as Result
     from .jobs.retrained import verify_retrained as verify_retrained
@@ -68,6 +69,7 @@ _HOMES = {
     "jobs.clean": ("clean",),
     "jobs.explain": ("explain",),
     "jobs.prune": ("prune",),
+    "jobs.quantize": ("quantize",),
     "jobs.replay": ("rewrite",),
     "jobs.result": ("Result",),
     "jobs.retrained": ("verify_retrained",),

@@ -104,7 +104,7 @@ def test_public_names() -> None:
     assert onnxprune.__all__ == [
         "BudgetError", "Group", "Log", "Model", "ModelError", "OnnxPruneError", "Plan",
         "PlanError", "Report", "Result", "SurgeryError", "Trace", "UsageError", "__version__",
-        "clean", "criterion", "explain", "load", "metric", "normalizer", "policy", "prune", "rewrite", "score", "select", "trace", "verify", "verify_retrained",
+        "clean", "criterion", "explain", "load", "metric", "normalizer", "policy", "prune", "quantize", "rewrite", "score", "select", "trace", "verify", "verify_retrained",
     ]  # fmt: skip
     for name in onnxprune.__all__:
         assert getattr(onnxprune, name) is not None

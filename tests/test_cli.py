@@ -128,7 +128,7 @@ def test_json_document(prune: Run, tmp_path: Path) -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert list(document) == [
         "command", "version", "model", "output", "plan", "options", "cleaned", "groups",
-        "obstacles", "notes", "cost", "latency", "recovery", "verification", "written",
+        "obstacles", "notes", "cost", "latency", "recovery", "quantized", "verification", "written",
     ]  # fmt: skip
     assert document["model"] == {
         "path": str(DIGITS), "sha256": digest(DIGITS), "nodes": 40, "opset": 17,

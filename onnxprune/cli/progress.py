@@ -17,7 +17,7 @@ DELAY = 1.0
 
 STAGES = (
     "load", "clean", "trace", "score", "probe", "select", "profile", "measure", "rewrite", "recover", "verify",
-    "write",
+    "quantise", "write",
 )  # fmt: skip
 
 

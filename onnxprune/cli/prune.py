@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,11 @@ from . import files, options, output
 from .files import Out, Target
 from .progress import note, stages
 from .several import Several
+
+if TYPE_CHECKING:
+    from ..jobs.result import Result
+    from ..model.file import Model
+    from ..reports.outcome import Quantized
 
 VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 """Settings that have an effect next to a plan."""
@@ -44,6 +50,12 @@ VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 @click.option("--recovery", metavar="FILE.npz", help="Recovered weights that belong to --plan.")
 @click.option("--recovery-out", cls=Target, metavar="FILE.npz", help="Write the recovered weights.")
 @click.option(
+    "--quantize",
+    cls=Target,
+    metavar="FILE.onnx",
+    help="Write the slim model in 8 bits, too, by onnxruntime's quantizer on --data.",
+)
+@click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
 )
 @options.unchanged_option
@@ -74,6 +86,8 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         raise UsageError(f"{ignored[0]} has no effect with --plan", "The plan says what is kept.")
     settings = options.settings(context, flags)
     settings |= {name: flags[name] for name in ("preset", "provider", "verify", "clean", "recovery")}
+    if flags["quantize"] and flags["data"] is None:
+        raise UsageError("--quantize takes samples: found no data", "Give them with --data.")
     with stages(quiet) as stage:
         stage("load")
         (source,) = files.open_models(model)
@@ -84,10 +98,15 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         timed = flags["verify"] and result.latency is None and not unchanged(result.plan)
         told = slower(source, result.model, flags["provider"]) if timed else ""
         found = Pruning(result, model, out, plan_out, told)
+        if flags["quantize"] and found.written:
+            stage("quantise")
+            found = replace(found, quantized=_quantized(source, result, flags))
         notes = (*found.notes, *found.not_recovered, *found.doubts)
         if found.written:
             stage("write")
             files.write_result(result, out, plan_out, flags["recovery_out"])
+            if found.quantized is not None:
+                found.quantized.model.save(flags["quantize"])
         if flags["html"]:
             whole = result.trace if result.log is None else trace(source, **result.plan.trace_options)
             output.write_html(flags["html"], found, [model], whole, result.plan)
@@ -100,3 +119,14 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         files.send(result)
     elif not (as_json or quiet):
         output.print_page(found.page())
+
+
+def _quantized(source: Model, result: Result, flags: dict[str, Any]) -> Quantized:
+    """The slim model in 8 bits, and how far that is from the original."""
+    from .. import quantize, verify
+    from ..reports.outcome import Quantized
+
+    given = {name: flags[name] for name in ("data", "samples", "profile")}
+    small = quantize(result.model, traced=result.trace, **given)
+    report = verify(source, small, provider=flags["provider"], **given) if flags["verify"] else None
+    return Quantized(small, flags["quantize"], report)

@@ -14,7 +14,7 @@ from .files import Target
 from .options import Verb
 from .progress import note
 
-ENDINGS = {"out": ".onnx", "plan_out": ".json", "recovery_out": ".npz"}
+ENDINGS = {"out": ".onnx", "plan_out": ".json", "recovery_out": ".npz", "quantize": ".onnx"}
 """Parameters that may name folders, and the endings of what is written there."""
 
 

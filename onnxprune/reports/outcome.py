@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from ..checks.report import Report
 from ..cleanup.log import Log
 from ..coupling.trace import Trace
+from ..model.file import Model
 from ..recovery.harm import doubts
 from ..selection.cost import Cost
 from ..selection.plan import Plan
@@ -68,6 +69,36 @@ class PlannedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantized:
+    """What became of the slim model in 8 bits.
+
+    Attributes
+    ----------
+    model : Model
+    out : str
+        Where it goes.
+    report : Report or None
+        How far it is from the original, where that was asked for.
+    """
+
+    model: Model
+    out: str
+    report: Report | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        report = self.report.to_dict() if self.report is not None else None
+        return {"output": self.out, "bytes": self.model.nbytes(), "verification": report}
+
+    def lines(self) -> Iterator[str]:
+        """Size, change and accuracy; where it is."""
+        yield f"in 8 bits: {self.model.nbytes():,} bytes; {verdict(self.report)}"
+        for score in self.report.scores if self.report is not None else ():
+            yield f"{score.name} in 8 bits: {score.before:.4f} before, {score.after:.4f} after"
+        yield f"wrote '{self.out}'"
+
+
+@dataclass(frozen=True, slots=True)
 class _Written:
     """What a verb that writes a model has to say.
 
@@ -111,9 +142,12 @@ class Pruning(_Written):
     ----------
     slower : str
         That the result is slower than its original; empty where it is not, or was not timed.
+    quantized : Quantized or None
+        The same in 8 bits, where that was asked for.
     """
 
     slower: str = ""
+    quantized: Quantized | None = None
 
     @property
     def groups(self) -> list[PlannedRow]:
@@ -160,6 +194,7 @@ class Pruning(_Written):
             "cost": {"before": outcome.before.to_dict(), "after": outcome.after.to_dict()},
             "latency": outcome.latency.to_dict() if outcome.latency is not None else None,
             "recovery": outcome.recovery.to_dict() if outcome.recovery is not None else None,
+            "quantized": self.quantized.to_dict() if self.quantized is not None else None,
             **self._checked(),
         }
 
@@ -180,6 +215,8 @@ class Pruning(_Written):
         for score in outcome.report.scores if outcome.report is not None else ():
             yield f"{score.name}: {score.before:.4f} before, {score.after:.4f} after"
         yield written(outcome, self.path, self.out)
+        if self.quantized is not None:
+            yield from self.quantized.lines()
 
     def tables(self) -> Iterator[Table]:
         """Tables of the groups that shrank, and of those that did not, by reason."""

@@ -227,7 +227,7 @@ def open_session(
                 source, provider, exact=not tf32, optimize=optimize, timed=timed, options=options
             )
         except Exception as error:  # onnxruntime's exception types share no base but this
-            said = _first_line(error)
+            said = first_line(error)
             hint = OWN_OPERATOR if "is not a registered function/op" in said else ""
             raise ModelError(f"onnxruntime cannot load {what}: {said}", hint) from None
         yield session
@@ -251,7 +251,7 @@ def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -
     except ModelError:
         raise
     except Exception as error:  # as above
-        raise ModelError(f"{what} does not run on these inputs: {_first_line(error)}") from None
+        raise ModelError(f"{what} does not run on these inputs: {first_line(error)}") from None
     return dict(pair for named in zip(names, results, strict=True) for pair in _tensors(*named))
 
 
@@ -266,7 +266,7 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
             yield from _tensors(f"{name}[{number}]", element)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Message of onnxruntime without its error code and without what follows the first line."""
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip())
     lines = _SOURCE.sub("", text).strip().splitlines()
