@@ -247,6 +247,12 @@ def left(n: Redundant) -> None:
     n.add("MatMul", [n.weight("W", 5, WIDE), "wide"], "y")
 
 
+def batched(n: Redundant) -> None:
+    """Experts of a mixture, each with a matrix and a bias."""
+    n.add("MatMul", ["wide", n.weight("W", 3, WIDE, 5)], "z")
+    n.add("Add", ["z", n.weight("B", 3, 1, 5)], "y")
+
+
 def without_offset(n: Redundant) -> None:
     n.add("Conv", ["wide", n.weight("W", 5, WIDE, 1, 1)], "y")
 
@@ -284,7 +290,7 @@ KINDS = {
     "Conv": (conv, IMAGE), "strided": (strided, IMAGE), "1-D": (one_dimension, SERIES),
     "ConvTranspose": (transposed, IMAGE), "BatchNormalization": (normalized, IMAGE),
     "shared vectors": (normalized_and_shared, IMAGE), "Gemm": (gemm, ROW), "MatMul and Add": (matmul, ROW),
-    "Sub and Div": (scaled, ROW), "Transpose": (moved, ROW), "MatMul from the left": (left, SERIES),
+    "Sub and Div": (scaled, ROW), "Transpose": (moved, ROW), "MatMul from the left": (left, SERIES), "batched": (batched, ROW),
     "no offset": (without_offset, IMAGE), "residual": (residual, IMAGE), "DequantizeLinear": (quantized, IMAGE),
     "LSTM": (recurrent, SERIES), "GRU in both directions": (both_directions, SERIES),
 }  # fmt: skip

@@ -73,26 +73,25 @@ class Kernels:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A matrix, with the outputs along one of its axes, times a factor (``alpha`` of Gemm)."""
+    """Matrices, one per block, with the outputs along one of two axes, times a factor (``alpha`` of Gemm)."""
 
     outputs: int
     scale: float = 1.0
-
-    groups: ClassVar[int] = 1
+    groups: int = 1
 
     def shape(self, stored: Shape) -> Shape:
         """That of the matrix of a weight of some stored shape."""
-        return 1, stored[self.outputs], stored[1 - self.outputs]
+        return self.groups, stored[self.outputs - 2], stored[-1 - self.outputs]
 
     def matrix(self, weight: np.ndarray) -> Floats:
-        """The weight as (1, outputs, width)."""
-        table = weight if self.outputs == 0 else weight.T
-        return _as_blocks(table, 1) * self.scale
+        """The weight as (groups, outputs, width)."""
+        tables = weight.astype(np.float64).reshape(self.groups, *weight.shape[-2:])
+        return (tables if self.outputs == 0 else tables.swapaxes(1, 2)) * self.scale
 
     def weight(self, matrix: Floats, shape: Shape) -> np.ndarray:
         """A matrix as the operator stores it."""
-        table = matrix[0] / self.scale
-        return table if self.outputs == 0 else table.T
+        tables = matrix / self.scale
+        return (tables if self.outputs == 0 else tables.swapaxes(1, 2)).reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +137,8 @@ class Linear:
         Factor of the bias (``beta`` of Gemm).
     inner : bool
         Whether the product stays inside the node, as that of a recurrent layer does.
+    blocks : tuple of int
+        Axes of batches that the weight of a MatMul has, in front of its matrix: every matrix is a block.
     own : float array or None
         Bias that ``source`` has in it already, where that is what the node gives.
     """
@@ -152,6 +153,7 @@ class Linear:
     windows: Windows | None = None
     beta: float = 1.0
     inner: bool = False
+    blocks: Shape = ()
     own: Floats | None = None
 
     @property
@@ -163,11 +165,6 @@ class Linear:
     def groups(self) -> int:
         """Number of blocks."""
         return self.layout.groups
-
-    @property
-    def depthwise(self) -> bool:
-        """Whether every input channel makes outputs of its own."""
-        return self.groups > 1
 
     def matrix(self, graph: Graph) -> Floats:
         """The weight as (groups, outputs of a block, width)."""
@@ -181,26 +178,44 @@ class Linear:
         """How many rows a batch of what the layer reads holds."""
         if self.windows is not None:
             return self.windows.positions(x)
-        return x.size // max(1, x.shape[self.contracted])
+        x = self._source(x)
+        return x.size // max(1, self.entries(x.shape, self.contracted))
+
+    def entries(self, shape: Shape, axis: int) -> int:
+        """How many entries there are at every position of a tensor, along an axis and those of the blocks."""
+        return shape[axis] * prod(shape[len(shape) - 2 - len(self.blocks) : -2])
+
+    def _source(self, x: np.ndarray) -> np.ndarray:
+        """What is read, repeated for every block where all read the same."""
+        if not self.blocks:
+            return x
+        return np.broadcast_to(x, (*np.broadcast_shapes(x.shape[:-2], self.blocks), *x.shape[-2:]))
+
+    def _table(self, x: np.ndarray, axis: int) -> np.ndarray:
+        """Positions by entries."""
+        moved = np.moveaxis(x, axis, -1)
+        if self.blocks:
+            moved = np.moveaxis(moved, -2, -2 - len(self.blocks))
+        return moved.reshape(-1, self.entries(x.shape, axis))
 
     def rows(self, x: np.ndarray, positions: Positions) -> np.ndarray:
         """Rows at some positions, shape (rows, groups, width), float32."""
         if self.windows is not None:
             picked = self.windows.pick(x, positions)
         else:
-            table = np.moveaxis(x, self.contracted, -1)
-            picked = table.reshape(-1, table.shape[-1])[positions]
+            picked = self._table(self._source(x), self.contracted)[positions]
         picked = picked if self.own is None else picked - self.own
         return np.ascontiguousarray(picked, np.float32).reshape(len(positions), self.groups, -1)
 
     def outputs(self, y: np.ndarray, positions: Positions) -> np.ndarray:
         """Entries of a tensor of the output's shape at the same positions, (rows, outputs)."""
-        table = np.moveaxis(y, self.channels, -1)
-        return np.ascontiguousarray(table.reshape(-1, table.shape[-1])[positions], np.float32)
+        return np.ascontiguousarray(self._table(y, self.channels)[positions], np.float32)
 
     def column_labels(self, graph: Graph, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Labels of the columns of the matrix, (groups, width), from those of ``contracted``."""
         groups, _, width = self.shape(graph)
+        if self.blocks:
+            return np.tile(labels, (groups, 1))
         return np.repeat(labels, groups * width // len(labels)).reshape(groups, width)
 
     def before_pool(self, graph: Graph, rank: Callable[[str], int]) -> Linear | None:
@@ -266,13 +281,16 @@ def _matmul(graph: Graph, node: Node) -> Linear | None:
         return None
     right = _stored(graph, B)
     weight, source = (B, A) if right else (A, B)
-    rank = len(_shape(graph, weight))
-    if rank == 1:
+    shape = _shape(graph, weight)
+    if len(shape) == 1:
         return None
-    if rank > 2:
-        raise ModelError(f"{node}: its weight has an axis of batches")
+    blocks = shape[next((k for k, size in enumerate(shape[:-2]) if size > 1), len(shape) - 2) : -2]
+    if 1 in blocks:
+        raise ModelError(f"{node}: its weight is repeated along an axis of batches")
     axis = -1 if right else -2
-    return Linear(node, source, axis, axis, weight, "", Matrix(1 if right else 0))
+    return Linear(
+        node, source, axis, axis, weight, "", Matrix(1 if right else 0, groups=prod(blocks)), blocks=blocks
+    )
 
 
 def _recurrent(graph: Graph, node: Node) -> Linear | None:

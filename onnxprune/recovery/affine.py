@@ -16,6 +16,7 @@ from ..labels.vector import Floats
 from ..model.graph import Graph
 from ..model.node import Node
 from ..moments.linear import Linear
+from ..shapes.setting import Shape
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -70,9 +71,9 @@ def affine_after(graph: Graph, layer: Linear) -> Affine:
     found = Affine(layer.output, np.ones(outputs), np.zeros(outputs))
     if layer.inner:
         return found
-    axis = layer.channels if layer.channels < 0 else _from_right(layer)
+    form = _form(layer, outputs)
     if layer.bias:
-        values = _vector(graph, layer.bias, outputs, -1)
+        values = _vector(graph, layer.bias, (outputs,))
         if values is None:  # a matrix: Gemm adds its C to every row as it likes
             return found
         own = np.size(graph.value(layer.bias)) == outputs
@@ -80,30 +81,36 @@ def affine_after(graph: Graph, layer: Linear) -> Affine:
     while found.end not in graph.returned:
         readers = graph.consumers.get(found.end, [])
         step = _STEPS.get(readers[0].kind) if len(readers) == 1 else None
-        if step is None or not step(graph, readers[0], found, axis):
+        if step is None or not step(graph, readers[0], found, form):
             break
         found.end = readers[0].output
     return found
 
 
-def _from_right(layer: Linear) -> int:
-    return -1 if layer.windows is None else -1 - len(layer.windows.kernel)
+def _form(layer: Linear, outputs: int) -> Shape:
+    """Shape of one number per output beside the layer's result, whose last axes it has."""
+    axis = -1 if layer.windows is None else -1 - len(layer.windows.kernel)
+    axis = layer.channels if layer.channels < 0 else axis
+    inside = (outputs // prod(layer.blocks), *[1] * (-1 - axis))
+    return (*layer.blocks, *[1] * (2 - len(inside)), *inside) if layer.blocks else inside
 
 
-def _vector(graph: Graph, name: str, outputs: int, axis: int) -> Floats | None:
-    """A stored operand as one number per channel; None where it is something else."""
+def _vector(graph: Graph, name: str, form: Shape) -> Floats | None:
+    """A stored operand as one number per output; None where it is something else."""
     if not name or not (graph.is_constant(name) or name in graph.derived):
         return None
     value = np.asarray(graph.value(name)).astype(np.float64)
-    if value.size == 1:
-        return np.full(outputs, value.item())
-    fits = value.ndim >= -axis and value.shape[axis] == value.size == outputs
-    return value.reshape(-1) if fits else None
+    while value.ndim > len(form) and len(value) == 1:
+        value = value[0]
+    short = value.ndim <= len(form) and all(
+        n in (1, m) for n, m in zip(value.shape[::-1], form[::-1], strict=False)
+    )
+    return np.broadcast_to(value, form).reshape(-1) if short else None
 
 
-def _batch_norm(graph: Graph, node: Node, found: Affine, axis: int) -> bool:
+def _batch_norm(graph: Graph, node: Node, found: Affine, form: Shape) -> bool:
     names = node.inputs[1:5]
-    vectors = [_vector(graph, name, len(found.shift), -1) for name in names]
+    vectors = [_vector(graph, name, (len(found.shift),)) for name in names]
     if node.inputs[0] != found.end or node.attr("training_mode", 0) or any(v is None for v in vectors):
         return False
     scale, bias, mean, variance = (np.asarray(v) for v in vectors)
@@ -116,11 +123,11 @@ def _batch_norm(graph: Graph, node: Node, found: Affine, axis: int) -> bool:
 
 def _arithmetic(
     apply: Callable[[Affine, str, Floats, bool], bool],
-) -> Callable[[Graph, Node, Affine, int], bool]:
-    def step(graph: Graph, node: Node, found: Affine, axis: int) -> bool:
+) -> Callable[[Graph, Node, Affine, Shape], bool]:
+    def step(graph: Graph, node: Node, found: Affine, form: Shape) -> bool:
         first = node.inputs[0] == found.end
         other = node.inputs[1 if first else 0]
-        values = _vector(graph, other, len(found.shift), axis)
+        values = _vector(graph, other, form)
         if values is None:
             return False
         whole = np.size(graph.value(other)) == len(found.shift)
@@ -153,7 +160,7 @@ def _div(found: Affine, name: str, values: Floats, first: bool) -> bool:
     return True
 
 
-_STEPS: dict[str, Callable[[Graph, Node, Affine, int], bool]] = {
+_STEPS: dict[str, Callable[[Graph, Node, Affine, Shape], bool]] = {
     "BatchNormalization": _batch_norm,
     "Add": _arithmetic(_add),
     "Sub": _arithmetic(_sub),

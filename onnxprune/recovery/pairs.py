@@ -173,8 +173,7 @@ def _pair(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, t
     before, after = affine_after(traced.graph, one), affine_after(slim, two)
     if before.end != after.end:  # the rewriter put a node between
         before, after = Affine(one.output, before.factor, before.shift), _own_part(slim, two)
-    axis = one.channels % max(1, len(sizes.original(one.output)))
-    kept = sizes.index(one.output, axis)
+    kept = _kept(sizes, one)
     end, other = after.end, _added(slim, after.end)
     target = end
     if other and _known(parts, other, two.output) and _added(traced.graph, end) == other:
@@ -183,6 +182,19 @@ def _pair(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, t
         other = ""
     low, high = _bounds(slim, target)
     return LayerPair(one, two, before, after, target, other, kept, low, high, target in slim.returned)
+
+
+def _kept(sizes: Sizes, layer: Linear) -> Index:
+    """Outputs of a layer of the original that are left, those of one block after those of another."""
+    shape = sizes.original(layer.output)
+    rank = len(shape)
+    axes = [*range(rank - 2 - len(layer.blocks), rank - 2)] if layer.blocks else []
+    axes.append(layer.channels % max(1, rank))
+    found = [sizes.index(layer.output, axis) for axis in axes]
+    if all(index is None for index in found):
+        return None
+    index = [np.arange(shape[k]) if i is None else i for k, i in zip(axes, found, strict=True)]
+    return np.ravel_multi_index(np.ix_(*index), [shape[k] for k in axes]).reshape(-1)
 
 
 def _inner(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, two: Linear) -> LayerPair:
