@@ -21,7 +21,7 @@ import numpy as np
 from .checkpoints.cutting import SlimState, cut_state
 from .checkpoints.formats.format import needed
 from .checkpoints.formats.pytorch import arrays_of
-from .checkpoints.proof import Agreement, agree, without_training
+from .checkpoints.proof import Agreement, agree, uneven, without_training
 from .checkpoints.reweighting import filled
 from .checkpoints.reweighting import reweight as reweighted
 from .errors import SurgeryError, UsageError
@@ -120,14 +120,16 @@ def _prove(module: Any, made: Any, dense: Model, found: SlimState, inputs: Seque
         raise
     except Exception as error:  # a forward of somebody else's raises anything
         said = " ".join(str(error).split())[:300]
+        why = uneven(dense, found.model) or "Its code computes a size from another one that shrinks otherwise"
         raise SurgeryError(
             f"the slim module does not run: {type(error).__name__}: {said}",
-            "Its code computes a size from another one that shrinks otherwise; leave that layer whole with --exclude.",
+            f"{why}; leave that layer whole with --exclude.",
         ) from error
     if not got:
+        why = uneven(dense, found.model) or "Its code depends on a size in a way that is not known"
         raise SurgeryError(
             f"the slim module is not the slim ONNX file: {got}",
-            "Its code depends on a size in a way that is not known; leave that layer whole with --exclude.",
+            f"{why}; leave that layer whole with --exclude.",
         )
 
 

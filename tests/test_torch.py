@@ -175,8 +175,60 @@ def test_a_module_that_cannot_express_the_plan_is_refused(tmp_path: Path) -> Non
     export(net, tmp_path / "dense.onnx", "eval")
     groups = [g for g in onnxprune.trace(tmp_path / "dense.onnx") if len(g) == 4]
     plan = onnxprune.prune(tmp_path / "dense.onnx", ratio={groups[0].name: 0.5}, granularity=1).plan
-    with pytest.raises(SurgeryError, match=r"the slim module (does not run|is not the slim ONNX file)"):
+    with pytest.raises(
+        SurgeryError, match=r"the slim module (does not run|is not the slim ONNX file)"
+    ) as raised:
         onnxprune.torch.slim(net, plan, onnx=tmp_path / "dense.onnx")
+    assert "'/Slice' gave equal parts, and gives [2, 2, 9, 9] and [2, 4, 9, 9]: " in str(raised.value.hint)
+
+
+def test_sizes_that_modules_hold_in_their_own_ways(tmp_path: Path) -> None:
+    """Heads by the layers inside of a projection, keys and values made by one, and a list of sizes."""
+    nn = torch.nn
+
+    class Inner(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, width)
+
+        def forward(self, x: Any) -> Any:
+            return self.linear(x)
+
+    class Attention(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.num_heads, self.key_dim = 4, 8
+            self.q, self.kv, self.proj = Inner(32), Inner(64), nn.Linear(32, 16)
+
+        def forward(self, x: Any) -> Any:
+            count = x.shape[1]
+            q = self.q(x).reshape(-1, count, self.num_heads, self.key_dim).transpose(1, 2)
+            k, v = self.kv(x).reshape(-1, count, 2, self.num_heads, self.key_dim).permute(2, 0, 3, 1, 4)
+            mixed = (q @ k.transpose(-2, -1) * 0.3).softmax(-1) @ v
+            return self.proj(mixed.transpose(1, 2).flatten(2))
+
+    class Parts(torch.nn.ModuleDict):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__({str(k): nn.Conv1d(size, 6, 1) for k, size in enumerate((8, 8))})
+            self.splits = [8, 8]
+
+        def forward(self, x: Any) -> Any:
+            parts = torch.split(x, self.splits, 1)
+            return torch.cat([layer(part) for layer, part in zip(self.values(), parts, strict=True)], 1)
+
+    net = nn.Sequential(Attention(), nn.Conv1d(9, 16, 1), nn.ReLU(), Parts(), nn.Conv1d(12, 3, 1)).eval()
+    path = tmp_path / "dense.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.randn(2, 9, 16),), path, dynamo=False, opset_version=17)
+    groups = {g.name: g for g in onnxprune.trace(path)}
+    ratios = {name: 0.25 if len(group) == 8 else 0.5 for name, group in groups.items()}
+    first = next(name for name, group in groups.items() if len(group) == 8)
+    plan = onnxprune.prune(path, ratio={**ratios, first: 0.5}, granularity=1).plan
+    slim = onnxprune.torch.slim(net, plan, onnx=path)
+    assert slim[0].num_heads == 2
+    assert slim[0].key_dim == 8
+    assert sorted(slim[3].splits) == [4, 6]
 
 
 def test_checkpoints_of_every_kind(run: Run, tmp_path: Path) -> None:

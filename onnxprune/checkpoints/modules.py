@@ -220,8 +220,19 @@ def _fit_own(part: Any, entries: Mapping[str, Resized]) -> None:
         if value in sizes:
             setattr(part, name, sizes[value])
     for name, value in [*vars(part).items()]:
-        if isinstance(value, tuple) and value and all(type(size) is int for size in value):
-            setattr(part, name, tuple(known[0].get(size, size) for size in value))
+        if isinstance(value, tuple | list) and value and all(type(size) is int for size in value):
+            setattr(part, name, type(value)(_sizes_of(value, part, entries, known[0])))
+
+
+def _sizes_of(
+    value: Sequence[int], part: nn.Module, entries: Mapping[str, Resized], known: Mapping[int, int]
+) -> Iterator[int]:
+    """New sizes of several: one for each of its numbered members, or all of the module itself."""
+    members = [name for name, _ in part.named_children() if name.isdecimal()]
+    for number, size in enumerate(value):
+        inside = [name for name in entries if name.startswith(f"{number}.")]
+        own = next(sizes_left(entries, inside)) if len(members) == len(value) else known
+        yield own.get(size, size)
 
 
 def outputs_of(value: Any) -> Iterator[np.ndarray]:

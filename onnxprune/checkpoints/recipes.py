@@ -303,19 +303,22 @@ class Stacked(Recipe):
 
 @dataclass(frozen=True)
 class Gathered(Recipe):
-    """Rows of a table, looked up by constant indices: a relative position bias.
+    """Rows of a table, or columns, looked up by constant indices: a relative position bias.
 
     Attributes
     ----------
     rows : tuple of int
-        Row of the table for every place.
+        Which one of the table there is for every place.
     axis : int
-        Axis of the constant that the columns run along.
+        Axis of the constant that each of them runs along.
+    along : int
+        Axis of the table that is looked up: 0 for rows.
     """
 
     entry: str
     rows: tuple[int, ...]
     axis: int
+    along: int = 0
 
     @property
     def entries(self) -> tuple[str, ...]:
@@ -325,17 +328,19 @@ class Gathered(Recipe):
     def value(self, state: Mapping[str, np.ndarray], shape: Sequence[int]) -> np.ndarray:
         """The rows, in their places."""
         places = [size for axis, size in enumerate(shape) if axis != self.axis]
-        found = state[self.entry][list(self.rows)]
+        found = np.moveaxis(state[self.entry], self.along, 0)[list(self.rows)]
         return np.moveaxis(found.reshape(*places, found.shape[-1]), -1, self.axis)
 
     def kept(self, cut: Cut) -> Iterator[KeptRows]:
-        """The columns of the table."""
-        yield KeptRows(self.entry, 0, -1, (None, cut[self.axis] if cut else None))
+        """What runs along the other axis of the table."""
+        left = cut[self.axis] if cut else None
+        yield KeptRows(self.entry, 0, -1, (left, None) if self.along else (None, left))
 
     def put(self, state: State, value: np.ndarray) -> None:
         """Change the rows that are looked up."""
         table = state[self.entry].copy()
-        table[list(self.rows)] = np.moveaxis(value, self.axis, -1).reshape(len(self.rows), -1)
+        turned = np.moveaxis(table, self.along, 0)
+        turned[list(self.rows)] = np.moveaxis(value, self.axis, -1).reshape(len(self.rows), -1)
         state[self.entry] = table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -54,18 +55,20 @@ class Rows:
         return found, doubtful
 
     def gathered(self, value: np.ndarray) -> Iterator[Gathered]:
-        """Tables of which a constant holds rows, in any order."""
+        """Tables of which a constant holds rows or columns, in any order."""
         for name, table in self._state.items():
             if table.ndim != 2 or table.size >= value.size:
                 continue
-            for axis, size in enumerate(value.shape):
-                if size != table.shape[1] or size < 2:
+            for along, axis in product(range(2), range(value.ndim)):
+                size = table.shape[1 - along]
+                if size != value.shape[axis] or size < 2:
                     continue
-                number = {row.tobytes(): k for k, row in enumerate(table.astype(value.dtype))}
+                turned = np.ascontiguousarray(np.moveaxis(table, along, 0).astype(value.dtype))
+                number = {row.tobytes(): k for k, row in enumerate(turned)}
                 wanted = np.ascontiguousarray(np.moveaxis(value, axis, -1)).reshape(-1, size)
                 rows = tuple(number.get(row.tobytes(), -1) for row in wanted)
-                if min(rows) >= 0 and len(number) == len(table):
-                    yield Gathered(name, rows, axis)
+                if min(rows) >= 0 and len(number) == len(turned):
+                    yield Gathered(name, rows, axis, along)
 
     def _table(self, like: np.ndarray) -> dict[bytes, list[Slice]]:
         """First bytes of every slice of that shape, along any axis -> entry, axis and number."""

@@ -16,16 +16,27 @@ Shape = tuple[int, ...]
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads")
 """What modules call their number of heads."""
 
-HEAD_WIDTHS = ("head_dim", "attention_head_size", "dim_head", "d_head", "d_k")
+HEAD_WIDTHS = ("head_dim", "attention_head_size", "dim_head", "d_head", "d_k", "key_dim", "val_dim")
 """What modules call the width of one head."""
 
-ALL_HEADS = ("attn_dim", "attention_dim", "all_head_size", "inner_dim", "d_attn")
+ALL_HEADS = (
+    "attn_dim",
+    "attention_dim",
+    "all_head_size",
+    "inner_dim",
+    "d_attn",
+    "key_attn_dim",
+    "val_attn_dim",
+)
 """What modules call the width of all heads together."""
 
 PROJECTIONS = re.compile(
-    r"(^|[._])(q|k|v|kv|qk|qkv|query|key|value)(_?(proj|lin|bias))?[._](weight|in_proj_weight)$"
+    r"(^|[._])(?P<what>q|k|v|kv|qk|qkv|query|key|value)(_?(proj|lin|bias))?(\.\w+)*[._](weight|in_proj_weight)$"
 )
-"""Weights whose first axis are the channels of all heads."""
+"""Weights whose first axis are the channels of all heads, also those of layers inside of such a module."""
+
+TOGETHER = {"kv": 2, "qk": 2, "qkv": 3}
+"""How many projections one weight makes."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +69,18 @@ def heads_left(heads: int, entries: Mapping[str, Resized]) -> tuple[int, int, in
     """
     found = set()
     for name, entry in entries.items():
-        if not PROJECTIONS.search(name) or entry.before[0] % heads:
+        projection = PROJECTIONS.search(name)
+        if not projection or entry.before[0] % heads:
             continue
         width = entry.before[0] // heads
         if entry.rows is None:
             found.add((heads, width, width))
             continue
-        third = 3 if width % 3 == 0 else 1
+        together = TOGETHER.get(projection["what"], 1)
+        part = width // together if width % together == 0 else width
         mask = np.zeros(entry.before[0], np.bool_)
         mask[entry.rows] = True
-        parts = mask.reshape(-1, width // third)
+        parts = mask.reshape(-1, part)
         whole = (parts.all(1) | ~parts.any(1)).all()
         if whole and (heads * entry.after[0]) % entry.before[0] == 0:
             found.add((heads * entry.after[0] // entry.before[0], width, width))
