@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -70,7 +71,8 @@ def agree(
         raise UsageError(f"found {len(given)} inputs, expected {len(names)}: {', '.join(names)}")
     data = None if given is None else dict(zip(names, given, strict=True))
     with open_session(model, "cpu") as session:
-        feeds = data if data is not None else runnable(session, trace(model), None).first.feeds
+        attempt = partial(run, session, what="the original")
+        feeds = data if data is not None else runnable(attempt, trace(model)).first.feeds
         outputs = list(run(session, feeds).values())
     made = list(module([feeds[name] for name in names]))
     if [a.shape for a in made] != [a.shape for a in outputs]:

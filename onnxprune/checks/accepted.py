@@ -90,6 +90,7 @@ def furthest(
     moved: Sequence[np.ndarray] = (),
     cap: float = ALONE,
     gated: bool = False,
+    of: int = 0,
 ) -> Error:
     """Compare two tensors by the rule of this module.
 
@@ -102,6 +103,8 @@ def furthest(
     cap : float
     gated : bool
         Whether gates are computed on the way.
+    of : int, optional
+        How many ``moved`` are to be, where these are the first of them: the others count as no change.
     """
     if reference.shape != found.shape:
         return Error(np.inf)
@@ -111,7 +114,7 @@ def furthest(
     gap, size = _finite(reference, found)
     if not np.isfinite(gap).all():
         return Error(np.inf)
-    noise = NOISE**2 * _noise(found, [draw for draw in moved if draw.shape == found.shape])
+    noise = NOISE**2 * _noise(found, [draw for draw in moved if draw.shape == found.shape], of)
     if gated and found.dtype.kind == "f":
         noise = np.maximum(noise, np.square(STEPS * float(np.finfo(found.dtype).epsneg)))
     accepted = rounding(reference)
@@ -126,14 +129,14 @@ def furthest(
     return worst
 
 
-def _noise(found: np.ndarray, moved: Sequence[np.ndarray]) -> np.ndarray:
+def _noise(found: np.ndarray, moved: Sequence[np.ndarray], of: int) -> np.ndarray:
     """Mean of the squares of changes."""
     total = np.zeros(found.shape)
     for draw in moved:
         with np.errstate(all="ignore"):
             change = draw.astype(np.float64) - found.astype(np.float64)
         total += np.square(np.where(np.isfinite(change), change, 0))
-    return total / max(len(moved), 1)
+    return total / (of or max(len(moved), 1))
 
 
 def _finite(reference: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

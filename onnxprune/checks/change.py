@@ -8,20 +8,20 @@ from contextlib import contextmanager
 from ..data.batches import Batch
 from ..errors import ModelError, SurgeryError, UsageError
 from ..model.engine import InferenceSession
-from ..runtime.session import Arrays, run
+from ..runtime.session import Arrays
 from .accuracy import Accuracy, Score
 from .compare import Comparison, Difference
+from .subject import Subject
 
 
 def measure_change(
-    before: InferenceSession, after: InferenceSession, data: Iterable[Batch], accuracy: Accuracy
+    before: Subject, after: Subject, data: Iterable[Batch], accuracy: Accuracy
 ) -> tuple[tuple[Difference, ...], tuple[Score, ...]]:
     """Run both models; how they differ, and how accurate they are."""
     sums: dict[str, Comparison] = {}
     for batch in data:
-        old = run(before, batch.feeds, "the original")
-        new = run(after, batch.feeds, "the slim model")
-        _same_outputs(before, old, new)
+        old, new = before.run(batch.feeds), after.run(batch.feeds)
+        _same_outputs(before.session, old, new)
         for name, array in old.items():
             sums.setdefault(name, Comparison(name)).add(array, new[name], batch.size)
         accuracy.add(batch, old, new)

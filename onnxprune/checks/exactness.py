@@ -6,8 +6,8 @@ Models of 16-bit floats are compared in 32 bits, where less is rounding; see ``w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, partial
 
 from onnx import ModelProto
 
@@ -26,7 +26,11 @@ from .compare import Comparison, Difference
 from .nodes import compare_single, draws_of, left_out
 from .noise import Noise
 from .oracle import masked_model
+from .subject import Subject
 from .widened import has_halves, widened, widened_feeds
+
+FIRST = "graph"
+"""How far onnxruntime may rewrite both models, where they run then."""
 
 CAP = max(ROUNDING.values())
 """Share of an average slice of an output that noise may excuse: what is accepted of that one."""
@@ -53,6 +57,8 @@ class ModelPair:
         View of the kept entries.
     wide : bool
         Whether both have float32 in place of 16-bit floats.
+    opened : Subject or None
+        The slim model, where it is open already as it would be opened here.
     """
 
     traced: Trace
@@ -61,6 +67,7 @@ class ModelPair:
     slim: ModelProto
     provider: str
     wide: bool = False
+    opened: Subject | None = None
 
     def feeds(self, feeds: Arrays) -> Arrays:
         """Inputs of both."""
@@ -73,7 +80,7 @@ class ModelPair:
         comes last. There are models that do not run without it.
         """
         try:
-            return self._compare_outputs(self.feeds(feeds), "graph")
+            return self._compare_outputs(self.feeds(feeds), FIRST)
         except ModelError:
             return self._compare_outputs(self.feeds(feeds), "all")
 
@@ -82,20 +89,30 @@ class ModelPair:
         with open_session(noise.told(self.oracle), self.provider, "the masked original", level) as session:
             told = run(session, feeds, "the masked original")
         feeds, reference = {**feeds, **noise.feeds(self.sizes, told)}, noise.compared(self.sizes, told)
-        with open_session(noise.taken(self.slim, told), self.provider, "the slim model", level) as session:
-            found = run(session, feeds, "the slim model")
+        with self._slim(noise.taken(self.slim, told), level) as subject:
+            found, drawn = subject.run(feeds), list[Arrays]()
 
-            @cache
-            def moved() -> list[Arrays]:
-                nudged = ({n: nudge(v, seed) for n, v in feeds.items()} for seed in range(DRAWS))
-                return [run(session, draw, "the slim model") for draw in nudged]
+            def moved() -> Iterator[Arrays]:
+                for seed in range(DRAWS):
+                    if seed == len(drawn):
+                        drawn.append(subject.run({n: nudge(v, seed) for n, v in feeds.items()}))
+                    yield drawn[seed]
 
             checks = []
             for name, array in reference.items():
                 sums = Comparison(name, exact=True, cap=CAP)
-                sums.add(array, found[name], moved=partial(draws_of, name, moved))
+                sums.add(array, found[name], moved=draws_of(name, moved))
                 checks.append(sums.difference())
         return tuple(checks)
+
+    @contextmanager
+    def _slim(self, proto: ModelProto, level: str) -> Iterator[Subject]:
+        """The slim model, or what becomes of it, opened if it is not."""
+        if self.opened is not None and proto is self.slim and level == FIRST:
+            yield self.opened
+            return
+        with open_session(proto, self.provider, "the slim model", level) as session:
+            yield Subject(session, "the slim model")
 
     def compare_nodes(self, batches: Iterable[Batch]) -> Iterator[Difference]:
         """Compare every node alone, see :func:`onnxprune.checks.nodes.compare_single`."""
@@ -104,7 +121,13 @@ class ModelPair:
 
 
 def check_surgery(
-    traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str, recovery: Recovery | None = None
+    traced: Trace,
+    plan: Plan,
+    slim: Model,
+    feeds: Arrays,
+    provider: str,
+    recovery: Recovery | None = None,
+    opened: Subject | None = None,
 ) -> tuple[ModelPair, Surgery]:
     """Compare the slim model with the masked original, and say how.
 
@@ -113,14 +136,21 @@ def check_surgery(
     original's own tensors, where nothing adds up. A node that cannot be compared leaves it open.
 
     Recovered weights are put into the original, too, in the places that the plan keeps.
+
+    Parameters
+    ----------
+    opened : Subject, optional
+        The slim model in a session of ``provider`` with exact results and as far rewritten as ``FIRST``.
     """
     if recovery is not None:
         changed = recovery.spread(traced.model, traced.sizes(plan.removed(traced)))
         traced = trace(changed, **plan.trace_options)
     pair = make_pair(traced, plan, slim, feeds, provider)
+    if pair.provider == provider:
+        pair = replace(pair, opened=opened)
     if has_halves(pair.oracle.proto):
         oracle = Model(widened(pair.oracle.embedded()))
-        wide = replace(pair, oracle=oracle, slim=widened(pair.slim), wide=True)
+        wide = replace(pair, oracle=oracle, slim=widened(pair.slim), wide=True, opened=None)
         try:
             found = wide.compare_outputs(feeds)
             pair = wide

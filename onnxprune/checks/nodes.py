@@ -191,9 +191,11 @@ def _moved(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider:
     return found
 
 
-def draws_of(name: str, moved: Callable[[], Sequence[Arrays]]) -> list[np.ndarray]:
-    """One tensor of several runs."""
-    return [draw[name] for draw in moved() if name in draw]
+def draws_of(name: str, moved: Callable[[], Iterable[Arrays]]) -> Iterator[np.ndarray]:
+    """One tensor of several runs, which are made when they are read."""
+    for draw in moved():
+        if name in draw:
+            yield draw[name]
 
 
 def nudged(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -229,8 +231,7 @@ class _Sums:
         """Add what both models computed."""
         for name in self.names:
             if name in reference and name in found:
-                noise = partial(draws_of, name, moved)
-                self._all[name].add(reference[name], found[name], samples, noise)
+                self._all[name].add(reference[name], found[name], samples, draws_of(name, moved))
 
     def differences(self) -> Iterator[Difference]:
         """What the sums say of the tensors that both models have."""

@@ -96,7 +96,8 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         if flags["fail_if_unchanged"]:
             files.refuse_unchanged(result, model)
         timed = flags["verify"] and result.latency is None and not unchanged(result.plan)
-        told = slower(source, result.model, flags["provider"]) if timed else ""
+        work = result.report.work if result.report else None
+        told = slower(source, result.model, result.trace, flags["provider"], work) if timed else ""
         found = Pruning(result, model, out, plan_out, told)
         if flags["quantize"] and found.written:
             stage("quantise")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -21,9 +21,8 @@ import onnx
 
 from ..coupling.trace import Trace
 from ..errors import ModelError, UsageError
-from ..model.engine import InferenceSession
 from ..model.schema import regular
-from ..runtime.session import Arrays, run
+from ..runtime.session import Arrays
 from ..settings.table import DEFAULTS, OPTIONS
 from ..shapes.dimensions import SAMPLES, FreeDimensions, affordable, graph_inputs, sample_sizes
 from ..shapes.inference import infer
@@ -103,11 +102,19 @@ def open_data(
 
 
 def runnable(
-    session: InferenceSession, traced: Trace, source: Any = None, **settings: Unpack[DataSettings]
+    attempt: Callable[[Arrays], object],
+    traced: Trace,
+    source: Any = None,
+    **settings: Unpack[DataSettings],
 ) -> DataSet:
     """Samples on which the model runs; made-up ones take the first sample sizes that it runs at.
 
     Analysis cannot know those: a Pad by reflection needs more steps than it adds.
+
+    Parameters
+    ----------
+    attempt : callable
+        Runs the model on inputs.
 
     Raises
     ------
@@ -121,7 +128,7 @@ def runnable(
     others = _other_sizes(traced, settings) if source is None else ()
     for candidate in chain([samples], others):  # one by one: each is inferred anew
         try:
-            run(session, candidate.first.feeds, "the original")
+            attempt(candidate.first.feeds)
         except ModelError as error:
             refused.append(error)
         else:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..coupling.trace import Trace
 from ..errors import ModelError
-from ..runtime.session import open_session, run
+from ..runtime.session import Arrays, open_session, run
 from ..settings.table import DEFAULTS
 from ..shapes.dimensions import SAMPLES, FreeDimensions, free_dimensions, sample_sizes, with_batch
 from ..shapes.limits import runs_on_made_up
@@ -46,16 +47,36 @@ def one_run(
         return _first_of(
             traced, open_data(traced, data, labels=False, samples=samples, profile=profile).first, batch
         )
-    runs_on_made_up(traced.graph, traced.shapes.first)
     with open_session(traced.model, provider) as session:
-        for sizes in _candidates(traced, batch):
-            feeds = synthetic_inputs(traced.graph, sizes, seed)
-            try:
-                run(session, feeds)
-            except ModelError:
-                continue
-            return Batch(feeds, _size(feeds))
-        return runnable(session, traced, seed=seed).first
+        return made_up_run(partial(run, session, what="the original"), traced, batch, seed)
+
+
+def made_up_run(
+    attempt: Callable[[Arrays], object], traced: Trace, batch: int = 1, seed: int = DEFAULTS["seed"]
+) -> Batch:
+    """Made-up inputs on which a model runs.
+
+    Parameters
+    ----------
+    attempt : callable
+        Runs the model on inputs.
+    traced : Trace
+        Of the model, or of one with the same inputs.
+
+    Raises
+    ------
+    ModelError
+        If it does not run.
+    """
+    runs_on_made_up(traced.graph, traced.shapes.first)
+    for sizes in _candidates(traced, batch):
+        feeds = synthetic_inputs(traced.graph, sizes, seed)
+        try:
+            attempt(feeds)
+        except ModelError:
+            continue
+        return Batch(feeds, _size(feeds))
+    return runnable(attempt, traced, seed=seed).first
 
 
 def _candidates(traced: Trace, batch: int) -> Iterator[FreeDimensions]:

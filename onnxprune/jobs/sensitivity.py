@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from ..checks.accuracy import Accuracy
 from ..checks.compare import Comparison
+from ..checks.subject import Subject
 from ..coupling.groups import Group
 from ..coupling.trace import Trace, trace
 from ..data.dataset import DataSettings, runnable
@@ -87,8 +88,9 @@ class _Reference:
     def __init__(self, model: Model, traced: Trace, data: Any, provider: str, settings: DataSettings) -> None:
         self.provider = provider
         with open_session(model, provider, "the original") as session:
-            self.batches = runnable(session, traced, data, **settings)
-            self.outputs = [run(session, b.feeds, "the original") for b in self.batches]
+            original = Subject(session, "the original")
+            self.batches = runnable(original.run, traced, data, **settings)
+            self.outputs = [original.run(b.feeds) for b in self.batches]
 
     def compare(self, slim: Model, group: Group, ratio: float, kept: int) -> Sensitivity:
         """Run a slim model on the same samples."""

@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from typing import Any, Unpack, cast
 
 import numpy as np
@@ -18,22 +19,22 @@ from onnx import ModelProto
 from ..checks.accuracy import Accuracy, Metric, measure
 from ..checks.change import measure_change, ours, same_inputs
 from ..checks.compare import Difference
-from ..checks.exactness import ModelPair, check_surgery
+from ..checks.exactness import FIRST, ModelPair, check_surgery
 from ..checks.finite import not_finite
 from ..checks.gates import Limits, check_gates
 from ..checks.latency import measure_latency
 from ..checks.nodes import compare_entire
 from ..checks.report import Report
+from ..checks.subject import Subject
 from ..coupling.trace import Trace, trace
 from ..data.batches import Batch, DataSet
 from ..data.dataset import DataSettings, runnable
 from ..errors import ModelError, SurgeryError, UsageError, unknown_name
-from ..model.engine import InferenceSession
 from ..model.file import Model, ModelLike
 from ..model.loading import load
 from ..runtime.custom import without_reference
 from ..runtime.providers import choose_provider
-from ..runtime.session import open_session
+from ..runtime.session import Arrays, open_session
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery, opened_recovery, require_none
 from ..settings.described import described
@@ -131,54 +132,113 @@ def verify(
     chosen = choose_provider(provider)
     other = choose_provider(slim_provider) if slim_provider else chosen
     unrun = _without_reference(original.proto, plan is None or metric is not None, options)
-    lent = limits.get("max_latency_ratio") is None
-    with open_session(original, chosen, "the original", tf32=tf32, lent=lent) as before:
-        try:
-            samples = runnable(before, traced, data, **options)
-        except ModelError as error:
-            if data is not None or any(limit is not None for limit in limits.values()):
-                raise
-            return Report((), (), chosen, f"{error.message}; they are synthetic")
-        report = Report((), (), chosen, slim_provider=other, data=samples.source, unrun=unrun)
-        with ours(), open_session(result, other, "the slim model", tf32=tf32, lent=lent) as after:
-            report = _with_change(report, before, after, samples, metric, limits)
-    if plan is not None:
-        with ours():
-            pair, surgery = check_surgery(traced, plan, result, samples.first.feeds, other, recovery)
-            if recovery is None and not all(surgery.found):
-                require_none(plan.options)
-            report = replace(report, surgery=surgery.found, method=surgery.method, left_out=surgery.left_out)
-            if layers:
-                report = _with_layers(report, pair, result, samples.alike())
+    found = _Verification(original, result, traced, plan, recovery, chosen, other, tf32, metric, limits)
+    try:
+        report = found.report(data, options, unrun, layers)
+    except ModelError as error:
+        if data is not None or any(limit is not None for limit in limits.values()):
+            raise
+        return Report((), (), chosen, f"{error.message}; they are synthetic")
     ratio = report.latency.ratio if report.latency else None
     gates = check_gates(limits, report.change, report.scores, ratio)
     return replace(report, gates=gates, odd=_odd(traced, (*report.change, *report.surgery)))
 
 
-def _with_change(
-    report: Report,
-    before: InferenceSession,
-    after: InferenceSession,
-    samples: DataSet,
-    metric: str | Metric | None,
-    limits: Limits,
-) -> Report:
-    """Add how much the outputs change, where they are known, how good both models are, and how fast."""
-    same_inputs(before, after)
-    known = () if report.unrun else samples
-    change, scores = measure_change(before, after, known, Accuracy(required=metric is None))
-    if metric is not None:
-        scores = (*scores, measure(metric, samples, before, after))
-    timed = limits.get("max_latency_ratio") is not None
-    latency = measure_latency(before, after, samples.first.feeds) if timed else None
-    return replace(report, change=change, scores=scores, latency=latency)
+@dataclass(frozen=True, eq=False)
+class _Verification:
+    """What the checks of one pair of models share."""
 
+    original: Model
+    result: Model
+    traced: Trace
+    plan: Plan | None
+    recovery: Recovery | None
+    provider: str
+    slim_provider: str
+    tf32: bool
+    metric: str | Metric | None
+    limits: Limits
 
-def _with_layers(report: Report, pair: ModelPair, slim: Model, batches: Iterable[Batch]) -> Report:
-    """Add the comparisons layer by layer."""
-    providers = report.provider, report.slim_provider
-    entire = tuple(compare_entire(pair.traced, pair.sizes, slim, batches, *providers))
-    return replace(report, entire=entire, single=tuple(pair.compare_nodes(batches)))
+    def report(self, data: Any, options: DataSettings, unrun: tuple[str, ...], layers: bool) -> Report:
+        """What all checks say.
+
+        One run takes less time than what onnxruntime needs for the last step of its optimisation, and
+        the surgery is checked without it: made-up inputs are tried so first.
+
+        Raises
+        ------
+        ModelError
+            If the original does not run.
+        """
+        if data is None and not self.timed:
+            with suppress(ModelError):
+                return self._report(FIRST, nullcontext, data, options, unrun, layers)
+        return self._report("all", ours, data, options, unrun, layers)
+
+    @property
+    def timed(self) -> bool:
+        """Whether a gate asks how long the models take."""
+        return self.limits.get("max_latency_ratio") is not None
+
+    def _report(
+        self,
+        level: str,
+        blamed: Callable[[], AbstractContextManager[None]],
+        data: Any,
+        options: DataSettings,
+        unrun: tuple[str, ...],
+        layers: bool,
+    ) -> Report:
+        with ExitStack() as stack:
+            with self._opened(self.original, self.provider, "the original", level) as before:
+                samples = runnable(before.run, self.traced, data, **options)
+                report = Report(
+                    (), (), self.provider, slim_provider=self.slim_provider, data=samples.source, unrun=unrun
+                )
+                with blamed():
+                    opened = self._opened(self.result, self.slim_provider, "the slim model", level)
+                    after = stack.enter_context(opened)
+                    report = self._with_change(report, before, after, samples)
+            if self.plan is None:
+                return report
+            with blamed():
+                same = after if level == FIRST and not self.tf32 else None
+                report, pair = self._with_surgery(report, self.plan, samples.first.feeds, same)
+                return self._with_layers(report, pair, samples.alike()) if layers else report
+
+    @contextmanager
+    def _opened(self, model: Model, provider: str, what: str, level: str) -> Iterator[Subject]:
+        with open_session(model, provider, what, level, tf32=self.tf32, lent=not self.timed) as session:
+            yield Subject(session, what)
+
+    def _with_change(self, report: Report, before: Subject, after: Subject, samples: DataSet) -> Report:
+        """Add how much the outputs change, where they are known, how good both models are, and how fast."""
+        sessions = before.session, after.session
+        same_inputs(*sessions)
+        known = () if report.unrun else samples
+        change, scores = measure_change(before, after, known, Accuracy(required=self.metric is None))
+        if self.metric is not None:
+            scores = (*scores, measure(self.metric, samples, *sessions))
+        latency = measure_latency(*sessions, samples.first.feeds) if self.timed else None
+        work = before.seconds, after.seconds
+        return replace(report, change=change, scores=scores, latency=latency, work=work)
+
+    def _with_surgery(
+        self, report: Report, plan: Plan, feeds: Arrays, opened: Subject | None
+    ) -> tuple[Report, ModelPair]:
+        """Add whether the surgery is right."""
+        pair, found = check_surgery(
+            self.traced, plan, self.result, feeds, self.slim_provider, self.recovery, opened
+        )
+        if self.recovery is None and not all(found.found):
+            require_none(plan.options)
+        return replace(report, surgery=found.found, method=found.method, left_out=found.left_out), pair
+
+    def _with_layers(self, report: Report, pair: ModelPair, batches: Iterable[Batch]) -> Report:
+        """Add the comparisons layer by layer."""
+        providers = self.provider, self.slim_provider
+        entire = tuple(compare_entire(pair.traced, pair.sizes, self.result, batches, *providers))
+        return replace(report, entire=entire, single=tuple(pair.compare_nodes(batches)))
 
 
 def _odd(traced: Trace, differences: Sequence[Difference]) -> tuple[str, ...]:
