@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from onnx import numpy_helper
 
 import onnxprune
 from onnxprune.checks import nodes as layers
+from onnxprune.checks import subject
 from onnxprune.checks.alone import nodes_alone
 from onnxprune.checks.compare import Comparison, difference
 from onnxprune.checks.gates import check_gates
@@ -466,6 +467,38 @@ def test_each_model_on_its_own_provider(pruned: Result, monkeypatch: pytest.Monk
     asked.clear()
     onnxprune.verify(DIGITS, pruned.model, provider="cuda", tf32=True)
     assert asked == [("cuda", False), ("cuda", False)]
+
+
+def test_each_model_is_opened_and_run_once(pruned: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The original, its masked copy and the slim model; changed last bits excuse the rest."""
+    opened: list[Any] = []
+    runs: list[str] = []
+    session, ran = runtime.make_session, subject.run
+    monkeypatch.setattr(runtime, "make_session", lambda *a, **k: opened.append(a) or session(*a, **k))
+    monkeypatch.setattr(subject, "run", lambda s, f, what: runs.append(what) or ran(s, f, what))
+    report = onnxprune.verify(DIGITS, pruned.model, plan=pruned.plan, provider="cpu")
+    assert report.exact
+    assert report.method == "end to end"
+    assert len(opened) == 3
+    assert runs.count("the original") == 1
+    assert report.work is not None
+    assert min(report.work) > 0
+
+
+def test_changed_last_bits_are_asked_for_one_by_one() -> None:
+    """One that excuses the difference is enough, even if the others should move nothing."""
+    read: list[int] = []
+
+    def moved(change: float) -> Iterator[np.ndarray]:
+        for number in range(4):
+            read.append(number)
+            yield np.float32([[1 + change]])
+
+    for change, count, right in ((1e-5, 1, True), (2e-6, 2, True), (2e-7, 4, False)):
+        sums = Comparison("y", exact=True)
+        sums.add(np.float32([[1]]), np.float32([[1 + 2e-5]]), moved=moved(2e-5 + change))
+        assert (len(read), bool(sums.difference())) == (count, right)
+        read.clear()
 
 
 def test_tensorrt_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
