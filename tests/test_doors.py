@@ -22,7 +22,7 @@ from onnxprune.settings.spellings import SPELLINGS
 from .conftest import DIGITS, Run
 from .planting import graph
 from .test_clean_peers import demo
-from .test_golden import STAT, THRESHOLDS, chain, joined
+from .test_golden import POLICIES, STAT, THRESHOLDS, chain, figure, joined, residual
 
 
 def said(text: str) -> list[str]:
@@ -51,9 +51,9 @@ def kept(run: Run, folder: Path, model: onnx.ModelProto, *flags: object) -> list
 def test_golden_thresholds(
     threshold: float, granularity: int, least: int, wanted: Sequence[int], run: Run, tmp_path: Path
 ) -> None:
-    """The vectors of TAO's formula, times ten: a tenth is no number of 32 bits."""
-    flags = ("-pth", 10 * threshold, "-pg", granularity, "-nf", least, "-n", "off")
-    assert kept(run, tmp_path, chain([10 * s for s in STAT]), *flags)[0] == list(wanted)
+    """The vectors of TAO's formula: a tenth in 32 bits is more than a tenth, and not above it there."""
+    flags = ("-pth", threshold, "-pg", granularity, "-nf", least, "-n", "off")
+    assert kept(run, tmp_path, chain(STAT), *flags)[0] == list(wanted)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,43 @@ def test_netspresso_recommendation(run: Run, tmp_path: Path) -> None:
     ]
     assert all(count % 2 == 0 for count in counts)
     assert result.proto.ByteSize() < onnxprune.load(DIGITS).proto.ByteSize()
+
+
+def compressed(run: Run, folder: Path, model: onnx.ModelProto, *flags: object) -> dict[str, set[int]]:
+    """Channels that NetsPresso's own spelling removes, by layer."""
+    onnx.save(model, folder / "model.onnx")
+    flags = ("-o", folder / "out.onnx", "--layer_norm", "tss_norm", "--step_size", 1, *flags)
+    done = run("netspresso", "compress", folder / "model.onnx", *flags)
+    assert done.code == 0, done.err
+    plan = folder / "plan.json"
+    assert run(*said(done.err), "--plan-out", plan).code == 0
+    groups = json.loads(plan.read_text())["groups"]
+    return {g["name"]: set(range(g["channels"])) - set(g["keep"]) for g in groups if g["status"] != "blocked"}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_golden_policies(policy: str, run: Run, tmp_path: Path) -> None:
+    """The figure of the residual block: 40 % of its Add removes the channels 0 and 1."""
+    (tmp_path / "values.toml").write_text("x = 0.4\n")
+    flags = ("--policy", policy, "--compression_method", "PR_L2", "--values", tmp_path / "values.toml")
+    assert compressed(run, tmp_path, figure(policy), *flags) == {"x": {0, 1}, "G": set()}
+
+
+@pytest.mark.parametrize(
+    ("op", "size", "left"),
+    [("round_up", 2, 4), ("round_down", 2, 2), ("round", 2, 2), ("none", 2, 3), ("round", 1, 3)],
+)
+def test_golden_steps(op: str, size: int, left: int, run: Run, tmp_path: Path) -> None:
+    """Three of five channels, in steps of two: an odd count goes down by one."""
+    (tmp_path / "values.toml").write_text("x = 0.4\n")
+    flags = ("--values", tmp_path / "values.toml", "--step_op", op, "--step_size", size)
+    assert 5 - len(compressed(run, tmp_path, residual(), *flags)["x"]) == left
+
+
+def test_golden_indices(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "values.toml").write_text("x = [1, 4]\nG = [0]\n")
+    flags = ("--compression_method", "PR_ID", "--values", tmp_path / "values.toml")
+    assert compressed(run, tmp_path, residual(), *flags) == {"x": {1, 4}, "G": {0}}
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from onnxprune.coupling.groups import Group
 from onnxprune.scoring.registry import lookup
 from onnxprune.selection.cost import parameters
 from onnxprune.selection.rounding import Rounding
-from onnxprune.selection.strategies import kept_positions, removal_order
+from onnxprune.selection.strategies import above, kept_positions, removal_order
 from onnxprune.surgery.surgeon import rewrite_trace
 
 X = [11.0, 19, 38, 25, 46]
@@ -109,14 +109,22 @@ def test_threshold(threshold: float, granularity: int, least: int, kept: Sequenc
 
 
 def test_threshold_in_a_model() -> None:
-    """The same numbers through score and select."""
+    """The same numbers through score and select: a norm of 0.1, stored in 32 bits, is not above 0.1."""
     traced = onnxprune.trace(chain(STAT))
     scores = onnxprune.score(traced, criterion="l2", normalizer="none")
-    for threshold, granularity, least, kept in [(0.25, 1, 1, 4), (0.5, 2, 1, 4), (1.0, 1, 3, 3)]:
+    for threshold, granularity, least, kept in THRESHOLDS:
         plan = onnxprune.select(
             traced, scores, threshold=threshold, granularity=granularity, min_channels=least
         )
-        assert len(plan.groups[0].keep) == kept
+        assert list(plan.groups[0].keep) == list(kept)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "passing"), [(0.0, [0, 1, 2, 3]), (1e-60, [0, 1, 2, 3]), (0.1, [2, 3]), (1e39, [])]
+)
+def test_what_is_above_a_threshold(threshold: float, passing: Sequence[int]) -> None:
+    scores = np.array([1e-50, np.float32(0.1), np.nextafter(np.float32(0.1), np.float32(1)), 1e38])
+    assert np.flatnonzero(above(scores, threshold)).tolist() == list(passing)
 
 
 def test_threshold_of_equal_scores_keeps_the_lowest_indices() -> None:

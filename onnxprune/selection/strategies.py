@@ -50,9 +50,22 @@ def by_ratio(groups: Sequence[Group], ratios: Mapping[str, float]) -> dict[str, 
 def by_threshold(groups: Sequence[Group], scores: ScoreTable, threshold: float) -> dict[str, Want]:
     """Channels whose merged score is strictly above a threshold, as NVIDIA TAO counts them."""
     return {
-        g.name: Want(int((scores[g.name].merged > threshold).sum()), f"threshold {threshold:g}", threshold)
+        g.name: Want(
+            int(above(scores[g.name].merged, threshold).sum()), f"threshold {threshold:g}", threshold
+        )
         for g in groups
     }
+
+
+def above(scores: Floats, threshold: float) -> np.ndarray:
+    """Which scores are strictly above a threshold.
+
+    Both are compared in 32 bits, as NVIDIA TAO does: a filter of norm 0.1 is stored as 0.10000000149, and
+    is not above 0.1. A threshold that is 0 there is compared as it is.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        limit = np.float32(threshold)
+        return scores.astype(np.float32) > limit if limit else scores > threshold
 
 
 def by_rank(groups: Sequence[Group], scores: ScoreTable, ratio: float) -> dict[str, Want]:
