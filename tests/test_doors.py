@@ -108,6 +108,41 @@ def test_tao_spec(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "handed"),
+    [
+        ("model unet prune -m MODEL -o OUT -k key -pth 0.5 --gpus 1 -v", "-o OUT/digits.onnx --preset tao --threshold 0.5 --min-channels 8"),
+        ("detectnet_v2 prune -pm MODEL -o OUT/a.onnx -eq union -pth 0.7 --results_dir logs", "-o OUT/a.onnx --preset tao --policy union --threshold 0.7"),
+        ("yolo_v4 prune -m MODEL -e train.txt -o OUT -eq intersection", "-o OUT/digits.onnx --preset tao --policy intersection"),
+        ("model efficientdet_tf2 prune -e SPEC prune.threshold=0.4", "-o RESULTS/prune/digits.onnx --preset tao --threshold 0.4"),
+        ("classification_tf2 prune -e SPEC results_dir=OUT", "-o OUT/prune/digits.onnx --preset tao --threshold 0.68"),
+        ("prune prune.checkpoint=MODEL prune.results_dir=OUT prune.normalizer=L2", "-o OUT/digits.onnx --preset tao --normalizer L2"),
+    ],
+)  # fmt: skip
+def test_tao_launcher(words: str, handed: str, run: Run, tmp_path: Path) -> None:
+    """What TAO's launcher is given, with its own words before the verb and its ways to change a spec."""
+    pytest.importorskip("yaml", reason="PyYAML is not installed")
+    places = {
+        "MODEL": DIGITS,
+        "OUT": tmp_path / "new",
+        "SPEC": tmp_path / "s.yaml",
+        "RESULTS": tmp_path / "r",
+    }
+    (tmp_path / "s.yaml").write_text(
+        f"results_dir: {tmp_path / 'r'}\nprune:\n  checkpoint: {DIGITS}\n  threshold: 0.68\n  verbose: true\n"
+    )
+
+    def placed(text: str) -> list[str]:
+        for word, path in places.items():
+            text = text.replace(word, str(path))
+        return text.split()
+
+    done = run("tao", *placed(words))
+    assert done.code == 0, done.err
+    assert said(done.err) == ["prune", str(DIGITS), *placed(handed)]
+    assert ("says how a network is trained" in done.err) == ("train.txt" in words)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (

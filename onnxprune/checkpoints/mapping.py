@@ -163,7 +163,8 @@ class _Search:
         if use.shrinks and (entry := normalized_of(use.value, self._state)):
             return f"it is '{entry}', normalized by what depends on all of it, and would be so anew once some of it is gone"
         if use.sources:
-            return f"the network computes it from {listed(use.sources)}, in a way that is not known"
+            own = [name for name in use.sources if name in self._state]
+            return f"the network computes it from {listed(own or use.sources)}, in a way that is not known"
         return "no entry of the checkpoint holds its values"
 
     def _decide(self) -> None:

@@ -20,9 +20,6 @@ SETTINGS = {
 }
 """Flags of ours, and the settings and types of their values."""
 
-LEAST = {"unet": 8}
-"""Applications whose smallest number of filters is another one by default."""
-
 
 def prune_folder(
     unpruned_model_dir: str,
@@ -73,7 +70,7 @@ def prune_folder(
     given, _ = arguments({
         "model": model, "output": target, "normalizer": normalizer, "pruning_threshold": pth,
         "equalization_criterion": equalization_criterion, "pruning_granularity": pruning_granularity,
-        "min_num_filters": min_num_filters or LEAST.get(model_app_name), "key": key,
+        "min_num_filters": min_num_filters or None, "network": model_app_name, "key": key,
     })  # fmt: skip
     if not model.is_file():
         raise UsageError(f"there is no model '{model}'")

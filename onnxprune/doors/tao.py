@@ -31,6 +31,7 @@ SPEC = {
     "min_num_filters": "min_num_filters", "excluded_layers": "excluded_layers", "checkpoint": "model",
     "model_path": "model", "pruned_model_path": "model", "output_path": "output", "output_dir": "output",
     "results_dir": "output", "byom_model_path": "", "criterion": "", "method": "", "gpu_ids": "",
+    "verbose": "",
 }  # fmt: skip
 """Keys of the section ``prune`` of a spec -> options; empty for those that change nothing here."""
 
@@ -40,8 +41,21 @@ OWN = (".tlt", ".etlt", ".tltb", ".hdf5", ".h5", ".keras", ".pth")
 KEY = "the key (-k) opens .tlt files, which only TAO reads; an ONNX export has none, so it was not used"
 
 
-def read_spec(path: str) -> dict[str, Any]:
+LEAST = {"unet": 8}
+"""Networks whose smallest number of filters is another one by default."""
+
+YAML = (".yaml", ".yml")
+
+TRAINING = "this spec says how a network is trained, and nothing about pruning, so it was not read"
+
+
+def read_spec(path: str, changes: Sequence[str] = ()) -> dict[str, Any]:
     """Options of a spec in YAML.
+
+    Parameters
+    ----------
+    changes : sequence of str
+        Other values of it, ``prune.threshold=0.5``.
 
     Raises
     ------
@@ -57,21 +71,28 @@ def read_spec(path: str) -> dict[str, Any]:
             "PyYAML is not installed", "Install it with: pip install 'onnxprune[tao]'"
         ) from None
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else {}
+        values = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in changes)}
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {(error.strerror or str(error)).lower()}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read '{path}': {' '.join(str(error).split())}", "Expected YAML.") from None
-    if not isinstance(document, Mapping) or not isinstance(document.get("prune"), Mapping):
+    given = document if isinstance(document, Mapping) else {}
+    own = {key.removeprefix("prune."): value for key, value in values.items() if key.startswith("prune.")}
+    section = given.get("prune", own or None)
+    if not isinstance(section, Mapping):
         raise UsageError(f"'{path}' has no section 'prune'", "Expected a spec of TAO's prune.")
+    whole = {**given, **values}
     found: dict[str, Any] = {}
-    if "encryption_key" in document:
-        found["key"] = document["encryption_key"]
-    for name, value in document["prune"].items():
+    if "encryption_key" in whole:
+        found["key"] = whole["encryption_key"]
+    for name, value in {**section, **own}.items():
         if name not in SPEC:
-            raise unknown_name(f"key of 'prune' in '{path}'", str(name), SPEC)
+            raise unknown_name(f"key of 'prune' in '{path or 'the arguments'}'", str(name), SPEC)
         if SPEC[name] and value is not None:
             found.setdefault(SPEC[name], value)
+    if whole.get("results_dir"):
+        found.setdefault("output", str(Path(str(whole["results_dir"]), "prune")))
     return found
 
 
@@ -81,8 +102,8 @@ def arguments(options: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     Parameters
     ----------
     options : mapping
-        ``model`` and ``output``, and any of the keys of ``FLAGS``, ``excluded_layers`` and ``key``; None
-        and what is missing are TAO's defaults.
+        ``model`` and ``output``, and any of the keys of ``FLAGS``, ``excluded_layers``, ``key`` and
+        ``network``; None and what is missing are TAO's defaults.
 
     Raises
     ------
@@ -101,9 +122,11 @@ def arguments(options: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     _one_of("normalizer", options, NORMALIZERS)
     _one_of("equalization_criterion", options, CRITERIA)
     given = [model, "-o", placed(model, output), "--preset", "tao"]
+    own = {"min_num_filters": LEAST.get(str(options.get("network")))}
     for name, flag in FLAGS.items():
-        if options.get(name) is not None:
-            given += [flag, str(options[name])]
+        chosen = options.get(name) if options.get(name) is not None else own.get(name)
+        if chosen is not None:
+            given += [flag, str(chosen)]
     for layer in listed(options.get("excluded_layers")):
         given += ["--exclude", layer]
     return given, [KEY] if options.get("key") else []
