@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from onnxprune.checks.report import Report
 from onnxprune.cli import main
 from onnxprune.reports.baseline import LONGEST, verdict
 from onnxprune.reports.sarif import RULES, sarif
+from onnxprune.runtime import providers
 from onnxprune.testing import assert_parity
 
 from .conftest import DIGITS, IMAGES, Run
@@ -240,6 +242,44 @@ def test_a_flipped_weight_reaches_code_scanning(run: Run, slim: Path, tmp_path: 
     document = json.loads(target.read_text())
     (wrong,) = [r for r in document["runs"][0]["results"] if r["ruleId"] == "surgery"]
     assert wrong["locations"][0]["logicalLocations"][0]["fullyQualifiedName"] == "/head/Gemm"
+
+
+# Several providers ----------------------------------------------------------------------------
+
+
+def test_every_provider_is_a_row(
+    run: Run, slim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One passes, and one that is not there is named and fails the run, whatever the others say."""
+    monkeypatch.setattr(providers, "problem_of", lambda name: f"there is no {name}")
+    flags = ("--also", "cpu", "--also", "openvino")
+    outcome = verify(run, slim, *flags, "--junit", tmp_path / "out.xml", "--sarif", tmp_path / "out.sarif")
+    assert outcome.code == 2
+    assert outcome.err.startswith(
+        "error: not verified on openvino: cannot run on OpenVINO: there is no openvino\n"
+    )
+    rows = [line.split() for line in outcome.out.splitlines()]
+    first, second = [row for row in rows if row[:2] == ["cpu", "passed"]]
+    assert (first, first[2], first[-2:]) == (second, "exact", ["the", "model's"])
+    assert ["openvino", "not", "verified", "-", "-", "-", "-", "-"] in rows
+    failed = ElementTree.parse(tmp_path / "out.xml").getroot()[0].findall("testcase")
+    assert [(case.get("name"), len(case)) for case in failed[-2:]] == [("on cpu", 0), ("on openvino", 1)]
+    (found,) = json.loads((tmp_path / "out.sarif").read_text())["runs"][0]["results"]
+    assert (found["ruleId"], found["message"]["text"][:13]) == ("not-verified", "on openvino: ")
+    document = verify(run, slim, *flags, "--json").document
+    assert [one["problem"] for one in document["elsewhere"]] == [
+        "",
+        "cannot run on OpenVINO: there is no openvino",
+    ]
+    assert (document["passed"], document["elsewhere"][0]["passed"]) == (False, True)
+
+
+def test_every_provider_keeps_to_the_gates(run: Run, slim: Path) -> None:
+    outcome = verify(run, slim, "--also", "cpu", "--min-agreement", 1.5)
+    assert (outcome.code, outcome.out.count("FAILED")) == (1, 3), "of the gate, and of both rows"
+    elsewhere = onnxprune.verify(DIGITS, slim, also=["cpu"], provider="cpu", min_cosine=1.5)
+    assert not replace(elsewhere, gates=()), "the other row alone fails the whole"
+    assert run("verify", DIGITS, slim, "--also", "tpu").err.startswith("error: unknown provider 'tpu'")
 
 
 # Errors as JSON, unchanged results ------------------------------------------------------------

@@ -53,6 +53,10 @@ class Report:
     unrun : tuple of str
         Operators of the user's own without a reference function: random numbers stood in for them, so
         that the surgery is checked of all but them, and no change is measured.
+    precision : str
+        What the slim model computed in.
+    elsewhere : tuple of Report
+        The same on other providers, where they were asked for; ``problem`` says why one does not run.
     structure : str
         How a retrained model was found to be what the plan makes, in place of its surgery.
     work : tuple of float, or None
@@ -75,15 +79,18 @@ class Report:
     odd: tuple[str, ...] = ()
     unrun: tuple[str, ...] = ()
     structure: str = ""
+    precision: str = ""
+    elsewhere: tuple[Report, ...] = ()
     work: tuple[float, float] | None = field(default=None, compare=False)
 
     def __bool__(self) -> bool:
-        return not self.failed and not self.problem and not self.unrun
+        return not self.failed and not self.problem and not self.unrun and all(self.elsewhere)
 
     @property
     def failed(self) -> bool:
         """Whether a check that was made, or a gate, was not passed."""
-        return not all((*self.surgery, *self.single, *self.change, *self.gates))
+        here = all((*self.surgery, *self.single, *self.change, *self.gates))
+        return not here or any(report.failed for report in self.elsewhere)
 
     @property
     def exact(self) -> bool | None:
@@ -181,6 +188,8 @@ class Report:
             "passed": bool(self),
             "provider": self.provider,
             "slim_provider": self.slim_provider,
+            "precision": self.precision,
+            "elsewhere": [report.to_dict() for report in self.elsewhere],
             "problem": self.problem,
             "data": self.data,
             "samples": self.samples,
@@ -222,6 +231,7 @@ class Report:
             lines.append(self._origin)
         if self.problem:
             lines.append(f"not verified: {self.problem}")
+        lines += [f"on {r.provider}: {'passed' if r else 'FAILED'}, {r.headline}" for r in self.elsewhere]
         return page(lines)
 
 

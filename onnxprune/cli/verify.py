@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     "--plot", cls=Target, metavar="FILE", help="Draw the layers to a .png or .svg file; means --layers."
 )
 @options.pair_options
+@options.setting("also")
 @click.option("--junit", cls=Target, metavar="FILE", help="Write JUnit XML.")
 @click.option("--markdown", cls=Target, metavar="FILE", help="Write Markdown for a pull request.")
 @click.option("--sarif", cls=Target, metavar="FILE", help="Write SARIF 2.1.0, for code scanning.")
@@ -134,7 +135,9 @@ def _write(
 
 
 def _judge(report: Report) -> None:
-    """Exit code 1 for what failed, named in one line."""
+    """Exit code 1 for what failed, named in one line; 2 for a provider that is not there."""
+    from ..reports.tables import failure
+
     failed = [str(gate) for gate in report.gates if not gate]
     if report.wrong is not None:
         where = f" at layer '{report.wrong.layer}'" if report.wrong.layer else ""
@@ -143,3 +146,10 @@ def _judge(report: Report) -> None:
         raise SurgeryError(f"the slim model is {report.judgement}: {report.headline}")
     if failed:
         raise GateError(f"{plural(len(failed), 'gate')} failed: {'; '.join(failed)}")
+    for other in report.elsewhere:
+        if other.problem:
+            raise UsageError(
+                f"not verified on {other.provider}: {other.problem}", "'onnxprune doctor' says more."
+            )
+        if other.failed:
+            raise GateError(f"failed on {other.provider}: {failure(other)}")

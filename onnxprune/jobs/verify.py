@@ -34,11 +34,11 @@ from ..model.file import Model, ModelLike
 from ..model.loading import load
 from ..runtime.custom import without_reference
 from ..runtime.providers import choose_provider
-from ..runtime.session import Arrays, open_session
+from ..runtime.session import Arrays, open_session, precision
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery, opened_recovery, require_none
 from ..settings.described import described
-from ..settings.table import DEFAULTS
+from ..settings.table import DEFAULTS, OPTIONS
 from .replay import prepared
 
 ON_FAILURE = ("raise", "return")
@@ -79,7 +79,7 @@ def check_on_failure(value: str) -> None:
         raise unknown_name("value of on_failure", value, ON_FAILURE)
 
 
-@described("data", "job", "pair", "gates")
+@described("data", "job", "pair", "matrix", "gates")
 def verify(
     dense: ModelLike,
     slim: ModelLike,
@@ -89,6 +89,7 @@ def verify(
     provider: str = DEFAULTS["provider"],
     slim_provider: str | None = DEFAULTS["slim_provider"],
     tf32: bool = DEFAULTS["tf32"],
+    also: Sequence[str] = DEFAULTS["also"],
     layers: bool = False,
     metric: str | Metric | None = None,
     traced: Trace | None = None,
@@ -133,15 +134,10 @@ def verify(
     other = choose_provider(slim_provider) if slim_provider else chosen
     unrun = _without_reference(original.proto, plan is None or metric is not None, options)
     found = _Verification(original, result, traced, plan, recovery, chosen, other, tf32, metric, limits)
-    try:
-        report = found.report(data, options, unrun, layers)
-    except ModelError as error:
-        if data is not None or any(limit is not None for limit in limits.values()):
-            raise
-        return Report((), (), chosen, f"{error.message}; they are synthetic")
-    ratio = report.latency.ratio if report.latency else None
-    gates = check_gates(limits, report.change, report.scores, ratio)
-    return replace(report, gates=gates, odd=_odd(traced, (*report.change, *report.surgery)))
+    for name in also:
+        OPTIONS["provider"].refuse(name)
+    report = found.judged(data, options, unrun, layers)
+    return replace(report, elsewhere=tuple(found.on(name, data, options, unrun) for name in also))
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +154,26 @@ class _Verification:
     tf32: bool
     metric: str | Metric | None
     limits: Limits
+
+    def judged(self, data: Any, options: DataSettings, unrun: tuple[str, ...], layers: bool) -> Report:
+        """What all checks and gates say; of made-up inputs also that the original does not run on them."""
+        try:
+            report = self.report(data, options, unrun, layers)
+        except ModelError as error:
+            if data is not None or any(limit is not None for limit in self.limits.values()):
+                raise
+            return Report((), (), self.provider, f"{error.message}; they are synthetic")
+        ratio = report.latency.ratio if report.latency else None
+        gates = check_gates(self.limits, report.change, report.scores, ratio)
+        return replace(report, gates=gates, odd=_odd(self.traced, (*report.change, *report.surgery)))
+
+    def on(self, provider: str, data: Any, options: DataSettings, unrun: tuple[str, ...]) -> Report:
+        """The same on another provider; where it cannot run there, a report that says why."""
+        try:
+            chosen = choose_provider(provider)
+            return replace(self, provider=chosen, slim_provider=chosen).judged(data, options, unrun, False)
+        except (ModelError, UsageError) as error:
+            return Report((), (), provider, error.message)
 
     def report(self, data: Any, options: DataSettings, unrun: tuple[str, ...], layers: bool) -> Report:
         """What all checks say.
@@ -192,8 +208,17 @@ class _Verification:
         with ExitStack() as stack:
             with self._opened(self.original, self.provider, "the original", level) as before:
                 samples = runnable(before.run, self.traced, data, **options)
+                told = precision(self.slim_provider, self.tf32)
                 report = Report(
-                    (), (), self.provider, slim_provider=self.slim_provider, data=samples.source, unrun=unrun
+                    (),
+                    (),
+                    self.provider,
+                    "",
+                    "",
+                    self.slim_provider,
+                    data=samples.source,
+                    unrun=unrun,
+                    precision=told,
                 )
                 with blamed():
                     opened = self._opened(self.result, self.slim_provider, "the slim model", level)

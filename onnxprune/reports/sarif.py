@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -48,17 +48,21 @@ class Finding:
 
 def found(report: Report) -> Iterator[Finding]:
     """What is wrong with a slim model, or worth a look."""
+    alone = replace(report, elsewhere=())
     if report.problem:
         yield Finding("not-verified", "error", report.problem)
     if report.wrong is not None:
-        yield Finding("surgery", "error", findings(report)[0], report.wrong.layer or report.wrong.output)
+        yield Finding("surgery", "error", findings(alone)[0], report.wrong.layer or report.wrong.output)
     if report.left_out:
         yield Finding("not-proven", "error", report.headline, report.left_out[0])
     for gate in report.gates:
         if not gate:
             yield Finding("gate", "error", str(gate), gate.subject)
     if report.diverged is not None:
-        yield Finding("divergence", "warning", findings(report)[-1], report.diverged.layer)
+        yield Finding("divergence", "warning", findings(alone)[-1], report.diverged.layer)
+    for other in report.elsewhere:
+        for finding in found(other):
+            yield replace(finding, text=f"on {other.provider}: {finding.text}")
 
 
 def sarif(report: Report, slim: str, version: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 from ..checks.compare import Difference
-from ..checks.report import Report
+from ..checks.report import Report, summary
 from ..printable import printable
 from .page import Part, Reported, Table, numbers, words
 
@@ -50,6 +50,23 @@ def tables(report: Report) -> Iterator[Table]:
             for gate in report.gates
         ]
         yield Table((*words("gate", "of"), *numbers("found", "limit"), *words("")), tuple(gates))
+    if report.elsewhere:
+        yield providers(report)
+
+
+def providers(report: Report) -> Table:
+    """One row per execution provider."""
+    rows = []
+    for one in (replace(report, elsewhere=()), *report.elsewhere):
+        found = summary(one.change) if one.change else None
+        rows.append((
+            one.provider, "not verified" if one.problem else "passed" if one else "FAILED",
+            one.verdict or "-", f"{found.cosine:.6f}" if found else "-", f"{found.relative:.4g}" if found else "-",
+            *(f"{score.after:.4f}" for score in one.scores), *["-"] * (len(report.scores) - len(one.scores)),
+            one.precision or "-",
+        ))  # fmt: skip
+    measured = numbers("cosine", "rel. L2", *(score.name for score in report.scores))
+    return Table((*words("provider", "", "surgery"), *measured, *words("precision")), tuple(rows))
 
 
 def outputs(report: Report) -> Table:
@@ -116,7 +133,13 @@ def findings(report: Report) -> list[str]:
         )
     if report.problem:
         found.append(f"not verified: {report.problem}")
-    return found
+    return [*found, *(f"on {r.provider}: {failure(r)}" for r in report.elsewhere if not r)]
+
+
+def failure(report: Report) -> str:
+    """What failed on another provider, in a sentence."""
+    gates = [str(gate) for gate in report.gates if not gate]
+    return "; ".join([*findings(report), *gates]) or report.headline
 
 
 def headline(report: Report) -> str:
@@ -184,6 +207,7 @@ def junit(report: Report, name: str = "onnxprune verify") -> str:
         )
         cases.append(("surgery", text))
     cases += [(gate.name.replace("_", "-"), "" if gate else str(gate)) for gate in report.gates]
+    cases += [(f"on {one.provider}", "" if one else failure(one)) for one in report.elsewhere]
     if not cases:
         cases.append(("runs", ""))
     failures = sum(bool(text) for _, text in cases)

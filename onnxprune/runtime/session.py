@@ -116,6 +116,21 @@ def make_session(
         return ort.InferenceSession(model, options, providers=chosen)
 
 
+def precision(provider: str, tf32: bool) -> str:
+    """What a session computes in that is compared, for people.
+
+    Parameters
+    ----------
+    tf32 : bool
+        As in ``open_session``.
+    """
+    if provider == "cpu":
+        return "the model's"
+    if provider == "openvino":
+        return "OpenVINO's choice" if tf32 else "the model's"
+    return f"the model's, TF32 {'on' if tf32 else 'off'}"
+
+
 def _for_openvino(exact: bool, timed: Timed | None) -> dict[str, str]:
     """Options of OpenVINO's provider, which does not read those of the session."""
     found = {"device_type": "CPU"}

@@ -194,6 +194,11 @@ TABLE = (
         "Let GPUs round the factors of float32 products to 10 bits.",
     ),
     Option(
+        "also", ("matrix",), "Sequence[str]", (),
+        "Verify there, too: each provider is a row, and one that does not run is an error.",
+        metavar="PROVIDER",
+    ),
+    Option(
         "threads", ("machine",), "int | None", None,
         "Threads of one operator, where models are timed.", check=integer(1), metavar="N",
         unset="onnxruntime's",
