@@ -204,13 +204,38 @@ def test_a_plan_of_measured_harm_is_explained_by_it(run: Run, tmp_path: Any) -> 
 
 def test_costs_take_data_and_a_criterion_that_knows_them(run: Run, tmp_path: Any) -> None:
     out = tmp_path / "slim.onnx"
-    outcome = run("prune", DIGITS, "-o", out, "--criterion", "reconstruction")
+    outcome = run(
+        "prune", DIGITS, "-o", out, "--keep-macs", 0.5, "--allocate", "harm", "--criterion", "wanda"
+    )
     assert outcome.code == 2
-    assert "criterion 'reconstruction' looks at what layers read: found no data" in outcome.err
+    assert "allocate harm measures what a group is worth: found no data, expected samples" in outcome.err
     common = "--keep-macs", 0.5, "--data", CALIBRATION
     outcome = run("prune", DIGITS, "-o", out, "--allocate", "harm", "--criterion", "l2", *common)
     assert outcome.code == 2
     assert "allocate harm: criterion 'l2' gives scores, expected costs" in outcome.err
+
+
+def test_without_data_channels_are_chosen_on_smooth_noise(run: Run, tmp_path: Any) -> None:
+    """That is said where it was done, and is the same each time; weights stay as surgery left them."""
+    plans = [tmp_path / name for name in ("one.json", "two.json")]
+    for plan in plans:
+        done = run("prune", DIGITS, "-o", tmp_path / "s.onnx", "--criterion", "wanda", "--plan-out", plan)
+        assert (done.code, done.err.count("chosen on smooth noise")) == (0, 1), done.err
+    assert plans[0].read_bytes() == plans[1].read_bytes()
+    assert "recovery" not in onnxprune.Plan.load(plans[0]).options
+    assert "chosen on smooth noise" in run("explain", DIGITS, "stem", "--plan", plans[0]).out
+    with_data = run("prune", DIGITS, "-o", tmp_path / "s.onnx", "--data", CALIBRATION, "--recover", "none")
+    assert "smooth noise" not in with_data.err + run("prune", DIGITS, "-o", tmp_path / "s.onnx").err
+
+
+def test_smooth_noise_has_long_waves() -> None:
+    traced = onnxprune.trace(DIGITS)
+    plain, smooth = (open_data(traced, samples=8, smooth=on) for on in (False, True))
+    for data, least, most in ((plain, -0.1, 0.1), (smooth, 0.4, 0.9)):
+        images = np.concatenate([next(iter(batch.feeds.values())) for batch in data])
+        assert images.std() == pytest.approx(1, rel=0.15)
+        neighbours = float((images[..., 1:] * images[..., :-1]).mean())
+        assert least < neighbours < most
 
 
 def test_heads_and_inner_dimensions_have_consumers() -> None:

@@ -51,6 +51,7 @@ def open_data(
     samples: int | None = None,
     profile: Any = None,
     seed: int = DEFAULTS["seed"],
+    smooth: bool = False,
 ) -> DataSet:
     """Samples for a model, in batches that it takes.
 
@@ -71,6 +72,8 @@ def open_data(
         How images become inputs: see ``onnxprune.data.images``.
     seed : int
         Of made-up inputs.
+    smooth : bool
+        Whether those vary slowly along long axes.
 
     Raises
     ------
@@ -91,7 +94,7 @@ def open_data(
     if source is None:
         if labelled:
             raise UsageError("labels take data: found made-up inputs", "Give samples with --data.")
-        return DataSet(lambda: _made_up(traced, traced.shapes.first.sizes, seed, samples or 1))
+        return DataSet(lambda: _made_up(traced, traced.shapes.first.sizes, seed, samples or 1, smooth))
     proto = traced.model.proto
     if folder and not isinstance(source, Mapping):
         data = from_folder(proto, Path(source), labels, samples, profile)
@@ -147,9 +150,11 @@ def _other_sizes(traced: Trace, settings: DataSettings) -> Iterator[DataSet]:
             yield DataSet(partial(_made_up, traced, sizes, seed, runs))
 
 
-def _made_up(traced: Trace, sizes: FreeDimensions, seed: int, runs: int) -> Iterator[Batch]:
+def _made_up(
+    traced: Trace, sizes: FreeDimensions, seed: int, runs: int, smooth: bool = False
+) -> Iterator[Batch]:
     for number in range(runs):
-        feeds = synthetic_inputs(traced.graph, sizes, seed + number)
+        feeds = synthetic_inputs(traced.graph, sizes, seed + number, smooth=smooth)
         counts = {array.shape[:1] for array in feeds.values()}
         (count,) = counts.pop() if len(counts) == 1 and () not in counts else (1,)
         yield Batch(feeds, max(count, 1))

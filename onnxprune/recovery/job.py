@@ -132,12 +132,17 @@ def probed(
     Raises
     ------
     UsageError
-        If the criterion gives no costs, or the file holds other probes.
+        If the criterion gives no costs, there are no data, or the file holds other probes.
     """
     if trait_of(_criterion(settings)) != MOMENTS:
         raise UsageError(
             f"allocate harm: criterion '{settings.get('criterion', DEFAULTS['criterion'])}' gives scores, expected costs",
             "Take --criterion reconstruction or wanda, and --data.",
+        )
+    if settings.get("data") is None:
+        raise UsageError(
+            "allocate harm measures what a group is worth: found no data, expected samples",
+            "Give a few hundred, which need no labels, with --data.",
         )
     data = open_samples(traced, settings, settings.get("memory") or MEMORY)
     options = part({**settings, "data": data.part(0, PROBED)}, ScoreSettings)

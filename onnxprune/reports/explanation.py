@@ -23,7 +23,7 @@ from ..model.node import Node
 from ..printable import printable
 from ..scoring.grid import Grid
 from ..scoring.registry import DATA, PASSES, trait_of
-from ..scoring.score import ScoreTable
+from ..scoring.score import ScoreTable, unseen
 from ..selection.decide import Decision, complete, decide
 from ..selection.settings import SelectSettings
 from ..selection.strategies import removal_order
@@ -206,6 +206,8 @@ def _story(traced: Trace, scores: ScoreTable, decision: Decision) -> Iterator[st
     wide = f", each {group.width} wide" if group.width > 1 else ""
     yield f"{group.name}: {len(group)} channels{wide}; {len(decision.keep)} stay"
     yield f"scores: {options['criterion']}, normalizer {options['normalizer']}, policy {options['policy']}"
+    if made_up := unseen(options):
+        yield made_up
     if want is None:
         yield decision.reason or "the channels that go are given by index"
         return

@@ -11,6 +11,7 @@ from ..cleanup.log import Log
 from ..coupling.trace import Trace
 from ..model.file import Model
 from ..recovery.harm import doubts
+from ..scoring.score import unseen
 from ..selection.cost import Cost
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery
@@ -157,8 +158,9 @@ class Pruning(_Written):
 
     @property
     def notes(self) -> list[str]:
-        """Where a setting could not be followed; that the result is slower."""
-        return [*self.outcome.trace.notes, *filter(None, [self.slower])]
+        """Where a setting could not be followed; what channels were chosen on; that the result is slower."""
+        made_up = unseen(self.outcome.plan.options)
+        return [*self.outcome.trace.notes, *filter(None, [made_up, self.slower])]
 
     @property
     def not_recovered(self) -> list[str]:

@@ -38,6 +38,7 @@ from .from_scores import FromScores
 from .grid import Grid
 from .registry import (
     MOMENTS,
+    PASSES,
     RAW,
     UNITS,
     Criterion,
@@ -55,6 +56,9 @@ Data = str | os.PathLike[str] | Arrays
 
 FALLBACK = "l2"
 """Criterion of groups whose consumers read what has no moments."""
+
+RUNS = 64
+"""Runs on inputs that are made up, where a criterion asks for samples and there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,7 @@ def score(
     Raises
     ------
     UsageError
-        If a name is unknown, or a criterion or a setting needs data and there is none.
+        If a name is unknown, or a setting needs data and there is none.
     """
     for name, given in (("samples", samples), ("profile", profile)):
         if data is None and given is not None:
@@ -215,15 +219,13 @@ class Calibration:
         settings = {"data": self.data, "samples": self.samples, "profile": self.profile}
         return partial(activations, traced, provider=self.provider, **settings)
 
-    def held(self, traced: Trace, criterion: Criterion) -> Held:
-        """The samples that moments are taken of."""
+    def held(self, traced: Trace) -> Held:
+        """The samples that moments are taken of: without data, smooth inputs that are made up."""
         if isinstance(self.data, Held):
             return self.data
         if self.data is None:
-            raise UsageError(
-                f"criterion '{label_of(criterion)}' looks at what layers read: found no data, expected samples",
-                "Give a few hundred, which need no labels, with --data.",
-            )
+            made = open_data(traced, samples=RUNS, seed=self.seed, smooth=True)
+            return Held(made, self.memory // 4)
         data = open_data(traced, self.data, labels=False, samples=self.samples, profile=self.profile)
         return Held(data, self.memory // 4)
 
@@ -244,7 +246,7 @@ def _by_moments(weights: ScoreTable, steps: Steps, source: Calibration) -> Score
     """Scores from what the consumers of every group read; from weights where that is not known."""
     traced = weights.trace
     means = Means(memory=source.memory, seed=source.seed, provider=choose_provider(source.provider))
-    held = source.held(traced, steps.criterion)
+    held = source.held(traced)
     found = rank(traced, traced.groups, cast(Choose, steps.criterion), held, means)
     table = dict(weights.scores)
     for name, known in found.items():
@@ -253,6 +255,14 @@ def _by_moments(weights: ScoreTable, steps: Steps, source: Calibration) -> Score
         else:
             table[name] = GroupScore(table[name].group, (), known.removal.scores, known.removal.costs)
     return ScoreTable(traced, table, ranked=found)
+
+
+def unseen(options: Mapping[str, Any]) -> str:
+    """What to say of scores, by their settings, that inputs which are made up led to; empty of others."""
+    passes = PASSES["criterion"].get(str(options.get("criterion")).replace("-", "_"))
+    if options.get("data") is not None or passes is None or trait_of(passes) != MOMENTS:
+        return ""
+    return "channels are chosen on smooth noise: samples (--data) choose better, and recovery needs them"
 
 
 def _label(given: object) -> object:

@@ -19,7 +19,13 @@ ITERATIONS = 3
 """Trip count given to a Loop that takes it as an input of the model."""
 
 
-def synthetic_inputs(graph: Graph, sizes: FreeDimensions, seed: int = 0) -> dict[str, np.ndarray]:
+LONG = 8
+"""Entries of an axis from which on it is taken for positions that neighbours depend on each other along."""
+
+
+def synthetic_inputs(
+    graph: Graph, sizes: FreeDimensions, seed: int = 0, *, smooth: bool = False
+) -> dict[str, np.ndarray]:
     """Random inputs that a model accepts.
 
     Floats are standard normal. Integers stay inside the tables that they index; an integer that is
@@ -29,6 +35,8 @@ def synthetic_inputs(graph: Graph, sizes: FreeDimensions, seed: int = 0) -> dict
     ----------
     sizes : mapping
         Sizes of the free dimensions.
+    smooth : bool
+        Whether floats vary slowly along long axes, but for the first one, as images and sounds do.
     """
     rng = np.random.default_rng(seed)
     feeds = {}
@@ -41,8 +49,24 @@ def synthetic_inputs(graph: Graph, sizes: FreeDimensions, seed: int = 0) -> dict
             )
         shape = [sizes.get((value.name, k), d.dim_value) for k, d in enumerate(tensor.shape.dim)]
         hint = _integer_hint(graph, value.name, sizes) if tensor.elem_type in _INTEGERS else None
-        feeds[value.name] = _random(tensor.elem_type, shape, hint, rng)
+        made = _random(tensor.elem_type, shape, hint, rng)
+        feeds[value.name] = _smooth(made) if smooth and tensor.elem_type not in _INTEGERS else made
     return feeds
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Noise with amplitudes that fall as one over the frequency, as those of images do (Field 1987)."""
+    axes = [k for k, size in enumerate(values.shape) if k and size >= LONG]
+    if not axes or values.dtype.kind in "bO":
+        return values
+    squares: np.ndarray = np.zeros((1,) * values.ndim)
+    for k in axes:
+        size = values.shape[k]
+        frequency = np.fft.fftfreq(size) * size
+        squares = squares + np.square(frequency).reshape([-1 if j == k else 1 for j in range(values.ndim)])
+    spectrum = np.fft.fftn(values.astype(np.float64), axes=axes) / np.sqrt(np.maximum(squares, 1))
+    found = np.fft.ifftn(spectrum, axes=axes).real
+    return np.asarray(found / found.std()).astype(values.dtype)
 
 
 def _random(
