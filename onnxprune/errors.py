@@ -80,9 +80,16 @@ class GateError(OnnxPruneError):
 
 
 class BudgetError(OnnxPruneError):
-    """No selection meets the budget."""
+    """No selection meets the budget.
+
+    Attributes
+    ----------
+    latency : float or None
+        Least share of it that one is predicted to leave, where that is what cannot be met.
+    """
 
     exit_code = 1
+    latency: float | None = None
 
 
 class Terminated(BaseException):

@@ -117,7 +117,7 @@ def test_a_dead_channel_below_a_maximum_is_cleaned_away() -> None:
     W[2], B[2] = 0, -0.5
     text = "a = Relu (h)\n p = ReduceMax <axes=[1]> (a)\n r = Mul (a, p)"
     build = between(text, W1=W, B1=B)
-    result = clean(build(), verify=True, provider="cpu")
+    result = clean(build(), granularity=1, verify=True, provider="cpu")
     assert result.log is not None
     assert result.log.removed == {"zero": 1}
     assert result.report is not None

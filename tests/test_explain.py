@@ -313,7 +313,7 @@ def test_channels_have_the_numbers_of_the_file(name: str, settings: dict[str, An
 @pytest.mark.skipif(not MOBILENET.is_file(), reason="the shared networks are not beside the repository")
 def test_the_numbers_of_mobilenet() -> None:
     """Folded BatchNormalization leaves channels that are constant: the question of a TAO user."""
-    settings = {"preset": "tao", "threshold": 0.68}
+    settings = {"preset": "tao", "threshold": 0.68, "granularity": 1}
     result = onnxprune.prune(MOBILENET, **settings)
     assert result.log is not None
     assert sum(result.log.removed.values()) == 13

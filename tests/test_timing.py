@@ -265,7 +265,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[float], fl
     def install(measured: Callable[[float], float]) -> list[float]:
         shares: list[float] = []
 
-        def fastest(original: Any, slim: Any, feeds: Any, machine: Machine) -> tuple[float, float]:
+        def fastest(original: Any, slim: Any, feeds: Any, machine: Machine, runs: int) -> tuple[float, float]:
             counts = [onnxprune.selection.cost.macs(t, t.sizes()) for t in (trace(original), trace(slim))]
             shares.append(counts[1] / counts[0])
             return 1.0, measured(shares[-1])
@@ -290,6 +290,24 @@ def test_a_prediction_is_corrected_until_the_budget_holds(measuring: Any) -> Non
     assert 0.95 * 0.6 <= found.measured <= 1.03 * 0.6
     assert result.plan.options["latency"]["achieved"]["measured"] == found.measured
     assert str(found).startswith(f"latency: {found.measured:.1%} measured, {found.predicted:.1%} predicted")
+
+
+def test_the_smallest_is_measured_before_a_budget_counts_as_out_of_reach(measuring: Any) -> None:
+    """More than a hundredth of the time is predicted to stay whatever goes."""
+    how: dict[str, Any] = {"threads": 1, "provider": "cpu", "granularity": 1, "min_share": 0.0}
+    shares = measuring(lambda left: 0.0098)
+    result = onnxprune.prune(DIGITS, keep_latency=0.01, **how)
+    assert result.latency is not None
+    assert (result.latency.holds, len(shares)) == (True, 1)
+    assert result.plan.options["keep_latency"] == 0.01
+    smallest = shares[0]
+    shares = measuring(lambda left: 0.5 + 0.5 * left)
+    with pytest.raises(BudgetError, match=r"keep-latency 0\.3 cannot be met: measured 0\.5\d* at the least"):
+        onnxprune.prune(DIGITS, keep_latency=0.3, **how)
+    assert shares[-1] == pytest.approx(smallest, rel=0.05)
+    assert len(shares) == 2
+    with pytest.raises(BudgetError, match=r"keep-params 0\.0001 cannot be met: found 0\.\d+ at the least"):
+        onnxprune.prune(DIGITS, keep_latency=0.01, keep_params=0.0001, **how)
 
 
 @pytest.mark.parametrize(

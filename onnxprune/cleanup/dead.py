@@ -45,12 +45,15 @@ class Dead:
     values : Values
     stays : dict
         (group, reason) -> number of constant channels that stay for it.
+    spared : int
+        Units that could go as well, but for the steps of their groups.
     """
 
     kinds: dict[int, str]
     twins: dict[int, int]
     values: Values
     stays: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    spared: int = 0
 
     @property
     def units(self) -> npt.NDArray[np.int64]:
@@ -58,7 +61,13 @@ class Dead:
         return np.array(sorted(self.kinds), np.int64)
 
 
-def find_dead(traced: Trace, ranges: Ranges | None = None, *, duplicates: bool = True) -> Dead:
+def find_dead(
+    traced: Trace,
+    ranges: Ranges | None = None,
+    *,
+    duplicates: bool = True,
+    steps: Mapping[str, int] | None = None,
+) -> Dead:
     """Find the units that can go without changing an answer.
 
     Parameters
@@ -70,15 +79,31 @@ def find_dead(traced: Trace, ranges: Ranges | None = None, *, duplicates: bool =
         this assumption are of the kind ``assumed``.
     duplicates : bool
         Whether one of two equal channels can go.
+    steps : mapping of str to int, optional
+        Group -> number of which what stays is to be a multiple: so many units stay that could go.
     """
     values = analyse_values(traced.walk, ranges)
     life = Life(traced, values.mixes)
     twins = find_twins(traced, values, life.kept) if duplicates else {}
     kinds = life.kinds() | dict.fromkeys(twins, "duplicate")
+    count = len(kinds)
+    while spared := _spared(traced, kinds, steps or {}):
+        life.spare(spared)
+        twins = {u: kept for u, kept in twins.items() if u not in spared}
+        kinds = life.kinds() | dict.fromkeys(twins, "duplicate")
     if ranges:
         certain = find_dead(traced, duplicates=duplicates).kinds
         kinds = {u: certain.get(u, "assumed") for u in kinds}
-    return Dead(kinds, twins, values, life.stays())
+    return Dead(kinds, twins, values, life.stays(), count - len(kinds))
+
+
+def _spared(traced: Trace, kinds: Mapping[int, str], steps: Mapping[str, int]) -> list[int]:
+    """Units that have to stay for their groups to keep multiples of their steps."""
+    found: list[int] = []
+    for group in traced:
+        gone = [u for u in group.units.tolist() if u in kinds]
+        found += gone[: (len(gone) - len(group)) % steps.get(group.name, 1)]
+    return found
 
 
 class Life:
@@ -143,6 +168,12 @@ class Life:
 
     def _heard(self, number: int) -> Bools:
         return self._mixes[number].heard(self.live, self._unit)
+
+    def spare(self, units: list[int]) -> None:
+        """Let units live that could go."""
+        self.live[units] = True
+        self._spread(self._readers_of(units))
+        self.kept = self._one_of_each()
 
     def _one_of_each(self) -> Bools:
         """Keep a unit of every group; one that no living entry hears needs none of its inputs."""

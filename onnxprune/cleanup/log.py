@@ -49,6 +49,8 @@ class Log:
         Of both models.
     kinds : mapping
         Unit of the analysed model that went -> kind.
+    spared : int
+        Channels that could go, too, but for the numbers that would be left.
     kept_for_size : str
         Why nothing went although it could: what takes over its work is larger than what goes.
     """
@@ -62,6 +64,7 @@ class Log:
     before: Cost
     after: Cost
     kinds: Mapping[int, str] = field(default_factory=dict)
+    spared: int = 0
     kept_for_size: str = ""
 
     def costs(self) -> tuple[Cost, Cost]:
@@ -77,6 +80,7 @@ class Log:
             "removed": dict(self.removed),
             "stays": [{"group": g, "reason": why, "channels": n} for (g, why), n in self.stays.items()],
             "assumed": {name: list(limits) for name, limits in self.assumed.items()},
+            "spared": self.spared,
             "kept_for_size": self.kept_for_size,
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
@@ -108,11 +112,15 @@ class Log:
 
     @property
     def reasons(self) -> list[str]:
-        """Why constant channels stay, one line each."""
-        return [
+        """Why channels stay that contribute nothing, one line each."""
+        found = [
             f"{group}: {count} constant channel{'s stay' if count > 1 else ' stays'}, because {why}"
             for (group, why), count in self.stays.items()
         ]
+        if self.spared:
+            stay = f"{self.spared} channel{'s stay' if self.spared > 1 else ' stays'}"
+            found.append(f"{stay} that could go, since fewer would be slower: --granularity 1 removes all")
+        return found
 
     @property
     def headline(self) -> str:
@@ -120,6 +128,8 @@ class Log:
         total = sum(self.removed.values())
         if self.kept_for_size:
             return f"nothing was removed, because {self.kept_for_size}"
+        if self.spared and not total:
+            return "nothing was removed"
         if not total:
             return f"nothing to remove: none of {self.looked_at} channels is zero, constant, unused or a duplicate"
         parts = ", ".join(f"{count} {kind}" for kind, count in self.removed.items())
@@ -139,6 +149,7 @@ def make_log(traced: Trace, slim: Model, dead: Dead, ranges: Ranges, after: Cost
         before=cost(traced, traced.sizes(), traced.model),
         after=after,
         kinds=dead.kinds,
+        spared=dead.spared,
     )
 
 

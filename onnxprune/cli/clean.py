@@ -36,6 +36,8 @@ from .several import Several
     show_default=True,
     help="Of equal channels keep one, which takes over the weights of the others.",
 )
+@options.setting("granularity")
+@options.setting("target")
 @click.option("--plan-out", cls=Target, metavar="FILE", help="Write the plan: what is kept in every layer.")
 @options.data_options
 @click.option(
@@ -53,7 +55,8 @@ def command(
     """Remove every channel of MODEL that provably contributes nothing, and write the rest to OUT.
 
     A channel goes if it is zero, if no layer weights it, if it is constant and the next layers can
-    add it to their biases, or if it equals another one. The result is compared with MODEL and
+    add it to their biases, or if it equals another one. A few of them stay where the number of those that
+    are left would be slow. The result is compared with MODEL and
     written only if both agree to rounding.
     """
     from .. import clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 from ..checks.latency import measure_latency
@@ -13,18 +14,20 @@ from ..errors import BudgetError
 from ..model.file import Model
 from ..runtime.session import open_session
 from ..scoring.score import ScoreTable
+from ..selection.budget import SMALLER
 from ..selection.decide import select
 from ..selection.plan import Plan
 from ..surgery.surgeon import rewrite_trace
 from ..timing.achieved import Achieved
 from ..timing.machine import Machine
-from ..timing.model import measure_model
+from ..timing.model import LatencyModel, measure_model
 
-TRIES = 3
-"""How often a plan is measured."""
+TRIES, MOST = 3, 6
+"""How often a plan is measured, and how often at most where none of them holds."""
 
-RUNS, SECONDS = 60, 10.0
-"""Runs of each model of which the fastest count, and after how long there are no more."""
+RUNS, BRIEF, SECONDS = 60, 0.3, 10.0
+"""Runs of each model of which the fastest count, seconds that brief ones are repeated for, and after how
+long there are no more."""
 
 
 def aim(
@@ -50,32 +53,48 @@ def aim(
     Raises
     ------
     BudgetError
-        If no selection meets the budget, or none that was measured does.
+        If no selection meets another budget, or none that was measured does.
     """
     progress("profile")
     predictor = measure_model(traced, machine, **data)
     feeds = one_run(traced, machine.provider, batch=machine.batch, **data).feeds
-    target, points = float(options["keep_latency"]), [(1.0, 1.0)]
+    runs = max(RUNS, round(BRIEF * 1e6 / predictor.us))
+    target, points, least = float(options["keep_latency"]), [(1.0, 1.0)], False
     found: list[tuple[Plan, Achieved]] = []
-    while len(found) < TRIES and not (found and found[-1][1].close):
-        try:
-            plan = select(traced, scores, latency=predictor, **options)
-        except BudgetError:
-            if found:
-                break  # what was measured says more than what was predicted
-            raise
-        if found and plan.groups == found[-1][0].groups:
+    while not _enough(found):
+        plan, smallest = _planned(traced, scores, options, predictor)
+        if (least and smallest) or any(plan.groups == known.groups for known, _ in found):
             break  # there is no step between
-        progress(f"measure {len(found) + 1}/{TRIES}")
+        least |= smallest
+        progress(f"measure {len(found) + 1}")
         removed = plan.removed(traced)
         counted = predictor.left(traced, traced.sizes(removed))
-        before, after = _fastest(model, rewrite_trace(traced, removed), feeds, machine)
+        before, after = _fastest(model, rewrite_trace(traced, removed), feeds, machine, runs)
         times = (predictor.share(counted), after / before, before, after)
         achieved = Achieved(target, *times, len(found) + 1, machine)
         found.append((_recorded(plan, achieved), achieved))
         points.append((counted, after / before))
         predictor = predictor.aimed(_between(points, target), target)
-    return _best(found)
+    return _best(found, least)
+
+
+def _enough(found: Sequence[tuple[Plan, Achieved]]) -> bool:
+    """Whether no further plan is worth a measurement."""
+    close = bool(found) and found[-1][1].close
+    return close or len(found) >= (TRIES if any(achieved.holds for _, achieved in found) else MOST)
+
+
+def _planned(
+    traced: Trace, scores: ScoreTable, options: Mapping[str, Any], predictor: LatencyModel
+) -> tuple[Plan, bool]:
+    """The plan that should meet the budget; where none does, the smallest that is allowed, and true."""
+    try:
+        return select(traced, scores, latency=predictor, **options), False
+    except BudgetError as error:
+        if error.latency is None:
+            raise
+        plan = select(traced, scores, latency=predictor, **{**options, "keep_latency": error.latency})
+        return replace(plan, options={**plan.options, "keep_latency": options["keep_latency"]}), True
 
 
 def _between(points: Sequence[tuple[float, float]], target: float) -> float:
@@ -99,8 +118,8 @@ def _recorded(plan: Plan, achieved: Achieved) -> Plan:
     return replace(plan, options={**plan.options, "latency": latency})
 
 
-def _best(found: Sequence[tuple[Plan, Achieved]]) -> tuple[Plan, Achieved]:
-    """The largest of those that hold.
+def _best(found: Sequence[tuple[Plan, Achieved]], least: bool) -> tuple[Plan, Achieved]:
+    """The largest of those that hold; ``least`` if the smallest that is allowed is among them.
 
     Raises
     ------
@@ -112,6 +131,12 @@ def _best(found: Sequence[tuple[Plan, Achieved]]) -> tuple[Plan, Achieved]:
         return max(good, key=lambda pair: pair[1].measured)
     nearest = min((achieved for _, achieved in found), key=lambda achieved: achieved.measured)
     slower = ", which is slower than the original" if nearest.measured > 1 else ""
+    if least and not slower:
+        share = ceil(nearest.measured * 1e3) / 1e3
+        raise BudgetError(
+            f"keep-latency {nearest.target:g} cannot be met: measured {share:g} at the least",
+            f"Ask for {share:g} or more, {SMALLER}",
+        )
     raise BudgetError(
         f"keep-latency {nearest.target:g} was not met: measured {nearest.measured:.3f}{slower}, "
         f"predicted {nearest.predicted:.3f}",
@@ -119,10 +144,10 @@ def _best(found: Sequence[tuple[Plan, Achieved]]) -> tuple[Plan, Achieved]:
     )
 
 
-def _fastest(original: Model, slim: Model, feeds: Any, machine: Machine) -> tuple[float, float]:
+def _fastest(original: Model, slim: Model, feeds: Any, machine: Machine, runs: int) -> tuple[float, float]:
     """Milliseconds of the fastest runs of each, in turns."""
     with (
         open_session(original, machine.provider, "the original", tf32=True, timed=machine.timed()) as before,
         open_session(slim, machine.provider, "the slim model", tf32=True, timed=machine.timed()) as after,
     ):
-        return measure_latency(before, after, feeds, RUNS, SECONDS, machine.clock).fastest
+        return measure_latency(before, after, feeds, runs, SECONDS, machine.clock).fastest

@@ -15,6 +15,8 @@ from ..model.file import ModelLike
 from ..model.loading import load
 from ..runtime.session import Arrays
 from ..selection.cost import cost
+from ..selection.granules import steps_kept
+from ..selection.settings import check
 from ..settings.table import DEFAULTS
 from ..surgery.surgeon import rewrite_trace
 from .growth import growth, larger
@@ -26,6 +28,8 @@ def clean(
     *,
     assume_range: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
     duplicates: bool = True,
+    granularity: int | str = DEFAULTS["granularity"],
+    target: str | None = DEFAULTS["target"],
     verify: bool = False,
     on_failure: str = "raise",
     data: str | os.PathLike[str] | Arrays | None = None,
@@ -43,6 +47,11 @@ def clean(
         too; the log names the assumption.
     duplicates : bool
         Whether of equal channels one goes, its weights added to those of the other.
+    granularity : int or "auto"
+        Where the number of channels of a group is a multiple of it, or in the fast layout of ``target``,
+        so many stay that it is afterwards; 1 removes all.
+    target : str, optional
+        See :func:`onnxprune.select`.
     verify : bool
         Compare with the original, to rounding, on ``data`` or synthetic inputs (inside the assumed
         range).
@@ -60,10 +69,13 @@ def clean(
     from .verify import verify as compare
 
     check_on_failure(on_failure)
+    for name, value in (("granularity", granularity), ("target", target)):
+        check(name, value)
     model = load(source)
     traced = trace(model, norm="pin")
     ranges = find_ranges(traced, assume_range)
-    dead = find_dead(traced, ranges, duplicates=duplicates)
+    steps = steps_kept(traced, {"granularity": granularity, "target": target})
+    dead = find_dead(traced, ranges, duplicates=duplicates, steps=steps)
     result = _carry_out(traced, dead, ranges, duplicates)
     if not verify:
         return result
@@ -83,10 +95,16 @@ def clean(
     return replace(result, report=report)
 
 
-def first_pass(traced: Trace) -> Result | None:
-    """The clean-up that pruning begins with; None where nothing can go."""
+def first_pass(traced: Trace, options: Mapping[str, Any]) -> Result | None:
+    """The clean-up that pruning begins with; None where nothing can go.
+
+    Parameters
+    ----------
+    options : mapping
+        Of selection: no group leaves the steps that it is in.
+    """
     traced = without_statistics(traced)
-    dead = find_dead(traced)
+    dead = find_dead(traced, steps=steps_kept(traced, options))
     result = _carry_out(traced, dead, {}, duplicates=True) if dead.kinds else None
     return None if result is None or result.model is traced.model else result
 

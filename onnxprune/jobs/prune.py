@@ -217,7 +217,7 @@ def opened(model: Model, settings: Settings, clean: bool) -> tuple[Result | None
     from .clean import first_pass
 
     traced = trace(model, **part(settings, TraceSettings))
-    first = first_pass(traced) if clean and not _numbered(settings) else None
+    first = first_pass(traced, part(settings, SelectSettings)) if clean and not _numbered(settings) else None
     if first is None:
         return None, traced, None
     cleaned = trace(first.model, **part(settings, TraceSettings))

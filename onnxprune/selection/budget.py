@@ -33,6 +33,8 @@ TERMS: dict[str, Callable[[Trace], list[Term]]] = {
 
 LATENCY = "keep_latency"
 
+SMALLER = "or allow fewer channels (min-channels, min-share, granularity)."
+
 ATTEMPTS, SPARE = 10, 64
 """How often the bytes of a file are tried, and how many are kept free at first."""
 
@@ -266,7 +268,9 @@ def _unreachable(chain: Chain, targets: Mapping[str, float], latency: LatencyMod
     name = max(targets, key=lambda n: reached[n] - targets[n])
     nearest = math.ceil(reached[name] * 1e4) / 1e4
     flag = name.replace("_", "-")
-    return BudgetError(
+    error = BudgetError(
         f"{flag} {targets[name]:g} cannot be met: found {nearest:g} at the least",
-        f"Ask for {nearest:g} or more, or allow fewer channels (min-channels, min-share, granularity).",
+        f"Ask for {nearest:g} or more, {SMALLER}",
     )
+    error.latency = nearest if name == LATENCY else None
+    return error

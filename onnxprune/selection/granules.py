@@ -7,7 +7,7 @@ group too narrow for its block takes a smaller power of two: it must still be ab
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from onnx import TensorProto
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..model.operators import Trait, traits_of
+from ..settings.table import DEFAULTS
 from ..timing.blocks import KNOWN, BlockedLayout, target_of
 from ..timing.model import LatencyModel
 from .rounding import Rounding
@@ -100,12 +101,29 @@ class Granules:
                 return step
         return 1
 
+    def aligned(self, groups: Iterable[Group]) -> dict[str, int]:
+        """Steps in which every group stays in the fast layout."""
+        return {group.name: self._rule(group).align for group in groups}
+
     def levels(self, groups: Sequence[Group]) -> Iterator[dict[str, int]]:
         """Steps for budgets, coarse ones first: whole blocks; then such that two fit into every group."""
         rules = {group.name: self._rule(group) for group in groups}
         yield {name: rule.block for name, rule in rules.items()}
         for level in _halves(max((rule.block for rule in rules.values()), default=1)):
             yield {group.name: _fitting(rules[group.name], group, level) for group in groups}
+
+
+def steps_kept(traced: Trace, options: Mapping[str, Any]) -> dict[str, int]:
+    """Group -> units in steps of which it may shrink for nothing else than that they are not needed.
+
+    A group in the fast layout stays in it, and one whose size is a multiple of the granularity keeps one.
+    """
+    granularity = options.get("granularity", DEFAULTS["granularity"])
+    granules = Granules(traced, options).aligned(traced) if granularity == AUTO else {}
+    rounding = options.get("rounding", DEFAULTS["rounding"])
+    counted = Rounding(1 if granularity == AUTO else granularity, rounding, granules=granules)
+    steps = {group.name: counted.step(group) for group in traced}
+    return {group.name: steps[group.name] for group in traced if len(group) % steps[group.name] == 0}
 
 
 def _least(rule: BlockedLayout, group: Group) -> int:

@@ -83,7 +83,7 @@ PRESETS: dict[str, Settings] = {
         "group_policy": "average", "reshape_channel_axis": -1, "ratio": 0.5,
         "granularity": 2, "min_channels": 1, "rounding": "nearest", "min_share": 0.0,
     },
-    "rknn": {"ratio": 0.0},
+    "rknn": {"ratio": 0.0, "granularity": 1},
 }  # fmt: skip
 """Defaults of NVIDIA TAO's prune, of the NetsPresso model compressor, and of RKNN's model_pruning:
 the clean-up that pruning begins with, and nothing else."""
