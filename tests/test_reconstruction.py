@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 import onnxprune
 from models.build import BUILDERS
@@ -16,10 +17,12 @@ from onnxprune.moments.held import Held
 from onnxprune.moments.reads import Read, reads_of
 from onnxprune.moments.removal import Removal, refit
 from onnxprune.moments.second import Means, MomentSums
+from onnxprune.moments.segment import Parts
 from onnxprune.recovery.allocation import expected, probe
 from onnxprune.recovery.harm import OriginalOutputs
 from onnxprune.scoring.registry import lookup
 from onnxprune.selection.budget import _slopes
+from onnxprune.selection.recovered import Recovery
 
 from .conftest import DIGITS, Run
 from .full import sampled
@@ -169,6 +172,8 @@ def test_the_price_of_a_group_is_the_harm_of_its_half(run: Run) -> None:
         assert (one.channels, one.removed, one.refitted) == (len(group), len(group) // 2, True)
         assert one.cost == pytest.approx(costs[: len(group) // 2].sum())
         assert 0 < one.harm < 0.5  # with consumers refitted; without, half a group does up to 3 nats
+    behind = probe(table, OriginalOutputs(traced.model, data.part(2 / 3, 1), memory=2**28))
+    assert [p.harm for p in behind] == pytest.approx([p.harm for p in found], rel=1e-3)
     halves = {p.group: p.channels - p.removed for p in found}
     assert expected(found, table, halves) == pytest.approx({p.group: p.harm for p in found})
     priced = table.priced({found[0].group: 3.0})
@@ -176,6 +181,23 @@ def test_the_price_of_a_group_is_the_harm_of_its_half(run: Run) -> None:
     assert before is not None
     assert after is not None
     np.testing.assert_allclose(after, 3 * before)
+
+
+def test_only_what_is_behind_other_weights_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of every part that ran: all of them, or those from the first one that reads the weights."""
+    model, ran = onnxprune.load(DIGITS), []
+    data = Held(open_data(onnxprune.trace(DIGITS), CALIBRATION, samples=16), 2**28)
+    cut = Parts.cut
+    monkeypatch.setattr(Parts, "cut", lambda *given: ran.append(len(cut(*given).graph.node)) or cut(*given))
+    nodes = list(model.proto.graph.node)
+    place = next(k for k, node in enumerate(nodes) if node.name == "/stage2/first/conv/Conv")
+    name = nodes[place].input[1]
+    weight = next(numpy_helper.to_array(t) for t in model.proto.graph.initializer if t.name == name)
+    other = Recovery({name: weight / 2})
+    found = [OriginalOutputs(model, data, memory=memory).of_weights(other) for memory in (2**28, 0)]
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+    assert found[0] == pytest.approx(OriginalOutputs(model, data).of(other.apply(model)), rel=1e-3)
+    assert ran == [place, len(nodes) - place, place, len(nodes)]
 
 
 def test_data_change_the_defaults(run: Run, tmp_path: Any) -> None:

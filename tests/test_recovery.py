@@ -16,7 +16,9 @@ import onnxprune
 from onnxprune.data.dataset import open_data
 from onnxprune.moments.held import Held
 from onnxprune.moments.joint import Weights, joint_moments
+from onnxprune.recovery.fit import fit
 from onnxprune.recovery.harm import Harm, divergence
+from onnxprune.recovery.job import JUDGES, open_samples
 from onnxprune.recovery.samples import Samples
 from onnxprune.recovery.walk import Way, recover
 from onnxprune.scoring.registry import lookup
@@ -83,6 +85,34 @@ def test_least_squares_is_ridge_regression_towards_the_weights_that_are_there() 
     assert held.loss(found) == pytest.approx(min(losses), rel=1e-4)
 
 
+def test_what_was_best_on_held_out_samples_is_fitted_on_all() -> None:
+    samples, slim = problem()
+    lstsq = lookup("recovery", "lstsq")
+    new, error, kept, how = fit(lstsq, slim, slim, samples, free=True, aware=False)
+    assert new is not None
+    assert how == "fit"
+    again = Weights(slim.matrix, slim.offset, new.penalty)
+    whole = lstsq(slim, again, samples.moments, samples.moments)
+    np.testing.assert_allclose(new.matrix, whole.matrix, atol=1e-4)
+    np.testing.assert_allclose(new.offset, whole.offset, atol=1e-4)
+    first, held = samples.split
+    apart = lstsq(slim, again, first.moments, held.moments)
+    assert (error, kept) == (pytest.approx(held.loss(apart)), held.loss(slim))
+    assert np.abs(apart.matrix - whole.matrix).max() > 1e-3
+
+
+@pytest.mark.parametrize(("count", "parts"), [(1, (1, 1)), (3, (2, 1)), (24, (22, 2)), (48, (44, 4))])
+def test_what_judges_the_whole_is_seen_by_no_fit(count: int, parts: tuple[int, int]) -> None:
+    traced = onnxprune.trace(DIGITS)
+    data = open_samples(traced, {"data": CALIBRATION, "samples": count}, 2**28)
+    fitted, judging = data.apart(JUDGES)
+    assert (fitted.samples, judging.samples) == parts
+    if count > 1:
+        images = [b.feeds["image"] for part in (fitted, judging) for b in part]
+        with np.load(CALIBRATION) as archive:
+            np.testing.assert_array_equal(np.concatenate(images), archive["image"][:count])
+
+
 def test_the_error_follows_from_the_moments() -> None:
     samples, slim = problem()
     direct = np.square(samples.predict(slim).astype(np.float64) - samples.target).mean(axis=0)
@@ -97,7 +127,7 @@ def test_targets_ask_no_more_than_the_activation_shows() -> None:
 
     def asked(value: float) -> list[float]:
         weights = Weights(np.zeros((1, 1, 1)), np.full((1, 1), value))
-        return samples.aware(weights).target.reshape(-1).tolist()
+        return samples.aware(weights, samples.moments).target.reshape(-1).tolist()
 
     assert asked(-2.0) == [-2.0, -2.0, 6.0, 2.0]  # cut off as the original is: nothing to mend
     assert asked(1.0) == [0.0, -0.5, 6.0, 2.0]  # no further than to where it is cut off

@@ -61,6 +61,19 @@ class DataSet(Iterable[Batch]):
         shapes = shapes_of(self.first.feeds)
         return replace(self, make=lambda: (b for b in self if shapes_of(b.feeds) == shapes))
 
+    def divided(self, size: int) -> DataSet:
+        """The same samples in smaller batches; the first axes of all inputs are the batch."""
+
+        def make() -> Iterator[Batch]:
+            for batch in self:
+                for start in range(0, batch.size, size):
+                    part = slice(start, start + size)
+                    labels = None if batch.labels is None else batch.labels[part]
+                    feeds = {name: array[part] for name, array in batch.feeds.items()}
+                    yield Batch(feeds, min(size, batch.size - start), labels)
+
+        return replace(self, make=make)
+
     def at_most(self, samples: int) -> DataSet:
         """The first batches, until they hold so many samples; no batch is divided."""
 
@@ -95,6 +108,11 @@ def batch_size(dims: Dims) -> int:
     if len(sizes) != 1 or -1 in sizes:
         return 0
     return sizes.pop() or BATCH
+
+
+def free_batch(dims: Dims) -> bool:
+    """Whether the first axes of all inputs are a batch of any size."""
+    return batch_size(dims) > 0 and not any(d[0].dim_value for d in dims)
 
 
 def whole_batches(dims: Dims, count: int, size: int) -> int:

@@ -58,6 +58,11 @@ class Held:
         last = max(first + 1, round(end * self.count))
         return Held(replace(self._data, make=lambda: islice(self, first, last)), self._memory)
 
+    def apart(self, share: float) -> tuple[Held, Held]:
+        """All batches but the last ones, and those: two parts, unless there is one batch only."""
+        cut = min(self.count - 1, round(self.count * (1 - share)))
+        return self.part(0, cut / self.count), self.part(cut / self.count, 1)
+
     def __len__(self) -> int:
         return self.count
 

@@ -59,6 +59,24 @@ class JointMoments:
         gap = self.target - weights.offset - np.einsum("goi,gi->go", W, self.mean)
         return self.variance - 2 * met + spread + gap**2
 
+    def joined(self, other: JointMoments) -> JointMoments:
+        """Moments of the rows of both (Chan, Golub and LeVeque 1979)."""
+        count = self.count + other.count
+        share = other.count / count
+        apart, goals = other.mean - self.mean, other.target - self.target
+
+        def mean(one: Floats, two: Floats, between: Floats) -> Floats:
+            return one + share * (two - one) + share * (1 - share) * between
+
+        return JointMoments(
+            count,
+            self.mean + share * apart,
+            mean(self.second, other.second, apart[:, :, None] * apart[:, None, :]),
+            self.target + share * goals,
+            mean(self.variance, other.variance, goals**2),
+            mean(self.cross, other.cross, apart[:, :, None] * goals[:, None, :]),
+        )
+
     def offset(self, matrix: Floats) -> Floats:
         """The best offset beside a matrix: it makes the means agree."""
         return self.target - np.einsum("goi,gi->go", matrix, self.mean)

@@ -58,11 +58,21 @@ class Parts:
             pending += self.reads[k]
         return sorted(found)
 
-    def frontier(self, position: int, wanted: Iterable[int]) -> list[str]:
-        """Computed tensors that exist before a node and are read by some of those from it on."""
+    def frontier(self, position: int, wanted: Iterable[str]) -> list[str]:
+        """Tensors that are known before a node, and lead from there to wanted ones or are wanted."""
         before = {n for n, k in self.makers.items() if k < position} - self.constant
-        alive = {name for k in wanted if k >= position for name in self.reads[k]}
-        return sorted(alive & (before | set(self.fed)))
+        alive = {name for k in self.needed((), wanted) if k >= position for name in self.reads[k]}
+        return sorted((alive | set(wanted)) & (before | set(self.fed)))
+
+    def reader(self, stored: Iterable[str]) -> int:
+        """Position of the first node that computes anything with some stored tensors."""
+        met = set(stored)
+        for k, node in enumerate(self.proto.graph.node):
+            if met.intersection(self.reads[k]):
+                if not self.constant.issuperset(node.output):
+                    return k
+                met.update(node.output)
+        return len(self.reads)
 
     def cut(self, known: Mapping[str, int], wanted: Sequence[str]) -> onnx.ModelProto:
         """The nodes from known tensors (name -> element type) to wanted ones, as a model."""

@@ -7,6 +7,7 @@ positions, so windows are a strided view of the padded tensor, from which those 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,8 @@ class Windows:
         amounts = self._padding(x.shape[2:])
         cut = tuple(slice(max(0, -b), n - max(0, -a)) for (b, a), n in zip(amounts, x.shape[2:], strict=True))
         padding = [(max(0, b), max(0, a)) for b, a in amounts]
-        x = np.pad(x[(slice(None), slice(None), *cut)], [(0, 0), (0, 0), *padding])
+        x = x[(slice(None), slice(None), *cut)]
+        x = np.pad(x, [(0, 0), (0, 0), *padding]) if any(map(any, padding)) else x
         axes = tuple(range(2, x.ndim))
         windows = np.lib.stride_tricks.sliding_window_view(x, self.reach, axes)
         steps = [slice(None, None, s) for s in (*self.strides, *self.dilations)]
@@ -81,7 +83,10 @@ class Windows:
 
     def positions(self, x: np.ndarray) -> int:
         """How many positions there are."""
-        return int(np.prod((x.shape[0], *self.view(x).shape[2 : 2 + len(self.kernel)])))
+        sizes = [max(0, (n - 1) * step + 1) for n, step in zip(x.shape[2:], self.spread, strict=True)]
+        ends = zip(sizes, self._padding(tuple(sizes)), self.reach, self.strides, strict=True)
+        steps = [max(0, n + b + a - reach) // stride + 1 for n, (b, a), reach, stride in ends]
+        return x.shape[0] * prod(steps)
 
 
 def _spread(x: np.ndarray, axis: int, step: int) -> np.ndarray:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
-from ..model.file import Model
 from ..moments.ranking import Ranked, half_of
 from ..moments.second import Progress, silent
 from ..scoring.score import ScoreTable
@@ -84,16 +84,22 @@ def probe(
     found : callable
         Called with every probe as soon as it is measured.
     """
-    probes = []
+    probes = {}
     groups = [group for group in table.trace if table[group.name].costs is not None]
-    for number, group in enumerate(groups, 1):
+    for number, group in enumerate(sorted(groups, key=partial(_first_reader, table)), 1):
         one = (known or {}).get(group.name)
         if one is None:
             one = _probe(table, group, reference)
             found(one)
-        probes.append(one)
+        probes[group.name] = one
         progress(number, len(groups))
-    return probes
+    return [probes[group.name] for group in groups]
+
+
+def _first_reader(table: ScoreTable, group: Group) -> int:
+    """Where the first node stands that is refitted when a group is probed; -1 where none is."""
+    ranked = table.ranked.get(group.name)
+    return min((consumer.node.index for consumer, _ in ranked.refits), default=-1) if ranked else -1
 
 
 def _probe(table: ScoreTable, group: Group, reference: OriginalOutputs) -> Probe:
@@ -103,14 +109,14 @@ def _probe(table: ScoreTable, group: Group, reference: OriginalOutputs) -> Probe
     changed = _refitted(table.trace, table.ranked[group.name])
     if changed is None:
         kept = kept_positions(group, score.merged, len(group) - half)
-        model = rewrite_trace(table.trace, np.delete(group.units, kept))
+        harm = reference.of(rewrite_trace(table.trace, np.delete(group.units, kept)))
     else:
-        model = changed
-    return Probe(group.name, len(group), half, reference.of(model), cost, changed is not None)
+        harm = reference.of_weights(changed)
+    return Probe(group.name, len(group), half, harm, cost, changed is not None)
 
 
-def _refitted(traced: Trace, ranked: Ranked) -> Model | None:
-    """The original whose consumers read half of the channels no more, and make up for it.
+def _refitted(traced: Trace, ranked: Ranked) -> Recovery | None:
+    """Weights of the original whose consumers read half of the channels no more, and make up for it.
 
     That is what surgery and refitting them would give, but for statistics taken over the channels.
     None where a consumer has no weights of its own to change, or nothing is known of what it reads.
@@ -127,7 +133,7 @@ def _refitted(traced: Trace, ranked: Ranked) -> Model | None:
             weights |= put(traced.graph, layer, after, new.matrix, gap)
         except Unwritable:
             return None
-    return Recovery(weights).apply(traced.model)
+    return Recovery(weights)
 
 
 def expected(probes: Sequence[Probe], table: ScoreTable, kept: Mapping[str, int]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""One layer: fitted on most samples, judged on the others."""
+"""One layer: fitted on most samples and judged on the others, then fitted on all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ SCALES = (0.8, 1.25)
 
 
 def fit(
-    recover: Recover, dense: Weights, slim: Weights, samples: Samples, *, free: bool, aware: bool
+    recover: Recover,
+    dense: Weights,
+    slim: Weights,
+    samples: Samples,
+    *,
+    free: bool,
+    aware: bool,
+    restore: bool = False,
 ) -> tuple[Weights | None, float, float, str]:
     """New weights of a layer, or None where it keeps its own.
 
@@ -30,37 +37,48 @@ def fit(
     free : bool
         Whether the offset can change.
     aware : bool
-        Whether targets are adapted to the activation, and variances restored.
+        Whether targets are adapted to the activation.
+    restore : bool
+        Whether variances are restored.
 
     Returns
     -------
     weights : Weights or None
+        Fitted on all samples, in the way that was best on those held out.
     error, kept : float
-        Loss on held-out samples with them, and with the weights that surgery left.
+        Loss on held-out samples with a fit on the others, and with the weights that surgery left.
     how : str
     """
     first, held = samples.split
+    one, two = first.moments, held.moments
     kept = held.loss(slim)
     options = {"nothing": slim}
     if free:
-        options["bias"] = Weights(slim.matrix, first.moments.offset(slim.matrix))
-    plain = _fitted(recover, dense, slim, first, held, free)
-    options["fit"] = plain
-    bounded = aware and (samples.low > -np.inf or samples.high < np.inf)
-    if bounded:
-        options["aware"] = _adapted(recover, dense, slim, first, held, plain, free)
+        options["bias"] = Weights(slim.matrix, one.offset(slim.matrix))
+    options["fit"] = plain = _fitted(recover, dense, slim, one, two, free)
+    if aware and (samples.low > -np.inf or samples.high < np.inf):
+        found = plain
+        for _ in range(ROUNDS):
+            again = replace(slim, penalty=found.penalty)
+            found = _fitted(recover, dense, again, first.aware(found, one).moments, two, free)
+        options["aware"] = found
     losses = {name: kept if weights is slim else held.loss(weights) for name, weights in options.items()}
     best = min(losses, key=lambda name: losses[name])
     if best == "nothing" or not losses[best] < kept:
         return None, kept, kept, ""
-    return options[best], losses[best], kept, best
+    whole, new = one.joined(two), options[best]
+    if best == "bias":
+        new = Weights(slim.matrix, whole.offset(slim.matrix))
+    else:
+        goal = samples.aware(new, whole).moments if best == "aware" else whole
+        new = _fitted(recover, dense, replace(slim, penalty=new.penalty), goal, two, free)
+    return restored(new, whole) if restore else new, losses[best], kept, best
 
 
 def _fitted(
-    recover: Recover, dense: Weights, slim: Weights, samples: Samples, held: Samples, free: bool
+    recover: Recover, dense: Weights, slim: Weights, one: JointMoments, two: JointMoments, free: bool
 ) -> Weights:
     """What a recovery makes of some samples; without an offset, rows and targets are not centred."""
-    one, two = samples.moments, held.moments
     if not free:
         one, two = _about_zero(one, slim.offset), _about_zero(two, slim.offset)
     found = recover(dense, slim, one, two)
@@ -78,23 +96,6 @@ def _about_zero(moments: JointMoments, offset: Floats) -> JointMoments:
         moments.variance + goal**2,
         moments.cross + mean[:, :, None] * goal[:, None, :],
     )
-
-
-def _adapted(
-    recover: Recover,
-    dense: Weights,
-    slim: Weights,
-    samples: Samples,
-    held: Samples,
-    found: Weights,
-    free: bool,
-) -> Weights:
-    """A fit whose targets follow what the activation hides."""
-    for _ in range(ROUNDS):
-        found = _fitted(
-            recover, dense, replace(slim, penalty=found.penalty), samples.aware(found), held, free
-        )
-    return found
 
 
 def restored(weights: Weights, moments: JointMoments) -> Weights:

@@ -15,8 +15,12 @@ import numpy as np
 
 from ..checks.compare import class_scores
 from ..data.batches import Batch
+from ..errors import ModelError
 from ..model.file import Model
+from ..moments.segment import Parts, running
 from ..runtime.session import Arrays, open_session, run
+from ..selection.recovered import Recovery
+from .front import Front
 
 HIGH = 0.1
 """Harm above which a result is called into question. Of networks that were measured at 0.04 to 0.06, best
@@ -109,18 +113,57 @@ class OriginalOutputs:
     model : Model
     batches : iterable of Batch
         Held in memory, with the outputs.
+    memory : int
+        Bytes that tensors inside the model may take, besides.
     """
 
-    def __init__(self, model: Model, batches: Iterable[Batch], provider: str = "cpu") -> None:
+    def __init__(
+        self, model: Model, batches: Iterable[Batch], provider: str = "cpu", memory: int = 0
+    ) -> None:
         self.provider = provider
         self.batches = list(batches)
         with open_session(model, provider, "the original") as session:
             self.outputs = [run(session, batch.feeds, "the original") for batch in self.batches]
+        self._front, self._place = Front(Parts(model), self.batches, memory // 2), 0
 
     def of(self, model: Model) -> float:
         """Harm of a changed network."""
-        found = Harm()
         with open_session(model, self.provider, "the slim model") as session:
-            for batch, before in zip(self.batches, self.outputs, strict=True):
-                found.add(before, run(session, batch.feeds, "the slim model"), batch.size)
+            return self._harm(run(session, batch.feeds, "the slim model") for batch in self.batches)
+
+    def of_weights(self, changed: Recovery) -> float:
+        """Harm of other weights in the original, of which only what is behind them runs.
+
+        Fastest where weights are taken in the order in which the model reads them.
+        """
+        model = changed.apply(self._front.parts.model)
+        names = {part for name in changed.weights for part in (name, name.partition("#")[0])}
+        place = self._front.parts.reader(names)
+        if place < self._place:
+            return self.of(model)
+        try:
+            if place > self._place:
+                self._go_to(place)
+            with running(Parts(model), next(self._front.known()), self._names, self.provider) as tail:
+                return self._harm(map(tail, self._front.known()))
+        except ModelError:  # a part may not run alone: an operator that hands on no tensor
+            return self.of(model)
+
+    @property
+    def _names(self) -> list[str]:
+        return list(self.outputs[0])
+
+    def _go_to(self, place: int) -> None:
+        """Hold what the original computes before a node, where that fits into the bound."""
+        front = self._front
+        names = front.parts.frontier(place, self._names)
+        with running(front.parts, next(front.known()), names, self.provider) as step:
+            fits = all(front.hold(step(known), names) for known in front.known())
+        front.step()
+        self._place = place if fits else self._place
+
+    def _harm(self, outputs: Iterable[Arrays]) -> float:
+        found = Harm()
+        for batch, before, after in zip(self.batches, self.outputs, outputs, strict=True):
+            found.add(before, after, batch.size)
         return found.value

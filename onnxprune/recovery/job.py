@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any, cast
 
 from ..coupling.trace import Trace
-from ..data.batches import Batch, DataSet
+from ..data.batches import DataSet, declared_dims, free_batch
 from ..data.dataset import open_data
 from ..errors import PlanError, UsageError
 from ..labels.sizes import Sizes
@@ -25,7 +24,6 @@ from ..settings.table import BUDGETS, DEFAULTS
 from .allocation import Probe, probe
 from .harm import OriginalOutputs
 from .record import Record
-from .samples import HELD
 from .walk import AUTO, Way, recover
 
 NONE = "none"
@@ -35,6 +33,12 @@ PROBED = 2 / 3
 
 GAIN = 0.1
 """Share of the harm that recovered weights have to undo: less of it may be chance on held-out samples."""
+
+JUDGES = 0.1
+"""Share of the samples that no fit sees: on the outputs there the recovered weights are judged."""
+
+PARTS = 10
+"""Batches that samples are divided into at least, where a model takes as many samples as it is given."""
 
 SAMPLES = 512
 """Samples that are used of data that hold more, where the caller names no number."""
@@ -152,7 +156,8 @@ def probed(
     }  # fmt: skip
     record = Record(path, key)
     table = score(traced, **{**options, "samples": None, "profile": None}, provider=provider).costed()
-    reference = OriginalOutputs(traced.model, data.part(PROBED, 1), choose_provider(provider))
+    memory = (settings.get("memory") or MEMORY) // 4
+    reference = OriginalOutputs(traced.model, data.part(PROBED, 1), choose_provider(provider), memory)
     probes = probe(table, reference, told(progress, "probe"), record.found, record.add)
     recorded = {name: settings.get(name) for name in ("samples", "profile") if settings.get(name)}
     options = {**table.options, "data": _label(settings["data"]), **recorded}
@@ -164,8 +169,12 @@ def _label(data: Any) -> Any:
 
 
 def open_samples(traced: Trace, settings: Mapping[str, Any], memory: int) -> Held:
-    """The samples of some settings, without labels."""
-    return Held(first_samples(traced, settings), memory // 4)
+    """The samples of some settings, without labels; in enough batches for parts of them."""
+    data = first_samples(traced, settings)
+    found = Held(data, memory // 4)
+    if found.count < PARTS and free_batch(declared_dims(traced.model.proto)):
+        return Held(data.divided(max(1, found.samples // PARTS)), memory // 4)
+    return found
 
 
 def first_samples(traced: Trace, settings: Mapping[str, Any]) -> DataSet:
@@ -197,13 +206,14 @@ def recover_model(
         See :class:`onnxprune.recovery.walk.Way`.
     """
     memory = settings.get("memory") or MEMORY
-    data = open_samples(traced, settings, memory)
+    samples = open_samples(traced, settings, memory)
+    data, apart = samples.apart(JUDGES)
     device = choose_provider(provider)
     asked = Way(how, memory, settings.get("seed") or 0, device)
     found = recover(traced, sizes, slim, data, asked, progress)
-    options = {**found.options, "data": data.sha256}
+    options = {**found.options, "samples": samples.samples, "data": samples.sha256}
     found = replace(found, options=options)
-    reference = OriginalOutputs(traced.model, last_batches(data), device)
+    reference = OriginalOutputs(traced.model, apart, device)
     before, after = reference.of(slim), reference.of(found.apply(slim))
     if after > before * (1 - GAIN):
         outcomes = tuple(
@@ -217,12 +227,6 @@ def recover_model(
 def told(progress: Callable[[str], None], stage: str) -> Progress:
     """Progress by layers or groups, as that of the stages of pruning."""
     return lambda done, total: progress(f"{stage} {done}/{total}")
-
-
-def last_batches(data: Held) -> Iterator[Batch]:
-    """The batches that fits are judged on, at least one."""
-    skipped = min(len(data) - 1, round(len(data) * (1 - HELD)))
-    return islice(data, skipped, None)
 
 
 def check_recorded(options: Mapping[str, Any], recovery: Recovery) -> None:

@@ -63,17 +63,18 @@ class Samples:
         W = weights.matrix.swapaxes(1, 2).astype(np.float32)
         return (self.rows.swapaxes(0, 1) @ W + weights.offset[:, None].astype(np.float32)).swapaxes(0, 1)
 
-    def aware(self, weights: Weights) -> Samples:
+    def aware(self, weights: Weights, moments: JointMoments) -> Samples:
         """The same with targets that ask no more than the activation shows.
 
         Where the original's value is cut off, being cut off is enough: the target is then the
         prediction itself, as far as it lies beyond the end (compare Zhang et al., arXiv 1505.06798).
+        Moments of the rows are those that are given.
         """
         shift = 0 if self.other is None else self.other
         goal, found = self.target + shift, self.predict(weights) + shift
         goal = np.where(goal <= self.low, np.minimum(found, self.low), goal)
         goal = np.where(goal >= self.high, np.maximum(found, self.high), goal)
-        known = self.moments.mean, self.moments.second
+        known = moments.mean, moments.second
         return replace(self, target=(goal - shift).astype(np.float32), known=known)
 
     def loss(self, weights: Weights) -> float:

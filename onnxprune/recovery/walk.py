@@ -21,12 +21,13 @@ from ..model.file import Model
 from ..model.graph import Graph
 from ..moments.held import Held
 from ..moments.joint import Recover
-from ..moments.second import MEMORY, Progress, Sampler, enough, silent
+from ..moments.second import MEMORY, Progress, Sampler, silent
 from ..moments.segment import Parts, running
 from ..runtime.session import Arrays
 from ..scoring.registry import lookup
 from ..selection.recovered import LayerOutcome, Recovery
-from .fit import fit, restored
+from .fit import fit
+from .front import Front
 from .pairs import Found, LayerPair, find_pairs, in_steps, up_to_activation
 from .samples import Samples
 from .stores import Unwritable
@@ -65,41 +66,6 @@ class Way:
         """The pass."""
         found: Recover = lookup("recovery", "lstsq" if self.how == AUTO else self.how)
         return found
-
-
-class Front:
-    """One model and what is known of it between two steps.
-
-    Parameters
-    ----------
-    parts : Parts
-    data : Held
-    memory : int
-        Bytes that held tensors may take.
-    """
-
-    def __init__(self, parts: Parts, data: Held, memory: int) -> None:
-        self.parts, self.data, self.memory = parts, data, memory
-        self._held: list[dict[str, np.ndarray]] | None = None
-        self._next: list[dict[str, np.ndarray]] = []
-
-    def known(self) -> Iterator[Arrays]:
-        """What is known of every batch."""
-        for number, batch in enumerate(self.data):
-            yield {**batch.feeds, **(self._held[number] if self._held is not None else {})}
-
-    def hold(self, found: Arrays, names: Sequence[str]) -> None:
-        """Keep tensors of one batch for the next step, if those of all batches will fit."""
-        part = {name: found[name] for name in names}
-        size = sum(array.nbytes for array in part.values())
-        if size * len(self.data) <= self.memory:
-            self._next.append(part)
-
-    def step(self) -> None:
-        """Go on from what was kept, if all of it was."""
-        if len(self._next) == len(self.data):
-            self._held = self._next
-        self._next = []
 
 
 def recover(
@@ -188,11 +154,11 @@ class _Walk:
         auto = self.way.how == AUTO
         start = up_to_activation(self.graph, pair.slim, pair.after)
         dense = up_to_activation(self.traced.graph, pair.dense, pair.before)
-        new, error, kept, how = fit(self.way.recover, dense, start, found, free=pair.free, aware=auto)
+        restore = auto and pair.free and not (pair.bounded or pair.other or pair.leads)
+        asked = {"free": pair.free, "aware": auto, "restore": restore}
+        new, error, kept, how = fit(self.way.recover, dense, start, found, **asked)
         if new is None:
             return LayerOutcome(name, error, kept, reason="nothing was better on held-out samples"), {}
-        if auto and pair.free and not (pair.bounded or pair.other or pair.leads):
-            new = restored(new, found.split[0].moments)
         try:
             return LayerOutcome(name, error, kept, how), pair.store(self.graph, new)
         except Unwritable as problem:
@@ -206,8 +172,8 @@ class _Walk:
         goals = {pair.target for pair in later}
         place = min(self.after.parts.makers[pair.slim.output] for pair in step)
         start = self.before.parts.makers[step[0].dense.output]
-        after = self._frontier(self.after.parts, place, ahead)
-        before = self._frontier(self.before.parts, start, goals)
+        after = self.after.parts.frontier(place, ahead)
+        before = self.before.parts.frontier(start, goals)
         rows = [_Rows(pair, self.way, self._limit(step, pair), self.traced.graph) for pair in step]
         first = next(self.after.known()), next(self.before.known())
         provider = self.way.provider
@@ -225,16 +191,11 @@ class _Walk:
         self.before.step()
         return [part.samples() for part in rows]
 
-    def _frontier(self, parts: Parts, place: int, wanted: set[str]) -> list[str]:
-        """Computed tensors before a place that something wanted later depends on."""
-        alive = parts.frontier(place, parts.needed((), wanted))
-        return sorted({*alive, *(n for n in wanted if parts.makers.get(n, place) < place)})
-
     def _limit(self, step: Sequence[LayerPair], pair: LayerPair) -> int:
         """Rows of a layer that fit into its share of the bound."""
         groups, outputs, width = pair.slim.shape(self.graph)
         row = 4 * groups * (width + 3 * outputs)
-        return min(enough(width, ROWS), self.way.memory // 4 // row // len(step))
+        return min(ROWS, self.way.memory // 4 // row // len(step))
 
 
 class _Rows:

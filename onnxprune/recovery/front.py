@@ -1,0 +1,49 @@
+"""What is known of a model at a place, batch by batch, so that nothing in front of it runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..data.batches import Batch
+from ..moments.held import Held
+from ..moments.segment import Parts
+from ..runtime.session import Arrays
+
+
+class Front:
+    """One model and what is known of it between two steps.
+
+    Parameters
+    ----------
+    parts : Parts
+    data : sequence of Batch, or Held
+    memory : int
+        Bytes that held tensors may take.
+    """
+
+    def __init__(self, parts: Parts, data: Held | Sequence[Batch], memory: int) -> None:
+        self.parts, self.data, self.memory = parts, data, memory
+        self._held: list[dict[str, np.ndarray]] | None = None
+        self._next: list[dict[str, np.ndarray]] = []
+
+    def known(self) -> Iterator[Arrays]:
+        """What is known of every batch."""
+        for number, batch in enumerate(self.data):
+            yield {**batch.feeds, **(self._held[number] if self._held is not None else {})}
+
+    def hold(self, found: Arrays, names: Sequence[str]) -> bool:
+        """Keep tensors of one batch for the next step, if those of all batches will fit."""
+        part = {name: found[name] for name in names}
+        size = sum(array.nbytes for array in part.values())
+        fits = size * len(self.data) <= self.memory
+        if fits:
+            self._next.append(part)
+        return fits
+
+    def step(self) -> None:
+        """Go on from what was kept, if all of it was."""
+        if len(self._next) == len(self.data):
+            self._held = self._next
+        self._next = []
