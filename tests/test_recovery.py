@@ -17,7 +17,7 @@ from onnxprune.data.dataset import open_data
 from onnxprune.moments.held import Held
 from onnxprune.moments.joint import Weights, joint_moments
 from onnxprune.recovery.fit import fit
-from onnxprune.recovery.harm import Harm, divergence
+from onnxprune.recovery.harm import Harm, OriginalOutputs, divergence
 from onnxprune.recovery.job import JUDGES, open_samples
 from onnxprune.recovery.samples import Samples
 from onnxprune.recovery.walk import Way, recover
@@ -158,6 +158,33 @@ def test_harm_counts_what_is_no_float() -> None:
     found = Harm()
     found.add({"classes": np.array([[1], [2], [3], [4]])}, {"classes": np.array([[1], [2], [3], [1]])}, 4)
     assert found.value == pytest.approx(0.25)
+
+
+def test_harm_of_probabilities_is_their_divergence() -> None:
+    """Where nothing is found, the variance is next to nothing, and any false alarm would be a disaster."""
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[n,9] x) => (float[n,3,3] y)
+          <float[9] one = {2, 1, 1, 1, 1, 1, 1, 1, 1}, int64[3] shape = {0, 3, 3}> {
+          s = Mul (x, one)
+          p = Sigmoid (s)
+          y = Reshape (p, shape)
+        }"""
+    model = onnxprune.load(onnx.parser.parse_model(text))
+    rng = np.random.default_rng(0)
+    x = rng.normal(-3, 1, (8, 9)).astype(np.float32)
+    changed = Recovery({"one": np.array([1] * 9, np.float32)}).apply(model)
+    data = open_data(onnxprune.trace(model), {"x": x}, labels=False)
+    harm = OriginalOutputs(model, data).of(changed)
+    s = x.astype(np.float64)
+    p, q = 1 / (1 + np.exp(-2 * s[:, 0])), 1 / (1 + np.exp(-s[:, 0]))
+    whole = 1 / (1 + np.exp(-np.concatenate([2 * s[:, :1], s[:, 1:]], axis=1)))
+    other = np.broadcast_to(whole.mean(axis=0), whole.shape)
+
+    def apart(a: Any, b: Any) -> float:
+        return float((a * np.log(a / b) + (1 - a) * np.log((1 - a) / (1 - b))).sum())
+
+    assert harm == pytest.approx(apart(p, q) / apart(whole, other), rel=1e-4)
 
 
 def test_moments_of_rows_and_targets_are_those_of_numpy() -> None:

@@ -1,14 +1,17 @@
 """How much a change of a network hurts, as one number that is comparable between changes.
 
 Where an output is class scores it is the Kullback-Leibler divergence of the softmax, in nats per
-sample: what the decisions of the network depend on. Other outputs give the mean squared difference
-over the variance of the original's; what is no number gives the share that differs, and whole numbers,
-which may be classes or counts, the smaller of both. Several outputs give their mean.
+sample: what the decisions of the network depend on. Where a Sigmoid makes an output, every entry is a
+probability of its own: there it is the divergence of these, over that of their mean over the samples.
+Other outputs give the mean squared difference over the variance of the original's, which is the same of
+normal distributions; what is no number gives the share that differs, and whole numbers, which may be
+classes or counts, the smaller of both. Several outputs give their mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +19,10 @@ import numpy as np
 from ..checks.compare import class_scores
 from ..data.batches import Batch
 from ..errors import ModelError
+from ..labels.vector import Floats
 from ..model.file import Model
+from ..model.graph import Graph
+from ..model.operators import Trait, traits_of
 from ..moments.segment import Parts, running
 from ..runtime.session import Arrays, open_session, run
 from ..selection.recovered import Recovery
@@ -26,7 +32,10 @@ HIGH = 0.1
 """Harm above which a result is called into question. Of networks that were measured at 0.04 to 0.06, best
 classes changed for a tenth of the samples; at 0.1 of other outputs, the difference is 10 dB below them."""
 
-HarmTotals = dict[str, tuple[float, float]]
+TINY = 1e-12
+"""Least probability of anything."""
+
+Sums = dict[str, tuple[float, float]]
 
 
 @dataclass(eq=False)
@@ -39,10 +48,13 @@ class Harm:
         Output -> sum of its harm, and what it is divided by.
     shares : dict
         Output that holds no floats -> number of entries that differ, and of all.
+    probable : set
+        Outputs whose entries are probabilities.
     """
 
-    sums: HarmTotals = field(default_factory=dict)
-    shares: HarmTotals = field(default_factory=dict)
+    probable: AbstractSet[str] = frozenset()
+    sums: Sums = field(default_factory=dict)
+    shares: Sums = field(default_factory=dict)
 
     def add(self, before: Arrays, after: Arrays, samples: int) -> None:
         """Add the outputs of one batch."""
@@ -55,12 +67,13 @@ class Harm:
                 if reference.dtype.kind not in "iu":
                     continue
             old, new = class_scores(reference, samples), class_scores(found, samples)
-            if old is not None and new is not None:
+            if old is not None and new is not None and name not in self.probable:
                 self._count(name, float(divergence(old, new).sum()), samples)
                 continue
+            apart, nothing = (of_each, 0.5) if name in self.probable else (_squared, 0.0)
             a, b = reference.astype(np.float64), found.astype(np.float64)
-            spread = float(np.square(a - a.mean(axis=0)).sum()) if a.ndim > 1 and len(a) > 1 else 0.0
-            self._count(name, float(np.square(b - a).sum()), spread or float(np.square(a).sum()))
+            spread = apart(a, a.mean(axis=0)) if a.ndim > 1 and len(a) > 1 else 0.0
+            self._count(name, apart(a, b), spread or apart(a, np.full(1, nothing)))
 
     def _count(self, name: str, harm: float, by: float, sums: HarmTotals | None = None) -> None:
         sums = self.sums if sums is None else sums
@@ -98,11 +111,29 @@ def divergence(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.asarray((np.exp(p) * (p - q)).sum(axis=1))
 
 
+def of_each(before: Floats, after: Floats) -> float:
+    """KL divergence of probabilities that are independent of each other, over all of them."""
+    p, q = (np.clip(array, TINY, 1 - TINY) for array in (before, after))
+    return float((p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).sum())
+
+
+def _squared(before: Floats, after: Floats) -> float:
+    return float(np.square(after - before).sum())
+
+
 def _log_probabilities(scores: np.ndarray) -> np.ndarray:
     if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3):
-        return np.asarray(np.log(np.maximum(scores, 1e-12)))
+        return np.asarray(np.log(np.maximum(scores, TINY)))
     shifted = scores - scores.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def _probability(graph: Graph, name: str) -> bool:
+    """Whether every entry of a tensor was made by a Sigmoid."""
+    maker = graph.producers.get(name)
+    while maker is not None and Trait.COPIES in traits_of(maker):
+        maker = graph.producers.get(maker.inputs[0])
+    return maker is not None and maker.kind == "Sigmoid"
 
 
 class OriginalOutputs:
@@ -124,6 +155,8 @@ class OriginalOutputs:
         self.batches = list(batches)
         with open_session(model, provider, "the original") as session:
             self.outputs = [run(session, batch.feeds, "the original") for batch in self.batches]
+        graph = Graph(model)
+        self._probable = {name for name in self.outputs[0] if _probability(graph, name)}
         self._front, self._place = Front(Parts(model), self.batches, memory // 2), 0
 
     def of(self, model: Model) -> float:
@@ -163,7 +196,7 @@ class OriginalOutputs:
         self._place = place if fits else self._place
 
     def _harm(self, outputs: Iterable[Arrays]) -> float:
-        found = Harm()
+        found = Harm(self._probable)
         for batch, before, after in zip(self.batches, self.outputs, outputs, strict=True):
             found.add(before, after, batch.size)
         return found.value
