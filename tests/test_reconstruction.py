@@ -14,6 +14,7 @@ from models.build import BUILDERS
 from onnxprune.data.dataset import open_data
 from onnxprune.moments.consumers import Reading
 from onnxprune.moments.held import Held
+from onnxprune.moments.ranking import Ranked
 from onnxprune.moments.reads import Read, reads_of
 from onnxprune.moments.removal import Removal, refit
 from onnxprune.moments.second import Means, MomentSums
@@ -21,7 +22,9 @@ from onnxprune.moments.segment import Parts
 from onnxprune.recovery.allocation import expected, probe
 from onnxprune.recovery.harm import OriginalOutputs
 from onnxprune.scoring.registry import lookup
+from onnxprune.scoring.score import GroupScore, ScoreTable
 from onnxprune.selection.budget import _slopes
+from onnxprune.selection.cost import macs
 from onnxprune.selection.recovered import Recovery
 
 from .conftest import DIGITS, Run
@@ -198,6 +201,21 @@ def test_only_what_is_behind_other_weights_runs(monkeypatch: pytest.MonkeyPatch)
     assert found[0] == pytest.approx(found[1], rel=1e-3)
     assert found[0] == pytest.approx(OriginalOutputs(model, data).of(other.apply(model)), rel=1e-3)
     assert ran == [place, len(nodes) - place, place, len(nodes)]
+
+
+@pytest.mark.parametrize(("gone", "step"), [(32, 16), (30, 16), (20, 4)])
+def test_steps_are_as_coarse_as_costs_hardly_more(gone: int, step: int) -> None:
+    """A budget that so many channels of one group meet, each of which costs the same."""
+    traced = onnxprune.trace(DIGITS)
+    group = next(g for g in traced if len(g) == 128)
+    scores = {g.name: GroupScore(g, (), np.zeros(len(g)), np.full(len(g), 1e9)) for g in traced}
+    scores[group.name] = GroupScore(group, (), np.arange(128.0), np.ones(128))
+    table = ScoreTable(traced, scores, ranked={group.name: Ranked(None)})
+    left = macs(traced, traced.sizes(group.units[:gone])) / macs(traced, traced.sizes())
+    plan = onnxprune.select(traced, table, keep_macs=left, scope="global")
+    assert plan.options["granules"][group.name] == step
+    (keep,) = (g.keep for g in plan.groups if g.name == group.name)
+    assert len(keep) == (128 - gone) // step * step
 
 
 def test_data_change_the_defaults(run: Run, tmp_path: Any) -> None:

@@ -17,7 +17,7 @@ from ..settings.described import described
 from ..settings.table import DEFAULTS, TARGETS, of
 from ..timing.machine import Machine
 from ..timing.model import LatencyModel, measure_model
-from .budget import by_budget
+from .budget import LATENCY, by_budget
 from .granules import AUTO, Granules, target
 from .plan import Plan, PlanGroup, make_plan
 from .rounding import Rounding
@@ -26,6 +26,9 @@ from .strategies import Want, by_index, by_rank, by_ratio, by_threshold, evened,
 
 EIGHTH = 0.125
 """Smallest share of a group where what it does to the outputs was measured at half of it."""
+
+WORTH = 0.1
+"""Share by which coarse steps, which are faster, may cost more than the best ones."""
 
 COARSE = 0.05
 """Share of a group by which what stays may differ from what was asked without a word."""
@@ -151,7 +154,7 @@ def decide(
         return _given(traced, options["remove"], whole)
     open_groups = [g for g in traced if g.name not in whole]
     wants, rounding = _wants(traced, open_groups, scores, options, rounding, granules, latency)
-    policy = str(traced.options.get("group_policy", ""))
+    policy, told = str(traced.options.get("group_policy", "")), isinstance(options.get("ratio"), Mapping)
     decisions = []
     for group in traced:
         if group.name in whole:
@@ -161,7 +164,8 @@ def decide(
         want = evened(group, merged, wants[group.name], policy)
         mine = rounding
         if granules is not None and group.name not in rounding.granules:
-            mine = replace(rounding, granules={group.name: granules.wanted(group, rounding, want.kept)})
+            step = granules.wanted(group, rounding, want.kept, told)
+            mine = replace(rounding, granules={group.name: step})
         keep = kept_positions(group, merged, mine.count(group, want.kept))
         step, least = mine.step(group), mine.least(group)
         reason = _why(group, want, len(keep), step, least)
@@ -204,13 +208,32 @@ def _within(
     scope: str,
     latency: LatencyModel | None,
 ) -> tuple[dict[str, Want], Rounding]:
-    """What budgets want, in the coarsest steps in which they can be met."""
-    for rounding in levels[:-1]:
+    """What budgets want, in the coarsest steps in which they can be met.
+
+    Where costs are known, and time is not what counts, these are the coarsest that lose hardly more
+    than the best ones.
+    """
+    weighed = scores.additive and scope == "global" and LATENCY not in budgets
+    found: list[tuple[float, dict[str, Want], Rounding]] = []
+    for number, rounding in enumerate(levels, 1):
         try:
-            return by_budget(traced, groups, scores, budgets, rounding, scope, latency), rounding
+            wants = by_budget(traced, groups, scores, budgets, rounding, scope, latency)
         except BudgetError:
+            if number == len(levels) and not found:
+                raise
             continue
-    return by_budget(traced, groups, scores, budgets, levels[-1], scope, latency), levels[-1]
+        if not weighed:
+            return wants, rounding
+        found.append((_lost(groups, scores, wants), wants, rounding))
+    least = min(lost for lost, _, _ in found)
+    return next((wants, rounding) for lost, wants, rounding in found if lost <= least * (1 + WORTH))
+
+
+def _lost(groups: Sequence[Group], scores: ScoreTable, wants: Mapping[str, Want]) -> float:
+    """Costs of all channels that should go."""
+    gone = {group.name: len(group) - round(wants[group.name].kept) for group in groups}
+    known = {name: found.costs for name, found in scores.items() if found.costs is not None}
+    return sum(float(known[name][:count].sum()) for name, count in gone.items() if name in known)
 
 
 def _left_whole(traced: Trace, scores: ScoreTable, options: Mapping[str, Any]) -> dict[str, str]:

@@ -117,7 +117,8 @@ TABLE = (
         "granularity", ("select",), "int | str", "auto",
         "Kept channel counts are multiples of N; auto takes for every group what --target rewards.",
         "Or the whole group. Counts that fill no block of the kernels can run slower than the unpruned "
-        "model; auto takes smaller steps where a group is too narrow for what is asked.",
+        "model; auto takes smaller steps where a group is too narrow for what is asked, and, with --data, where "
+        "larger ones are expected to harm more.",
         check=granularity, metavar="N|auto",
     ),
     Option(
