@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,20 @@ def test_harm_of_probabilities_is_their_divergence() -> None:
         return float((a * np.log(a / b) + (1 - a) * np.log((1 - a) / (1 - b))).sum())
 
     assert harm == pytest.approx(apart(p, q) / apart(whole, other), rel=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [(8,), (1, 1, 1, 1, 1, 1, 1, 1), (3, 3, 2)])
+def test_harm_does_not_depend_on_batches(sizes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.random((8, 3, 2))
+    b = np.clip(a + 0.1 * rng.standard_normal(a.shape), 0.01, 0.99)
+    found = Harm({"p"})
+    for start, end in pairwise(np.cumsum([0, *sizes])):
+        found.add({"p": a[start:end], "y": a[start:end]}, {"p": b[start:end], "y": b[start:end]}, end - start)
+    mean = a.mean(axis=0)
+    squares = np.square(a - b).sum() / np.square(a - mean).sum()
+    apart = [(a * np.log(a / q) + (1 - a) * np.log((1 - a) / (1 - q))).sum() for q in (b, mean)]
+    assert found.value == pytest.approx((squares + apart[0] / apart[1]) / 2)
 
 
 def test_moments_of_rows_and_targets_are_those_of_numpy() -> None:

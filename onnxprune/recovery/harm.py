@@ -10,7 +10,7 @@ classes or counts, the smaller of both. Several outputs give their mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -35,7 +35,52 @@ classes changed for a tenth of the samples; at 0.1 of other outputs, the differe
 TINY = 1e-12
 """Least probability of anything."""
 
-Sums = dict[str, tuple[float, float]]
+ROUNDED = 1e-12
+"""Share of a sum of squares below which a difference of two is rounding."""
+
+HarmTotals = dict[str, tuple[float, float]]
+
+
+@dataclass(eq=False, slots=True)
+class Spread:
+    """How far samples of one output are from their mean, batch by batch.
+
+    The sum of a divergence from the mean is that of its convex function, less as often that of the
+    mean (Bregman 1967; Banerjee et al., JMLR 2005).
+
+    Attributes
+    ----------
+    level : float
+        Sum of the convex function over all entries.
+    count, size : int
+        Samples, and entries of all.
+    whole : float array or None
+        Sum of the samples; None where they are of several shapes.
+    """
+
+    level: float = 0.0
+    count: int = 0
+    size: int = 0
+    whole: Floats | None = None
+
+    def add(self, rows: Floats, level: Level) -> None:
+        """Add samples, which lie along the first axis."""
+        total = rows.sum(axis=0)
+        if not self.count:
+            self.whole = total
+        elif self.whole is not None:
+            self.whole = self.whole + total if self.whole.shape == total.shape else None
+        self.level += level(rows)
+        self.count, self.size = self.count + len(rows), self.size + rows.size
+
+    def total(self, level: Level, nothing: float) -> float:
+        """Divergence from the mean; of a single sample, or samples that are alike, from knowing nothing."""
+        apart = 0.0
+        if self.whole is not None and self.count > 1:
+            apart = self.level - self.count * level(self.whole / self.count)
+        if apart > ROUNDED * abs(self.level):
+            return apart
+        return self.level - self.size * level(np.array(nothing))
 
 
 @dataclass(eq=False)
@@ -44,17 +89,20 @@ class Harm:
 
     Attributes
     ----------
-    sums : dict
-        Output -> sum of its harm, and what it is divided by.
-    shares : dict
-        Output that holds no floats -> number of entries that differ, and of all.
     probable : set
         Outputs whose entries are probabilities.
+    sums : dict
+        Output -> sum of its harm, and what it is divided by, where that is known at once.
+    shares : dict
+        Output that holds no floats -> number of entries that differ, and of all.
+    spreads : dict
+        Output -> what the sum of its harm is divided by in the end.
     """
 
     probable: AbstractSet[str] = frozenset()
-    sums: Sums = field(default_factory=dict)
-    shares: Sums = field(default_factory=dict)
+    sums: HarmTotals = field(default_factory=dict)
+    shares: HarmTotals = field(default_factory=dict)
+    spreads: dict[str, Spread] = field(default_factory=dict)
 
     def add(self, before: Arrays, after: Arrays, samples: int) -> None:
         """Add the outputs of one batch."""
@@ -68,31 +116,39 @@ class Harm:
                     continue
             old, new = class_scores(reference, samples), class_scores(found, samples)
             if old is not None and new is not None and name not in self.probable:
-                self._count(name, float(divergence(old, new).sum()), samples)
+                self._count(name, float(divergence(old, new).sum()), samples, self.sums)
                 continue
-            apart, nothing = (of_each, 0.5) if name in self.probable else (_squared, 0.0)
             a, b = reference.astype(np.float64), found.astype(np.float64)
-            spread = apart(a, a.mean(axis=0)) if a.ndim > 1 and len(a) > 1 else 0.0
-            self._count(name, apart(a, b), spread or apart(a, np.full(1, nothing)))
+            self._count(name, _apart(a, b) if name in self.probable else _power(b - a), 0, self.sums)
+            rows = a if a.ndim and len(a) == samples else a[None]
+            self.spreads.setdefault(name, Spread()).add(rows, self._level(name))
 
-    def _count(self, name: str, harm: float, by: float, sums: HarmTotals | None = None) -> None:
-        sums = self.sums if sums is None else sums
+    def _level(self, name: str) -> Level:
+        return _certainty if name in self.probable else _power
+
+    def _count(self, name: str, harm: float, by: float, sums: HarmTotals) -> None:
         old = sums.get(name, (0.0, 0.0))
         sums[name] = old[0] + harm, old[1] + by
 
+    def _known(self, name: str) -> Iterator[tuple[float, float]]:
+        """Sums of one output, and what they are divided by."""
+        if name in self.shares:
+            yield self.shares[name]
+        if name in self.sums:
+            harm, by = self.sums[name]
+            nothing = 0.5 if name in self.probable else 0.0
+            spread = self.spreads.get(name)
+            yield harm, by if spread is None else spread.total(self._level(name), nothing)
+
     @property
     def value(self) -> float:
-        """The harm; infinite where outputs are not finite."""
-        found = [harm / by for harm, by in _least(self.sums, self.shares) if by > 0]
+        """The harm, of every output the smaller of what is known; infinite where it is not finite."""
+        ratios = [
+            [harm / by for harm, by in self._known(name) if by > 0] for name in {**self.sums, **self.shares}
+        ]
+        found = [min(known) for known in ratios if known]
         mean = float(np.mean(found)) if found else 0.0
         return mean if np.isfinite(mean) else np.inf
-
-
-def _least(sums: HarmTotals, shares: HarmTotals) -> Iterator[tuple[float, float]]:
-    """Of every output the smaller of what is known."""
-    for name in {**sums, **shares}:
-        known = [part[name] for part in (sums, shares) if name in part]
-        yield min(known, key=lambda pair: pair[0] / pair[1] if pair[1] > 0 else np.inf)
 
 
 def doubts(harm: float, samples: int, larger: str = "a larger budget") -> str:
@@ -111,14 +167,24 @@ def divergence(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.asarray((np.exp(p) * (p - q)).sum(axis=1))
 
 
-def of_each(before: Floats, after: Floats) -> float:
+def _apart(before: Floats, after: Floats) -> float:
     """KL divergence of probabilities that are independent of each other, over all of them."""
-    p, q = (np.clip(array, TINY, 1 - TINY) for array in (before, after))
-    return float((p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).sum())
+    q = np.clip(after, TINY, 1 - TINY)
+    return _certainty(before) - float((before * np.log(q) + (1 - before) * np.log1p(-q)).sum())
 
 
-def _squared(before: Floats, after: Floats) -> float:
-    return float(np.square(after - before).sum())
+def _certainty(values: Floats) -> float:
+    """Negative entropy of such probabilities."""
+    p = np.clip(values, TINY, 1 - TINY)
+    return float((p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
+
+
+def _power(values: Floats) -> float:
+    return float(np.square(values).sum())
+
+
+Level = Callable[[Floats], float]
+"""Sum over entries of a convex function."""
 
 
 def _log_probabilities(scores: np.ndarray) -> np.ndarray:
