@@ -25,6 +25,7 @@ PLUGIN = '''
 """One of everything that can be registered."""
 import numpy as np
 import onnxprune
+from onnxprune.moments.joint import Weights
 from onnxprune.registry import metric, recovery
 from onnxprune.rules import rule
 
@@ -49,9 +50,9 @@ def mean(outputs, labels):
     return float(np.mean([array.mean() for batch in outputs for array in batch.values()]))
 
 
-@recovery("nothing_of_KEY")
-def nothing(moments, weights, **more):
-    return weights
+@recovery("mean_again_of_KEY")
+def mean_again(dense, slim, moments, held):
+    return Weights(slim.matrix, moments.offset(slim.matrix))
 
 
 @rule("Scale", domain="KEY.ops", reference=lambda x, scale: x * scale[:, None, None])
@@ -93,6 +94,21 @@ def scaled(key: str) -> onnx.ModelProto:
         values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
     return model
+
+
+def test_a_recovery_of_a_file(run: Run, plugin: tuple[Path, str], tmp_path: Path) -> None:
+    """It does what the built-in one does that it is a copy of."""
+    path, key = plugin
+    slim = {name: tmp_path / f"{name}.onnx" for name in ("own", "bias")}
+    flags = ("--ratio", 0.25, "--data", IMAGES, "--samples", 64, "--provider", "cpu", "--quiet")
+    for name, more in {"own": (f"mean_again_of_{key}", "--plugin", path), "bias": ("bias",)}.items():
+        outcome = run("prune", DIGITS, "-o", slim[name], *flags, "--recover", *more)
+        assert (outcome.code, outcome.err) == (0, "")
+    assert slim["own"].read_bytes() == slim["bias"].read_bytes()
+    unfitted = run("prune", DIGITS, "-o", tmp_path / "none.onnx", *flags, "--recover", "none")
+    assert unfitted.code == 0
+    assert slim["own"].read_bytes() != (tmp_path / "none.onnx").read_bytes()
+    assert run("prune", DIGITS, "-o", slim["own"], *flags, "--recover", f"mean_again_of_{key}_").code == 2
 
 
 def test_everything_of_a_file(run: Run, plugin: tuple[Path, str], tmp_path: Path) -> None:

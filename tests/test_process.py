@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 
 import onnxprune
 from onnxprune.cli.ending import ended
+from onnxprune.cli.output import errors_shown
 from onnxprune.errors import InstallationError, Terminated, blamed
 from onnxprune.model import engine
 from onnxprune.scoring.registry import PASSES
@@ -125,7 +127,12 @@ def _lost() -> None:
     time.sleep(60)
 
 
-@pytest.mark.parametrize("work", [_made_another_error, _lost])
+def _made_another_error_of_a_verb() -> None:
+    with errors_shown(click.Context(click.Command("inspect")), as_json=True):
+        _made_another_error()
+
+
+@pytest.mark.parametrize("work", [_made_another_error, _lost, _made_another_error_of_a_verb])
 def test_no_signal_is_lost(capfd: pytest.CaptureFixture[str], work: Callable[[], None]) -> None:
     """An import made an error of SIGTERM that blamed onnxruntime; a finaliser printed a traceback."""
     assert ended(work) == 143
@@ -351,9 +358,9 @@ def test_no_build_of_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )  # fmt: skip
 def test_source_paths_are_cut_out_of_messages(said: str, shown: str) -> None:
-    from onnxprune.runtime.session import _first_line
+    from onnxprune.runtime.session import first_line
 
-    assert _first_line(RuntimeError(said)) == shown
+    assert first_line(RuntimeError(said)) == shown
 
 
 def test_a_real_message() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import onnxprune
 from onnxprune.errors import ModelError
 
-from .conftest import DIGITS, ROOT, Run
+from .conftest import DIGITS, IMAGES, ROOT, Run
 
 
 def process(*arguments: object, given: bytes = b"", folder: Path) -> subprocess.CompletedProcess[bytes]:
@@ -36,6 +37,19 @@ def test_from_stdin_to_stdout(tmp_path: Path, more: tuple[str, ...]) -> None:
     assert compared.returncode == 0, compared.stderr
     cleaned = process("clean", "slim.onnx", "-o", "-", *flags, folder=tmp_path)
     assert cleaned.stdout == done.stdout, "nothing went: the same bytes"
+
+
+def test_stdin_of_sensitivity(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ("--ratios", "0.5", "--provider", "cpu")
+    with DIGITS.open("rb") as stream:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        found = run("sensitivity", "-", *flags)
+    assert (found.code, found.out) == (0, run("sensitivity", DIGITS, *flags).out)
+    small = ("--keep-macs", "0.5", "--data", IMAGES, "--samples", 32, "--provider", "cpu")
+    with DIGITS.open("rb") as stream:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        told = run("sensitivity", "-", *small)
+    assert told.code == 0, told.err
 
 
 def test_stdin_of_inspect(tmp_path: Path) -> None:

@@ -26,6 +26,15 @@ AGAIN = 0.01
 """Seconds after which a signal that was lost comes again."""
 
 
+_CAME: list[int] = []
+"""Signals that came since the work began."""
+
+
+def ending() -> bool:
+    """Whether the work is ended by a signal, whatever error is made of it on the way."""
+    return bool(_CAME)
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the work as Ctrl-C does, so that temporary files go.
@@ -35,15 +44,14 @@ def interruptible() -> Iterator[None]:
     KeyboardInterrupt, Terminated
         If a signal came, whatever was made of it.
     """
-    came: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        _CAME.append(number)
         raise _ending(number)
 
     def unraised(found: UnraisableHookArgs) -> None:
-        if came and issubclass(found.exc_type, (KeyboardInterrupt, Terminated)):
-            threading.Timer(AGAIN, os.kill, (os.getpid(), came[-1])).start()
+        if _CAME and issubclass(found.exc_type, (KeyboardInterrupt, Terminated)):
+            threading.Timer(AGAIN, os.kill, (os.getpid(), _CAME[-1])).start()
         else:
             hook(found)
 
@@ -57,13 +65,14 @@ def interruptible() -> Iterator[None]:
     except (KeyboardInterrupt, Terminated, click.Abort):
         raise
     except BaseException:
-        if came:
-            raise _ending(came[-1]) from None
+        if _CAME:
+            raise _ending(_CAME[-1]) from None
         raise
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
+        _CAME.clear()
 
 
 def _ending(number: int) -> KeyboardInterrupt | Terminated:

@@ -16,6 +16,7 @@ from ..errors import SurgeryError
 from ..printable import json_text, printable
 from ..reports.page import Part, Reported, Table, layout
 from .ending import NoReader, failure
+from .interrupts import ending
 from .progress import note, say
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def errors_shown(context: click.Context, *, as_json: bool) -> Iterator[None]:
     ):
         raise
     except (Exception, SystemExit) as error:
-        if as_json and not context.meta.get(PRINTED):
+        if as_json and not context.meta.get(PRINTED) and not ending():
             context.meta[PRINTED] = True
             print_json(str(context.info_name), {"error": failure(error).to_dict()})
         raise

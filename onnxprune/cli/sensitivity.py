@@ -12,10 +12,11 @@ import click
 from ..errors import UsageError
 from ..settings.table import ALONE, BUDGETS, DEFAULTS, OPTIONS
 from . import options, output
-from .files import Target
+from .files import Target, open_models
 from .progress import note, stages
 
 if TYPE_CHECKING:
+    from ..model.file import Model
     from ..recovery.forecast import Forecast
     from ..reports.page import Reported
 
@@ -69,15 +70,17 @@ def command(context: click.Context, /, model: str, html: str | None, as_json: bo
     clock = {name: flags.pop(name) for name in ("latency", "threads", "batch")}
     doubts = ""
     with stages() as stage:
+        stage("load")
+        (source,) = open_models(model)
         if any(own[name] is not None for name in BUDGETS):
-            told = _forecast(context, model, mine, {**flags, **own, **clock}, stage)
+            told = _forecast(context, source, mine, {**flags, **own, **clock}, stage)
             found: Reported = Expected(model, told)
-            doubts, traced = told.doubts, trace(model)
+            doubts, traced = told.doubts, trace(source)
         else:
             _refuse(mine, own["probes"])
             stage("verify")
             given = _ratios(ratios)
-            traced = trace(model)
+            traced = trace(source)
             latency = timed(traced, provider=flags["provider"], **clock)
             measured = list(sensitivity(traced.model, ratios=given, traced=traced, latency=latency, **flags))
             found = EachAlone(model, measured, measure)
@@ -96,7 +99,11 @@ def _refuse(*given: str | None) -> None:
 
 
 def _forecast(
-    context: click.Context, model: str, path: str | None, flags: dict[str, Any], stage: Callable[[str], None]
+    context: click.Context,
+    model: Model,
+    path: str | None,
+    flags: dict[str, Any],
+    stage: Callable[[str], None],
 ) -> Forecast:
     """What a budget is expected to do; its ratios are written."""
     from ..jobs.forecast import forecast
