@@ -19,7 +19,11 @@ from setuptools.command.egg_info import manifest_maker
 # setuptools looks for the list of further files beside pyproject.toml only.
 manifest_maker.template = ".ci/sdist.in"
 
-LEAST = "1.23"
+LEAST = "1.28"
+"""Lowest version that is declared, and tested by tox."""
+
+BEHIND = {"onnxruntime-openvino": "1.24.1", "onnxruntime-directml": "1.23"}
+"""Builds that are published later, or no more: what they lack or do wrong is in the manual."""
 
 HAS_GPU = (
     "(sys_platform == 'linux' or sys_platform == 'win32')"
@@ -35,11 +39,17 @@ BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime
 # The GPU build runs on machines without a GPU, too, but has no wheels elsewhere.
 DEFAULT = [f"onnxruntime-gpu>={LEAST}; {HAS_GPU}", f"onnxruntime>={LEAST}; {NO_GPU}"]
 
+
+def required(build):
+    """Requirement of one build."""
+    return f"{build}>={BEHIND.get(build, LEAST)}"
+
+
 CHOICES = {
     "gpu": DEFAULT,
     "cpu": [f"onnxruntime>={LEAST}"],
-    "openvino": [f"onnxruntime-openvino>={LEAST}"],
-    "directml": [f"onnxruntime-directml>={LEAST}"],
+    "openvino": [required("onnxruntime-openvino")],
+    "directml": [required("onnxruntime-directml")],
     "none": [],
 }
 
@@ -59,7 +69,7 @@ def engine(settings, installed):
         return CHOICES[asked]
     if asked != "auto":
         raise SystemExit(f"engine: found '{asked}', expected one of auto, {', '.join(CHOICES)}")
-    return [f"{installed[0]}>={LEAST}"] if len(installed) == 1 else DEFAULT
+    return [required(installed[0])] if len(installed) == 1 else DEFAULT
 
 
 def installed():
