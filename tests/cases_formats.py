@@ -33,6 +33,8 @@ CASES = [
     Case("Conv", "typed data", between("r = Relu (h)", W1=typed("W1", 8, 3, 3, 3)), groups=(8,)),
     Case("Conv", "initializers listed as inputs", between("r = Relu (h)", opset=8, ir_version=3,
         listed=True), groups=(8,)),
+    Case("Conv", "initializers that a caller may replace", between("r = Relu (h)", opset=8, ir_version=8,
+        listed=True), groups=(8,)),
     Case("Conv", "shared bias, same initializer", net(TWO.format("b"), **SHARED),
         groups=(8, 8), zero=False),
     Case("Identity", "shared bias by Identity", net("c = Identity (b)" + TWO.format("c"), **SHARED),

@@ -28,6 +28,7 @@ from ..model.graph import Graph
 from ..model.names import Names
 from ..model.node import Node
 from ..model.protos import UNLISTED, bodies, fill, graphs, node_protos, skeleton, stored
+from ..shapes.dimensions import graph_inputs
 from .computed import find_computed
 from .slices import Slice, find_slices
 
@@ -63,6 +64,7 @@ class Rewriter:
                 fix(pen(self, node))
         self._insert()
         self._drop_dead()
+        self._unlist()
         self._update_declared_shapes()
         return self.source.derived(self.proto, self.cuts)
 
@@ -269,6 +271,18 @@ class Rewriter:
         if len(ordered) != len(graph.node):
             del graph.node[:]
             graph.node.extend(ordered)
+
+    def _unlist(self) -> None:
+        """Take stored tensors off the inputs, where they need not be.
+
+        Whoever calls the model may replace one that is listed, so that onnxruntime neither fuses nor lays
+        out what reads it. Here they are constants: others would have other channels to go.
+        """
+        if self.proto.ir_version >= UNLISTED:
+            inputs = graph_inputs(self.proto)
+            if len(inputs) < len(self.proto.graph.input):
+                del self.proto.graph.input[:]
+                self.proto.graph.input.extend(inputs)
 
     def _drop_dead(self) -> None:
         """Remove nodes and constants that only fed what was replaced, and nothing else."""
