@@ -231,6 +231,27 @@ def test_a_closed_gate_invents_nothing() -> None:
     assert wrong.wrong.layer == "last"
 
 
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_closed_gate_in_a_loop_invents_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    body = """b (float[1,128] s, float[1,512] xt) => (float[1,128] so, float[1,128] yo) {
+        a = MatMul (xt, W)  b = MatMul (s, R)  c = Add (a, b)  d = Add (c, B)
+        so = Sigmoid (d)  yo = Identity (so) }"""
+    text = f"h = MatMul (x, D)\nr = Relu (h)\n[last] e, y = Scan <num_scan_inputs=1, body={body}> (S, r)"
+    arrays = {
+        "W": rng.normal(size=(512, 128)),
+        "D": rng.normal(size=(16, 512)),
+        "R": rng.normal(size=(128, 128)) / 30,
+        "B": np.full(128, -9),
+        "S": np.zeros((1, 128)),
+    }
+    floats = {name: array.astype(np.float32) for name, array in arrays.items()}
+    dense = net(text, inputs="float[1,1,16] x", **floats)()
+    result = onnxprune.prune(dense, ratio={"h": 0.5}, granularity=1, clean=False, verify=True)
+    assert result.report is not None
+    assert result.report.verdict == "exact"
+
+
 @pytest.mark.parametrize(
     ("noise", "cap", "accepted"),
     [(0.0, ALONE, 1e-5), (1e-5, ALONE, NOISE * 1e-5), (1.0, ALONE, 0.5), (1.0, 1e-5, 1e-5)],

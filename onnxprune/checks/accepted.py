@@ -11,8 +11,8 @@ difference of a slice may be
   slice: the root mean square of a few random changes, because one of them can cancel by chance. It is
   measured, so it knows no operator. In a sum it is the last bit times the root of the sum
   of squares of the terms: a value near zero, in which large terms cancel, is judged by the terms.
-- ``steps`` are STEPS last bits of 1 for every entry, where the operator has gates: those are computed in
-  steps of that size, which a change of the last bit of what goes in crosses or, more often, does not.
+- ``steps`` are STEPS last bits of 1 for every entry, where a node has gates inside: those are computed
+  in steps of that size, which a change of the last bit of what goes in crosses or, more often, does not.
 - ``mean`` is the root mean square of ``|slice|`` along the axis. With ``cap`` it bounds what noise can
   excuse: for a node alone at a half, for whole networks, which amplify rounding as they amplify
   mistakes, at what is accepted of a slice of average size.

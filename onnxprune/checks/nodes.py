@@ -210,6 +210,12 @@ def nudged(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+def _gated(node: Node) -> bool:
+    """Whether a node, or one inside its bodies, computes gates."""
+    inside = (child for body in node.bodies.values() for child in body.nodes)
+    return Trait.SATURATES in traits_of(node) or any(map(_gated, inside))
+
+
 class _Sums:
     """Sums over the batches, for every tensor that some nodes make."""
 
@@ -217,7 +223,7 @@ class _Sums:
         makers = {name: node for node in nodes for name in node.outputs if name}
         self.names = list(makers)
         self._all = {
-            name: Comparison(name, layer=node.name, exact=exact, gated=Trait.SATURATES in traits_of(node))
+            name: Comparison(name, layer=node.name, exact=exact, gated=_gated(node))
             for name, node in makers.items()
         }
 

@@ -65,8 +65,8 @@ class Trait(Flag, boundary=KEEP):
     CONVOLUTION
         A product with windows; of its weight, all axes but the first belong to one output.
     SATURATES
-        It may pass a sum through a bounded function, a gate: of a value near zero, no digit below the
-        last one of 1 is computed.
+        A result near zero may be what something leaves of 1, as in a closed gate: no digit below the
+        last one of 1 is computed of it.
     RECURRENT
         It steps along a sequence, with gates; its fifth input is the lengths.
     LIKE_FIRST

@@ -12,9 +12,13 @@ from .signs import above, chosen, clipped, highest, kept, lowest, opposite, posi
 @rule("Affine", "ParametricSoftplus", "ScaledTanh", traits=Trait.UNARY)  # of the first days of ONNX
 @rule("Abs", "Acos", "Acosh", "Cosh", sign=positive, traits=Trait.UNARY)
 @rule("Exp", "Softplus", "Sqrt", sign=positive, traits=Trait.UNARY | Trait.RISES)
-@rule("HardSigmoid", sign=positive, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED)
+@rule("HardSigmoid", sign=positive, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED | Trait.SATURATES)
 @rule("Relu", sign=positive, traits=Trait.UNARY | Trait.RISES | Trait.FUSED)
-@rule("Sigmoid", sign=positive, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED | Trait.FUSED)
+@rule(
+    "Sigmoid",
+    sign=positive,
+    traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED | Trait.FUSED | Trait.SATURATES,
+)
 @rule("Asin", "Atanh", sign=kept, traits=Trait.UNARY)
 @rule(
     "Asinh",
@@ -31,9 +35,11 @@ from .signs import above, chosen, clipped, highest, kept, lowest, opposite, posi
 )
 @rule("Cast", sign=kept, traits=Trait.UNARY | Trait.MOVES | Trait.KEEPS_BOUNDS | Trait.RISES | Trait.FUSED)
 @rule("Identity", sign=kept, traits=Trait.VIEW | Trait.UNARY | Trait.HANDS_ON | Trait.RISES)
-@rule("Tanh", sign=kept, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED)
-@rule("Celu", "Elu", "LeakyRelu", sign=above, traits=Trait.UNARY | Trait.RISES)
-@rule("Gelu", "HardSwish", "Mish", "Swish", "ThresholdedRelu", sign=above, traits=Trait.UNARY)
+@rule("Tanh", sign=kept, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED | Trait.SATURATES)
+@rule("LeakyRelu", sign=above, traits=Trait.UNARY | Trait.RISES)
+@rule("Celu", "Elu", sign=above, traits=Trait.UNARY | Trait.RISES | Trait.SATURATES)
+@rule("Gelu", "HardSwish", "Mish", "Swish", sign=above, traits=Trait.UNARY | Trait.SATURATES)
+@rule("ThresholdedRelu", sign=above, traits=Trait.UNARY)
 @rule("Neg", sign=opposite, traits=Trait.UNARY | Trait.DECODES)
 @rule(
     "BitCast",
@@ -49,7 +55,7 @@ from .signs import above, chosen, clipped, highest, kept, lowest, opposite, posi
     "Tan",
     traits=Trait.UNARY,
 )
-@rule("Selu", traits=Trait.UNARY | Trait.RISES)
+@rule("Selu", traits=Trait.UNARY | Trait.RISES | Trait.SATURATES)
 def unary(c: Walk, n: Node) -> None:
     """Carries the labels of its input."""
     c.same(n, n.output)
