@@ -123,13 +123,13 @@ def _prove(module: Any, made: Any, dense: Model, found: SlimState, inputs: Seque
         why = uneven(dense, found.model) or "Its code computes a size from another one that shrinks otherwise"
         raise SurgeryError(
             f"the slim module does not run: {type(error).__name__}: {said}",
-            f"{why}; leave that layer whole with --exclude.",
+            f"{why}, or leave that layer whole with --exclude.",
         ) from error
     if not got:
         why = uneven(dense, found.model) or "Its code depends on a size in a way that is not known"
         raise SurgeryError(
             f"the slim module is not the slim ONNX file: {got}",
-            f"{why}; leave that layer whole with --exclude.",
+            f"{why}, or leave that layer whole with --exclude.",
         )
 
 

@@ -339,7 +339,7 @@ def test_inspect_json(run: Run) -> None:
         "obstacles", "notes",
     ]  # fmt: skip
     assert document["options"] == {
-        "norm": "pin", "reshape_channel_axis": None, "group_policy": "average",
+        "norm": "pin", "reshape_channel_axis": None, "group_policy": "average", "parts": "free",
     }  # fmt: skip
     group = document["groups"][5]
     assert group["name"] == "/branches/point/Conv"

@@ -180,6 +180,8 @@ def test_a_module_that_cannot_express_the_plan_is_refused(tmp_path: Path) -> Non
     ) as raised:
         onnxprune.torch.slim(net, plan, onnx=tmp_path / "dense.onnx")
     assert "'/Slice' gave equal parts, and gives [2, 2, 9, 9] and [2, 4, 9, 9]: " in str(raised.value.hint)
+    even = onnxprune.prune(tmp_path / "dense.onnx", ratio=0.5, granularity=1, parts="equal")
+    assert onnxprune.torch.slim(net, even.plan, onnx=tmp_path / "dense.onnx").a.out_channels == 4
 
 
 def test_sizes_that_modules_hold_in_their_own_ways(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ COUNTERPARTS = {
     "onnxprune/shapes/quantized.py": "PLAIN",  # what each quantised operator computes, from which inputs
     "onnxprune/rules/quant.py": "CHANNELS_LAST",  # the operator of the same meaning in the other layout
     "onnxprune/rules/recurrent.py": "GATES",  # a number for each operator of the rule beside it
+    "onnxprune/checkpoints/formats/keras_layers.py": "SIZES",  # classes of Keras, some called like operators
 }
 """Tables that say of an operator more than a trait can."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,12 +10,11 @@ import numpy as np
 import onnx
 
 from ..checks.accepted import NOISE, ROUNDING
+from ..coupling.parts import equal_parts
 from ..coupling.trace import trace
 from ..data.dataset import runnable
 from ..errors import UsageError
 from ..model.file import Model
-from ..model.node import Node
-from ..model.operators import Trait, traits_of
 from ..runtime.session import open_session, run
 from ..shapes.dimensions import graph_inputs
 
@@ -109,16 +107,10 @@ def without_training(model: Model) -> Model:
 def uneven(dense: Model, slim: Model) -> str:
     """Where parts that were equal are not any more: a reason for a module that says ``chunk(2)`` to fail."""
     first, second = trace(dense), trace(slim)
-    before, after = first.sizes(), second.sizes()
-    parts: dict[tuple[str, str], list[Node]] = defaultdict(list)
-    for node in first.graph.nodes:
-        if Trait.COPIES in traits_of(node) and node.inputs:
-            parts[node.inputs[0], node.op].append(node)
-    for (_, op), nodes in parts.items():
-        names = [name for node in nodes for name in node.outputs]
-        alike = len(names) > 1 and len({before.shape(name) for name in names}) == 1
-        shapes = [list(after.shape(name)) for name in names] if alike else []
+    after = second.sizes()
+    for node, names in equal_parts(first.graph, first.sizes().shape):
+        shapes = [list(after.shape(name)) for name in names]
         if any(shape != shapes[0] for shape in shapes):
             sizes = " and ".join(map(str, shapes))
-            return f"{op} '{nodes[0].name}' gave equal parts, and gives {sizes}: code that divides by a number of parts cannot say that"
+            return f"{node.op} '{node.name}' gave equal parts, and gives {sizes}: code that divides by a number of parts cannot say that; prune with --parts equal"
     return ""

@@ -297,7 +297,7 @@ def _settings(*names: str) -> Callable[[F], F]:
 
 def trace_options(function: F) -> F:
     """What counts as prunable."""
-    return _settings("norm", "reshape_channel_axis", "group_policy")(function)
+    return _settings("norm", "reshape_channel_axis", "group_policy", "parts")(function)
 
 
 def score_options(function: F) -> F:

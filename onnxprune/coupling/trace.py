@@ -33,6 +33,7 @@ from ..shapes.setting import Setting, Shapes
 from .block_policy import BlockwiseCut, separate
 from .both_factors import both
 from .groups import Group, NameIndex, find_groups
+from .parts import pairs
 from .resolve import Components, resolve
 
 BOTH = "both"
@@ -159,6 +160,7 @@ def trace(
     norm: str = DEFAULTS["norm"],
     reshape_channel_axis: int | str | None = DEFAULTS["reshape_channel_axis"],
     group_policy: str = DEFAULTS["group_policy"],
+    parts: str = DEFAULTS["parts"],
 ) -> Trace:
     """Find every group of channels that can be removed together.
 
@@ -177,6 +179,7 @@ def trace(
     """
     options = {
         "norm": norm, "reshape_channel_axis": reshape_channel_axis, "group_policy": group_policy,
+        "parts": parts,
     }  # fmt: skip
     _check_options(options)
     load_installed()
@@ -189,6 +192,7 @@ def trace(
 def without_statistics(traced: Trace) -> Trace:
     """The same walk, resolved as with ``norm="pin"`` and the defaults otherwise."""
     options = {option.name: option.default for option in of("trace")} | {"norm": "pin"}
+    options["parts"] = traced.options["parts"]
     same = traced.options["reshape_channel_axis"] is None and traced.apart is None
     if same and not traced.walk.facts.stats:
         return replace(traced, options=options)
@@ -239,6 +243,9 @@ def _resolved(walk: Walk, model: Model, options: Mapping[str, Any]) -> Trace:
         pins = [Pin(v, f"{n} computes statistics along it (norm=pin)", n.index) for n, v in walk.facts.stats]
         walk = copy(walk)
         walk.facts = replace(walk.facts, pins=[*walk.facts.pins, *pins])
+    if options["parts"] == "equal":
+        walk = copy(walk)
+        walk.facts = replace(walk.facts, pairs=[*walk.facts.pairs, *pairs(walk)])
     if options["group_policy"] not in ("count", "none"):
         components = resolve(walk.facts, walk.count, 0 if axis == BOTH else axis)
         groups, blocked = find_groups(walk, components)

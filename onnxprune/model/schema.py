@@ -88,6 +88,7 @@ class PlanOptions(Struct):
     norm: str | None = None
     reshape_channel_axis: int | str | None = None
     group_policy: str | None = None
+    parts: str | None = None
     lossless: bool = False
     duplicates: bool = True
     assume_range: dict[str, tuple[float, float]] = {}

@@ -29,7 +29,7 @@ from ..surgery.slices import find_slices
 
 FORMAT, VERSION = "onnxprune.plan", 1
 
-TRACE_OPTIONS = ("norm", "reshape_channel_axis", "group_policy")
+TRACE_OPTIONS = ("norm", "reshape_channel_axis", "group_policy", "parts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class TraceSettings(TypedDict, total=False):
     norm: str
     reshape_channel_axis: int | str | None
     group_policy: str
+    parts: str
 
 
 class ScoreSettings(TypedDict, total=False):

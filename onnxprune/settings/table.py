@@ -43,6 +43,12 @@ TABLE = (
         "That is where it is legal; the notes of a trace say where it is not.",
         choices=("average", "sum", "count", "none"),
     ),
+    Option(
+        "parts", ("trace",), "str", "free",
+        "Equal parts that a tensor is divided into keep as many channels as it fits, or stay equal.",
+        "Code such as ``chunk(2)`` needs equal ones, where a module is trained on; they lose the same entries.",
+        choices=("free", "equal"),
+    ),
     # score
     Option(
         "criterion", ("score",), "str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | Criterion", "l2",
