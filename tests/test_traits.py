@@ -45,6 +45,7 @@ COUNTERPARTS = {
     "onnxprune/rules/quant.py": "CHANNELS_LAST",  # the operator of the same meaning in the other layout
     "onnxprune/rules/recurrent.py": "GATES",  # a number for each operator of the rule beside it
     "onnxprune/checkpoints/formats/keras_layers.py": "SIZES",  # classes of Keras, some called like operators
+    "onnxprune/recovery/scales.py": "_NORMS",  # which inputs of a normalization are scale and shift
 }
 """Tables that say of an operator more than a trait can."""
 
