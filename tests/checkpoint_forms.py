@@ -191,6 +191,21 @@ def keras(s: State) -> bytes:
     )
 
 
+BIASES = entries(w=(24, FEATURES), q=(8,), v=(8,), out__weight=(FEATURES, 8))
+
+
+def keyless(s: State) -> bytes:
+    """Queries and values have a bias, and keys one of zeros that no entry holds."""
+    f = File([2, FEATURES])
+    x = f.node("MatMul", "x", f.put("w", s["w"].T))
+    bias = np.concatenate([s["q"], np.zeros_like(s["q"]), s["v"]])
+    x = f.node("Add", x, f.put("b", bias))
+    sizes = f.put("sizes", np.array([len(s["q"])] * 3))
+    q = f.node("Split", x, sizes, outputs=3, axis=1)
+    k, v = q.replace("_0", "_1"), q.replace("_0", "_2")
+    return f.model(f.node("MatMul", f.node("Mul", f.node("Mul", q, k), v), f.put("o", s["out.weight"].T)))
+
+
 ROWS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 RECURRENT = entries(
@@ -276,5 +291,6 @@ CASES = {
     "directions": Case(RECURRENT, directions, 10),
     "lengths": Case(LENGTHS, lengths, 3, "b.weight_v"),
     "computed": Case(LENGTHS, computed, 3, "b.weight_v"),
+    "keyless": Case(BIASES, keyless, 4),
     "columns": Case(COLUMNS, columns, 3),
 }

@@ -177,10 +177,21 @@ def _across(sizes: Sequence[int], kept: Sequence[Index], shape: Sequence[int]) -
 
 @dataclass(frozen=True)
 class Moved(Recipe):
-    """The values of entries, moved: pieces side by side along one axis of the constant."""
+    """The values of entries, moved: pieces side by side along one axis of the constant.
+
+    Attributes
+    ----------
+    zeros : int
+        Number of the pieces before a run of zeros that no entry holds (the bias of keys, where queries and
+        values have one); -1 where there is none.
+    gap : int
+        How many zeros, in the constant before it is cut.
+    """
 
     pieces: tuple[Piece, ...]
     along: int = 0
+    zeros: int = -1
+    gap: int = 0
 
     @property
     def entries(self) -> tuple[str, ...]:
@@ -189,25 +200,37 @@ class Moved(Recipe):
 
     def value(self, state: Mapping[str, np.ndarray], shape: Sequence[int]) -> np.ndarray:
         """The pieces side by side."""
-        if len(self.pieces) == 1:
+        if self._whole:
             return self.pieces[0].value(state).reshape(shape)
         parts = []
+        size = [*shape]
         for piece in self.pieces:
-            size = [*shape]
             size[self.along] = -1
             parts.append(piece.value(state).reshape(size))
+        if self.zeros >= 0:
+            size[self.along] = shape[self.along] - sum(part.shape[self.along] for part in parts)
+            parts.insert(self.zeros, np.zeros(size, parts[0].dtype))
         return np.concatenate(parts, self.along)
 
-    def _bounds(self) -> list[tuple[int, int]]:
-        ends = np.cumsum([piece.sizes[self.along] for piece in self.pieces]).tolist()
-        return list(zip([0, *ends[:-1]], ends, strict=True))
+    @property
+    def _whole(self) -> bool:
+        return len(self.pieces) == 1 and self.zeros < 0
+
+    def _bounds(self, gap: int) -> Iterator[tuple[Piece, int, int]]:
+        """Where every piece is, with so many zeros."""
+        start = 0
+        for number, piece in enumerate(self.pieces):
+            start += gap if number == self.zeros else 0
+            stop = start + piece.sizes[self.along]
+            yield piece, start, stop
+            start = stop
 
     def kept(self, cut: Cut) -> Iterator[KeptRows]:
         """What stays of every piece."""
-        if len(self.pieces) == 1:
+        if self._whole:
             yield self.pieces[0].kept(cut)
             return
-        for piece, (start, stop) in zip(self.pieces, self._bounds(), strict=True):
+        for piece, start, stop in self._bounds(self.gap):
             own, index = list(cut), cut[self.along] if cut else None
             if index is not None:
                 own[self.along] = index[(index >= start) & (index < stop)] - start
@@ -215,10 +238,11 @@ class Moved(Recipe):
 
     def put(self, state: State, value: np.ndarray) -> None:
         """Give every piece its part."""
-        if len(self.pieces) == 1:
+        if self._whole:
             self.pieces[0].put(state, value)
             return
-        for piece, (start, stop) in zip(self.pieces, self._bounds(), strict=True):
+        gap = value.shape[self.along] - sum(piece.sizes[self.along] for piece in self.pieces)
+        for piece, start, stop in self._bounds(gap):
             piece.put(state, value.take(range(start, stop), self.along))
 
     def moved(self, cuts: Mapping[str, Cut]) -> Recipe:

@@ -45,13 +45,14 @@ class Rows:
         """The same of a value whose axes are some of those of a constant."""
         found, doubtful = [], False
         for along in range(value.ndim):
-            runs, several = self._runs(np.moveaxis(value, along, 0))
+            runs, zeros, several = self._runs(np.moveaxis(value, along, 0))
             doubtful |= several
             if runs:
                 made = [_piece(run, value.shape, along) for run in runs]
                 if shape:
                     made = [_widened(piece, axes, shape) for piece in made]
-                found.append(Moved(tuple(made), axes[along]))
+                gap = value.shape[along] - sum(stop - start for *_, start, stop in runs)
+                found.append(Moved(tuple(made), axes[along], zeros, gap))
         return found, doubtful
 
     def gathered(self, value: np.ndarray) -> Iterator[Gathered]:
@@ -85,11 +86,14 @@ class Rows:
             self._firsts[key] = table
         return self._firsts[key]
 
-    def _runs(self, value: np.ndarray) -> tuple[list[Run], bool]:
-        """Entry, axis, start and stop of each run, in order; empty where some slice is nobody's."""
+    def _runs(self, value: np.ndarray) -> tuple[list[Run], int, bool]:
+        """Runs of slices in order, how many of them stand before a run of zeros, and whether one is doubtful.
+
+        There are none where some slice is nobody's.
+        """
         if not len(value) or not value[0].size:
-            return [], False
-        table, firsts, done = self._table(value), _starts(value), 0
+            return [], -1, False
+        table, firsts, done, zeros = self._table(value), _starts(value), 0, -1
         found: list[Run] = []
         while done < len(value) and len(found) < MOST:
             runs = [
@@ -97,14 +101,18 @@ class Rows:
                 for name, axis, row in table.get(firsts[done].tobytes(), ())[:64]
             ]
             runs.sort(key=lambda run: -run[0])
-            if not runs or not runs[0][0]:
-                return [], False
-            longest, name, axis, row = runs[0]
+            longest, name, axis, row = runs[0] if runs else (0, "", 0, 0)
+            if not longest and zeros < 0 and not value[done].any():
+                zeros = len(found)
+                done += self._length(value[done:], np.zeros_like(value[done:]))
+                continue
+            if not longest:
+                return [], -1, False
             if len(runs) > 1 and runs[1][0] == longest:
-                return [], True
+                return [], -1, True
             found.append((name, axis, row, row + longest))
             done += longest
-        return (found, False) if done == len(value) else ([], False)
+        return (found, zeros, False) if done == len(value) else ([], -1, False)
 
     @staticmethod
     def _length(value: np.ndarray, array: np.ndarray) -> int:
