@@ -24,7 +24,7 @@ from .documents import fenced, manual
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the workflow is for a POSIX shell")
 
-(WORKFLOW,) = [code for language, code in fenced(manual("automation")) if language == "yaml"]
+WORKFLOW, ACTION = [code for language, code in fenced(manual("automation")) if language == "yaml"]
 
 
 def steps() -> list[str]:

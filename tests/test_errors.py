@@ -90,6 +90,14 @@ def test_not_onnx(fails: Fails, tmp_path: Path) -> None:
     assert fails("inspect", "notes.txt") == "'notes.txt' is not an ONNX model, or is cut short"
 
 
+def test_a_file_that_git_lfs_keeps_elsewhere(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "slim.onnx").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    said = fails("inspect", "slim.onnx")
+    assert said.startswith(
+        "'slim.onnx' is not an ONNX model, or is cut short\nhint: It stands for a file of Git LFS"
+    )
+
+
 def test_an_empty_file(fails: Fails, tmp_path: Path) -> None:
     (tmp_path / "empty.onnx").touch()
     assert fails("inspect", "empty.onnx") == "not an ONNX model: it has no graph"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from onnxprune.doors.component import prune_folder
 from onnxprune.errors import InstallationError
 
 from .conftest import DIGITS, ROOT
+from .test_ci import ACTION
 
 NAMES = (
     "model_app_name", "unpruned_model_dir", "unprunned_model_subfolder", "unprunned_model_name",
@@ -169,18 +171,24 @@ def test_the_action_prunes_and_fails_for_a_flipped_weight(tmp_path: Path) -> Non
     environment = {
         **command(tmp_path), **given, "MODEL": str(DIGITS), "OUTPUT": "made/slim.onnx",
         "GITHUB_STEP_SUMMARY": str(summary), "GITHUB_OUTPUT": str(outputs),
-        "ARGUMENTS": "--ratio 0.5 --plan-out plan.json --provider cpu", "GATES": "--plan plan.json --provider cpu",
+        "ARGUMENTS": "--ratio 0.5 --plan-out plan.json --provider cpu", "GATES": "--plan plan.json\n--provider cpu --min-cosine -1\n",
     }  # fmt: skip
     run = ["bash", "-c", script]
     done = subprocess.run(run, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert outputs.read_text() == "slim=made/slim.onnx\n"
     assert "passed" in summary.read_text()
+    assert "min-cosine" in summary.read_text(), "the second line of the gates counts, too"
     flipped(tmp_path / "made" / "slim.onnx")
     environment |= {"SLIM": "made/slim.onnx"}
     done = subprocess.run(run, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert "the slim model is wrong at layer '/stem/conv/Conv'" in done.stderr
+    assert "FAILED" in summary.read_text(), "a summary tells most where something failed"
+    given_in_manual = re.search(r"actions/onnxprune\n        with:\n((?:          .*\n)+)", ACTION)
+    assert given_in_manual is not None
+    for name in re.findall(r"^          (\w+):", given_in_manual[1], re.MULTILINE):
+        assert f"\n  {name}:\n" in text, "the manual gives inputs that the action has"
 
 
 def test_the_hook_of_pre_commit(tmp_path: Path) -> None:

@@ -28,6 +28,13 @@ from .wellformed import check_form
 
 OLDEST_OPSET = 7
 
+LFS = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands for one which git-lfs keeps elsewhere (its specification, version 1)."""
+
+LFS_HINT = (
+    "It stands for a file of Git LFS: run 'git lfs pull'; on GitHub actions/checkout takes 'lfs: true'."
+)
+
 
 def load(source: ModelLike) -> Model:
     """Read a model and make it ready for analysis.
@@ -103,7 +110,8 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     try:
         proto.ParseFromString(data)
     except DecodeError:
-        raise ModelError(f"{name} is not an ONNX model, or is cut short") from None
+        hint = LFS_HINT if data.startswith(LFS) else ""
+        raise ModelError(f"{name} is not an ONNX model, or is cut short", hint) from None
     return proto
 
 
