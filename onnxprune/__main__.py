@@ -1,5 +1,6 @@
 """The entry point: ``onnxprune``, and ``python -m onnxprune``."""
 
+import gc
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ def main() -> int:
 
         code = run(own=True)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is decided: Python only tidies up
+        gc.freeze()  # and looks for no cycles in what is left: that takes longer than many a command
     except KeyboardInterrupt:
         sys.stderr.write("\nerror: interrupted\n")
         code = 130

@@ -414,3 +414,16 @@ def test_weights_outside_are_cut_twice(tmp_path: Path) -> None:
     for name, array in weights(tmp_path / "slim.onnx").items():
         np.testing.assert_array_equal(array, expected[name])
     assert expected["w0"].shape[0] == 7
+
+
+@pytest.mark.parametrize("size", [1, 1023, 1024, 31_000, 600_000])
+def test_the_size_of_a_file_is_known_before_it_is_written(size: int, tmp_path: Path) -> None:
+    """Lengths in a message take a byte for every seven bits."""
+    values = np.arange(size, dtype=np.float32)
+    weights = [numpy_helper.from_array(values, "w"), helper.make_tensor("v", 1, [size], values)]
+    weights[0].doc_string = "of no use"
+    y = helper.make_tensor_value_info("y", 1, [size])
+    nodes = [helper.make_node("Add", ["w", "v"], ["y"])]
+    model = onnxprune.load(helper.make_model(helper.make_graph(nodes, "g", [], [y], weights)))
+    model.save(tmp_path / "written.onnx")
+    assert model.nbytes() == (tmp_path / "written.onnx").stat().st_size

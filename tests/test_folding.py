@@ -213,6 +213,18 @@ def extreme(draw: Draw, opset: int) -> Call:
     return {}, [x.clip(-9, 9) if x is not None and x.dtype == np.int64 else x for x in found]
 
 
+def clipped(draw: Draw, opset: int) -> Call:
+    x = tensor(draw, *NUMBERS)
+    bounds = [draw(st.sampled_from([None, -2, 0, 1, 6])) for _ in range(2)]
+    if opset < 11:
+        named = zip(("min", "max"), bounds, strict=True)
+        return {name: float(v) for name, v in named if v is not None}, [x]
+    return {}, [
+        x,
+        *(None if v is None else np.array(max(v, 0) if x.dtype.kind == "u" else v, x.dtype) for v in bounds),
+    ]
+
+
 def divided(draw: Draw, opset: int) -> Call:
     attributes, (a, b) = alike(2)(draw, opset)
     if a.dtype.kind in "iu":
@@ -268,7 +280,7 @@ def quantized(draw: Draw, opset: int) -> Call:
 
 
 CALLS: dict[str, Callable[[Draw, int], Call]] = {
-    "Identity": unary(), "Relu": unary(), "Neg": unary(*NUMBERS[:-1]), "Abs": unary(),
+    "Identity": unary(), "Relu": unary(), "Clip": clipped, "Neg": unary(*NUMBERS[:-1]), "Abs": unary(),
     "Sqrt": unary(*NUMBERS[:3]), "Floor": unary(*NUMBERS[:3]), "Ceil": unary(*NUMBERS[:3]),
     "Round": unary(*NUMBERS[:3]), "Not": unary("bool"),
     "Add": alike(2), "Sub": alike(2), "Mul": alike(2), "Min": extreme, "Max": extreme,

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..coupling.incidence import ByUnit
 from ..coupling.trace import Trace
-from ..labels.vector import Bools
+from ..labels.vector import Bools, Ints
 from .duplicates import find_twins
 from .values import Mix, Values, analyse_values
 from .values.bounds import constants, wide
@@ -143,20 +143,16 @@ class Life:
         while waiting:
             turn = heappop(waiting)
             queued.discard(turn)
-            for number in self._readers_of(self._act(-turn)):
+            for number in self._readers.of_all(self._act(-turn)):
                 if -number not in queued:
                     queued.add(-number)
                     heappush(waiting, -number)
 
-    def _readers_of(self, units: list[int]) -> set[int]:
-        """Mixes that act on some units."""
-        return {number for u in units for number in self._readers.of(u)}
-
-    def _act(self, number: int) -> list[int]:
+    def _act(self, number: int) -> Ints:
         """Units that come to life, because in one mix they act on a living one."""
         owners = self._unit[self._mixes[number].labels]
         if self.live[owners].all():
-            return []
+            return owners[:0]
         heard = self._heard(number)
         firsts = owners[heard & self._unheard[owners]]
         self._unheard[firsts] = False
@@ -164,7 +160,7 @@ class Life:
         acts = heard & ~self._silent[number] & ~self._movable[number]
         woken = owners[acts & ~self.live[owners]]
         self.live[woken] = True
-        return list(dict.fromkeys(woken.tolist()))
+        return woken
 
     def _heard(self, number: int) -> Bools:
         return self._mixes[number].heard(self.live, self._unit)
@@ -181,7 +177,7 @@ class Life:
             found, self._spoken = self._spoken, []
             spoken = [u for u in found if not self.live[self._first[u].units].any()]
             self.live[spoken] = True
-            self._spread(self._readers_of(spoken))
+            self._spread(self._readers.of_all(np.array(spoken, np.int64)))
         kept = self.live.copy()
         kept[[u for u, group in self._first.items() if not kept[group.units].any()]] = True
         return kept

@@ -153,6 +153,16 @@ def _cast(node: Node, x: np.ndarray) -> np.ndarray:
     return x.astype(onnx.helper.tensor_dtype_to_np_dtype(node.attr("to")))
 
 
+def _clip(node: Node, x: np.ndarray, *bounds: np.ndarray | None) -> Any:
+    largest = float(np.finfo(np.float32).max)
+    old = node.attr("min", -largest), node.attr("max", largest)
+    low, high = old if node.opset < 11 else [*bounds, None, None][:2]
+    if any(v is not None and np.isnan(v).any() for v in (x, low, high)):
+        return alone(node, [x, *bounds])
+    x = x if low is None else np.maximum(x, x.dtype.type(low))
+    return x if high is None else np.minimum(x, x.dtype.type(high))
+
+
 def _divide(_: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if np.issubdtype(a.dtype, np.integer):
         return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(_divisor(b)))).astype(a.dtype)
@@ -234,6 +244,7 @@ def _many(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 TABLE: dict[str, Callable[..., Any]] = {
     "Identity": lambda _, x: x,
     "Relu": lambda _, x: np.maximum(x, x.dtype.type(0)),
+    "Clip": _clip,
     "Cast": _cast,
     "Concat": lambda n, *xs: np.concatenate(xs, n.attr("axis")),
     "Gather": lambda n, x, i: np.take(x, i, axis=n.attr("axis", 0)),

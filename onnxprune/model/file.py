@@ -26,7 +26,7 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 
 from ..errors import ModelError, UnusableError
 from .cut import take
-from .protos import opset_of, skeleton, tensors
+from .protos import byte_size, opset_of, skeleton, tensors
 from .source import DataFiles, Source
 from .writing import write_graph, write_pair
 
@@ -165,7 +165,7 @@ class Model:
         )
         if self.source is not None:
             return self.source.size + outside
-        return int(self.proto.ByteSize()) + outside
+        return byte_size(self.proto, lambda tensor: tensor_nbytes(tensor, None)) + outside
 
     @property
     def weight_bytes(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,9 @@ TENSOR, TENSORS = AttributeProto.TENSOR, AttributeProto.TENSORS
 
 UNLISTED = 4
 """First IR version whose initializers need not be listed as inputs."""
+
+WRITTEN = 4096
+"""Bytes up to which raw data are written faster than they are left out."""
 
 NUMBERS = {
     getattr(onnx.defs.OpSchema.AttrType, kind)
@@ -42,6 +45,39 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
         else:
             _copy_field(copy, descriptor.name, value)
     return copy
+
+
+def byte_size(model: onnx.ModelProto, raw_bytes: Callable[[TensorProto], int]) -> int:
+    """Bytes of a serialised model; raw data of initializers is counted, where ``ByteSize`` writes it.
+
+    Parameters
+    ----------
+    raw_bytes : callable
+        Bytes of the raw data of a tensor that has them.
+    """
+    bare = skeleton(model)
+    before = bare.graph.ByteSize()
+    after = before + sum(_field(_tensor_size(t, raw_bytes)) for t in model.graph.initializer)
+    return bare.ByteSize() - _field(before) + _field(after)
+
+
+def _tensor_size(tensor: TensorProto, raw_bytes: Callable[[TensorProto], int]) -> int:
+    size = raw_bytes(tensor)
+    if size < WRITTEN or not tensor.HasField("raw_data"):
+        return int(tensor.ByteSize())
+    bare = TensorProto()
+    for field in TensorProto.DESCRIPTOR.fields:
+        if field.name == "raw_data":
+            continue
+        value = getattr(tensor, field.name)
+        if len(value) if field.is_repeated else tensor.HasField(field.name):
+            _copy_field(bare, field.name, value)
+    return int(bare.ByteSize()) + _field(size)
+
+
+def _field(size: int) -> int:
+    """Bytes of a field whose content has a length, of numbers below 16: one of its number, the length, itself."""
+    return 1 + max(1, -(-size.bit_length() // 7)) + size
 
 
 def _copy_fields(source: Any, target: Any, skip: tuple[str, ...]) -> None:
