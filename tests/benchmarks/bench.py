@@ -3,6 +3,8 @@
     python -m tests.benchmarks.bench                         commands, memory and stages
     python -m tests.benchmarks.bench --parts growth          verbs and budgets over nodes, see growth.py
     python -m tests.benchmarks.bench --parts large           models of gigabytes (files with holes)
+    python -m tests.benchmarks.bench --parts peers --python ../peers/bin/python
+                                                             other tools, from environments of their own
     python -m tests.benchmarks.bench --json now.json --against before.json
 
 A comparison names what takes more than it did in an earlier run, by more than the rounds differ.
@@ -20,19 +22,24 @@ from rich.console import Console
 
 from . import growth
 from .commands import large, measured, stages
+from .peers import beside
 from .record import Measurement, read, tables, worse, write
 from .subjects import LARGE, SUBJECTS, Subjects
 
-PARTS = ("commands", "stages", "growth", "large")
+PARTS = ("commands", "stages", "growth", "large", "peers")
 
 
-def run(parts: Sequence[str], pattern: str, rounds: int) -> Iterator[Measurement]:
-    """Measure what was asked for."""
+def run(
+    parts: Sequence[str], pattern: str, rounds: int, pythons: Sequence[str]
+) -> Iterator[Measurement | str]:
+    """Measure what was asked for; a sentence says what could not be."""
     for name, path in written(SUBJECTS, pattern):
         if "commands" in parts:
             yield from measured(name, path, rounds)
         if "stages" in parts:
             yield from stages(name, path, rounds)
+        if "peers" in parts:
+            yield from beside(name, path, rounds, pythons)
     if "large" in parts:
         for name, path in written(LARGE, pattern):
             yield from large(name, path)
@@ -57,13 +64,18 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["commands", "stages"])
     parser.add_argument("--models", default="*", help="pattern of the models that are measured")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, in which all take turns")
+    parser.add_argument("--python", nargs="+", default=[], help="interpreters that have peers")
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--against", type=Path, help="JSON of an earlier run to compare with")
     given = parser.parse_args()
-    found = list(run(given.parts, given.models, given.rounds))
+    rows = list(run(given.parts, given.models, given.rounds, given.python))
+    found = [row for row in rows if isinstance(row, Measurement)]
     console = Console(width=120)
     for table in tables(found):
         console.print(table)
+    for row in rows:
+        if isinstance(row, str):
+            console.print(row)
     if given.json:
         write(given.json, found)
     if given.against:

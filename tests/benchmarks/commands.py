@@ -8,13 +8,13 @@ subtracted. All of a model's commands take turns with its copy.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
@@ -51,15 +51,16 @@ print(json.dumps([process.returncode, cpu, time.perf_counter() - start, 1024.0 *
 
 
 def used(*command: str) -> Used:
-    """Run a process to its end.
+    """Run a process to its end; modules are compiled once, as those of an installed package are.
 
     Raises
     ------
     RuntimeError
         If it fails, with what it said.
     """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        [sys.executable, "-S", "-c", LAUNCH, *command], capture_output=True, text=True, check=True
+        [sys.executable, "-S", "-c", LAUNCH, *command], capture_output=True, text=True, check=True, env=kept
     )
     code, cpu, wall, memory = json.loads(done.stdout)
     if code:
@@ -73,7 +74,7 @@ def processes(path: Path, out: Path) -> dict[str, tuple[str, ...]]:
     ours = (sys.executable, "-m", "onnxprune")
     cpu, given = ("--provider", "cpu", "-q"), str(path)
     written = ("-o", str(out))
-    found = {
+    return {
         "copy": (*python, COPY.format(path=given, out=str(out))),
         "imports": (*python, IMPORTS),
         "inspect": (*ours, "inspect", given),
@@ -85,9 +86,6 @@ def processes(path: Path, out: Path) -> dict[str, tuple[str, ...]]:
         "prune alone": (*ours, "prune", given, *written, *cpu, "--ratio", "0.5", "--no-verify", "--no-clean"),
         "verify": (*ours, "verify", given, given, *cpu),
     }
-    if find_spec("onnxsim"):
-        found["onnxsim simplify"] = (*python, SIMPLIFY.format(path=given, out=str(out)))
-    return found
 
 
 def measured(name: str, path: Path, rounds: int) -> Iterator[Measurement]:
