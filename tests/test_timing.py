@@ -258,6 +258,26 @@ def test_a_budget_of_latency_is_met_and_combines() -> None:
         onnxprune.select(traced, scores, keep_latency=0.001, latency=latency)
 
 
+def test_scores_of_all_groups_are_ranked_per_millisecond() -> None:
+    """What the second group makes takes twice as long as what the first does."""
+    traced = trace(
+        net(
+            "a = Conv (x, U)\nb = Conv (a, V)\ny = Conv (b, W)",
+            inputs="float[1,16,8,8] x", U=(64, 16, 1, 1), V=(64, 64, 1, 1), W=(16, 64, 1, 1),
+        )()
+    )  # fmt: skip
+    given = {"U": np.linspace(0.25, 0.29, 64), "V": np.linspace(0.3, 0.4, 64)}
+    scores = onnxprune.score(traced, criterion=given, normalizer="none")
+    kernels = TimedKernel("Conv", 30.0, (0,)), TimedKernel("Conv", 60.0, (2,))
+    timed = LatencyModel(kernels, 10.0, BlockedLayout(), ONE.to_dict())
+    for budget, kept in (
+        ({"keep_latency": 0.74, "latency": timed}, [64, 32]),
+        ({"keep_macs": 0.6}, [32, 64]),
+    ):
+        plan = onnxprune.select(traced, scores, scope="global", granularity=16, **budget)
+        assert [len(group.keep) for group in plan.groups[:2]] == kept
+
+
 @pytest.fixture
 def measuring(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[float], float]], list[float]]:
     """Let measurements be a function of the share of MACs that is left; gives those shares."""

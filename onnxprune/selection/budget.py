@@ -1,8 +1,8 @@
 """Budgets: the largest model whose MACs, parameters, bytes and latency stay within given shares.
 
 One granule after the other is taken away, in the order in which a growing ratio would take them
-(layer scope: the same share of every group; global scope: the lowest scores first, or,
-where scores come with costs, the lowest cost per share of the budget). The search
+(layer scope: the same share of every group; global scope: the lowest scores first, or, where
+scores come with costs or time is saved, the lowest per share of the budget). The search
 bisects that chain on the size view, so no trial model is written. Then granules are given back,
 those that went last first, as long as the budget holds: the result is never above the budget, and
 no group can have another granule. Only what a step touches is counted anew (``meter.py``).
@@ -74,8 +74,9 @@ class Chain:
             limits = np.asarray(rungs + rounding.limit(group, 0), np.float64)
             if scope != "global":
                 keys.append(np.maximum(0.0, 1 - limits / len(group)))
-            elif found.costs is not None and len(rungs):
-                keys.append(_slopes(found.costs, len(group) - rungs, self._saved(number)))
+            elif len(rungs) and (found.costs is not None or LATENCY in names):
+                costs = found.merged[order] if found.costs is None else found.costs
+                keys.append(_slopes(costs, len(group) - rungs, self._saved(number)))
             else:
                 keys.append(_ranks(found.merged[order], limits))
         owner = np.repeat(np.arange(len(groups)), [len(rungs) for rungs in self._rungs])
