@@ -168,7 +168,7 @@ class Life:
     def spare(self, units: list[int]) -> None:
         """Let units live that could go."""
         self.live[units] = True
-        self._spread(self._readers_of(units))
+        self._spread(self._readers.of_all(np.array(units, np.int64)))
         self.kept = self._one_of_each()
 
     def _one_of_each(self) -> Bools:
