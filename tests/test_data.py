@@ -378,7 +378,11 @@ def test_profile_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("profile", "shape", "text"),
     [
-        (None, ["N", 3, 8, 8], "images take a profile: found none\nGive --profile"),
+        (
+            None,
+            ["N", 3, 8, 8],
+            "found images, and no profile that says how they become inputs\nGive --profile",
+        ),
         ("imagnet", ["N", 3, 8, 8], "unknown profile of images 'imagnet'\nDid you mean 'imagenet'"),
         ("no.json", ["N", 3, 8, 8], "cannot read profile 'no.json': no such file or directory"),
         ('{"mean": 1', ["N", 3, 8, 8], "the profile of images is not JSON"),
@@ -386,7 +390,7 @@ def test_profile_from_a_file(tmp_path: Path) -> None:
         ({"channels": "RBG"}, ["N", 3, 8, 8], "unknown channels 'RBG'"),
         ({"std": [0]}, ["N", 3, 8, 8], "the profile of images makes no sense"),
         ({"mean": "1"}, ["N", 3, 8, 8], "the profile of images: mean: expected 'array', got 'str'"),
-        ("none", ["N", 3, "H", "W"], "input 'x' has no fixed size\nGive \"size\""),
+        ("none", ["N", 3, "H", "W"], "input 'x' has no fixed size\nGive one: --profile"),
         ("none", ["N", 4, 8, 8], "input 'x': found 4 channels, expected 1 or 3"),
         ("none", ["N", 8], "input 'x': found 2 axes, expected the 4 of images"),
     ],

@@ -83,8 +83,8 @@ def read_profile(source: str | os.PathLike[str] | Mapping[str, Any] | ImageProfi
         return source
     if source is None:
         raise UsageError(
-            "images take a profile: found none",
-            f"Give --profile with a .json file or one of {', '.join(sorted(PRESETS))}.",
+            "found images, and no profile that says how they become inputs",
+            f"Give --profile with one of {', '.join(sorted(PRESETS))}, or with settings in JSON.",
         )
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
@@ -162,7 +162,8 @@ def image_reader(value: onnx.ValueInfoProto, source: Any) -> Callable[[Path], np
         raise UsageError(f"input '{value.name}': found {channels} channels, expected 1 or 3")
     if (height <= 0 or width <= 0) and profile.size is None:
         raise UsageError(
-            f"input '{value.name}' has no fixed size", 'Give "size": [height, width] in the profile.'
+            f"input '{value.name}' has no fixed size",
+            """Give one: --profile '{"preset": "imagenet", "size": [224, 224]}' (height, width).""",
         )
     wanted = profile.size or (height, width)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
