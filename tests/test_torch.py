@@ -185,7 +185,8 @@ def test_a_module_that_cannot_express_the_plan_is_refused(tmp_path: Path) -> Non
 
 
 def test_sizes_that_modules_hold_in_their_own_ways(tmp_path: Path) -> None:
-    """Heads by the layers inside of a projection, keys and values made by one, and a list of sizes."""
+    """Heads by the layers inside of a projection, keys and values made by one, zeros in place of a bias,
+    and a list of sizes."""
     nn = torch.nn
 
     class Inner(torch.nn.Module):  # type: ignore[misc]
@@ -201,11 +202,14 @@ def test_sizes_that_modules_hold_in_their_own_ways(tmp_path: Path) -> None:
             super().__init__()
             self.num_heads, self.key_dim = 4, 8
             self.q, self.kv, self.proj = Inner(32), Inner(64), nn.Linear(32, 16)
+            self.v_bias = nn.Parameter(torch.randn(32))
+            self.register_buffer("k_bias", torch.zeros(32), persistent=False)
 
         def forward(self, x: Any) -> Any:
             count = x.shape[1]
             q = self.q(x).reshape(-1, count, self.num_heads, self.key_dim).transpose(1, 2)
-            k, v = self.kv(x).reshape(-1, count, 2, self.num_heads, self.key_dim).permute(2, 0, 3, 1, 4)
+            both = self.kv(x) + torch.cat([self.k_bias, self.v_bias])
+            k, v = both.reshape(-1, count, 2, self.num_heads, self.key_dim).permute(2, 0, 3, 1, 4)
             mixed = (q @ k.transpose(-2, -1) * 0.3).softmax(-1) @ v
             return self.proj(mixed.transpose(1, 2).flatten(2))
 

@@ -219,9 +219,19 @@ def _fit_own(part: Any, entries: Mapping[str, Resized]) -> None:
         sizes = next((one for one in known if value in one), {}) if name not in done else {}
         if value in sizes:
             setattr(part, name, sizes[value])
+    _fit_fillers(part, entries)
     for name, value in [*vars(part).items()]:
         if isinstance(value, tuple | list) and value and all(type(size) is int for size in value):
             setattr(part, name, type(value)(_sizes_of(value, part, entries, known[0])))
+
+
+def _fit_fillers(part: nn.Module, entries: Mapping[str, Resized]) -> None:
+    """Buffers of equal numbers that no checkpoint holds: zeros in place of a bias of keys."""
+    sizes = next(sizes_left(entries, [name for name in entries if "." not in name]))
+    for name, tensor in part.named_buffers(recurse=False):
+        kept = sizes.get(len(tensor)) if tensor.dim() == 1 and name not in entries else None
+        if kept is not None and (tensor == tensor[0]).all():
+            setattr(part, name, tensor[:kept].clone())
 
 
 def _sizes_of(
