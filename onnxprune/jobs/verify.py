@@ -140,6 +140,10 @@ def verify(
     return replace(report, elsewhere=tuple(found.on(name, data, options, unrun) for name in also))
 
 
+class _DoesNotRun(ModelError):
+    """The original is loaded, but does not run on these inputs."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Verification:
     """What the checks of one pair of models share."""
@@ -159,9 +163,9 @@ class _Verification:
         """What all checks and gates say; of made-up inputs also that the original does not run on them."""
         try:
             report = self.report(data, options, unrun, layers)
-        except ModelError as error:
+        except _DoesNotRun as error:
             if data is not None or any(limit is not None for limit in self.limits.values()):
-                raise
+                raise ModelError(error.message, error.hint) from None
             return Report((), (), self.provider, f"{error.message}; they are synthetic")
         ratio = report.latency.ratio if report.latency else None
         gates = check_gates(self.limits, report.change, report.scores, ratio)
@@ -207,7 +211,10 @@ class _Verification:
     ) -> Report:
         with ExitStack() as stack:
             with self._opened(self.original, self.provider, "the original", level) as before:
-                samples = runnable(before.run, self.traced, data, **options)
+                try:
+                    samples = runnable(before.run, self.traced, data, **options)
+                except ModelError as error:
+                    raise _DoesNotRun(error.message, error.hint) from None
                 told = precision(self.slim_provider, self.tf32)
                 report = Report(
                     (),
