@@ -40,7 +40,9 @@ def test_the_float_model_and_its_plan_stay_as_they_are(run: Run, tmp_path: Path)
     ((change,), (score,)) = eight["change"], eight["scores"]
     again = onnxprune.verify(DIGITS, small, data=IMAGES, samples=32, provider="cpu")
     assert (change["cosine"], score["after"]) == (again.change[0].cosine, again.scores[0].after)
-    assert change["relative"] > float_["change"][0]["relative"] > 0
+    relative = float_["change"][0]["relative"]
+    assert 0 != change["relative"] != relative, "8 bits round, for better or worse"
+    assert change["relative"] == pytest.approx(relative, rel=0.1)
 
 
 def test_a_plan_is_replayed_and_quantised_for_people(run: Run, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 import onnxprune
-from models.build import BUILDERS
+from models.build import BUILDERS, Net
 from onnxprune.data.dataset import open_data
 from onnxprune.moments.consumers import Reading
 from onnxprune.moments.held import Held
@@ -136,7 +136,7 @@ def test_few_rows_protect_a_group(run: Run, tmp_path: Any) -> None:
     assert entry.status == "kept"
     assert entry.reason == f"its costs are not known: {found.problem}"
     many = Held(open_data(traced, CALIBRATION, samples=2), 2**28)
-    (small,) = reads_of(traced, [traced.find("stage2/first")[0]], many, Means(memory=2**20))
+    ((small,),) = reads_of(traced, [traced.find("stage2/first")[0]], many, Means(memory=2**20))
     assert small.problem == "moments of its consumers take 8 MiB: found --memory 1 MiB"
 
 
@@ -284,3 +284,24 @@ def test_heads_and_inner_dimensions_have_consumers() -> None:
     model: onnx.ModelProto = BUILDERS[name]()
     traced = onnxprune.trace(model)
     assert all(Reading(traced).of(group).layers for group in traced)
+
+
+def test_of_a_channel_that_two_joined_groups_hold_one_copy_is_free() -> None:
+    """The second is not: what makes up for the first is gone with it."""
+    net = Net("joined", 1)
+    x = net.input("x", 64, 12, 4, 4)
+    weight = net.random.normal(size=(8, 12, 1, 1))
+    first = net.node("Conv", x, net.initializer("w", weight[:6]), name="first")
+    second = net.node("Conv", x, net.initializer("v", weight[4:]), name="second")
+    model = net.build(net.conv("last", net.node("Concat", first, second, axis=1), 10, 4, 1))
+    data = {"x": np.random.default_rng(2).standard_normal((64, 12, 4, 4)).astype(np.float32)}
+    table = onnxprune.score(onnxprune.trace(model), criterion="reconstruction", data=data)
+    costs = {}
+    for name in ("first", "second"):
+        removal = table.ranked[name].removal
+        assert removal is not None
+        costs |= {(name, k): cost for k, cost in zip(removal.order.tolist(), removal.costs, strict=True)}
+    free = {place for place, cost in costs.items() if cost < 0.1 * np.median(list(costs.values()))}
+    assert len(free) == 2
+    for k in range(2):
+        assert len({("first", 4 + k), ("second", k)} & free) == 1

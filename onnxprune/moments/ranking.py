@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ..errors import UsageError
 from .consumers import Consumer
 from .held import Held
 from .joint import Weights
-from .reads import reads_of
+from .reads import GroupReads, Read, reads_of
 from .removal import Choose, Removal, refit
 from .second import Means
 
@@ -55,18 +56,36 @@ def rank(
         If the criterion returns no order of all channels.
     """
     found: dict[str, Ranked] = {}
-    for known in reads_of(traced, groups, data, means):
-        group = known.group
-        if not known.reads:
-            found[group.name] = Ranked(None, known.problem)
-            continue
-        removal = choose(known.reads, len(group))
-        if not np.array_equal(np.sort(removal.order), np.arange(len(group))):
-            raise UsageError(f"criterion: group '{group.name}': found no order of its {len(group)} channels")
-        gone = removal.order[: half_of(group)]
-        refits = [(read.consumer, refit(read, gone)) for read in known.reads]
-        found[group.name] = Ranked(removal, known.problem, refits, known.complete)
+    for together in reads_of(traced, groups, data, means):
+        found |= {one.group.name: Ranked(None, one.problem) for one in together if not one.reads}
+        known = [one for one in together if one.reads]
+        for one, removal in zip(known, _removals(known, choose) if known else (), strict=True):
+            gone = removal.order[: half_of(one.group)]
+            refits = [(read.consumer, refit(read, gone)) for read in one.reads]
+            found[one.group.name] = Ranked(removal, one.problem, refits, one.complete)
     return found
+
+
+def _removals(together: Sequence[GroupReads], choose: Choose) -> Iterator[Removal]:
+    """One order of all channels of groups that are read joined, taken apart by group.
+
+    So a channel's cost counts what others can make up for only as long as those are there.
+    """
+    reads: dict[int, Read] = {}
+    starts = np.cumsum([0, *(len(one.group) for one in together)])
+    for one, start in zip(together, starts[:-1], strict=True):
+        for read in one.reads:
+            columns, key = np.where(read.columns < 0, -1, read.columns + start), read.layer.node.index
+            others = reads[key].columns if key in reads else columns
+            reads[key] = replace(read, columns=np.maximum(columns, others))
+    total = int(starts[-1])
+    removal = choose(list(reads.values()), total)
+    if not np.array_equal(np.sort(removal.order), np.arange(total)):
+        names = ", ".join(f"'{one.group.name}'" for one in together)
+        raise UsageError(f"criterion: group {names}: found no order of its {total} channels")
+    for start, end in pairwise(starts):
+        mine = (removal.order >= start) & (removal.order < end)
+        yield Removal(removal.order[mine] - start, removal.costs[mine])
 
 
 def half_of(group: Group) -> int:

@@ -85,47 +85,69 @@ class GroupReads:
     complete: bool = True
 
 
+Wants = tuple[Group, list[tuple[Consumer, Linear]]]
+"""A group, and the consumers of which moments are wanted."""
+
+
 def reads_of(
     traced: Trace, groups: Sequence[Group], data: Held, means: Means = PLAIN
-) -> Iterator[GroupReads]:
+) -> Iterator[list[GroupReads]]:
     """Moments of what the consumers of some groups read, group by group.
 
-    Groups are taken in turns whose moments fit into the bound; one that does not fit alone is left
-    out, and says so.
+    Groups that one consumer reads joined come together, if their moments fit into the bound together.
+    Groups are taken in turns whose moments fit; one that does not fit alone is left out, and says so.
     """
     reading = Reading(traced)
-    wanted = [(group, _layers(traced, reading, group, data.samples)) for group in groups]
+    wanted = [_wants(traced, reading, group, data.samples) for group in groups]
 
-    def fits(found: Wants) -> bool:
-        return _bytes(traced, found) <= means.memory
+    def held(together: Sequence[Wants]) -> int:
+        return sum(_bytes(traced, layer) for layer in _layers(together).values())
 
-    def held(entry: tuple[Group, Wants]) -> int:
-        return _bytes(traced, entry[1]) if fits(entry[1]) else 0
+    def fits(together: Sequence[Wants]) -> bool:
+        return held(together) <= means.memory
 
+    clusters = [
+        part
+        for cluster in _clusters(traced, wanted)
+        for part in ([cluster] if fits(cluster) else [[one] for one in cluster])
+    ]
     done = 0
-    for turn in portions(wanted, held, means.memory):
-        layers = {id(layer): layer for _, found in turn if fits(found) for _, layer in found}
+    for turn in portions(clusters, lambda one: held(one) if fits(one) else 0, means.memory):
+        layers = _layers([one for cluster in turn if fits(cluster) for one in cluster])
         collected = collect(traced, list(layers.values()), data, replace(means, progress=silent))
-        known = {id(layer): moments for layer, moments in collected}
-        for group, found in turn:
-            if found and fits(found):
-                yield _reads(traced, reading, group, found, known)
+        known = {layer.node.index: moments for layer, moments in collected}
+        for cluster in turn:
+            if cluster[0][1] and fits(cluster):
+                yield [_reads(traced, reading, one, known) for one in cluster]
             else:
-                yield GroupReads(group, problem=_problem(traced, reading, group, found, means.memory))
-        done += len(turn)
+                yield [GroupReads(cluster[0][0], problem=_problem(traced, reading, cluster[0], means.memory))]
+            done += len(cluster)
         means.progress(done, len(groups))
 
 
-Wants = list[tuple[Consumer, Linear]]
+def _clusters(traced: Trace, wanted: Sequence[Wants]) -> list[list[Wants]]:
+    """Groups of which a consumer reads several, together."""
+    found: list[tuple[set[tuple[int, int]], list[Wants]]] = []
+    for group, consumers in wanted:
+        keys = {(id(traced.owners(group)), layer.node.index) for _, layer in consumers}
+        near = [one for one in found if one[0] & keys]
+        found = [one for one in found if not one[0] & keys]
+        groups = [*(other for _, others in near for other in others), (group, consumers)]
+        found.append((keys.union(*(other for other, _ in near)), groups))
+    return [groups for _, groups in found]
 
 
-def _reads(
-    traced: Trace, reading: Reading, group: Group, found: Wants, known: Mapping[int, Moments]
-) -> GroupReads:
+def _layers(together: Sequence[Wants]) -> dict[int, Linear]:
+    """Index of every node that reads some of these groups -> the node as a layer."""
+    return {layer.node.index: layer for _, consumers in together for _, layer in consumers}
+
+
+def _reads(traced: Trace, reading: Reading, wants: Wants, known: Mapping[int, Moments]) -> GroupReads:
     """What the consumers of a group read; nothing where rows are too few for one of them."""
+    group, consumers = wants
     reads = [
-        Read(consumer, layer, layer.matrix(traced.graph), np.asarray(consumer.columns), known[id(layer)])
-        for consumer, layer in found
+        Read(one, layer, layer.matrix(traced.graph), np.asarray(one.columns), known[layer.node.index])
+        for one, layer in consumers
     ]
     for read in reads:
         rows, width = read.moments.count, read.matrix.shape[2]
@@ -135,7 +157,7 @@ def _reads(
     return GroupReads(group, reads, complete=len(reads) == len(reading.of(group).consumers))
 
 
-def _layers(traced: Trace, reading: Reading, group: Group, samples: int) -> Wants:
+def _wants(traced: Trace, reading: Reading, group: Group, samples: int) -> Wants:
     """Consumers of a group as layers; those behind a mean in front of it, where rows are few."""
     found = []
     for consumer in reading.of(group).layers:
@@ -144,17 +166,18 @@ def _layers(traced: Trace, reading: Reading, group: Group, samples: int) -> Want
         wide = layer.before_pool(traced.graph, traced.walk.rank)
         width = layer.shape(traced.graph)[2]
         found.append((consumer, wide if wide is not None and samples < ENOUGH * width else layer))
-    return found
+    return group, found
 
 
-def _bytes(traced: Trace, found: Wants) -> int:
-    """Bytes of the second moments of some layers, their inverses, and one product of them."""
-    return sum(3 * bytes_of(traced, layer) for _, layer in found)
+def _bytes(traced: Trace, layer: Linear) -> int:
+    """Bytes of the second moments of a layer, their inverses, and one product of them."""
+    return 3 * bytes_of(traced, layer)
 
 
-def _problem(traced: Trace, reading: Reading, group: Group, found: Wants, memory: int) -> str:
-    if found:
-        need, most = _bytes(traced, found) / 2**20, memory / 2**20
+def _problem(traced: Trace, reading: Reading, wants: Wants, memory: int) -> str:
+    group, consumers = wants
+    if consumers:
+        need, most = sum(_bytes(traced, layer) for _, layer in consumers) / 2**20, memory / 2**20
         return f"moments of its consumers take {need:,.0f} MiB: found --memory {most:,.0f} MiB"
     problems = [c.problem or f"{c.node} has no weight in matrix form" for c in reading.of(group).consumers]
     return problems[0] if problems else "nothing reads it"

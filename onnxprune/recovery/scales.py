@@ -94,7 +94,7 @@ class Scales:
 
     def _behind(self, node: Node) -> bool:
         """Whether a node reads, through others that work entry by entry, what such statistics are part of."""
-        pending, seen = list(node.inputs), set[int]()
+        pending, seen = list(node.inputs) if self._cut else [], set[int]()
         while pending:
             maker = self._graph.producers.get(pending.pop())
             if maker is None or maker.index in seen:
