@@ -330,6 +330,15 @@ def test_the_smallest_is_measured_before_a_budget_counts_as_out_of_reach(measuri
         onnxprune.prune(DIGITS, keep_latency=0.01, keep_params=0.0001, **how)
 
 
+def test_a_result_that_is_faster_than_fewer_channels_explain_keeps_more_of_them(measuring: Any) -> None:
+    """Whatever goes, the slim model takes half of the time: layers are fused that were not."""
+    shares = measuring(lambda left: 0.5 * left)
+    result = onnxprune.prune(DIGITS, keep_latency=0.45, threads=1, provider="cpu", granularity=1)
+    assert result.latency is not None
+    assert result.latency.measured > 0.85 * 0.45
+    assert shares == sorted(shares)
+
+
 @pytest.mark.parametrize(
     ("points", "target", "expected"),
     [
@@ -337,6 +346,13 @@ def test_the_smallest_is_measured_before_a_budget_counts_as_out_of_reach(measuri
         ([(1.0, 1.0), (0.5, 0.4)], 0.5, 0.5 + 0.5 / 6),
         ([(1.0, 1.0), (0.5, 0.6), (0.3, 0.4)], 0.5, 0.4),  # between the nearest
         ([(1.0, 1.0), (0.5, 1.2)], 0.5, 0.0),
+        (
+            [(1.0, 1.0), (0.4, 0.2), (0.6, 0.3)],
+            0.35,
+            0.7,
+        ),  # on, as a slim model gains what the whole does not
+        ([(1.0, 1.0), (0.4, 0.2), (0.6, 0.3)], 0.6, 0.8),  # but no further than halfway
+        ([(1.0, 1.0), (0.4, 0.3), (0.6, 0.2)], 0.5, 0.75),
     ],
 )
 def test_the_next_prediction_lies_on_a_line_through_what_was_measured(

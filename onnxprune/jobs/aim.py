@@ -23,7 +23,10 @@ from ..timing.machine import Machine
 from ..timing.model import LatencyModel, measure_model
 
 TRIES, MOST = 3, 6
-"""How often a plan is measured, and how often at most where none of them holds."""
+"""How often a plan is measured, and how often at most where none of them holds or uses the budget."""
+
+USED = 0.85
+"""Share of a budget of which a plan has to make use."""
 
 RUNS, BRIEF, SECONDS = 60, 0.3, 10.0
 """Runs of each model of which the fastest count, seconds that brief ones are repeated for, and after how
@@ -81,7 +84,8 @@ def aim(
 def _enough(found: Sequence[tuple[Plan, Achieved]]) -> bool:
     """Whether no further plan is worth a measurement."""
     close = bool(found) and found[-1][1].close
-    return close or len(found) >= (TRIES if any(achieved.holds for _, achieved in found) else MOST)
+    good = any(achieved.holds and achieved.measured > USED * achieved.target for _, achieved in found)
+    return close or len(found) >= (TRIES if good else MOST)
 
 
 def _planned(
@@ -100,16 +104,19 @@ def _planned(
 def _between(points: Sequence[tuple[float, float]], target: float) -> float:
     """Predicted share at which a measured one is to be expected, from pairs of both.
 
-    It lies on the line through the nearest pairs above and below; the whole model is one of them.
+    It lies on the line through the nearest pairs above and below. The whole model, the first, is one of
+    them, unless two others are faster than the target: then a slim model may gain what the whole does not.
     """
-    above = min((p for p in points if p[1] > target), key=lambda p: p[1])
-    below = max((p for p in points if p[1] <= target), key=lambda p: p[1], default=None)
-    if below is None:
-        below, above = above, points[0]
-    if above[1] <= below[1]:
+    whole, *others = points
+    above, below = sorted(p for p in others if p[1] > target), sorted(p for p in others if p[1] <= target)
+    low, high = (below or above[:1])[-1], (above[0] if above and below else whole)
+    most = 1.0
+    if len(below) > 1 and not above and below[-2][0] < low[0] and below[-2][1] < low[1]:
+        low, high, most = below[-2], low, (1 + low[0]) / 2
+    if high[1] <= low[1]:
         return 0.0  # fewer channels take longer
-    slope = (above[0] - below[0]) / (above[1] - below[1])
-    return below[0] + slope * (target - below[1])
+    slope = (high[0] - low[0]) / (high[1] - low[1])
+    return min(low[0] + slope * (target - low[1]), most)
 
 
 def _recorded(plan: Plan, achieved: Achieved) -> Plan:
@@ -119,7 +126,7 @@ def _recorded(plan: Plan, achieved: Achieved) -> Plan:
 
 
 def _best(found: Sequence[tuple[Plan, Achieved]], least: bool) -> tuple[Plan, Achieved]:
-    """The largest of those that hold; ``least`` if the smallest that is allowed is among them.
+    """The one that keeps most of those that hold; ``least`` if the smallest that is allowed is among them.
 
     Raises
     ------
@@ -128,7 +135,7 @@ def _best(found: Sequence[tuple[Plan, Achieved]], least: bool) -> tuple[Plan, Ac
     """
     good = [pair for pair in found if pair[1].holds]
     if good:
-        return max(good, key=lambda pair: pair[1].measured)
+        return max(good, key=lambda pair: sum(len(group.keep) for group in pair[0].groups))
     nearest = min((achieved for _, achieved in found), key=lambda achieved: achieved.measured)
     slower = ", which is slower than the original" if nearest.measured > 1 else ""
     if least and not slower:
