@@ -198,7 +198,7 @@ def test_nothing_comes_from_elsewhere(folder: Path) -> None:
     assert f"script-src '{digest(page.raw['script'][1])}'" in policy
     assert f"style-src '{digest(page.raw['style'][0])}'" in policy
     assert not [a for _, a in page.tags if "src" in a or "style" in a or any(k.startswith("on") for k in a)]
-    assert {a["href"] for a in page.all("a")} == {"#report"}
+    assert {a["href"] for a in page.all("a")} == {"#report", "#network"}
 
 
 def test_tables_can_be_read_aloud(folder: Path) -> None:
@@ -373,6 +373,41 @@ def test_blocks_open_and_close(browser: Any, tmp_path: Path) -> None:
     assert visit.page.locator("#picture g.node").count() == 29
     visit.page.locator("#levels button").first.click()
     assert len(visit.texts("#levels li")) == 1
+    assert visit.complaints == []
+
+
+def test_the_picture_is_one_stop_of_the_keyboard(browser: Any, tmp_path: Path) -> None:
+    """With the keyboard alone, on a phone's width: in, through it, into a block, back, and on to what it tells."""
+    path = tmp_path / "deep.html"
+    path.write_bytes(page_of(deep(50)))
+    visit = Visit(browser, path, 375)
+    press, focused = visit.page.keyboard.press, "document.activeElement.getAttribute('aria-label') || ''"
+    press("Tab")
+    press("Tab")
+    assert visit.page.evaluate("document.activeElement.textContent") == "Skip to the network"
+    press("Enter")
+    for _ in range(3):  # the region, which scrolls, and the box in it
+        press("Tab")
+        if visit.page.evaluate("document.activeElement.tagName") == "g":
+            break
+    start = visit.page.evaluate(focused)
+    press("ArrowDown")
+    press("ArrowUp")
+    assert visit.page.evaluate(focused) == start
+    while not visit.page.evaluate(focused).endswith("opens"):
+        press("ArrowDown")
+    block = visit.page.evaluate(focused)
+    press("Enter")
+    assert len(visit.texts("#levels li")) == 2
+    press("End")
+    press("Escape")
+    assert (len(visit.texts("#levels li")), visit.page.evaluate(focused)) == (1, block)
+    press("Home")
+    press("Enter")
+    press("Tab")
+    assert visit.page.evaluate("document.activeElement.id") == "details"
+    assert start.partition(";")[0] in visit.page.locator("#details").inner_text()
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 375
     assert visit.complaints == []
 
 

@@ -55,7 +55,7 @@
   // Groups ------------------------------------------------------------------------------------
 
   const byName = new Map(data.groups.map((group, number) => [group.name, number]));
-  let chosen = -1, level = 0, colour = "group";
+  let chosen = -1, level = 0, at = 0, colour = "group"; // the tab key reaches box `at` of the picture
 
   // Neighbouring numbers get distant hues: multiples of the golden angle.
   const hue = (number) => `hsl(${(number * 137.508) % 360} 65% 76%)`;
@@ -177,7 +177,7 @@
     if (groups.length && groups.every((group) => data.groups[group].status === "blocked")) classes.push("blocked");
     if (groups.includes(chosen)) classes.push("chosen");
     const x = column * STEP_X + EDGE, y = row * STEP_Y + EDGE;
-    const group = drawn("g", { role: "button", tabindex: "0", "aria-label": about, class: classes.join(" "), transform: `translate(${x} ${y})` });
+    const group = drawn("g", { role: "button", tabindex: number === at ? "0" : "-1", "aria-label": about, class: classes.join(" "), transform: `translate(${x} ${y})` });
     group.append(drawn("title", {}, about), drawn("rect", { width: WIDE, height: HIGH }));
     group.lastChild.style.fill = fill(folded ? groups.slice(0, 1) : groups, cosine);
     if (folded && colour === "group") {
@@ -193,11 +193,19 @@
       group.append(drawn("text", { x: 6, y: 15 + 16 * k, ...(k ? {} : { "font-weight": "600" }) }, shortened(line, LETTERS)));
     });
     const act = () => (folded ? open(inside) : (chosen = groups.length ? groups[0] : -1, tellNode(start), paint()));
-    group.addEventListener("click", act);
+    group.addEventListener("click", () => (move(number), act()));
     group.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" && event.key !== " ") return;
+      const last = current.inside.length - 1;
+      const keys = {
+        Enter: act, " ": act, Home: () => move(0), End: () => move(last), Escape: () => current.above >= 0 && open(current.above),
+        ArrowDown: () => move(Math.min(number + 1, last)), ArrowUp: () => move(Math.max(number - 1, 0)),
+      };
+      keys.ArrowRight = keys.ArrowDown;
+      keys.ArrowLeft = keys.ArrowUp;
+      if (event.ctrlKey || event.altKey || event.metaKey || !keys[event.key]) return;
       event.preventDefault();
-      act();
+      at = number;
+      keys[event.key]();
     });
     return group;
   }
@@ -215,9 +223,18 @@
     return drawn("path", { d: path, "marker-end": "url(#tip)" });
   }
 
+  // One stop for the tab key, however many boxes there are: arrows move among them.
+  function move(number) {
+    const boxes = picture.querySelectorAll("g[role=button]");
+    boxes[at]?.setAttribute("tabindex", "-1");
+    at = number;
+    boxes[at]?.setAttribute("tabindex", "0");
+    boxes[at]?.focus();
+  }
+
   function paint() {
     const current = data.levels[level], drawing = data.drawings[current.drawing];
-    const focused = [...picture.querySelectorAll("g[role=button]")].indexOf(document.activeElement);
+    const focused = picture.querySelector("svg")?.contains(document.activeElement);
     const width = drawing.columns * STEP_X + EDGE, height = drawing.layers * STEP_Y;
     const root = drawn("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": current.title });
     const tip = drawn("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" });
@@ -225,7 +242,7 @@
     root.append(drawn("defs", {}, tip), ...drawing.arrows.map(arrow));
     root.append(...drawing.boxes.map((box, number) => boxOf(box, number, current)));
     picture.replaceChildren(root);
-    if (focused >= 0) picture.querySelectorAll("g[role=button]")[focused]?.focus();
+    if (focused) move(at);
     const path = [];
     for (let k = level; k >= 0; k = data.levels[k].above) path.unshift(k);
     levels.replaceChildren(...path.map((k) => {
@@ -237,11 +254,14 @@
   }
 
   function open(number) {
+    let from = level;
+    while (from > 0 && data.levels[from].above !== number) from = data.levels[from].above;
+    at = Math.max(0, data.levels[number].inside.indexOf(from));
     level = number;
     document.activeElement?.blur?.();
     paint();
     picture.scrollTo(0, 0);
-    picture.querySelector("g[role=button]")?.focus();
+    move(at);
   }
 
   for (const choice of document.querySelectorAll("#colours input")) {
