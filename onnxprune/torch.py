@@ -107,6 +107,8 @@ def _prove(module: Any, made: Any, dense: Model, found: SlimState, inputs: Seque
     ------
     SurgeryError
     """
+    from .checkpoints.modules import followed
+
     before = filled(dense, found.origins.mapped, arrays_of(module.state_dict()))
     base = compare(module, before, inputs=inputs)
     if base.difference > OTHER:
@@ -115,11 +117,13 @@ def _prove(module: Any, made: Any, dense: Model, found: SlimState, inputs: Seque
             "Give the module with the weights that were exported; a file exported in training mode may draw random numbers, which verify=False leaves unchecked.",
         )
     try:
-        got = compare(made, found.model, inputs=inputs, base=base)
+        with followed(made) as active:
+            got = compare(made, found.model, inputs=inputs, base=base)
     except UsageError:
         raise
     except Exception as error:  # a forward of somebody else's raises anything
-        said = " ".join(str(error).split())[:300]
+        said = f"{active[-1]}: " if active and active[-1] else ""
+        said += " ".join(str(error).split())[:300]
         why = uneven(dense, found.model) or "Its code computes a size from another one that shrinks otherwise"
         raise SurgeryError(
             f"the slim module does not run: {type(error).__name__}: {said}",

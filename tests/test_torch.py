@@ -175,9 +175,7 @@ def test_a_module_that_cannot_express_the_plan_is_refused(tmp_path: Path) -> Non
     export(net, tmp_path / "dense.onnx", "eval")
     groups = [g for g in onnxprune.trace(tmp_path / "dense.onnx") if len(g) == 4]
     plan = onnxprune.prune(tmp_path / "dense.onnx", ratio={groups[0].name: 0.5}, granularity=1).plan
-    with pytest.raises(
-        SurgeryError, match=r"the slim module (does not run|is not the slim ONNX file)"
-    ) as raised:
+    with pytest.raises(SurgeryError, match="the slim module does not run: RuntimeError: b: Given") as raised:
         onnxprune.torch.slim(net, plan, onnx=tmp_path / "dense.onnx")
     assert "'/Slice' gave equal parts, and gives [2, 2, 9, 9] and [2, 4, 9, 9]: " in str(raised.value.hint)
     even = onnxprune.prune(tmp_path / "dense.onnx", ratio=0.5, granularity=1, parts="equal")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -271,6 +272,25 @@ def run_module(module: nn.Module, inputs: Sequence[Any]) -> list[np.ndarray]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextmanager
+def followed(module: nn.Module) -> Iterator[list[str]]:
+    """Paths of the modules that are at work, outermost first; what raised is the last one."""
+    active: list[str] = []
+    hooks = []
+
+    def done(*_: Any) -> None:
+        active.pop()
+
+    for path, part in module.named_modules():
+        hooks.append(part.register_forward_pre_hook(lambda *_, path=path: active.append(path)))
+        hooks.append(part.register_forward_hook(done))
+    try:
+        yield active
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def tensors_of(arrays: Sequence[np.ndarray], module: nn.Module) -> list[Any]:
