@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -90,12 +91,20 @@ def test_not_onnx(fails: Fails, tmp_path: Path) -> None:
     assert fails("inspect", "notes.txt") == "'notes.txt' is not an ONNX model, or is cut short"
 
 
-def test_a_file_that_git_lfs_keeps_elsewhere(fails: Fails, tmp_path: Path) -> None:
+def test_files_of_other_kinds(fails: Fails, tmp_path: Path) -> None:
+    """A pointer of Git LFS, and what onnxruntime saves in its own format."""
     (tmp_path / "slim.onnx").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
-    said = fails("inspect", "slim.onnx")
-    assert said.startswith(
-        "'slim.onnx' is not an ONNX model, or is cut short\nhint: It stands for a file of Git LFS"
-    )
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "slim.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    ort.InferenceSession(DIGITS, options, providers=["CPUExecutionProvider"])
+    for name, hint in {
+        "slim.onnx": "It stands for a file of Git LFS",
+        "slim.ort": "It is in the ORT format",
+    }.items():
+        said = fails("inspect", name)
+        assert said.startswith(f"'{name}' is not an ONNX model, or is cut short\nhint: {hint}")
 
 
 def test_an_empty_file(fails: Fails, tmp_path: Path) -> None:

@@ -28,12 +28,12 @@ from .wellformed import check_form
 
 OLDEST_OPSET = 7
 
-LFS = b"version https://git-lfs.github.com/spec/"
-"""How a file begins that stands for one which git-lfs keeps elsewhere (its specification, version 1)."""
-
-LFS_HINT = (
-    "It stands for a file of Git LFS: run 'git lfs pull'; on GitHub actions/checkout takes 'lfs: true'."
-)
+OTHERS = (
+    (0, b"version https://git-lfs.github.com/spec/",
+     "It stands for a file of Git LFS: run 'git lfs pull'; on GitHub actions/checkout takes 'lfs: true'."),
+    (4, b"ORTM", "It is in the ORT format of onnxruntime: give the ONNX file that it was converted from."),
+)  # fmt: skip
+"""Files of other kinds: where they have a mark, the mark, and what to do about them."""
 
 
 def load(source: ModelLike) -> Model:
@@ -110,8 +110,8 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     try:
         proto.ParseFromString(data)
     except DecodeError:
-        hint = LFS_HINT if data.startswith(LFS) else ""
-        raise ModelError(f"{name} is not an ONNX model, or is cut short", hint) from None
+        hints = (hint for place, mark, hint in OTHERS if data.startswith(mark, place))
+        raise ModelError(f"{name} is not an ONNX model, or is cut short", next(hints, "")) from None
     return proto
 
 
