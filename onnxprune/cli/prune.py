@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from .several import Several
 if TYPE_CHECKING:
     from ..jobs.result import Result
     from ..model.file import Model
-    from ..reports.outcome import Quantized
+    from ..reports.outcome import Pruning, Quantized
 
 VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 """Settings that have an effect next to a plan."""
@@ -74,51 +75,67 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
     is made if there is none.
     """
     from .. import Plan, prune, trace
-    from ..jobs.pace import slower
-    from ..reports.outcome import Pruning, unchanged
-    from ..selection.settings import Settings
+    from ..reports.outcome import Pruning
 
-    plan, plan_out = flags["plan"], flags["plan_out"]
-    as_json, quiet = flags["as_json"], flags["quiet"]
-    decided = {"preset", *Settings.__annotations__}.difference(VERIFIED_WITH)
-    ignored = options.given(context, sorted(decided)) if plan else []
-    if ignored:
-        raise UsageError(f"{ignored[0]} has no effect with --plan", "The plan says what is kept.")
-    settings = options.settings(context, flags)
-    settings |= {name: flags[name] for name in ("preset", "provider", "verify", "clean", "recovery")}
-    if flags["quantize"] and flags["data"] is None:
-        raise UsageError("--quantize takes samples: found no data", "Give them with --data.")
-    with stages(quiet) as stage:
+    settings = _settings(context, flags)
+    with stages(flags["quiet"]) as stage:
         stage("load")
         (source,) = files.open_models(model)
-        replayed = Plan.load(plan) if plan else None
-        result = prune(source, plan=replayed, on_failure="return", progress=stage, **settings)
+        plan = Plan.load(flags["plan"]) if flags["plan"] else None
+        result = prune(source, plan=plan, on_failure="return", progress=stage, **settings)
         if flags["fail_if_unchanged"]:
             files.refuse_unchanged(result, model)
-        timed = flags["verify"] and result.latency is None and not unchanged(result.plan)
-        work = result.report.work if result.report else None
-        told = slower(source, result.model, result.trace, flags["provider"], work) if timed else ""
-        found = Pruning(result, model, out, plan_out, told)
+        found = Pruning(result, model, out, flags["plan_out"], _slower(source, result, flags))
         if flags["quantize"] and found.written:
             stage("quantise")
             found = replace(found, quantized=_quantized(source, result, flags))
         notes = (*found.notes, *found.not_recovered, *found.doubts)
         if found.written:
             stage("write")
-            files.write_result(result, out, plan_out, flags["recovery_out"])
+            files.write_result(result, out, flags["plan_out"], flags["recovery_out"])
             if found.quantized is not None:
                 found.quantized.model.save(flags["quantize"])
         if flags["html"]:
             whole = result.trace if result.log is None else trace(source, **result.plan.trace_options)
             output.write_html(flags["html"], found, [model], whole, result.plan)
-    if as_json:
+    _tell(found, result, notes, flags)
+
+
+def _settings(context: click.Context, flags: dict[str, Any]) -> dict[str, Any]:
+    """What :func:`onnxprune.prune` is told; flags that would have no effect are refused."""
+    from ..selection.settings import Settings
+
+    decided = {"preset", *Settings.__annotations__}.difference(VERIFIED_WITH)
+    ignored = options.given(context, sorted(decided)) if flags["plan"] else []
+    if ignored:
+        raise UsageError(f"{ignored[0]} has no effect with --plan", "The plan says what is kept.")
+    found = options.settings(context, flags)
+    if flags["quantize"] and flags["data"] is None:
+        raise UsageError("--quantize takes samples: found no data", "Give them with --data.")
+    return found | {name: flags[name] for name in ("preset", "provider", "verify", "clean", "recovery")}
+
+
+def _slower(source: Model, result: Result, flags: dict[str, Any]) -> str:
+    """What is said of a slim model that takes longer; empty where it does not, or was timed before."""
+    from ..jobs.pace import slower
+    from ..reports.outcome import unchanged
+
+    if not flags["verify"] or result.latency is not None or unchanged(result.plan):
+        return ""
+    work = result.report.work if result.report else None
+    return slower(source, result.model, result.trace, flags["provider"], work)
+
+
+def _tell(found: Pruning, result: Result, notes: Iterable[str], flags: dict[str, Any]) -> None:
+    """Say what was made, and end with an error where a check failed."""
+    if flags["as_json"]:
         output.print_json("prune", found.to_dict())
-    output.judge(result.report, "slim", quiet)
+    output.judge(result.report, "slim", flags["quiet"])
     for text in notes:
-        note(text, quiet)
-    if out == files.STDIO:
+        note(text, flags["quiet"])
+    if found.out == files.STDIO:
         files.send(result)
-    elif not (as_json or quiet):
+    elif not (flags["as_json"] or flags["quiet"]):
         output.print_page(found.page())
 
 

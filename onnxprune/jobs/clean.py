@@ -81,16 +81,8 @@ def clean(
         return result
     if data is None and ranges:
         data = inputs_within(traced, ranges, seed)
-    report = compare(
-        model,
-        result.model,
-        plan=result.plan,
-        data=data,
-        profile=profile,
-        provider=provider,
-        seed=seed,
-        traced=traced,
-    )
+    given: Any = {"data": data, "profile": profile, "provider": provider, "seed": seed}
+    report = compare(model, result.model, plan=result.plan, traced=traced, **given)
     require(report, "clean", on_failure)
     return replace(result, report=report)
 

@@ -105,33 +105,29 @@ def prune(
     with collector_paused():
         progress = progress or job.unheard
         progress("load")
-        run = _Run(load(source), merged(preset, config, settings), provider, progress, on_failure)
+        run = _Run(load(source), merged(preset, config, settings), provider, verify, on_failure, progress)
         how = job.chosen(run.settings, plan is not None)
         planned = run.replayed(plan) if plan is not None else run.planned(clean)
-        first, traced = planned.first, planned.traced
-        progress("rewrite")
-        plan, slim = _carried_out(run.model, traced, planned.plan)
-        removed = plan.removed(traced)
-    report = run.check(traced, plan, slim) if verify else None
+        made = run.rewritten(planned)
+    made = run.checked(planned.traced, made)
     if recovery is not None:
-        job.check_recorded(plan.options, recovery)
-        recovery = fitting(recovery, run.model, slim)
-    elif how != job.NONE and (report is None or not report.failed):
-        recovery = fitting(run.recover(traced, plan, slim, how), run.model, slim)
-        record = {**recovery.options, "weights": recovery.sha256()}
-        plan = replace(plan, options={**plan.options, "recovery": record})
-    if recovery is not None and recovery.weights:
-        slim = recovery.apply(slim)
-        report = run.check(traced, plan, slim, recovery) if verify else None
-    if first is not None and planned.numbering is not None:
-        plan = staged(first.plan, plan, planned.numbering)
+        job.check_recorded(made.plan.options, recovery)
+        made = made._replace(recovery=fitting(recovery, run.model, made.slim))
+    elif how != job.NONE and (made.report is None or not made.report.failed):
+        made = run.fitted(planned.traced, made, how)
+    if made.recovery is not None and made.recovery.weights:
+        made = made._replace(slim=made.recovery.apply(made.slim))
+        made = run.checked(planned.traced, made)
+    return planned.result(run.model, made)
 
-    def count() -> tuple[Cost, Cost]:
-        before = cost(traced, traced.sizes(), run.model) if first is None else first.before
-        return before, cost(traced, traced.sizes(removed), slim)
 
-    log = first.log if first else None
-    return Result(slim, plan, report, traced, count, log, recovery, planned.achieved)
+class _Made(NamedTuple):
+    """A slim model with the plan that led to it, the checks, and the weights that were recovered."""
+
+    plan: Plan
+    slim: Model
+    report: Report | None = None
+    recovery: Recovery | None = None
 
 
 class _Planned(NamedTuple):
@@ -146,6 +142,20 @@ class _Planned(NamedTuple):
     numbering: Numbering | None = None
     achieved: Achieved | None = None
 
+    def result(self, original: Model, made: _Made) -> Result:
+        """What was made, with a plan for the input file."""
+        first, traced, (plan, slim, report, recovery) = self.first, self.traced, made
+        removed = plan.removed(traced)
+        if first is not None and self.numbering is not None:
+            plan = staged(first.plan, plan, self.numbering)
+
+        def count() -> tuple[Cost, Cost]:
+            before = cost(traced, traced.sizes(), original) if first is None else first.before
+            return before, cost(traced, traced.sizes(removed), slim)
+
+        log = first.log if first else None
+        return Result(slim, plan, report, traced, count, log, recovery, self.achieved)
+
 
 @dataclass(frozen=True, eq=False)
 class _Run:
@@ -154,8 +164,9 @@ class _Run:
     model: Model
     settings: Settings
     provider: str
-    progress: Callable[[str], None]
+    verify: bool
     on_failure: str
+    progress: Callable[[str], None]
 
     def replayed(self, plan: Plan) -> _Planned:
         """A plan that is given, for what its first stage leaves."""
@@ -179,27 +190,35 @@ class _Run:
         self.progress("select")
         return _Planned(first, traced, select(traced, scores, **options), numbering)
 
-    def check(self, traced: Trace, plan: Plan, slim: Model, recovery: Recovery | None = None) -> Report:
-        """Compare the slim model with the original; raise, or not, where it fails."""
+    def rewritten(self, planned: _Planned) -> _Made:
+        """The slim model; nothing goes where the file would grow."""
+        from ..cleanup.cleanup import replay
+
+        self.progress("rewrite")
+        traced, plan = planned.traced, planned.plan
+        ready = replay(traced, plan) if plan.options.get("lossless") else traced
+        slim = rewrite_trace(ready, plan.removed(traced))
+        return _Made(*never_larger(self.model, traced, plan, slim))
+
+    def checked(self, traced: Trace, made: _Made) -> _Made:
+        """Compare the slim model with the original, where asked for; raise, or not, where it fails."""
+        if not self.verify:
+            return made
         self.progress("verify")
-        known: Any = {"plan": plan, "traced": traced, "recovery": recovery, "provider": self.provider}
-        known |= _data(traced, self.settings, whole=recovery is not None)
-        found = compare(self.model, slim, **known)
-        require(found, "slim", self.on_failure)
-        return found
+        known: Any = {"plan": made.plan, "traced": traced, "recovery": made.recovery}
+        known |= _data(traced, self.settings, whole=made.recovery is not None)
+        report = compare(self.model, made.slim, provider=self.provider, **known)
+        require(report, "slim", self.on_failure)
+        return made._replace(report=report)
 
-    def recover(self, traced: Trace, plan: Plan, slim: Model, how: str) -> Recovery:
-        """Fit what is left to what the original computes."""
-        sizes, told = traced.sizes(plan.removed(traced)), job.told(self.progress, "recover")
-        return job.recover_model(traced, sizes, slim, self.settings, how, self.provider, told)
-
-
-def _carried_out(model: Model, traced: Trace, plan: Plan) -> tuple[Plan, Model]:
-    """The slim model, and the plan that led to it: nothing goes where the file would grow."""
-    from ..cleanup.cleanup import replay
-
-    ready = replay(traced, plan) if plan.options.get("lossless") else traced
-    return never_larger(model, traced, plan, rewrite_trace(ready, plan.removed(traced)))
+    def fitted(self, traced: Trace, made: _Made, how: str) -> _Made:
+        """Fit what is left to what the original computes; the plan records it."""
+        sizes, told = traced.sizes(made.plan.removed(traced)), job.told(self.progress, "recover")
+        found = job.recover_model(traced, sizes, made.slim, self.settings, how, self.provider, told)
+        recovery = fitting(found, self.model, made.slim)
+        record = {**recovery.options, "weights": recovery.sha256()}
+        plan = replace(made.plan, options={**made.plan.options, "recovery": record})
+        return made._replace(plan=plan, recovery=recovery)
 
 
 def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: Settings) -> Settings:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Unpack, cast
+from typing import Any, NamedTuple, Unpack, cast
 
 import numpy as np
 from onnx import ModelProto
@@ -133,11 +133,21 @@ def verify(
     chosen = choose_provider(provider)
     other = choose_provider(slim_provider) if slim_provider else chosen
     unrun = _without_reference(original.proto, plan is None or metric is not None, options)
-    found = _Verification(original, result, traced, plan, recovery, chosen, other, tf32, metric, limits)
+    given = _Given(data, options, unrun)
+    here = _Verification(
+        original, result, traced, plan, recovery, given, chosen, other, tf32, layers, metric, limits
+    )
     for name in also:
         OPTIONS["provider"].refuse(name)
-    report = found.judged(data, options, unrun, layers)
-    return replace(report, elsewhere=tuple(found.on(name, data, options, unrun) for name in also))
+    return replace(here.judged(), elsewhere=tuple(here.on(name) for name in also))
+
+
+class _Given(NamedTuple):
+    """What the models run on, and operators that have no reference function to run."""
+
+    data: Any
+    options: DataSettings
+    unrun: tuple[str, ...]
 
 
 class _DoesNotRun(ModelError):
@@ -153,33 +163,35 @@ class _Verification:
     traced: Trace
     plan: Plan | None
     recovery: Recovery | None
+    given: _Given
     provider: str
     slim_provider: str
     tf32: bool
+    layers: bool
     metric: str | Metric | None
     limits: Limits
 
-    def judged(self, data: Any, options: DataSettings, unrun: tuple[str, ...], layers: bool) -> Report:
+    def judged(self) -> Report:
         """What all checks and gates say; of made-up inputs also that the original does not run on them."""
         try:
-            report = self.report(data, options, unrun, layers)
+            report = self.report()
         except _DoesNotRun as error:
-            if data is not None or any(limit is not None for limit in self.limits.values()):
+            if self.given.data is not None or any(limit is not None for limit in self.limits.values()):
                 raise ModelError(error.message, error.hint) from None
             return Report((), (), self.provider, f"{error.message}; they are synthetic")
         ratio = report.latency.ratio if report.latency else None
         gates = check_gates(self.limits, report.change, report.scores, ratio)
         return replace(report, gates=gates, odd=_odd(self.traced, (*report.change, *report.surgery)))
 
-    def on(self, provider: str, data: Any, options: DataSettings, unrun: tuple[str, ...]) -> Report:
+    def on(self, provider: str) -> Report:
         """The same on another provider; where it cannot run there, a report that says why."""
         try:
             chosen = choose_provider(provider)
-            return replace(self, provider=chosen, slim_provider=chosen).judged(data, options, unrun, False)
+            return replace(self, provider=chosen, slim_provider=chosen, layers=False).judged()
         except (ModelError, UsageError) as error:
             return Report((), (), provider, error.message)
 
-    def report(self, data: Any, options: DataSettings, unrun: tuple[str, ...], layers: bool) -> Report:
+    def report(self) -> Report:
         """What all checks say.
 
         One run takes less time than what onnxruntime needs for the last step of its optimisation, and
@@ -190,43 +202,24 @@ class _Verification:
         ModelError
             If the original does not run.
         """
-        if data is None and not self.timed:
+        if self.given.data is None and not self.timed:
             with suppress(ModelError):
-                return self._report(FIRST, nullcontext, data, options, unrun, layers)
-        return self._report("all", ours, data, options, unrun, layers)
+                return self._report(FIRST, nullcontext)
+        return self._report("all", ours)
 
     @property
     def timed(self) -> bool:
         """Whether a gate asks how long the models take."""
         return self.limits.get("max_latency_ratio") is not None
 
-    def _report(
-        self,
-        level: str,
-        blamed: Callable[[], AbstractContextManager[None]],
-        data: Any,
-        options: DataSettings,
-        unrun: tuple[str, ...],
-        layers: bool,
-    ) -> Report:
+    def _report(self, level: str, blamed: Callable[[], AbstractContextManager[None]]) -> Report:
         with ExitStack() as stack:
             with self._opened(self.original, self.provider, "the original", level) as before:
                 try:
-                    samples = runnable(before.run, self.traced, data, **options)
+                    samples = runnable(before.run, self.traced, self.given.data, **self.given.options)
                 except ModelError as error:
                     raise _DoesNotRun(error.message, error.hint) from None
-                told = precision(self.slim_provider, self.tf32)
-                report = Report(
-                    (),
-                    (),
-                    self.provider,
-                    "",
-                    "",
-                    self.slim_provider,
-                    data=samples.source,
-                    unrun=unrun,
-                    precision=told,
-                )
+                report = self._unchecked(samples)
                 with blamed():
                     opened = self._opened(self.result, self.slim_provider, "the slim model", level)
                     after = stack.enter_context(opened)
@@ -236,7 +229,13 @@ class _Verification:
             with blamed():
                 same = after if level == FIRST and not self.tf32 else None
                 report, pair = self._with_surgery(report, self.plan, samples.first.feeds, same)
-                return self._with_layers(report, pair, samples.alike()) if layers else report
+                return self._with_layers(report, pair, samples.alike()) if self.layers else report
+
+    def _unchecked(self, samples: DataSet) -> Report:
+        """What is compared where, before anything is."""
+        other, source, unrun = self.slim_provider, samples.source, self.given.unrun
+        told = precision(other, self.tf32)
+        return Report((), (), self.provider, slim_provider=other, data=source, unrun=unrun, precision=told)
 
     @contextmanager
     def _opened(self, model: Model, provider: str, what: str, level: str) -> Iterator[Subject]:

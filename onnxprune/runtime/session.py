@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -214,29 +215,20 @@ def open_session(
         model = Model(model.embedded())
     check_trips(model.proto.graph)
     if has_custom(model.proto):
+        again = partial(open_session, tf32=tf32, timed=timed, lent=lent)
         with ExitStack() as stack:
-
-            def opener(piece: onnx.ModelProto) -> ort.InferenceSession:
-                return stack.enter_context(
-                    open_session(piece, provider, what, optimize, tf32=tf32, timed=timed, lent=lent)
-                )
-
-            yield cast(ort.InferenceSession, PiecewiseSession(model, opener))
+            pieces = PiecewiseSession(
+                model, lambda piece: stack.enter_context(again(piece, provider, what, optimize))
+            )
+            yield cast(ort.InferenceSession, pieces)
         return
     model = _what_is_read(model)
     with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
-        source: bytes | str
         options = ort.SessionOptions()
         if unhurried:  # threads that wait in a loop take as much CPU time as those that work
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         found = lend(model, options) if sharing else None
-        if found is not None:
-            source = found[0]
-        elif model.external or model.weight_bytes > PROTOBUF_LIMIT:
-            source = str(Path(folder) / "model.onnx")
-            model.save(source)
-        else:
-            source = model.proto.SerializeToString()
+        source = found[0] if found is not None else _readable(model, folder)
         try:
             session = make_session(
                 source, provider, exact=not tf32, optimize=optimize, timed=timed, options=options
@@ -246,6 +238,15 @@ def open_session(
             hint = OWN_OPERATOR if "is not a registered function/op" in said else ""
             raise ModelError(f"onnxruntime cannot load {what}: {said}", hint) from None
         yield session
+
+
+def _readable(model: Model, folder: str) -> bytes | str:
+    """The model in bytes, or a file of it in the folder where that is too large for them."""
+    if not model.external and model.weight_bytes <= PROTOBUF_LIMIT:
+        return model.proto.SerializeToString()
+    source = str(Path(folder) / "model.onnx")
+    model.save(source)
+    return source
 
 
 def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -> dict[str, np.ndarray]:

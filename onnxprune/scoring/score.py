@@ -175,26 +175,15 @@ def score(
     UsageError
         If a name is unknown, or a setting needs data and there is none.
     """
-    for name, given in (("samples", samples), ("profile", profile)):
-        if data is None and given is not None:
-            raise UsageError(f"{name}: found no data, expected some", "Give them with --data.")
+    source = Calibration(data, samples, profile, provider, seed, memory)
     steps = Steps(
         _criterion(traced, criterion),
         lookup("normalizer", normalizer),
         lookup("policy", policy),
         np.nansum if traced.options.get("group_policy") == "sum" else np.nanmean,
     )
-    options = {
-        "criterion": _label(criterion),
-        "normalizer": _label(normalizer),
-        "policy": _label(policy),
-        "data": _label(data),
-        "samples": samples,
-        "seed": seed,
-    }
-    if profile is not None:
-        options["profile"] = profile
-    source = Calibration(data, samples, profile, provider, seed, memory)
+    passes = {"criterion": criterion, "normalizer": normalizer, "policy": policy}
+    options = {name: _label(given) for name, given in passes.items()} | source.recorded
     if trait_of(steps.criterion) == MOMENTS:
         weights = score(traced, criterion=FALLBACK, normalizer="none")
         return replace(_by_moments(weights, steps, source), options=options)
@@ -211,6 +200,17 @@ class Calibration:
     provider: str
     seed: int
     memory: int
+
+    def __post_init__(self) -> None:
+        for name, given in (("samples", self.samples), ("profile", self.profile)):
+            if self.data is None and given is not None:
+                raise UsageError(f"{name}: found no data, expected some", "Give them with --data.")
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What a plan records of it."""
+        profile = {} if self.profile is None else {"profile": self.profile}
+        return {"data": _label(self.data), "samples": self.samples, "seed": self.seed, **profile}
 
     def batches(self, traced: Trace) -> Batches | None:
         """What gives the activations of some layers; None without data."""
