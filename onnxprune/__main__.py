@@ -9,6 +9,11 @@ THREADS = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"
 """Where a user says how many threads NumPy's matrix products take; the first comes first."""
 
 
+COLLECTED = 100_000
+"""New objects after which Python looks for cycles: by default it does so many times while packages are
+imported, which makes none, and in each command that takes less than that."""
+
+
 def main() -> int:
     """Run the command line and return the exit code.
 
@@ -18,6 +23,7 @@ def main() -> int:
     """
     if not any(name in os.environ for name in THREADS):
         os.environ[THREADS[0]] = "1"
+    gc.set_threshold(COLLECTED)
     try:
         from .cli import main as run
 

@@ -14,12 +14,14 @@ from email.parser import Parser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import onnxprune
+from onnxprune.labels.vector import distinct
 from onnxprune.model.engine import BUILDS
 
-from .conftest import ROOT
+from .conftest import DIGITS, ROOT
 from .documents import package_page
 
 SOURCES = {"onnxprune": ROOT / "onnxprune", "onnxprune.passes": ROOT / "passes"}
@@ -207,6 +209,19 @@ for module in {modules}:
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_analysis_imports_no_masked_arrays() -> None:
+    script = f"import sys, onnxprune; onnxprune.clean({str(DIGITS)!r}); print('numpy.ma' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("numbers", [[], [3], [2, 1, 2, 1], [float("inf"), 0.0, -0.0, float("inf")]])
+def test_distinct_numbers(numbers: list[float]) -> None:
+    assert distinct(np.array(numbers)).tolist() == np.unique(numbers).tolist()
 
 
 def test_help_imports_no_verb() -> None:

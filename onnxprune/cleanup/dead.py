@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..coupling.incidence import ByUnit
 from ..coupling.trace import Trace
-from ..labels.vector import Bools, Ints
+from ..labels.vector import Bools, Ints, distinct
 from .duplicates import find_twins
 from .values import Mix, Values, analyse_values
 from .values.bounds import constants, wide
@@ -214,7 +214,7 @@ class Life:
         seen: set[tuple[int, str]] = set()
         for k, mix in enumerate(self._mixes):
             stuck = self._heard(k) & constant[k] & ~self._silent[k] & bool(mix.obstacle)
-            for u in np.unique(self._unit[mix.labels[stuck]]).tolist():
+            for u in distinct(self._unit[mix.labels[stuck]]).tolist():
                 if u in names and not needed[u] and (u, mix.obstacle) not in seen:
                     seen.add((u, mix.obstacle))
                     counts[names[u], mix.obstacle] += 1

@@ -23,7 +23,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..labels.facts import Product
-from ..labels.vector import NONE, Bools, Ints, Labels
+from ..labels.vector import NONE, Bools, Ints, Labels, distinct
 from ..labels.walk import Walk
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
@@ -107,11 +107,11 @@ class Legality:
         """Inner channels that a label vector carries."""
         owners = self.owner[self.base.atom[labels]]
         if owners.any():
-            yield from (self.found[number - 1] for number in np.unique(owners[owners > 0]).tolist())
+            yield from (self.found[number - 1] for number in distinct(owners[owners > 0]).tolist())
 
     def _repeated(self) -> Iterator[tuple[Inner, str]]:
         for inner in self.found:
-            if any(len(np.unique(factor)) < len(factor) for factor in (inner.rows, inner.columns)):
+            if any(len(distinct(factor)) < len(factor) for factor in (inner.rows, inner.columns)):
                 yield inner, "some of them are the same channel"
 
     def _cut_otherwise(self) -> Iterator[tuple[Inner, str]]:
@@ -200,7 +200,7 @@ class Freedom:
         """Whether that is so of the blocks of some inner channels."""
         unit, reason = self._components.unit, self._components.reason
         mine = unit[self._products[min(inner.positions)].labels]
-        if len(np.unique(mine)) < len(mine) or any(u in reason for u in mine.tolist()):
+        if len(distinct(mine)) < len(mine) or any(u in reason for u in mine.tolist()):
             return False
         alike = self._alike[mine]
         if (alike != alike[0]).any():

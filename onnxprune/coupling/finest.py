@@ -16,7 +16,7 @@ from operator import itemgetter
 import numpy as np
 
 from ..labels.facts import Product
-from ..labels.vector import Ints, Labels
+from ..labels.vector import Ints, Labels, distinct
 from .connected import connected
 from .factors import Merit, matter_of_taste
 
@@ -144,4 +144,4 @@ def _units(products: Sequence[Product], classes: Classes, held: Set[int], atom: 
     parts = np.split(places, ends)
     unit = components_of(list(zip(parts[::2], parts[1::2], strict=True)), len(known))
     axes = {atom[p.labels].tobytes(): np.searchsorted(known, atom[p.labels]) for p in products}
-    return [len(np.unique(unit[place])) for place in axes.values()]
+    return [len(distinct(unit[place])) for place in axes.values()]

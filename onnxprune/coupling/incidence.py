@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..labels.vector import NONE, Ints, Labels
+from ..labels.vector import NONE, Ints, Labels, distinct
 
 
 class Incidence:
@@ -110,7 +110,7 @@ class ByUnit:
 
     def of_all(self, units: Ints) -> list[int]:
         """Positions of the vectors with an entry of any of some units, ascending."""
-        return np.unique(self.entries(units)[0]).tolist()
+        return distinct(self.entries(units)[0]).tolist()
 
 
 class Carriers:

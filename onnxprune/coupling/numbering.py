@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..labels.vector import NONE, Ints
+from ..labels.vector import NONE, Ints, distinct
 from ..model.names import Names
 from .groups import Group, matches
 from .trace import Trace
@@ -81,10 +81,10 @@ class Numbering:
         for number, group in enumerate((*self.cleaned.groups, *self.cleaned.blocked)):
             units = self._units(number, group)
             home, place = self._home[:, units]
-            if (units < 0).any() or (home < 0).any() or len(np.unique(units)) < len(units):
+            if (units < 0).any() or (home < 0).any() or len(distinct(units)) < len(units):
                 yield group.name, (self._along_axis(number, group, names),)
                 continue
-            found = [(self.groups[n], np.flatnonzero(home == n)) for n in np.unique(home).tolist()]
+            found = [(self.groups[n], np.flatnonzero(home == n)) for n in distinct(home).tolist()]
             yield (
                 group.name,
                 tuple(

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..labels.facts import Facts, Product
-from ..labels.vector import Ints, Labels
+from ..labels.vector import Ints, Labels, distinct
 from .connected import connected
 from .factors import Standing, first_difference
 from .finest import Pairs, as_pairs, components_of, finest
@@ -87,7 +87,7 @@ def resolve(
     unit = components_of(pairs + lowered, count) if lowered else atom
     reason: dict[int, str] = {}
     for labels, why in [*((pin.labels, pin.reason) for pin in facts.pins), *held]:
-        for u in np.unique(unit[labels]).tolist():
+        for u in distinct(unit[labels]).tolist():
             reason.setdefault(u, why)
     apart = tuple(facts.products[k] for k in sorted(inner & independent))
     return Components(unit, atom, reason, inner, apart)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 import numpy.typing as npt
+
+Number = TypeVar("Number", bound=np.number[Any])
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -11,6 +15,12 @@ Bools = npt.NDArray[np.bool_]
 
 Labels = Ints
 """One label per index of an axis."""
+
+
+def distinct(numbers: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Numbers that occur, ascending; ``np.unique`` imports masked arrays for it: more work than a trace."""
+    ordered = np.sort(numbers, axis=None)
+    return ordered[np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])]
 
 
 NONE: Labels = np.zeros(1, np.int64)

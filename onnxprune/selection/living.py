@@ -9,7 +9,7 @@ import numpy as np
 from ..coupling.groups import Group
 from ..coupling.incidence import ByUnit
 from ..coupling.trace import Trace
-from ..labels.vector import Bools, Ints
+from ..labels.vector import Bools, Ints, distinct
 
 
 class Living:
@@ -69,7 +69,7 @@ class Living:
 
     def _changed(self, touched: list[Ints]) -> tuple[Ints, Ints]:
         """Follow what units do to their own labels, and those to others."""
-        mine = np.unique(np.concatenate(touched))
+        mine = distinct(np.concatenate(touched))
         mine = mine[~self._governed[mine]]
         changed = [self._set(mine, self._dead[mine] == 0)]
         if self._apart is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
+from ...labels.vector import distinct
 from ...model.evaluation import evaluate
 from ...model.node import Node
 from ...model.operators import Trait, traits_of
@@ -41,7 +42,7 @@ def function(v: Values, n: Node, x: Bounds) -> Bounds:
     floats = dtypes.get(n.output) in FLOATS  # an integer has no open bounds
     floats = floats and (dtypes.get(n.inputs[0]) in FLOATS or bool(np.isfinite(x).all()))
     rising = Trait.RISES in traits and n.attr("alpha", 1.0) >= 0 and floats  # bounds go to bounds
-    wanted = np.unique(x if rising else x[:, b.fixed(x)])
+    wanted = distinct(x if rising else x[:, b.fixed(x)])
     found = _values_at(v, n, wanted, fixed)
     if found is None:
         return np.broadcast_to(b.ANYTHING, x.shape)
