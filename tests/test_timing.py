@@ -108,6 +108,17 @@ def test_the_time_of_nested_kernels_counts_once() -> None:
     ]
 
 
+def test_kernels_of_many_nodes_have_the_same_name_in_every_model() -> None:
+    """OpenVINO's end on the number of the subgraph, those of nodes on what belongs to their names."""
+    kernels = (
+        TimedKernel("OpenVINO-EP-subgraph_5", 2.0),
+        TimedKernel("TRT_1_0", 1.5),
+        TimedKernel("My_1", 1.0, (0,)),
+    )
+    found = KernelTimes(kernels, 0.0, ONE).by_operator()
+    assert found == {"OpenVINO-EP-subgraph": 2.0, "TRT": 1.5, "My_1": 1.0}
+
+
 def test_every_kernel_knows_its_nodes() -> None:
     traced = trace(DIGITS)
     found = profile(traced.graph, one_run(traced, "cpu").feeds, ONE)

@@ -38,6 +38,9 @@ hardly take longer."""
 SECONDS = 10.0
 """After how long there are no more."""
 
+NUMBER = re.compile(r"(_\d+)+$")
+"""What providers put behind the names of kernels that compute many nodes: it differs from model to model."""
+
 TAG = re.compile(r"node<(\d+)>")
 BLOCKED = re.compile(r"^(.*)_nchwc(?:_token_\d+)?$")
 
@@ -96,7 +99,8 @@ class KernelTimes:
         """Microseconds of every operator, the longest first."""
         found: dict[str, float] = defaultdict(float)
         for kernel in self.kernels:
-            found[f"{kernel.op} (blocked)" if kernel.blocked else kernel.op] += kernel.us
+            op = kernel.op if kernel.nodes else NUMBER.sub("", kernel.op)
+            found[f"{op} (blocked)" if kernel.blocked else op] += kernel.us
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
