@@ -119,8 +119,12 @@ def test_a_weight_that_is_normalized_by_all_of_it_is_named() -> None:
     dense = transposed({**LINEAR, "down.weight": weight})
     plan = onnxprune.prune(dense, ratio=0.5, granularity=1).plan
     said = r"'val_3' .* it is 'down.weight', normalized by what depends on all of it"
-    with pytest.raises(PlanError, match=said):
+    with pytest.raises(PlanError, match=said) as raised:
         cut_state(onnxprune.load(dense), plan, LINEAR)
+    name = next(group.name for group in plan.groups if group.status == "pruned")
+    assert f"'--exclude {name}' leaves what shrinks it whole" in str(raised.value.hint)
+    whole = onnxprune.prune(dense, ratio=0.5, granularity=1, exclude=[name]).plan
+    assert not cut_state(onnxprune.load(dense), whole, LINEAR).cuts
 
 
 @pytest.mark.parametrize("hint", ["name", "module", "neighbour"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..coupling.trace import trace
 from ..errors import PlanError
 from ..jobs.replay import rewrite
 from ..model.cut import Cut
@@ -72,7 +73,7 @@ def cut_state(
     """
     found = planned_uses(model, plan)
     origins = map_constants(found, state)
-    refuse_unknown([x for x in origins.unmapped if x.use.shrinks and x.reason != OWN])
+    refuse_unknown(model, plan, [x for x in origins.unmapped if x.use.shrinks and x.reason != OWN])
     cuts = entry_cuts(origins.mapped, state)
     cuts |= {second: cuts[first] for second, first in origins.aliases.items() if first in cuts}
     left = slim(state, cuts)
@@ -85,7 +86,7 @@ def cut_state(
     return SlimState(left, cuts, origins, target, unread, difference, notes)
 
 
-def refuse_unknown(links: Sequence[Link]) -> None:
+def refuse_unknown(model: Model, plan: Plan, links: Sequence[Link]) -> None:
     """Refuse constants that have to be cut and come from nowhere.
 
     Raises
@@ -99,8 +100,21 @@ def refuse_unknown(links: Sequence[Link]) -> None:
     others = f", and {more} more" if more else ""
     raise PlanError(
         f"constant '{link.use.name}' (read by {link.use.op} '{link.use.node}') shrinks, and where it comes from is open: {link.reason}{others}",
-        "Give the checkpoint that the file was exported from; '--exclude' leaves such layers whole.",
+        f"Give the checkpoint that the file was exported from; '--exclude {_group_of(model, plan, link.use)}' leaves what shrinks it whole.",
     )
+
+
+def _group_of(model: Model, plan: Plan, use: Use) -> str:
+    """Name of the group of which a constant loses channels."""
+    traced = trace(model, **plan.trace_options)
+    for labels, index in zip(traced.walk.axes.get(use.view, ()), use.cut, strict=False):
+        if labels is None or index is None or index.ndim > 1:
+            continue
+        gone = np.setdiff1d(np.arange(len(labels)), index)
+        for group in traced.groups:
+            if np.isin(traced.owners(group)[labels[gone]], group.units).any():
+                return group.name
+    return use.node
 
 
 def entry_cuts(links: Iterable[Link], state: Mapping[str, np.ndarray]) -> dict[str, Cut]:
