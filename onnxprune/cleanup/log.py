@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -157,28 +156,36 @@ def changed(model: Model, slim: Model) -> list[ChangedTensor]:
     """Stored tensors that differ in size or content between two models."""
     if slim is model:
         return []
-    old, new = _payloads(model), _payloads(slim)
+    old, new = _stored(model), _stored(slim)
     rows = []
     for name in dict.fromkeys([*old, *new]):
         one, two = old.get(name), new.get(name)
-        if one != two:
-            rows.append(ChangedTensor(name, one[0] if one else 0, two[0] if two else 0))
+        before, after = (
+            tensor_nbytes(t, m.cuts.get(name)) if t is not None else 0 for t, m in ((one, model), (two, slim))
+        )
+        if before != after or one is None or two is None or not _same(one, two):
+            rows.append(ChangedTensor(name, before, after))
     return rows
 
 
-def _payloads(model: Model) -> dict[str, tuple[int, bytes]]:
-    """Bytes of each stored tensor, and what tells equal sizes apart."""
+def _stored(model: Model) -> dict[str, TensorProto]:
+    """Stored tensors by name, those of Constant nodes included."""
     found = {t.name: t for t in model.proto.graph.initializer}
     for node in node_protos(model.proto.graph):
         for _, body in bodies(node):
             found.update((t.name, t) for t in body.initializer)
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
             found[node.output[0]] = node.attribute[0].t
-    return {name: (tensor_nbytes(t, model.cuts.get(name)), _content(t)) for name, t in found.items()}
+    return found
+
+
+def _same(one: TensorProto, two: TensorProto) -> bool:
+    """Whether two tensors hold the same; what a NaN hides is found in their bytes."""
+    return bool(one == two) or _content(one) == _content(two)
 
 
 def _content(tensor: TensorProto) -> bytes:
     payload = TensorProto()
     payload.CopyFrom(tensor)
     payload.name = payload.doc_string = ""
-    return hashlib.sha256(payload.SerializeToString(deterministic=True)).digest()
+    return bytes(payload.SerializeToString(deterministic=True))

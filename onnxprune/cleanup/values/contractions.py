@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -224,8 +225,8 @@ def weigh(kernel: np.ndarray, x: Bounds, padded: bool) -> tuple[Bounds, Bools | 
     weights = np.empty((groups, outputs, inputs), np.bool_)
     for part in _chunks(kernel):
         some = kernel[part]
-        up: Bools = np.asarray((some > 0).any(axis=3))
-        down: Bools = np.asarray((some < 0).any(axis=3))
+        up: Bools = _over_taps(np.any, some > 0)
+        down: Bools = _over_taps(np.any, some < 0)
         weights[part] = up | down
         total[:, *part] = _weigh(some, up, down, x[:, part[0]])
     return total, None if weights.all() else weights
@@ -242,8 +243,13 @@ def _weigh_alike(kernel: np.ndarray, x: Bounds) -> tuple[Bounds, Bools | None]:
 
 
 def _acts(kernel: np.ndarray) -> Bools | None:
-    weights = (kernel != 0).any(axis=3)
+    weights: Bools = _over_taps(np.any, kernel != 0)
     return None if weights.all() else weights
+
+
+def _over_taps(reduction: Callable[..., Any], kernel: np.ndarray) -> Any:
+    """Reduce the last axis; of a pointwise kernel that is one entry, and takes numpy as long as eight."""
+    return kernel[..., 0] if kernel.shape[3] == 1 else reduction(kernel, axis=3)
 
 
 def _chunks(kernel: np.ndarray) -> Iterator[tuple[slice, slice]]:
@@ -262,7 +268,7 @@ def _weigh(kernel: np.ndarray, up: Bools, down: Bools, x: Bounds) -> Bounds:
     low, high = np.where(np.isinf(x), 0.0, x)
     heard = ((low != 0) | (high != 0)).any(axis=0)
     part = kernel[:, :, heard].astype(np.float64)
-    more, less = np.maximum(part, 0).sum(axis=3), np.minimum(part, 0).sum(axis=3)
+    more, less = (_over_taps(np.sum, limit(part, 0)) for limit in (np.maximum, np.minimum))
     low, high = low[:, heard, None], high[:, heard, None]
     sums = (more @ low + less @ high)[..., 0], (more @ high + less @ low)[..., 0]
     floor = ((up & floorless) | (down & topless)).any(axis=2)
