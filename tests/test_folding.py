@@ -328,6 +328,8 @@ NOTHING = integers()
 
 FLOATS = np.array([[np.nan, 1, 2], [-np.inf, 3, np.inf]])
 
+INFINITE = np.array([np.inf, 1, -np.inf], np.float32)
+
 FOUND: dict[str, tuple[str, int, dict[str, Any], list[Array | None]]] = {
     "product along no axes": ("ReduceProd", 18, {}, [integers(2, 3, 4), NOTHING]),
     "sum along no axes": ("ReduceSum", 13, {"keepdims": 0}, [integers(2, 3, 4), NOTHING]),
@@ -344,6 +346,13 @@ FOUND: dict[str, tuple[str, int, dict[str, Any], list[Array | None]]] = {
     ),
     "range of floats": ("Range", 13, {}, [np.array(v) for v in (-0.3, 0.7, 0.1)]),
     "root of infinity": ("Pow", 13, {}, [FLOATS.astype(np.float32), np.array(0.5, np.float32)]),
+    "infinity below no bound": ("Clip", 13, {}, [INFINITE, np.array(0, np.float32)]),
+    "infinity above no bound, in few bits": (
+        "Clip",
+        13,
+        {},
+        [INFINITE.astype(np.float16), None, np.array(0, np.float16)],
+    ),
     "integer to a negative power": ("Pow", 13, {}, [integers(1, 2), np.array(-1)]),
 }
 """What was computed otherwise once."""

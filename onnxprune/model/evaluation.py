@@ -154,11 +154,14 @@ def _cast(node: Node, x: np.ndarray) -> np.ndarray:
 
 
 def _clip(node: Node, x: np.ndarray, *bounds: np.ndarray | None) -> Any:
-    largest = float(np.finfo(np.float32).max)
+    """Where there is no bound, it is the largest finite number, so that infinity becomes that."""
+    largest = float(np.finfo(x.dtype if x.dtype.kind == "f" and node.opset >= 11 else np.float32).max)
     old = node.attr("min", -largest), node.attr("max", largest)
     low, high = old if node.opset < 11 else [*bounds, None, None][:2]
     if any(v is not None and np.isnan(v).any() for v in (x, low, high)):
         return alone(node, [x, *bounds])
+    if x.dtype.kind == "f":
+        low, high = -largest if low is None else low, largest if high is None else high
     x = x if low is None else np.maximum(x, x.dtype.type(low))
     return x if high is None else np.minimum(x, x.dtype.type(high))
 
