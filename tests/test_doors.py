@@ -19,7 +19,7 @@ from onnxprune.doors import netspresso, tao
 from onnxprune.scoring.registry import lookup
 from onnxprune.settings.spellings import SPELLINGS
 
-from .conftest import DIGITS, Run
+from .conftest import DIGITS, IMAGES, Run
 from .planting import graph
 from .test_clean_peers import demo
 from .test_golden import POLICIES, STAT, THRESHOLDS, chain, figure, joined, residual
@@ -228,6 +228,16 @@ def test_golden_steps(op: str, size: int, left: int, run: Run, tmp_path: Path) -
     (tmp_path / "values.toml").write_text("x = 0.4\n")
     flags = ("--values", tmp_path / "values.toml", "--step_op", op, "--step_size", size)
     assert 5 - len(compressed(run, tmp_path, residual(), *flags)["x"]) == left
+
+
+def test_netspresso_feature_maps(run: Run, tmp_path: Path) -> None:
+    """PR_NN scores feature maps, of the data that its option is called after."""
+    flags = ("--compression_method", "PR_NN", "--dataset_path", IMAGES, "--ratio", 0.3)
+    done = run("netspresso", "compress", DIGITS, "-o", tmp_path / "slim.onnx", *flags)
+    assert done.code == 0, done.err
+    handed = said(done.err)
+    assert handed[handed.index("--data") + 1] == str(IMAGES)
+    assert handed[handed.index("--criterion") + 1] == "nuclear"
 
 
 def test_golden_indices(run: Run, tmp_path: Path) -> None:
