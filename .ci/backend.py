@@ -11,6 +11,7 @@ of the default. It is seen by pip, which builds with the interpreter that it ins
 import re
 import sysconfig
 from importlib import metadata
+from inspect import signature
 
 from setuptools import Distribution, build_meta
 from setuptools.build_meta import *  # noqa: F403
@@ -97,10 +98,11 @@ def _looking(name):
     """A hook of setuptools that looks at what is installed before."""
     hook = getattr(build_meta, name)
 
-    def looked(folder, config_settings=None, *more, **named):
+    def looked(*given, **named):  # pip gives arguments by their places, tox by their names
         global _engine
-        _engine = engine(config_settings, installed())
-        return hook(folder, config_settings, *more, **named)
+        settings = signature(hook).bind(*given, **named).arguments.get("config_settings")
+        _engine = engine(settings, installed())
+        return hook(*given, **named)
 
     return looked
 

@@ -64,7 +64,11 @@ def built(kind: str, folder: Path) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
-    code = f"import sys; sys.path.insert(0, '.ci'); from backend import {kind}; {kind}('dist', {{'engine': 'gpu'}})"
+    place = kind.replace("build", "directory").split("_")
+    call = (
+        f"{kind}({place[1]}_{place[0]}='dist', config_settings={{'engine': 'gpu'}})"  # by name, as tox does
+    )
+    code = f"import sys; sys.path.insert(0, '.ci'); from backend import {kind}; {call}"
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
     (archive,) = (folder / "dist").iterdir()
     return archive
