@@ -11,7 +11,6 @@ from .building import Case, between, net, tokens
 from .building_nodes import Graph, enter, sequence
 
 BRANCH = "a = Conv <pads=[1,1,1,1]> (x, W3)\n"
-LAST = np.array(-1)
 
 CASES = [
     # Concat

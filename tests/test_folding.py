@@ -315,9 +315,12 @@ def check(op: str, opset: int, attributes: dict[str, Any], inputs: list[Array | 
 
 @pytest.mark.parametrize("op", sorted(CALLS))
 @settings(
-    max_examples=10, derandomize=True, deadline=None, database=None,
+    max_examples=10,
+    derandomize=True,
+    deadline=None,
+    database=None,
     suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+)
 @given(data=st.data())
 def test_value_is_that_of_onnxruntime(op: str, data: st.DataObject) -> None:
     opset = data.draw(st.sampled_from(OPSETS))

@@ -63,15 +63,19 @@ def test_what_can_stay_stays() -> None:
     assert [n.op_type for n in mixed.graph.node] == ["Gemm", "Relu", "If", "Sigmoid", "Gemm"]
     assert not sort_nodes(mixed)
     cast = helper.make_node("Cast", ["x"], ["half"], to=onnx.TensorProto.FLOAT16)
-    proto = helper.make_model(helper.make_graph(
-        [
-            helper.make_node("Relu", ["half"], ["r"]),
-            helper.make_node("Neg", ["x"], ["n"]),
-            cast,
-            helper.make_node("Abs", ["n"], ["a"]),
-        ],
-        "casts", [], [],
-    ))  # fmt: skip
+    proto = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("Relu", ["half"], ["r"]),
+                helper.make_node("Neg", ["x"], ["n"]),
+                cast,
+                helper.make_node("Abs", ["n"], ["a"]),
+            ],
+            "casts",
+            [],
+            [],
+        )
+    )
     assert sort_nodes(proto)
     assert [n.op_type for n in proto.graph.node] == ["Neg", "Cast", "Relu", "Abs"]
 

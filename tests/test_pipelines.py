@@ -40,11 +40,21 @@ def source(folder: Path) -> Path:
 
 def test_folders_of_the_component(tmp_path: Path) -> None:
     done = prune_folder(
-        str(source(tmp_path)), str(tmp_path / "out"), model_app_name="classification", key="nvidia_tlt",
-        unprunned_model_subfolder="sub", unprunned_model_name="digits.onnx", prunned_model_subfolder="a/b",
-        prunned_model_name="slim", equalization_criterion="union", pth=0.85, normalizer="max",
-        excluded_layers="head, stage1", pruning_granularity=8, min_num_filters=16,
-    )  # fmt: skip
+        str(source(tmp_path)),
+        str(tmp_path / "out"),
+        model_app_name="classification",
+        key="nvidia_tlt",
+        unprunned_model_subfolder="sub",
+        unprunned_model_name="digits.onnx",
+        prunned_model_subfolder="a/b",
+        prunned_model_name="slim",
+        equalization_criterion="union",
+        pth=0.85,
+        normalizer="max",
+        excluded_layers="head, stage1",
+        pruning_granularity=8,
+        min_num_filters=16,
+    )
     assert done["model"] == str(tmp_path / "out" / "a" / "b" / "slim.onnx")
     same = onnxprune.prune(DIGITS, preset="tao", threshold=0.85, exclude=["head", "stage1"])
     assert onnxprune.load(done["model"]).proto == same.model.proto

@@ -19,8 +19,6 @@ from onnxprune.surgery.surgeon import rewrite_trace
 from .conftest import Run
 from .test_recovery import IMAGE, WIDE, Redundant, outputs
 
-TOKENS = (64, 5, 3)
-
 
 def layer(n: Redundant) -> None:
     n.add("Transpose", ["wide"], "tokens", perm=[0, 2, 3, 1])

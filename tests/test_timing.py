@@ -274,9 +274,12 @@ def test_scores_of_all_groups_are_ranked_per_millisecond() -> None:
     traced = trace(
         net(
             "a = Conv (x, U)\nb = Conv (a, V)\ny = Conv (b, W)",
-            inputs="float[1,16,8,8] x", U=(64, 16, 1, 1), V=(64, 64, 1, 1), W=(16, 64, 1, 1),
+            inputs="float[1,16,8,8] x",
+            U=(64, 16, 1, 1),
+            V=(64, 64, 1, 1),
+            W=(16, 64, 1, 1),
         )()
-    )  # fmt: skip
+    )
     given = {"U": np.linspace(0.25, 0.29, 64), "V": np.linspace(0.3, 0.4, 64)}
     scores = onnxprune.score(traced, criterion=given, normalizer="none")
     kernels = TimedKernel("Conv", 30.0, (0,)), TimedKernel("Conv", 60.0, (2,))

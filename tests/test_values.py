@@ -69,9 +69,6 @@ def test_bounds_hold(name: str) -> None:
     assert not breaches(*analysed(BUILDERS[name]()))
 
 
-FOUR = "c = Slice(x, zero, four, one)\n"
-"""Four channels, of which 0 is zero, 1 is constant and the others are anything."""
-
 OPERATORS = {
     "Conv": "y = Conv<pads=[1,0,0,1], strides=[2,1]>(h, V, v)",
     "Conv grouped": "y = Conv<group=2, dilations=[2,2]>(h, G, v)",

@@ -99,14 +99,12 @@ def map_constants(uses: Sequence[Use], state: Mapping[str, np.ndarray]) -> Origi
         for name, array in state.items()
         if array.dtype.kind == "f" and array.size > 1 and name not in second
     }
-    return Origins(tuple(_Search(uses, floats, second).run()), second)
+    return Origins(tuple(_Search(uses, floats).run()), second)
 
 
 class _Search:
-    def __init__(
-        self, uses: Sequence[Use], state: Mapping[str, np.ndarray], second: Mapping[str, str]
-    ) -> None:
-        self._uses, self._state, self._second = uses, state, second
+    def __init__(self, uses: Sequence[Use], state: Mapping[str, np.ndarray]) -> None:
+        self._uses, self._state = uses, state
         self._found: dict[int, Recipe] = {}
         self._open: dict[int, list[Recipe]] = {}
         self._reasons: dict[int, str] = {}

@@ -22,9 +22,16 @@ class SlimAttention(nn.MultiheadAttention):
     """
 
     def forward(
-        self, query: Any, key: Any, value: Any, key_padding_mask: Any = None, need_weights: bool = True,
-        attn_mask: Any = None, average_attn_weights: bool = True, is_causal: bool = False,
-    ) -> Any:  # fmt: skip
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        key_padding_mask: Any = None,
+        need_weights: bool = True,
+        attn_mask: Any = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> Any:
         """Attention of ``query`` to ``key`` and ``value``, as PyTorch's own."""
         turned = not self.batch_first and query.dim() == 3
         if key is query and value is query and self.in_proj_weight is not None:

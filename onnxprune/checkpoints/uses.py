@@ -100,10 +100,8 @@ def uses(graph: Graph) -> Iterator[Use]:
             if values[name].size > 1:
                 sources = () if stored is not None else tuple(origin(graph, view))
                 modules = tuple(modules_of(node))
-                yield Use(
-                    name, view, node.name, node.op, node.output, slot, modules, values[name],
-                    inner=inner, sources=sources,
-                )  # fmt: skip
+                place = node.name, node.op, node.output, slot
+                yield Use(name, view, *place, modules, values[name], inner=inner, sources=sources)
 
 
 def _value(graph: Graph, view: str) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections import Counter
 
 from ..errors import SurgeryError
 from ..model.file import Model
-from ..model.graph import UNLABELLED, Graph
+from ..model.graph import UNLABELLED, Graph, is_matrix
 
 Shape = tuple[int, ...]
 
@@ -38,7 +38,7 @@ def check_structure(expected: Model, found: Model) -> str:
                     HINT,
                 )
         return f"{len(wanted)} stored tensors as planned, by name"
-    one, other = (Counter(map(_plain, filter(_matrix, shapes.values()))) for shapes in (wanted, held))
+    one, other = (Counter(map(_plain, filter(is_matrix, shapes.values()))) for shapes in (wanted, held))
     for shape in sorted(one.keys() | other.keys()):
         if one[shape] != other[shape]:
             raise SurgeryError(
@@ -54,10 +54,6 @@ def _shapes(model: Model) -> dict[str, Shape]:
     names = {name for node in graph.nodes for name in node.inputs if name in graph.constants}
     read = (graph.constants[name] for name in names)
     return {c.name: c.shape for c in read if c.size > 1 and c.dtype not in UNLABELLED}
-
-
-def _matrix(shape: Shape) -> bool:
-    return sum(size > 1 for size in shape) > 1
 
 
 def _plain(shape: Shape) -> Shape:

@@ -27,12 +27,31 @@ def command() -> None:
 
 @command.command("compress", cls=options.Verb)
 @click.argument("model")
-@click.option("-o", "--output", "--output_dir", "--output-dir", "output", required=True, metavar="OUT", help="A .onnx file, or a folder; it is made.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    "--output_dir",
+    "--output-dir",
+    "output",
+    required=True,
+    metavar="OUT",
+    help="A .onnx file, or a folder; it is made.",
+)
 @_option("compression_method", metavar="NAME", help="PR_L2 (default), PR_GM, PR_NN, PR_ID.")
 @_option(
     "recommendation_method", metavar="SLAMP", help="Rank all channels of the network; so does none of both."
 )
-@click.option("--ratio", "--compression_ratio", "--compression-ratio", "--recommendation_ratio", "--recommendation-ratio", "ratio", type=float, metavar="R", help="Share of the channels that goes. Default 0.5.")  # fmt: skip
+@click.option(
+    "--ratio",
+    "--compression_ratio",
+    "--compression-ratio",
+    "--recommendation_ratio",
+    "--recommendation-ratio",
+    "ratio",
+    type=float,
+    metavar="R",
+    help="Share of the channels that goes. Default 0.5.",
+)
 @click.option("--values", metavar="FILE.toml", help="Ratios, or for PR_ID indices, by layer.")
 @_option("policy", metavar="NAME", help="sum, average (default), backward.")
 @_option(

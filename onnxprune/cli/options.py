@@ -180,7 +180,7 @@ def _flag(param: click.Parameter | None) -> str:
     return f"value of {param.opts[-1]}" if param else "value"
 
 
-def _together(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
     """One decorator for several options, shown in the order given."""
 
     def decorate(function: F) -> F:
@@ -211,8 +211,9 @@ def _read_config(context: click.Context, param: click.Parameter, value: str | No
                 f"'{value}' says where to write: {option.opts[-1].lstrip('-')}",
                 "Give that on the command line.",
             )
-        if isinstance(option, click.Option) and option.multiple and isinstance(found.get(str(option.name)), str):  # fmt: skip
-            raise UsageError(f"{option.opts[-1].lstrip('-')}: found '{found[str(option.name)]}', expected a list")  # fmt: skip
+        given = found.get(str(option.name))
+        if isinstance(option, click.Option) and option.multiple and isinstance(given, str):
+            raise UsageError(f"{option.opts[-1].lstrip('-')}: found '{given}', expected a list")
     context.default_map = found
 
 
@@ -225,10 +226,14 @@ def _load_plugins(context: click.Context, param: click.Parameter, value: tuple[s
 
 
 plugin_option = click.option(
-    "--plugin", multiple=True, metavar="FILE.py|MODULE", is_eager=True, expose_value=False,
+    "--plugin",
+    multiple=True,
+    metavar="FILE.py|MODULE",
+    is_eager=True,
+    expose_value=False,
     callback=_load_plugins,
     help="Python code that registers criteria, rules, metrics and the like.  [repeatable]",
-)  # fmt: skip
+)
 
 
 def settings(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,7 +244,8 @@ def settings(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]
     from ..selection.settings import Settings
 
     source = click.core.ParameterSource
-    told = {name: context.get_parameter_source(name) for name in Settings.__annotations__ if name in flags}  # fmt: skip
+    known = [name for name in Settings.__annotations__ if name in flags]
+    told = {name: context.get_parameter_source(name) for name in known}
     decided = any(told.get(name) is source.COMMANDLINE for name in TARGETS)
     return {
         name: flags[name]
@@ -292,7 +298,7 @@ def setting(name: str, **more: Any) -> Callable[[F], F]:
 
 
 def _settings(*names: str) -> Callable[[F], F]:
-    return _together([setting(name) for name in names])
+    return _together(*map(setting, names))
 
 
 def trace_options(function: F) -> F:
@@ -306,18 +312,19 @@ def score_options(function: F) -> F:
 
 
 config_option = click.option(
-    "--config", metavar="FILE.toml", is_eager=True, expose_value=False, callback=_read_config,
+    "--config",
+    metavar="FILE.toml",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
     help="Settings by the names of these flags; those on the command line come first.",
-)  # fmt: skip
+)
 
 
 def selection_options(function: F) -> F:
     """How many channels go, and where."""
-    return _together([
-        *(setting(option.name) for option in of("select")),
-        setting("preset"),
-        config_option,
-    ])(function)  # fmt: skip
+    select = [setting(option.name) for option in of("select")]
+    return _together(*select, setting("preset"), config_option)(function)
 
 
 def budget_options(function: F) -> F:
@@ -338,7 +345,7 @@ def machine_options(function: F) -> F:
 def latency_options(function: F) -> F:
     """``--latency``, and where a model is timed."""
     flag = click.option("--latency", is_flag=True, help="Time the model, and show milliseconds, too.")
-    return _together([flag, setting("provider"), machine_options])(function)
+    return _together(flag, setting("provider"), machine_options)(function)
 
 
 def recover_options(function: F) -> F:
@@ -367,21 +374,28 @@ MOST_SECONDS = 3600.0
 
 def isolation_options(function: F) -> F:
     """``--isolate``, ``--time-limit``, ``--memory-limit``: a process of its own, and what it may take."""
-    return _together([
+    return _together(
         click.option(
-            "--isolate/--no-isolate", default=None,
+            "--isolate/--no-isolate",
+            default=None,
             help="Work in a process of its own, so that a model that crashes it is an error like any "
             "other.  [default: in verify, and where CI=true]",
         ),
         click.option(
-            "--time-limit", type=click.FloatRange(min=0, min_open=True), default=MOST_SECONDS,
-            show_default=True, metavar="SECONDS", help="Of that process.",
+            "--time-limit",
+            type=click.FloatRange(min=0, min_open=True),
+            default=MOST_SECONDS,
+            show_default=True,
+            metavar="SECONDS",
+            help="Of that process.",
         ),
         click.option(
-            "--memory-limit", type=click.FloatRange(min=0, min_open=True), metavar="GB",
+            "--memory-limit",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="GB",
             help="Of that process.  [default: nine tenths of the machine's]",
         ),
-    ])(function)  # fmt: skip
+    )(function)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -389,9 +403,11 @@ unchanged_option = click.option(
     "--fail-if-unchanged", is_flag=True, help="Write nothing where nothing can go, and exit with 1."
 )
 html_option = click.option(
-    "--html", cls=Target, metavar="FILE",
+    "--html",
+    cls=Target,
+    metavar="FILE",
     help="Write the report as one page for a browser, with a picture of the network.",
-)  # fmt: skip
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 
 

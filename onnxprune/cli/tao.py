@@ -56,12 +56,40 @@ def command() -> None:
 
 @command.command("prune", cls=Prune)
 @click.argument("changes", nargs=-1, metavar="[prune.KEY=VALUE]...")
-@click.option("-e", "--experiment_spec", "--experiment_spec_file", "--experiment_spec_path", "spec", metavar="SPEC.yaml", help="A spec; flags come first.")  # fmt: skip
-@click.option("-m", "-pm", "--model", "--pretrained_model", "model", metavar="MODEL.onnx", help="What is pruned: an ONNX export.")  # fmt: skip
-@click.option("-o", "--output_file", "--output_dir", "output", metavar="OUT", help="A .onnx file, or a folder; it is made.")  # fmt: skip
+@click.option(
+    "-e",
+    "--experiment_spec",
+    "--experiment_spec_file",
+    "--experiment_spec_path",
+    "spec",
+    metavar="SPEC.yaml",
+    help="A spec; flags come first.",
+)
+@click.option(
+    "-m",
+    "-pm",
+    "--model",
+    "--pretrained_model",
+    "model",
+    metavar="MODEL.onnx",
+    help="What is pruned: an ONNX export.",
+)
+@click.option(
+    "-o",
+    "--output_file",
+    "--output_dir",
+    "output",
+    metavar="OUT",
+    help="A .onnx file, or a folder; it is made.",
+)
 @click.option("--results_dir", metavar="OUT", help="The same, where there is no -o.")
 @click.option("-n", "--normalizer", metavar="max|L2|off", help="Default max.")
-@click.option("-eq", "--equalization_criterion", metavar="NAME", help="union, intersection, arithmetic_mean or geometric_mean. Default union.")  # fmt: skip
+@click.option(
+    "-eq",
+    "--equalization_criterion",
+    metavar="NAME",
+    help="union, intersection, arithmetic_mean or geometric_mean. Default union.",
+)
 @click.option("-pg", "--pruning_granularity", type=int, metavar="N", help="Default 8.")
 @click.option(
     "-pth", "--pruning_threshold", type=float, metavar="T", help="On the normalized norm. Default 0.1."
@@ -77,9 +105,15 @@ def command() -> None:
 @options.quiet_option
 @click.pass_context
 def prune(
-    context: click.Context, /, changes: tuple[str, ...], spec: str | None, results_dir: str | None,
-    as_json: bool, quiet: bool, **flags: Any,
-) -> None:  # fmt: skip
+    context: click.Context,
+    /,
+    changes: tuple[str, ...],
+    spec: str | None,
+    results_dir: str | None,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> None:
     """Prune an ONNX export as TAO prunes: a threshold on normalized norms, coupled layers equalized."""
     from ..doors.tao import TRAINING, YAML, arguments, read_spec
 

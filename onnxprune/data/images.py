@@ -193,8 +193,12 @@ def _pixels(path: Path, profile: ImageProfile, size: tuple[int, int], *, grey: b
                 )
             image = _fitted(opened.convert("L" if grey else "RGB"), profile, size)
     except (
-        OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning,
-    ) as error:  # fmt: skip
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise UsageError(f"cannot read image '{path}': {str(error).lower()}") from None
     array = np.asarray(image, np.float64).reshape(*size, -1)
     return array[..., ::-1] if profile.channels == "BGR" else array

@@ -19,6 +19,14 @@ from .node import Node
 from .operators import Trait, traits_of
 from .protos import bodies
 
+NOT_INFERRED = (
+    onnx.shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+    ValueError,
+    RuntimeError,
+)
+"""What shape inference raises for models that contradict themselves."""
+
 SMALL = 4096
 """Elements of inputs of which no node makes much, unless a value among them is a size."""
 
@@ -112,10 +120,7 @@ def _inferred(node: Node, inputs: Sequence[np.ndarray | None]) -> list[Sequence[
     try:
         schema = onnx.defs.get_schema(node.op, node.opset, node.domain)
         found = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports)
-    except (
-        onnx.defs.SchemaError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError,
-        ValueError, RuntimeError,
-    ):  # fmt: skip
+    except (onnx.defs.SchemaError, *NOT_INFERRED):
         return []  # evaluating it fails as well
     shapes = (t.tensor_type.shape.dim for t in found.values() if t.tensor_type.HasField("shape"))
     return [[d.dim_value for d in dims] for dims in shapes]

@@ -197,7 +197,7 @@ class Graph:
         found: set[int] = set()
         constants = self.constants.items()
         plain = {name for name, c in constants if c.dtype not in UNLABELLED or c.size == 1}
-        weights = {name for name, c in constants if name in plain and _matrix(c.shape)}
+        weights = {name for name, c in constants if name in plain and is_matrix(c.shape)}
         for node in self.nodes:
             if not node.outputs or node.output not in self.derived:
                 continue
@@ -335,7 +335,7 @@ class Graph:
             yield from (n for n in body.outputs if n not in inside)
 
 
-def _matrix(shape: tuple[int, ...]) -> bool:
+def is_matrix(shape: tuple[int, ...]) -> bool:
     """Whether a tensor has rows and columns."""
     return sum(size > 1 for size in shape) > 1
 

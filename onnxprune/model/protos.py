@@ -125,11 +125,10 @@ def tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
                     yield from tensors(body)
 
 
-def opset_of(proto: onnx.ModelProto | onnx.FunctionProto, domain: str = "") -> int:
-    """Imported version of an operator set, 0 where the model does not import it."""
-    alias = {"ai.onnx": ""}
-    versions = [o.version for o in proto.opset_import if alias.get(o.domain, o.domain) == domain]
-    return max(versions, default=1 if domain == "" and not proto.opset_import else 0)
+def opset_of(proto: onnx.ModelProto | onnx.FunctionProto) -> int:
+    """Imported version of ONNX's own operators, 0 where only others are imported."""
+    versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
+    return max(versions, default=0 if proto.opset_import else 1)
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -24,7 +24,6 @@ from ..settings.table import TABLE
 
 Index = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
-Share = Annotated[float, Meta(ge=0, le=1)]
 
 LARGEST_FILE = 2**28
 """Bytes of a file of settings; the plan of a network of a million channels takes a tenth."""

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, TypeProto, numpy_helper
 
+from ..model.effort import NOT_INFERRED
 from ..model.evaluation import evaluable, evaluate
 from ..model.graph import Graph
 from ..model.node import Body, Node
@@ -26,7 +27,7 @@ from .dimensions import SAMPLE_COUNT, FreeDimensions
 from .microsoft import infer_contributed
 from .quantized import infer_quantized
 from .setting import Setting, Shape
-from .weightless import NOT_INFERRED, SMALL, bare_model, say_onesided
+from .weightless import SMALL, bare_model, say_onesided
 
 VALUE_LIMIT = 4096
 """Largest tensor, in elements, whose value is followed through shape arithmetic."""

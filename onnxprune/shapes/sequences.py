@@ -78,9 +78,9 @@ class Step:
         if source in self.setting.dtypes:
             self.setting.dtypes[name] = self.setting.dtypes[source]
 
-    def bind(self, name: str, source: str, setting: Setting | None = None) -> None:
+    def bind(self, name: str, source: str) -> None:
         """Give a name what another one has; its value is left behind."""
-        setting = setting or self.setting
+        setting = self.setting
         if source in setting.sequences:
             setting.sequences[name] = setting.sequences[source]
         else:

@@ -10,14 +10,6 @@ from ..model.file import Model, kept_dims
 from ..model.protos import UNLISTED, bodies, node_protos, skeleton, tensors
 from .dimensions import FreeDimensions
 
-NOT_INFERRED = (
-    onnx.shape_inference.InferenceError,
-    onnx.checker.ValidationError,
-    ValueError,
-    RuntimeError,
-)
-"""What shape inference raises for models that contradict themselves."""
-
 SMALL = 64
 """Entries up to which a stored tensor keeps its data: sizes, axes and bounds."""
 

@@ -9,11 +9,12 @@ import onnx
 from ..coupling.trace import Trace
 from ..errors import ModelError, SurgeryError
 from ..labels.sizes import Sizes
+from ..model.effort import NOT_INFERRED
 from ..model.file import Model
 from ..model.protos import graphs
 from ..runtime.session import open_session, run
 from ..shapes.made_up import synthetic_inputs
-from ..shapes.weightless import NOT_INFERRED, bare_model
+from ..shapes.weightless import bare_model
 
 
 class Contradiction(NamedTuple):

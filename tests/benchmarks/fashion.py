@@ -57,9 +57,15 @@ def peer(name: str, path: Path, network: str, data: np.ndarray, budget: float, t
         (whole, _) = tp.utils.count_ops_and_params(net, x[:1])
         last = [m for m in net.modules() if isinstance(m, torch.nn.Linear)][-1:]
         pruner = tp.pruner.BasePruner(
-            net, x[:1], importance, global_pruning=ranked, pruning_ratio=0.9, max_pruning_ratio=0.9,
-            iterative_steps=STEPS, ignored_layers=last,
-        )  # fmt: skip
+            net,
+            x[:1],
+            importance,
+            global_pruning=ranked,
+            pruning_ratio=0.9,
+            max_pruning_ratio=0.9,
+            iterative_steps=STEPS,
+            ignored_layers=last,
+        )
         left = whole
         while left > budget * whole and pruner.current_step < STEPS:
             if name == "taylor":
@@ -76,7 +82,10 @@ def peer(name: str, path: Path, network: str, data: np.ndarray, budget: float, t
             net.train()
             net(x)
             net.eval()
-            hits = sum(int((net(a).argmax(1) == b).sum()) for a, b in zip(test[0].split(500), test[1].split(500), strict=True))  # fmt: skip
+            hits = sum(
+                int((net(a).argmax(1) == b).sum())
+                for a, b in zip(test[0].split(500), test[1].split(500), strict=True)
+            )
         best = max(best, hits / len(test[1]))
     return best
 
