@@ -152,8 +152,8 @@ def _reads(traced: Trace, reading: Reading, wants: Wants, known: Mapping[int, Mo
     for read in reads:
         rows, width = read.moments.count, read.matrix.shape[2]
         if rows < FEWEST * width:
-            why = f"{read.layer.node} reads {width} columns: found {rows} rows, expected {round(FEWEST * width)}"
-            return GroupReads(group, problem=why)
+            found = f"found {rows} rows, expected {round(FEWEST * width)}"
+            return GroupReads(group, problem=f"{read.layer.node} reads {width} columns: {found}")
     return GroupReads(group, reads, complete=len(reads) == len(reading.of(group).consumers))
 
 

@@ -4,8 +4,8 @@ Usage::
 
     python tests/benchmarks/eight_bits.py SHARED [--keep-macs 0.85] [--images 64] [--whole]
 
-``SHARED`` holds the folders ``models`` and ``data``. The same unlabelled images serve for everything: choice of
-channels, recovery, and the ranges of 8 bits, by onnxruntime's static quantizer. Top-1 accuracy, the same
+``SHARED`` holds the folders ``models`` and ``data``. The same unlabelled images serve for everything: choice
+of channels, recovery, and the ranges of 8 bits, by onnxruntime's static quantizer. Top-1 accuracy, the same
 class as the float original, and the cosine of the centred scores are those of the 250 images that nothing
 has seen. ``--whole`` leaves the pruned network out.
 """
