@@ -84,12 +84,15 @@ class BudgetError(OnnxPruneError):
 
     Attributes
     ----------
-    latency : float or None
-        Least share of it that one is predicted to leave, where that is what cannot be met.
+    budget : str
+        The one that cannot be met; empty where it is not a share of something.
+    least : float
+        Share that the smallest selection is expected to leave.
     """
 
     exit_code = 1
-    latency: float | None = None
+    budget = ""
+    least = float("nan")
 
 
 class Terminated(BaseException):

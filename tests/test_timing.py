@@ -326,6 +326,16 @@ def test_a_prediction_is_corrected_until_the_budget_holds(measuring: Any) -> Non
     assert str(found).startswith(f"latency: {found.measured:.1%} measured, {found.predicted:.1%} predicted")
 
 
+def test_the_least_is_that_of_the_steps_that_leave_it() -> None:
+    """Twelve channels fill no block; in steps of one, two stay, out of the fast layout."""
+    text = "a = Conv (x, U)\nc = Conv <group = 12, pads = [1,1,1,1]> (a, V)\ny = Conv (c, W)"
+    shapes = {"U": (12, 16, 1, 1), "V": (12, 1, 3, 3), "W": (16, 12, 1, 1)}
+    traced = trace(net(text, inputs="float[1,16,8,8] x", **shapes)())
+    timed = LatencyModel((TimedKernel("Conv", 100.0, (1,), blocked=True),), 0.0, AVX512, ONE.to_dict())
+    with pytest.raises(BudgetError, match=r"keep-latency 0\.5 cannot be met: found 1 at the least"):
+        onnxprune.select(traced, onnxprune.score(traced), keep_latency=0.5, latency=timed)
+
+
 def test_the_smallest_is_measured_before_a_budget_counts_as_out_of_reach(measuring: Any) -> None:
     """More than a hundredth of the time is predicted to stay whatever goes."""
     how: dict[str, Any] = {"threads": 1, "provider": "cpu", "granularity": 1, "min_share": 0.0}

@@ -14,7 +14,7 @@ from ..errors import BudgetError
 from ..model.file import Model
 from ..runtime.session import open_session
 from ..scoring.score import ScoreTable
-from ..selection.budget import SMALLER
+from ..selection.budget import LATENCY, SMALLER
 from ..selection.decide import select
 from ..selection.plan import Plan
 from ..surgery.surgeon import rewrite_trace
@@ -95,9 +95,9 @@ def _planned(
     try:
         return select(traced, scores, latency=predictor, **options), False
     except BudgetError as error:
-        if error.latency is None:
+        if error.budget != LATENCY:
             raise
-        plan = select(traced, scores, latency=predictor, **{**options, "keep_latency": error.latency})
+        plan = select(traced, scores, latency=predictor, **{**options, LATENCY: error.least})
         return replace(plan, options={**plan.options, "keep_latency": options["keep_latency"]}), True
 
 

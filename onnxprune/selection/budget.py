@@ -273,5 +273,5 @@ def _unreachable(chain: Chain, targets: Mapping[str, float], latency: LatencyMod
         f"{flag} {targets[name]:g} cannot be met: found {nearest:g} at the least",
         f"Ask for {nearest:g} or more, {SMALLER}",
     )
-    error.latency = nearest if name == LATENCY else None
+    error.budget, error.least = name, nearest
     return error

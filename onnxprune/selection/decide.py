@@ -211,20 +211,22 @@ def _within(
     """What budgets want, in the coarsest steps in which they can be met.
 
     Where costs are known, and time is not what counts, these are the coarsest that lose hardly more
-    than the best ones.
+    than the best ones. Where they cannot be met, the smallest selection need not be that in the finest steps.
     """
     weighed = scores.additive and scope == "global" and LATENCY not in budgets
     found: list[tuple[float, dict[str, Want], Rounding]] = []
-    for number, rounding in enumerate(levels, 1):
+    failed: list[BudgetError] = []
+    for rounding in levels:
         try:
             wants = by_budget(traced, groups, scores, budgets, rounding, scope, latency)
-        except BudgetError:
-            if number == len(levels) and not found:
-                raise
+        except BudgetError as error:
+            failed.append(error)
             continue
         if not weighed:
             return wants, rounding
         found.append((_lost(groups, scores, wants), wants, rounding))
+    if not found:
+        raise min(failed, key=lambda error: error.least)
     least = min(lost for lost, _, _ in found)
     return next((wants, rounding) for lost, wants, rounding in found if lost <= least * (1 + WORTH))
 
