@@ -247,6 +247,17 @@ def test_constants_are_followed(name: str) -> None:
     assert value == pytest.approx([np.nan if v is None else v for v in expected], rel=1e-6, nan_ok=True)
 
 
+def test_what_acts_on_what_takes_a_bit_a_weight() -> None:
+    """It took a byte, for all layers at once: a quarter of a sparse model."""
+    weight = normal(64, 256)
+    weight[::2, ::3] = 0
+    nodes = "h = MatMul(x, v) y = MatMul(h, w)"
+    traced = trace(graph(nodes, inputs="float[1,8] x", v=normal(8, 64), w=weight), norm="pin")
+    (mix,) = (mix for mix in analyse_values(traced.walk).mixes if mix.weights is not None)
+    assert mix.weights is not None
+    assert mix.weights.nbytes == weight.size / 8
+
+
 def test_breaches_are_seen() -> None:
     """The comparison fails for bounds that are too tight by a hundredth."""
     found, tensors = analysed(operator_model("y = Sigmoid(h)"))

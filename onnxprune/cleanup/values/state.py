@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from ...errors import ModelError
@@ -32,8 +33,8 @@ class Mix:
         What they can be.
     targets : Labels or None, shape (groups * outputs,)
         The entries that they act on; None for entries that always matter.
-    weights : bool array, shape (groups, outputs, inputs), or None
-        Which input acts on which output; None for each on all.
+    weights : uint8 array, shape (groups, outputs, bytes), or None
+        Which input acts on which output, eight inputs a byte; None for each on all.
     kernel : array, shape (groups, outputs, inputs, taps), or None
         The stored weight.
     stored : (str, int) or None
@@ -46,7 +47,7 @@ class Mix:
     labels: Labels
     values: Bounds
     targets: Labels | None = None
-    weights: Bools | None = None
+    weights: npt.NDArray[np.uint8] | None = None
     kernel: np.ndarray | None = None
     stored: tuple[str, int] | None = None
     obstacle: str = "it is no product with a stored weight"
@@ -82,11 +83,11 @@ class Mix:
         rows = np.ones((groups, outputs), np.bool_)
         if self.targets is not None:
             rows = live[unit[self.targets]].reshape(groups, outputs)
+        inputs = len(self.labels) // groups
         if self.weights is None:
-            return np.repeat(rows.any(axis=1), len(self.labels) // groups)
-        if groups == 1:
-            return self.weights[0, rows[0]].any(axis=0)
-        return (self.weights & rows[:, :, None]).any(axis=1).reshape(-1)
+            return np.repeat(rows.any(axis=1), inputs)
+        acting = np.bitwise_or.reduce(self.weights * rows[:, :, None], axis=1)
+        return np.unpackbits(acting, axis=1, count=inputs).astype(np.bool_).reshape(-1)
 
 
 class Values:
@@ -180,9 +181,14 @@ class Values:
         ]
 
     def mix(self, node: Node, name: str, axis: int, **facts: object) -> None:
-        """The node lets entries along an axis of an input act on others."""
+        """The node lets entries along an axis of an input act on others.
+
+        Facts are those of :class:`Mix`, except that weights are given as one bool per input.
+        """
         labels = self.c.peek(name, axis % self.c.rank(name))
         if labels is not NONE:
+            if facts.get("weights") is not None:
+                facts["weights"] = np.packbits(facts["weights"], axis=-1)  # type: ignore[call-overload]
             facts.setdefault("values", self.axis(name, axis))
             mix = Mix(node, labels, **facts)  # type: ignore[arg-type]
             self.mixes.append(mix if mix.fits else Mix(node, labels, b.ANYTHING))
