@@ -304,11 +304,17 @@ def tensor_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None
     return payload(tensor.data_type, prod(kept_dims(tensor, cut)))
 
 
+def mapped(array: np.ndarray) -> mmap.mmap | None:
+    """The mapping that an array is a view of; None for one in memory of its own."""
+    found: mmap.mmap | None = getattr(array, "_mmap", None)
+    return found
+
+
 def let_go(array: np.ndarray) -> None:
     """Give back the memory of an array that is mapped from a file; it is read again if needed."""
-    mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+    found = mapped(array)
+    if found is not None and hasattr(mmap, "MADV_DONTNEED"):
+        found.madvise(mmap.MADV_DONTNEED)
 
 
 def payload(data_type: int, count: int) -> int:

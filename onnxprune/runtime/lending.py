@@ -2,16 +2,20 @@
 
 A session that is made from bytes holds the weights four times for a while: in the model, in the bytes,
 in what onnxruntime parsed and in what its kernels packed. Here it is given the graph alone, and the
-arrays beside it. Small tensors stay in the graph: onnxruntime reads shapes while it infers others.
+arrays beside it. Those that lie in a data file just as they are read are named only: onnxruntime maps
+the file, whereas it copies arrays while it loads. Small tensors stay in the graph: onnxruntime reads
+shapes while it infers others.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from ..model.engine import ort
-from ..model.file import LEAST_LENT, PROTOBUF_LIMIT, Model, tensor_nbytes
+from ..model.file import LEAST_LENT, PROTOBUF_LIMIT, Model, mapped, tensor_nbytes
 from ..model.protos import skeleton, tensors
 
 LENT = {
@@ -22,6 +26,9 @@ LENT = {
 """Types that numpy has, too."""
 
 FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE}
+
+FOLDER = "session.model_external_initializers_file_folder_path"
+"""Option that says where the data files of a model lie that comes as bytes."""
 
 LARGE = 30_000_000
 """Bytes of floats from which on kernels keep no weights packed anew: of a few runs they save less than
@@ -40,28 +47,51 @@ def lend(model: Model, options: ort.SessionOptions) -> tuple[bytes, list[ort.Ort
     listed = {value.name for value in model.proto.graph.input}
     proto = skeleton(model.proto)
     values: dict[str, ort.OrtValue] = {}
+    lent: list[TensorProto] = []
     for tensor in model.proto.graph.initializer:
         stored = proto.graph.initializer.add()
         size = tensor_nbytes(tensor, model.cuts.get(tensor.name))
         if size < LEAST_LENT or tensor.data_type not in LENT or tensor.name in listed:
             stored.CopyFrom(tensor)
             continue
-        array = np.require(model.array(tensor), requirements=["C", "A"])
-        values[tensor.name] = ort.OrtValue.ortvalue_from_numpy(array)
-        stored.name, stored.data_type = tensor.name, tensor.data_type
-        stored.dims.extend(array.shape)
-        stored.data_location = TensorProto.EXTERNAL
-        stored.external_data.add(key="location", value="lent")
-    kept = [t for t in tensors(proto.graph) if t.name not in values]
+        array = model.array(tensor)
+        place = _place(array, model.files.folder)
+        if place is None:
+            array = np.require(array, requirements=["C", "A"])
+            values[tensor.name] = ort.OrtValue.ortvalue_from_numpy(array)
+            place = "lent", 0
+        _name_only(stored, tensor, array.shape, place)
+        lent.append(stored)
+    names = {tensor.name for tensor in lent}
+    kept = [t for t in tensors(proto.graph) if t.name not in names]
     if sum(tensor_nbytes(t, model.cuts.get(t.name)) for t in kept) > PROTOBUF_LIMIT:
         return None
     for tensor in kept:
         if external_data_helper.uses_external_data(tensor):
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(model.array(tensor)), tensor.name))
     options.add_external_initializers(list(values), list(values.values()))
-    lent = [t for t in model.proto.graph.initializer if t.name in values]
+    options.add_session_config_entry(FOLDER, str(model.files.folder))
     if {t.data_type for t in lent} <= FLOATS and sum(tensor_nbytes(t, None) for t in lent) > LARGE:
         options.add_session_config_entry("session.disable_prepacking", "1")
         for name, value in values.items():
             options.add_initializer(name, value)  # without it the session has a copy
     return proto.SerializeToString(), list(values.values())
+
+
+def _place(array: np.ndarray, folder: Path) -> tuple[str, int] | None:
+    """Data file, relative to the folder, and offset of an array that is mapped from there; else None."""
+    if not isinstance(array, np.memmap) or not mapped(array) or not array.flags.aligned:
+        return None
+    path = Path(str(array.filename))
+    return (str(path.relative_to(folder)), array.offset) if path.is_relative_to(folder) else None
+
+
+def _name_only(
+    stored: TensorProto, tensor: TensorProto, shape: tuple[int, ...], place: tuple[str, int]
+) -> None:
+    """Make an empty tensor one of that name and type whose data lie elsewhere."""
+    stored.name, stored.data_type = tensor.name, tensor.data_type
+    stored.dims.extend(shape)
+    stored.data_location = TensorProto.EXTERNAL
+    for key, value in zip(("location", "offset"), place, strict=True):
+        stored.external_data.add(key=key, value=str(value))
