@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from onnx import ModelProto
-
 from ..coupling.trace import Trace, retrace, trace
 from ..data.batches import Batch
 from ..errors import ModelError
@@ -64,7 +62,7 @@ class ModelPair:
     traced: Trace
     sizes: Sizes
     oracle: Model
-    slim: ModelProto
+    slim: Model
     provider: str
     wide: bool = False
     opened: Subject | None = None
@@ -85,9 +83,8 @@ class ModelPair:
             return self._compare_outputs(self.feeds(feeds), "all")
 
     def _compare_outputs(self, feeds: Arrays, level: str) -> tuple[Difference, ...]:
-        noise = Noise(self.traced, self.slim)
-        with open_session(noise.told(self.oracle), self.provider, "the masked original", level) as session:
-            told = run(session, feeds, "the masked original")
+        noise = Noise(self.traced, self.slim.proto)
+        told = self._told(noise.told(self.oracle), feeds, level)
         feeds, reference = {**feeds, **noise.feeds(self.sizes, told)}, noise.compared(self.sizes, told)
         with self._slim(noise.taken(self.slim, told), level) as subject:
             found, drawn = subject.run(feeds), list[Arrays]()
@@ -105,19 +102,24 @@ class ModelPair:
                 checks.append(sums.difference())
         return tuple(checks)
 
+    def _told(self, oracle: Model, feeds: Arrays, level: str) -> Arrays:
+        """What the masked original computes; its session is gone before the slim model is opened."""
+        with open_session(oracle, self.provider, "the masked original", level) as session:
+            return run(session, feeds, "the masked original")
+
     @contextmanager
-    def _slim(self, proto: ModelProto, level: str) -> Iterator[Subject]:
+    def _slim(self, model: Model, level: str) -> Iterator[Subject]:
         """The slim model, or what becomes of it, opened if it is not."""
-        if self.opened is not None and proto is self.slim and level == FIRST:
+        if self.opened is not None and model is self.slim and level == FIRST:
             yield self.opened
             return
-        with open_session(proto, self.provider, "the slim model", level) as session:
+        with open_session(model, self.provider, "the slim model", level) as session:
             yield Subject(session, "the slim model")
 
     def compare_nodes(self, batches: Iterable[Batch]) -> Iterator[Difference]:
         """Compare every node alone, see :func:`onnxprune.checks.nodes.compare_single`."""
         fed = [replace(b, feeds=self.feeds(b.feeds)) for b in batches]
-        return compare_single(self.traced, self.sizes, self.oracle, Model(self.slim), fed, self.provider)
+        return compare_single(self.traced, self.sizes, self.oracle, self.slim, fed, self.provider)
 
 
 def check_surgery(
@@ -150,7 +152,8 @@ def check_surgery(
         pair = replace(pair, opened=opened)
     if has_halves(pair.oracle.proto):
         oracle = Model(widened(pair.oracle.embedded()))
-        wide = replace(pair, oracle=oracle, slim=widened(pair.slim), wide=True, opened=None)
+        slim = Model(widened(pair.slim.embedded()))
+        wide = replace(pair, oracle=oracle, slim=slim, wide=True, opened=None)
         try:
             found = wide.compare_outputs(feeds)
             pair = wide
@@ -161,7 +164,7 @@ def check_surgery(
     if all(found):
         return pair, Surgery(found, "end to end")
     alone = tuple(pair.compare_nodes([Batch(feeds)]))
-    missing = left_out(pair.slim, pair.traced, {d.output for d in alone})
+    missing = left_out(pair.slim.proto, pair.traced, {d.output for d in alone})
     if all(alone) and missing:
         return pair, Surgery(found, "end to end", missing)
     return pair, Surgery(alone, "layer by layer")
@@ -183,4 +186,4 @@ def make_pair(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: s
     lossless = plan.options.get("lossless", False)
     oracle = traced.model if lossless else masked_model(traced, sizes, rewritten)
     provider = "cpu" if traced.walk.facts.zeros else provider
-    return ModelPair(traced, sizes, oracle, slim.embedded(), provider)
+    return ModelPair(traced, sizes, oracle, slim, provider)

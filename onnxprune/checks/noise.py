@@ -60,11 +60,11 @@ class Noise:
         _return(proto, [*self.drawn, *self.sources])
         return oracle.derived(proto)
 
-    def taken(self, slim: onnx.ModelProto, numbers: Arrays) -> onnx.ModelProto:
+    def taken(self, slim: Model, numbers: Arrays) -> Model:
         """The slim model, to which the random numbers are given."""
         if not self.drawn:
             return slim
-        proto = _copy(slim)
+        proto = _copy(slim.proto)
         kept = [node for node in proto.graph.node if not set(node.output) & set(self.drawn)]
         for name in self.drawn:
             dtype = onnx.helper.np_dtype_to_tensor_dtype(numbers[name].dtype)
@@ -74,7 +74,7 @@ class Noise:
         del proto.graph.node[:], proto.graph.value_info[:]
         proto.graph.node.extend([*moved, *kept])
         _return(proto, self.sources)
-        return proto
+        return slim.derived(proto)
 
     def feeds(self, sizes: Sizes, numbers: Arrays) -> dict[str, np.ndarray]:
         """Inputs of the slim model, beside its own, from what the masked original returned."""

@@ -35,6 +35,10 @@ class Subject:
             self.seconds = min(self.seconds, time.process_time() - start)
         return self._last[1]
 
+    def close(self) -> None:
+        """Let the session go with its weights, whoever knows the subject; what it ran last stays known."""
+        del self.session
+
 
 def _equal(one: Arrays, other: Arrays) -> bool:
     """Whether inputs are the same to the bit."""

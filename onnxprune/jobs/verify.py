@@ -240,7 +240,11 @@ class _Verification:
     @contextmanager
     def _opened(self, model: Model, provider: str, what: str, level: str) -> Iterator[Subject]:
         with open_session(model, provider, what, level, tf32=self.tf32, lent=not self.timed) as session:
-            yield Subject(session, what)
+            subject = Subject(session, what)
+            try:
+                yield subject
+            finally:
+                subject.close()
 
     def _with_change(self, report: Report, before: Subject, after: Subject, samples: DataSet) -> Report:
         """Add how much the outputs change, where they are known, how good both models are, and how fast."""
