@@ -20,7 +20,7 @@ from onnxprune.model.node import Node
 
 Array = npt.NDArray[Any]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
-Call = tuple[dict[str, Any], list[Array | None]]
+Call = tuple[dict[str, Any], list[Any]]
 """Attributes and inputs of a node."""
 
 OPSETS = (7, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19, 20, 21, 22)

@@ -140,7 +140,7 @@ def test_the_page_of_a_pruning_says_what_happened(folder: Path) -> None:
     assert not any(kind == "Constant" for kind, *_ in data["nodes"])
 
 
-VERBS = {
+VERBS: dict[str, tuple[list[object], str]] = {
     "clean": ([DIGITS, "-o", "{}/clean.onnx", "--provider", "cpu"], "group of channels"),
     "inspect": ([DIGITS], "group"),
     "verify": ([DIGITS, "{}/slim.onnx", "--plan", "{}/plan.json", "--data", IMAGES, "--samples", 4,

@@ -81,7 +81,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_source_distribution_holds_all_that_its_tests_read(tmp_path: Path) -> None:
     with tarfile.open(built("build_sdist", tmp_path / "source")) as archive:
-        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4
+        safe: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4
         archive.extractall(tmp_path, **safe)
     unpacked = tmp_path / f"onnxprune-{onnxprune.__version__}"
     for folder in ("onnxprune", "passes", "tests", "models", ".ci", ".github"):
