@@ -117,7 +117,7 @@ def folds_of_weight(
 def fold_of_bias(
     value: np.ndarray, norm: Norm, names: Sequence[str], state: Mapping[str, np.ndarray], axis: int = 0
 ) -> FoldedBias | None:
-    """The bias that goes with a folded weight: of the normalization, through which one of the layer may go."""
+    """The bias behind a folded weight: of the normalization, through which one of the layer may go."""
     if value.size != len(state[norm.var]):
         return None
     for bias in ("", *names):

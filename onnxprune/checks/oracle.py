@@ -3,8 +3,8 @@
 Behind every node whose output has removed entries a ``Where`` sets them to zero, so that they add
 nothing to any sum. Constants stay as they are, for whatever they meet is masked; only where they
 meet nothing but constants they are masked themselves, as the file stores them, whatever the
-rewriter made of that computation; so are those that hold NaN or infinity. All this needs no knowledge of operators, hence shares no
-mistake with their rules. A node that computes statistics
+rewriter made of that computation; so are those that hold NaN or infinity. All this needs no
+knowledge of operators, hence shares no mistake with their rules. A node that computes statistics
 along a removed axis (``stat`` in the facts) is given the kept entries alone, by a Gather before and
 behind it. The slim model must agree with this one to rounding.
 

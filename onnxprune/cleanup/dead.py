@@ -2,9 +2,9 @@
 
 Removing units has the effect of masking their entries to zero (the contract of the rewriter). So
 it changes nothing that stays exactly if, wherever a removed entry acts on an entry that stays (a
-:class:`onnxprune.cleanup.values.state.Mix`), it is zero, its weight is zero, or its constant contribution moves
-into the bias. Operators that work entry by entry never mix, and what computes statistics or cannot
-be followed is blocked or keeps all that is not zero.
+:class:`onnxprune.cleanup.values.state.Mix`), it is zero, its weight is zero, or its constant
+contribution moves into the bias. Operators that work entry by entry never mix, and what computes
+statistics or cannot be followed is blocked or keeps all that is not zero.
 
 From this, life spreads backwards: units that cannot go live, and so does every unit that acts on a
 living one. All others are dead, whole branches and cycles through a residual stream included.

@@ -200,9 +200,10 @@ def refuse_unchanged(result: Result, path: str) -> None:
 
 
 def write_result(result: Result, out: str, plan_out: str | None, recovery_out: str | None = None) -> None:
-    """Write the plan and recovered weights, then the model; a model that lost nothing is copied byte for byte.
+    """Write the plan and recovered weights, then the model.
 
-    A model for standard output is not written here, see ``send``.
+    A model that lost nothing is copied byte for byte; one for standard output is not written here, see
+    ``send``.
     """
     from ..model.source import Source
     from ..model.writing import write_graph

@@ -43,8 +43,8 @@ def clean(
     ----------
     source : path, bytes, ModelProto, gs.Graph or Model
     assume_range : (low, high) or mapping of input name to (low, high), optional
-        Values that inputs are assumed to have (``"*"`` in a mapping: all others). Channels that are zero for every such input go,
-        too; the log names the assumption.
+        Values that inputs are assumed to have (``"*"`` in a mapping: all others). Channels that are
+        zero for every such input go, too; the log names the assumption.
     duplicates : bool
         Whether of equal channels one goes, its weights added to those of the other.
     granularity : int or "auto"

@@ -67,12 +67,32 @@ class Kernel:
 
 @dataclass(slots=True)
 class Facts:
-    """All that the rules recorded. Node indices say who recorded what.
+    """All that the rules recorded; integers are indices of nodes, and say who recorded what.
 
-    ``fed`` holds layers whose weight is a graph input, which nobody can cut.
-
-    ``zeros`` maps a quantised tensor to the name of its zero point, ``decoded`` a stored tensor of
-    integers to the numbers that they stand for.
+    Attributes
+    ----------
+    pairs, pins, products, stats : list
+        The four facts: ``pairs`` are vectors that were unified.
+    roles : list
+        Labels, and what a computation uses their axis for.
+    broadcast : list
+        Labels of axes made by repetition, which lose in a product.
+    kernels, fed : list
+        Stored tensors whose slices produce channels, and layers whose weight is a graph input, which
+        nobody can cut.
+    fixes, costs : list
+        How the rewriter mends a node, and how many multiply-accumulate operations it takes.
+    inner : set
+        Nodes inside of which removed entries act, not only at their outputs.
+    blocked : dict
+        Node that could not be followed -> why.
+    ragged : dict
+        Axis of a stored tensor that every block of its first axis has for itself -> the blocks.
+    grids : list
+        Stored axes that list a table row by row.
+    zeros, decoded : dict
+        Quantised tensor -> the name of its zero point, and stored tensor of integers -> the numbers
+        that they stand for.
     """
 
     pairs: list[tuple[Labels, Labels, int]] = field(default_factory=list)

@@ -78,7 +78,7 @@ class Recorder:
         self.facts.inner.add(self._index)
 
     def role(self, labels: Labels, role: str) -> None:
-        """What a computation uses an axis for; see ``resolve`` for what follows from it."""
+        """What a computation uses an axis for; see ``coupling/factors.py`` for what follows."""
         if labels is not NONE:
             self.facts.roles.append((labels, role))
 

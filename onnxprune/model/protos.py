@@ -76,7 +76,7 @@ def _tensor_size(tensor: TensorProto, raw_bytes: Callable[[TensorProto], int]) -
 
 
 def _field(size: int) -> int:
-    """Bytes of a field whose content has a length, of numbers below 16: one of its number, the length, itself."""
+    """Bytes of a field of number below 16 whose content has a length: number, length, content."""
     return 1 + max(1, -(-size.bit_length() // 7)) + size
 
 

@@ -12,7 +12,7 @@ from .page import Part, Table, numbers, plural, words
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Expected:
-    """What ``sensitivity`` says of a budget for the model at a path, see :class:`onnxprune.reports.page.Reported`."""
+    """What ``sensitivity`` says of a budget, see :class:`onnxprune.reports.page.Reported`."""
 
     model: str
     found: Forecast

@@ -187,7 +187,8 @@ def open_session(
     """Session of a model on one provider.
 
     On the CPU it reads large weights where they lie, see ``lending.py``; elsewhere, and where its time
-    counts, it is made as a user makes it, and large models go through a file. A model with operators of the user's own runs in pieces, see ``custom.py``.
+    counts, it is made as a user makes it, and large models go through a file. A model with operators
+    of the user's own runs in pieces, see ``custom.py``.
 
     Parameters
     ----------

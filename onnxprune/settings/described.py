@@ -40,8 +40,10 @@ def described(*stages: str) -> Callable[[F], F]:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
+    unset = option.default is None and "None" not in option.type and option.type != "Any"
+    annotation = f"{option.type} | None" if unset else option.type
     kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(option.name, kind, default=option.default, annotation=option.type)
+    return inspect.Parameter(option.name, kind, default=option.default, annotation=annotation)
 
 
 def _entries(text: str, indent: str, stages: tuple[str, ...]) -> str:

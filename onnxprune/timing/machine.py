@@ -63,7 +63,7 @@ class Machine:
         return Timed(self.threads, folder)
 
     def clock(self) -> float:
-        """Seconds: of the thread that does all the work where there is one, whatever else the machine does."""
+        """Seconds; of the one thread that does all the work, where there is one."""
         alone = self.threads == 1 and self.provider in HOSTED
         return time.thread_time() if alone else time.perf_counter()
 
