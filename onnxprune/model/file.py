@@ -45,6 +45,9 @@ PROTOBUF_LIMIT = 2**31 - 2**26
 LEAST_LENT = 4096
 """Bytes from which on an initializer is lent, to a copy of its model or to a session."""
 
+HEAVY = 2**24
+"""Bytes from which on a tensor is copied out of the model only once the file's own bytes are gone."""
+
 PAGE = 4096
 """Alignment that lets a page of a data file be that of memory; more than it was costs bytes for nothing."""
 
@@ -103,6 +106,8 @@ class Model:
             the shape.
         """
         if not external_data_helper.uses_external_data(tensor):
+            if self.source is not None and tensor_nbytes(tensor, None) > HEAVY:
+                self.source.let_go()
             try:
                 return numpy_helper.to_array(tensor)
             except ValueError:

@@ -32,10 +32,14 @@ class Source:
         self._work = Thread(target=self._digest.update, args=(data,), daemon=True)
         self._work.start()
 
+    def let_go(self) -> None:
+        """Wait until the bytes are hashed, and gone."""
+        self._work.join()
+
     @property
     def sha256(self) -> str:
         """Digest, as hexadecimal digits."""
-        self._work.join()
+        self.let_go()
         return self._digest.hexdigest()
 
 
