@@ -128,8 +128,8 @@ def check_surgery(
     slim: Model,
     feeds: Arrays,
     provider: str,
-    recovery: Recovery | None = None,
-    opened: Subject | None = None,
+    recovery: Recovery | None,
+    opened: Subject | None,
 ) -> tuple[ModelPair, Surgery]:
     """Compare the slim model with the masked original, and say how.
 
@@ -141,7 +141,7 @@ def check_surgery(
 
     Parameters
     ----------
-    opened : Subject, optional
+    opened : Subject or None
         The slim model in a session of ``provider`` with exact results and as far rewritten as ``FIRST``.
     """
     if recovery is not None:

@@ -89,7 +89,7 @@ def compare_single(
     reference: Model | onnx.ModelProto,
     slim: Model,
     batches: Iterable[Batch],
-    provider: str = "cpu",
+    provider: str,
 ) -> Iterator[Difference]:
     """Compare every node alone with the masked original, in topological order.
 

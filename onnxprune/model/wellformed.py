@@ -45,12 +45,12 @@ LONGEST_PATH, LONGEST_NAME = 4096, 255
 ELEMENTS = set(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
 
 
-def check_form(proto: onnx.ModelProto, size: int | None = None) -> None:
+def check_form(proto: onnx.ModelProto, size: int | None) -> None:
     """Refuse what nothing that follows is prepared for.
 
     Parameters
     ----------
-    size : int, optional
+    size : int or None
         Bytes of the file, where it is known: the tensors in it cannot claim more.
 
     Raises

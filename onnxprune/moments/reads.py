@@ -15,7 +15,7 @@ from ..labels.vector import Floats
 from .consumers import Consumer, Reading
 from .held import Held
 from .linear import Linear
-from .second import PLAIN, Means, Moments, bytes_of, collect, silent
+from .second import Means, Moments, bytes_of, collect, silent
 
 ENOUGH = 4
 """Rows per column below which a layer behind a mean is looked at in front of it."""
@@ -89,9 +89,7 @@ Wants = tuple[Group, list[tuple[Consumer, Linear]]]
 """A group, and the consumers of which moments are wanted."""
 
 
-def reads_of(
-    traced: Trace, groups: Sequence[Group], data: Held, means: Means = PLAIN
-) -> Iterator[list[GroupReads]]:
+def reads_of(traced: Trace, groups: Sequence[Group], data: Held, means: Means) -> Iterator[list[GroupReads]]:
     """Moments of what the consumers of some groups read, group by group.
 
     Groups that one consumer reads joined come together, if their moments fit into the bound together.

@@ -196,7 +196,7 @@ def by_budget(
     targets: Mapping[str, float],
     rounding: Rounding,
     scope: str,
-    latency: LatencyModel | None = None,
+    latency: LatencyModel | None,
 ) -> dict[str, Want]:
     """The fewest removals that meet every target.
 

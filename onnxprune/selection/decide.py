@@ -140,7 +140,7 @@ def _plain(value: Any) -> Any:
 
 
 def decide(
-    traced: Trace, scores: ScoreTable, options: Mapping[str, Any], latency: LatencyModel | None = None
+    traced: Trace, scores: ScoreTable, options: Mapping[str, Any], latency: LatencyModel | None
 ) -> list[Decision]:
     """What happens to every group that can shrink; ``options`` as :func:`complete` returns them."""
     counts = {k: options[k] for k in ("rounding", "min_channels", "min_share")}
