@@ -276,9 +276,9 @@ class Rewriter:
         """Take stored tensors off the inputs, where they need not be.
 
         Whoever calls the model may replace one that is listed, so that onnxruntime neither fuses nor lays
-        out what reads it. Here they are constants: others would have other channels to go.
+        out what reads it. Where some are cut, all are constants: others would have other channels to go.
         """
-        if self.proto.ir_version >= UNLISTED:
+        if self.slices and self.proto.ir_version >= UNLISTED:
             inputs = graph_inputs(self.proto)
             if len(inputs) < len(self.proto.graph.input):
                 del self.proto.graph.input[:]
