@@ -6,7 +6,7 @@ Every module of this package is imported with it, and registers what it holds.
 import importlib
 import pkgutil
 
-from ..errors import blamed
+from onnxprune.errors import blamed
 
 for _module in pkgutil.iter_modules(__path__):
     with blamed(f"pass '{_module.name}'"):

@@ -34,7 +34,7 @@ from .building import TOLERANCE, Case, made_up
 from .by_plan import masked_by_plan
 from .reference_ops import OPERATORS
 
-Arrays = Mapping[str, npt.NDArray[np.generic]]
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +70,14 @@ def prune_trace(traced: Trace, seed: int | None = None) -> Pruned:
 
 def outputs(
     model: Model | onnx.ModelProto, feeds: Arrays, reference: bool = False
-) -> dict[str, npt.NDArray[np.generic]]:
+) -> dict[str, npt.NDArray[Any]]:
     """What onnxruntime computes, or the reference implementation."""
     return runner(model, reference)(feeds)
 
 
 def runner(
     model: Model | onnx.ModelProto, reference: bool = False
-) -> Callable[[Arrays], dict[str, npt.NDArray[np.generic]]]:
+) -> Callable[[Arrays], dict[str, npt.NDArray[Any]]]:
     """Function from inputs to outputs, of onnxruntime or of the reference implementation.
 
     Elements of a sequence are outputs of their own.
@@ -95,7 +95,7 @@ def runner(
         session = ort.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
     wanted = [value.name for value in graph_inputs(proto)]
 
-    def run(feeds: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+    def run(feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
         found = session.run(names, {name: feeds[name] for name in wanted})
         results: dict[str, Any] = {}
         for name, value in zip(names, found, strict=True):
@@ -235,7 +235,7 @@ def check_constants(pruned: Pruned) -> None:
         assert dense[name].tobytes() == slim[name].tobytes(), f"'{name}' changed, but is not listed"
 
 
-def _stored(model: Model) -> dict[str, npt.NDArray[np.generic]]:
+def _stored(model: Model) -> dict[str, npt.NDArray[Any]]:
     return dict(_stored_in(model, model.proto.graph))
 
 

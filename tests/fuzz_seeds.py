@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,10 +14,10 @@ F, I = TensorProto.FLOAT, TensorProto.INT64
 Arrays = dict[str, np.ndarray]
 
 
-def node(op: str, inputs: str, outputs: str, **attributes: object) -> NodeProto:
+def node(op: str, inputs: str, outputs: str, **attributes: Any) -> NodeProto:
     """A node named after its first output; names are separated by blanks, ``-`` is an absent one."""
-    given = [["" if name == "-" else name for name in names.split()] for names in (inputs, outputs)]
-    return helper.make_node(op, *given, name=f"{op}_{given[1][0]}", **attributes)
+    sources, made = (["" if name == "-" else name for name in names.split()] for names in (inputs, outputs))
+    return helper.make_node(op, sources, made, f"{op}_{made[0]}", **attributes)
 
 
 def value(name: str, *shape: int | str, dtype: int = F) -> onnx.ValueInfoProto:

@@ -233,5 +233,5 @@ def everything() -> onnx.ModelProto:
         g = Reshape (t, shape)
         y = Gather <axis=1> (g, order)"""
     order = np.array([2, 0, 1, 3], np.int64)
-    stored = {"W": (8, 3, 3, 3), "B": (8,), "V": (6, 8, 1, 1), "C": (6,), "two": 2.0}
+    stored: dict[str, Any] = {"W": (8, 3, 3, 3), "B": (8,), "V": (6, 8, 1, 1), "C": (6,), "two": 2.0}
     return net(text, **stored, shape=[0, 6, -1], order=order)()

@@ -109,7 +109,7 @@ def test_convolutions_that_leave_the_fast_layout_are_named() -> None:
     """A layer that reads 17 channels, which are no multiple of 4."""
 
     def layers(count: int) -> Any:
-        shapes = {"V": (count, 16, 3, 3), "W": (16, count, 3, 3)}
+        shapes: dict[str, Any] = {"V": (count, 16, 3, 3), "W": (16, count, 3, 3)}
         text = "a = Conv <pads = [1,1,1,1]> (x, V)\ny = Conv <pads = [1,1,1,1]> (a, W)"
         return net(text, inputs="float[1,16,8,8] x", **shapes)()
 

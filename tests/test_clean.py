@@ -163,7 +163,7 @@ def in_steps(second: str, kernel: int) -> onnx.ModelProto:
     V[:, :4] = V[5] = 0
     V[5, 0, kernel // 2, kernel // 2] = -1
     text = f"h = Conv(x, W, b)\nm = Relu(h)\ns = {second}(m, V, c)\nt = Relu(s)\ny = Conv(t, U)"
-    constants = {"b": bias, "V": V, "c": other, "U": normal(4, 16, 1, 1)}
+    constants: dict[str, Any] = {"b": bias, "V": V, "c": other, "U": normal(4, 16, 1, 1)}
     return graph(text, W=normal(16, 3, 3, 3, dead=range(4)), **constants)
 
 
@@ -378,7 +378,7 @@ def test_equal_channels_differ_behind_random_numbers() -> None:
     """A Dropout in training keeps one of two equal channels, and not the other."""
     kernel = normal(8, 3, 1, 1)
     kernel[1] = kernel[0]
-    drawn = {"share": 0.5, "yes": True}
+    drawn: dict[str, Any] = {"share": 0.5, "yes": True}
     for middle, constants in (("m = Dropout(h, share, yes)", drawn), ("m = Relu(h)", {})):
         model = graph(
             f"h = Conv(x, W)\n{middle}\ny = Conv(m, V)", W=kernel, V=normal(4, 8, 1, 1), **constants

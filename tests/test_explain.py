@@ -60,7 +60,7 @@ def test_the_numbers_of_a_threshold() -> None:
         f"at least 16, in steps of 8: {kept} stay",
         FOLDED,
     )
-    assert [c.kept for c in sorted(found.channels, key=lambda c: c.rank)] == [True] * kept + [False] * (
+    assert [c.kept for c in sorted(found.channels, key=lambda c: c.rank or 0)] == [True] * kept + [False] * (
         32 - kept
     )
 
@@ -105,7 +105,7 @@ def test_raw_scores_of_the_published_figure() -> None:
 
 def test_why_says_what_overruled_the_target() -> None:
     lost = only(onnxprune.explain(residual(), "G", ratio=0.9, granularity=1, min_channels=3))
-    assert {c.why for c in lost.channels if c.kept and c.rank > 1} == {"to keep at least 3"}
+    assert {c.why for c in lost.channels if c.kept and (c.rank or 0) > 1} == {"to keep at least 3"}
     rounded = only(onnxprune.explain(mobile(), "stem", ratio=0.3, granularity=8, rounding="up"))
     assert [c.why for c in rounded.channels if c.rank == 24] == ["by rounding to steps of 8"]
     down = only(onnxprune.explain(mobile(), "stem", ratio=0.3, granularity=8, rounding="down"))
@@ -313,7 +313,7 @@ def test_channels_have_the_numbers_of_the_file(name: str, settings: dict[str, An
 @pytest.mark.skipif(not MOBILENET.is_file(), reason="the shared networks are not beside the repository")
 def test_the_numbers_of_mobilenet() -> None:
     """Folded BatchNormalization leaves channels that are constant: the question of a TAO user."""
-    settings = {"preset": "tao", "threshold": 0.68, "granularity": 1}
+    settings: Any = {"preset": "tao", "threshold": 0.68, "granularity": 1}
     result = onnxprune.prune(MOBILENET, **settings)
     assert result.log is not None
     assert sum(result.log.removed.values()) == 13

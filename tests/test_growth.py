@@ -63,7 +63,7 @@ def activations() -> onnx.ModelProto:
 def test_evaluating_constants_leaves_little_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions that wait for the next constant have no threads of their own, and are few."""
     folding._session.cache_clear()
-    opened = []
+    opened: Any = []
     make = folding._session.__wrapped__
     monkeypatch.setattr(folding, "_session", lambda model: opened.append(make(model)) or opened[-1])
     onnxprune.prune(activations(), ratio=0.5)

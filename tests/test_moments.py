@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -26,7 +28,7 @@ def layer_model(
     x: tuple[int, ...],
     bias: int = 0,
     swap: bool = False,
-    **attributes: object,
+    **attributes: Any,
 ) -> onnx.ModelProto:
     """A model of one layer with random weights."""
     value, tensor = helper.make_tensor_value_info, numpy_helper.from_array
@@ -42,7 +44,7 @@ def layer_model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-LAYERS = {
+LAYERS: dict[str, Any] = {
     "Conv": ("Conv", (6, 4, 3, 3), (2, 4, 9, 8), 6, {"pads": [1, 1, 1, 1]}),
     "Conv stride": ("Conv", (6, 4, 3, 2), (2, 4, 9, 8), 6, {"pads": [1, 0, 2, 1], "strides": [2, 3]}),
     "Conv dilation": ("Conv", (6, 4, 3, 3), (2, 4, 9, 8), 0, {"dilations": [2, 1]}),
@@ -111,7 +113,7 @@ def test_moments_are_those_of_numpy() -> None:
 @pytest.mark.parametrize("memory", [1, 2**30])
 def test_a_pass_collects_what_every_layer_reads(memory: int) -> None:
     traced = onnxprune.trace(DIGITS)
-    layers = [found for n in traced.graph.nodes if (found := linear_of(traced.graph, n)) is not None]
+    layers = [layer for n in traced.graph.nodes if (layer := linear_of(traced.graph, n)) is not None]
     images = np.load(DIGITS.parent / "digits_train.npz")["image"][:40]
     data = Held(open_data(traced, {"image": images}), 2**30)
     assert (len(data), data.samples) == (3, 40)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -69,6 +70,7 @@ def renamed(model: onnx.ModelProto, new: Mapping[str, str]) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for graph in graphs(copy.graph):
+        named: Any
         for named in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
             named.name = new.get(named.name, named.name)
         for node in graph.node:

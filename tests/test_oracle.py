@@ -15,14 +15,14 @@ from onnxprune.jobs.verify import require, verify
 from onnxprune.model.loading import load
 
 from . import battery
-from .building import net
+from .building import Case, net
 from .cases_constants import CASES
 
 CODEBOOKS = [case for case in CASES if case.op == "ReduceSum"]
 
 
 @pytest.mark.parametrize("case", CODEBOOKS, ids=str)
-def test_a_sum_over_all_stored_entries_is_found(case: battery.Case) -> None:
+def test_a_sum_over_all_stored_entries_is_found(case: Case) -> None:
     """The slim model holds what was computed before anything was removed."""
     pruned = battery.prune(case.build())
     whole = pruned.trace.graph.value("l")
@@ -52,7 +52,7 @@ DRAWN = {
 
 
 def drawing(text: str) -> onnx.ModelProto:
-    stored = {"share": 0.5, "yes": np.array(True)} if "share" in text else {}
+    stored: dict[str, Any] = {"share": 0.5, "yes": np.array(True)} if "share" in text else {}
     lines = f"m = MatMul (x, W0)\n {text}\n y = MatMul (z, W1)"
     return net(lines, inputs="float[2,8] x", W0=(8, 16), W1=(16, 4), **stored)()
 

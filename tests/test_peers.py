@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,13 +17,13 @@ def test_a_peer_that_is_not_at_hand_is_named(monkeypatch: pytest.MonkeyPatch) ->
     """One that takes two processes has the time of both."""
     present = peers.Peer("copy {path!r} {out!r}", ("json",), then_prune=True)
     missing = peers.Peer("", ("no_such_module",))
-    seen: list[tuple[str, ...]] = []
+    used = Mock(return_value=Used(1.0, 2.0, 3.0))
     monkeypatch.setattr(peers, "peers_of", lambda name: {"present": present, "missing": missing})
-    monkeypatch.setattr(peers, "used", lambda *command: seen.append(command) or Used(1.0, 2.0, 3.0))
+    monkeypatch.setattr(peers, "used", used)
     rows = list(peers.beside("digits", Path("model.onnx"), 2, []))
     found = {(row.what, row.unit): row.values for row in rows if isinstance(row, Measurement)}
     assert found["prune", "copies, CPU"] == (1.0, 1.0)
     assert found["present", "copies, CPU"] == found["present", "copies, clock"] == (2.0, 2.0)
-    assert (sys.executable, "-c", "copy 'model.onnx' 'simplified.onnx'") in seen
+    used.assert_any_call(sys.executable, "-c", "copy 'model.onnx' 'simplified.onnx'")
     (skipped,) = (row for row in rows if isinstance(row, str))
     assert skipped.startswith("digits, missing: skipped, ")

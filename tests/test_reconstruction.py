@@ -188,7 +188,8 @@ def test_the_price_of_a_group_is_the_harm_of_its_half(run: Run) -> None:
 
 def test_only_what_is_behind_other_weights_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes of every part that ran: all of them, or those from the first one that reads the weights."""
-    model, ran = onnxprune.load(DIGITS), []
+    model = onnxprune.load(DIGITS)
+    ran: Any = []
     data = Held(open_data(onnxprune.trace(DIGITS), CALIBRATION, samples=16), 2**28)
     cut = Parts.cut
     monkeypatch.setattr(Parts, "cut", lambda *given: ran.append(len(cut(*given).graph.node)) or cut(*given))
@@ -296,7 +297,7 @@ def test_of_a_channel_that_two_joined_groups_hold_one_copy_is_free() -> None:
     model = net.build(net.conv("last", net.node("Concat", first, second, axis=1), 10, 4, 1))
     data = {"x": np.random.default_rng(2).standard_normal((64, 12, 4, 4)).astype(np.float32)}
     table = onnxprune.score(onnxprune.trace(model), criterion="reconstruction", data=data)
-    costs = {}
+    costs: dict[tuple[str, int], float] = {}
     for name in ("first", "second"):
         removal = table.ranked[name].removal
         assert removal is not None

@@ -136,6 +136,6 @@ def test_what_hands_out_a_proto() -> None:
         model_proto = onnx.load(DIGITS)
 
     for given in (Function(), Program()):
-        assert same(onnxprune.load(given), onnxprune.load(onnx.load(DIGITS)))  # type: ignore[arg-type]
+        assert same(onnxprune.load(given), onnxprune.load(onnx.load(DIGITS)))
     with pytest.raises(ModelError, match="cannot load a model from int"):
-        onnxprune.load(3)  # type: ignore[arg-type]
+        onnxprune.load(3)

@@ -74,7 +74,7 @@ def test_times_that_make_no_sense_give_no_rule() -> None:
 def test_a_rule_is_timed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(store, "folder", lambda: tmp_path / "cache")
     asked: list[int] = []
-    rules = {0: [None], 1: [BlockedLayout(8, 2, 1.1, 3.0)]}
+    rules: dict[int, Any] = {0: [None], 1: [BlockedLayout(8, 2, 1.1, 3.0)]}
 
     def times(machine: Machine, chain: Any) -> dict[int, float]:
         asked.append(machine.threads)
@@ -158,7 +158,7 @@ def two_layers() -> Trace:
         c = Conv <group = 64, pads = [1,1,1,1]> (b, V)
         y = Conv (c, W)
     """
-    shapes = {"U": (64, 16, 1, 1), "V": (64, 1, 3, 3), "W": (16, 64, 1, 1)}
+    shapes: dict[str, Any] = {"U": (64, 16, 1, 1), "V": (64, 1, 3, 3), "W": (16, 64, 1, 1)}
     return trace(net(text, inputs="float[1,16,8,8] x", **shapes)())
 
 
@@ -226,7 +226,8 @@ def test_one_kernel_for_all_is_shared_out(
     found = measure_model(two_layers(), Machine(provider, 1))
     assert [kernel.us for kernel in found.kernels] == pytest.approx(times)
     assert all(kernel.blocked for kernel in found.kernels), "all of them convolve"
-    assert (found.fixed, found.us) == (pytest.approx(fixed, abs=1e-9), pytest.approx(600))
+    assert found.fixed == pytest.approx(fixed, abs=1e-9)
+    assert found.us == pytest.approx(600)
     assert "the profile explains 0% of the time" in found.notes[0]
 
 
@@ -329,7 +330,7 @@ def test_a_prediction_is_corrected_until_the_budget_holds(measuring: Any) -> Non
 def test_the_least_is_that_of_the_steps_that_leave_it() -> None:
     """Twelve channels fill no block; in steps of one, two stay, out of the fast layout."""
     text = "a = Conv (x, U)\nc = Conv <group = 12, pads = [1,1,1,1]> (a, V)\ny = Conv (c, W)"
-    shapes = {"U": (12, 16, 1, 1), "V": (12, 1, 3, 3), "W": (16, 12, 1, 1)}
+    shapes: dict[str, Any] = {"U": (12, 16, 1, 1), "V": (12, 1, 3, 3), "W": (16, 12, 1, 1)}
     traced = trace(net(text, inputs="float[1,16,8,8] x", **shapes)())
     timed = LatencyModel((TimedKernel("Conv", 100.0, (1,), blocked=True),), 0.0, AVX512, ONE.to_dict())
     with pytest.raises(BudgetError, match=r"keep-latency 0\.5 cannot be met: found 1 at the least"):
@@ -523,8 +524,8 @@ def test_convolutions_of_whole_numbers_take_multiples_of_eight() -> None:
         T = DequantizeLinear (W, s, z)
         y = Conv (d, T)
     """
-    stored = {"V": np.ones((64, 16, 1, 1), np.int8), "W": np.ones((16, 64, 1, 1), np.int8)}
-    scale = {"s": np.float32(0.1), "z": np.int8(0)}
+    stored: dict[str, Any] = {"V": np.ones((64, 16, 1, 1), np.int8), "W": np.ones((16, 64, 1, 1), np.int8)}
+    scale: dict[str, Any] = {"s": np.float32(0.1), "z": np.int8(0)}
     traced = trace(net(text, inputs="int8[1,16,8,8] x", **stored, **scale)())
     plan = onnxprune.select(traced, onnxprune.score(traced), ratio=0.4)
     assert len(plan.groups[0].keep) == 40
@@ -583,9 +584,10 @@ def test_a_timed_machine_brings_its_own_rule() -> None:
     traced = layer(64)
     scores, latency = onnxprune.score(traced), given_model(traced)
     other = LatencyModel(latency.kernels, latency.fixed, BlockedLayout(4), latency.machine)
+    given: Any = ((latency, {}), (other, {}), (other, {"target": "cuda"}))
     steps = [
         onnxprune.select(traced, scores, keep_latency=0.6, latency=model, **more).options["granules"]
-        for model, more in ((latency, {}), (other, {}), (other, {"target": "cuda"}))
+        for model, more in given
     ]
     assert [step[traced[0].name] for step in steps] == [16, 4, 8]
 

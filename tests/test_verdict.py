@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 import onnxprune
 from onnxprune.checks.accepted import ALONE, NOISE, furthest
@@ -19,6 +18,7 @@ from onnxprune.checks.widened import widened
 from onnxprune.jobs import prune as pipeline
 from onnxprune.jobs.result import Result
 from onnxprune.model.file import Model
+from onnxprune.surgery.surgeon import rewrite_trace
 from onnxprune.testing import assert_parity
 
 from .battery import outputs
@@ -64,10 +64,9 @@ def test_what_could_not_be_verified_is_not_true() -> None:
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the rewriter halve a weight."""
-    right = pipeline.rewrite_trace
 
     def wrong(*given: Any) -> Model:
-        slim = right(*given)
+        slim = rewrite_trace(*given)
         return Model(stored(slim.proto, "V", lambda v: np.multiply(v, 0.5, out=v)))
 
     monkeypatch.setattr(pipeline, "rewrite_trace", wrong)
@@ -245,7 +244,7 @@ def test_a_closed_gate_in_a_loop_invents_nothing(seed: int) -> None:
         "B": np.full(128, -9),
         "S": np.zeros((1, 128)),
     }
-    floats = {name: array.astype(np.float32) for name, array in arrays.items()}
+    floats: dict[str, Any] = {name: array.astype(np.float32) for name, array in arrays.items()}
     dense = net(text, inputs="float[1,1,16] x", **floats)()
     result = onnxprune.prune(dense, ratio={"h": 0.5}, granularity=1, clean=False, verify=True)
     assert result.report is not None
@@ -273,7 +272,7 @@ def test_a_small_slice_is_judged_by_its_own_noise() -> None:
     assert furthest(reference, found).part == "entry 1 of axis 0"
     moved = found + np.array([[0.0], [2e-8]], np.float32)
     assert furthest(reference, found, [moved]).relative <= 1e-5
-    assert furthest(reference, found, [found + np.float32([[1.0], [0]])]).relative > 1e-5
+    assert furthest(reference, found, [found + np.array([[1.0], [0]], np.float32)]).relative > 1e-5
 
 
 def test_packed_integers_have_to_be_equal() -> None:
@@ -287,7 +286,7 @@ def test_packed_integers_have_to_be_equal() -> None:
 def test_a_statistic_of_the_wrong_groups_is_seen() -> None:
     """The masked original takes the number of groups from nowhere else than the plan."""
     text = "h = Conv (x, W)\nn = GroupNormalization <num_groups=4> (h, S, B)\nr = Relu (n)\ny = Conv (r, V)"
-    arrays = {"S": np.ones(16, np.float32), "B": np.zeros(16, np.float32)}
+    arrays: dict[str, Any] = {"S": np.ones(16, np.float32), "B": np.zeros(16, np.float32)}
     settings: Any = {"opset": 21, "ir_version": 10, "outputs": "float[N,4,6,6] y"}
     dense = net(text, **settings, W=(16, 3, 3, 3), V=(4, 16, 1, 1), **arrays)()
     result = half(dense)
@@ -356,7 +355,7 @@ def test_a_wide_model_computes_the_same() -> None:
     rng = np.random.default_rng(1)
     for yes in (True, False):
         x = rng.normal(size=(2, 3, 8, 8)).astype(np.float16)
-        narrow = ReferenceEvaluator(dense).run(None, {"x": x, "yes": np.array(yes)})[0]
+        narrow = outputs(dense, {"x": x, "yes": np.array(yes)}, reference=True)["y"]
         wide = outputs(widened(dense), {"x": x.astype(np.float32), "yes": np.array(yes)})["y"]
         assert wide.dtype == np.float32
         gap = np.linalg.norm(narrow.astype(np.float64) - wide) / np.linalg.norm(wide)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -15,8 +16,8 @@ import pytest
 from onnx import numpy_helper
 
 import onnxprune
+from onnxprune.checks import alone, subject
 from onnxprune.checks import nodes as layers
-from onnxprune.checks import subject
 from onnxprune.checks.alone import nodes_alone
 from onnxprune.checks.compare import Comparison, difference
 from onnxprune.checks.gates import check_gates
@@ -471,16 +472,14 @@ def test_each_model_on_its_own_provider(pruned: Result, monkeypatch: pytest.Monk
 
 def test_each_model_is_opened_and_run_once(pruned: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     """The original, its masked copy and the slim model; changed last bits excuse the rest."""
-    opened: list[Any] = []
-    runs: list[str] = []
-    session, ran = runtime.make_session, subject.run
-    monkeypatch.setattr(runtime, "make_session", lambda *a, **k: opened.append(a) or session(*a, **k))
-    monkeypatch.setattr(subject, "run", lambda s, f, what: runs.append(what) or ran(s, f, what))
+    opened, ran = Mock(wraps=runtime.make_session), Mock(wraps=runtime.run)
+    monkeypatch.setattr(runtime, "make_session", opened)
+    monkeypatch.setattr(subject, "run", ran)
     report = onnxprune.verify(DIGITS, pruned.model, plan=pruned.plan, provider="cpu")
     assert report.exact
     assert report.method == "end to end"
-    assert len(opened) == 3
-    assert runs.count("the original") == 1
+    assert opened.call_count == 3
+    assert [call.args[2] for call in ran.call_args_list].count("the original") == 1
     assert report.work is not None
     assert min(report.work) > 0
 
@@ -492,11 +491,12 @@ def test_changed_last_bits_are_asked_for_one_by_one() -> None:
     def moved(change: float) -> Iterator[np.ndarray]:
         for number in range(4):
             read.append(number)
-            yield np.float32([[1 + change]])
+            yield np.array([[1 + change]], np.float32)
 
+    reference, found = np.array([[[1]], [[1 + 2e-5]]], np.float32)
     for change, count, right in ((1e-5, 1, True), (2e-6, 2, True), (2e-7, 4, False)):
         sums = Comparison("y", exact=True)
-        sums.add(np.float32([[1]]), np.float32([[1 + 2e-5]]), moved=moved(2e-5 + change))
+        sums.add(reference, found, moved=moved(2e-5 + change))
         assert (len(read), bool(sums.difference())) == (count, right)
         read.clear()
 
@@ -553,9 +553,8 @@ def test_constants_are_asked_of_no_session(monkeypatch: pytest.MonkeyPatch) -> N
 
     def exposed(model: Any, names: Any, provider: str) -> Any:
         asked.extend(names)
-        return real(model, names, provider)
+        return alone.exposed(model, names, provider)
 
-    real = layers.exposed
     monkeypatch.setattr(layers, "exposed", exposed)
     text = "a = Conv (x, V)\nc = Constant <value = float[1] {2}> ()\nb = Mul (a, c)\ny = Conv (b, W)"
     built = net(text, inputs="float[1,4,8,8] x", V=(16, 4, 1, 1), W=(4, 16, 1, 1))()
@@ -724,11 +723,11 @@ def test_what_single_nodes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
         A=(8, 3, 1, 1),
     )
     given = {"h": np.zeros((2, 8, 6, 6), np.float32), "t": np.array([2, 8, 12, 12])}
-    sessions: list[ort.InferenceSession] = []
-    monkeypatch.setattr("onnxprune.checks.alone.run", lambda session, f: sessions.append(session) or f)
+    ran = Mock(side_effect=lambda session, f: f)
+    monkeypatch.setattr(alone, "run", ran)
     with nodes_alone(dense, ["r"], given, "cpu") as run_alone:
         assert run_alone(given).keys() == {"h::given", "t::given"}
-    shapes = {value.name: value.shape for value in sessions[0].get_inputs()}
+    shapes = {value.name: value.shape for value in ran.call_args.args[0].get_inputs()}
     assert shapes == {"h::given": [None] * 4, "t::given": [4]}
 
 

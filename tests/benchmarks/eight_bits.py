@@ -2,7 +2,7 @@
 
 Usage::
 
-    python tests/benchmarks/eight_bits.py SHARED [--keep-macs 0.85] [--images 64] [--whole]
+    python -m tests.benchmarks.eight_bits SHARED [--keep-macs 0.85] [--images 64] [--whole]
 
 ``SHARED`` holds the folders ``models`` and ``data``. The same unlabelled images serve for everything: choice
 of channels, recovery, and the ranges of 8 bits, by onnxruntime's static quantizer. Top-1 accuracy, the same
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from real import TASKS, outputs
 
 import onnxprune
+
+from .real import TASKS, outputs
 
 NAME = "derived_mobilenet_v2_fp32"
 
@@ -56,7 +57,9 @@ def main() -> None:
         return onnxprune.quantize(model, data)
 
     print("| MobileNetV2 | top-1 | same class | cosine | MiB |\n|" + " --- |" * 5, flush=True)
-    subjects = {"as it is": lambda: original} | ({} if given.whole else {"pruned": lambda: pruned(original)})
+    subjects: dict[str, Any] = {"as it is": lambda: original} | (
+        {} if given.whole else {"pruned": lambda: pruned(original)}
+    )
     for title, make in subjects.items():
         model = make()
         print(table_row(title, model, test, labels, before), flush=True)

@@ -2,7 +2,7 @@
 
 Usage::
 
-    python tests/benchmarks/fashion.py DATA FOLDER [--network resnet20] [--budgets 0.63,0.48]
+    python -m tests.benchmarks.fashion DATA FOLDER [--network resnet20] [--budgets 0.63,0.48]
         [--seeds 0,1,2] [--images 512] [--tests 10000] [--peers l2,taylor]
 
 ``DATA`` holds the images, ``FOLDER`` what ``fashion_train.py`` wrote. Each seed draws the unlabelled
@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy import scores
-from fashion_train import NETWORKS, read
 
 import onnxprune
 from onnxprune.recovery import job
+
+from .accuracy import scores
+from .fashion_train import NETWORKS, read
 
 STEPS = 20
 """Steps to nine tenths of the channels, of which a peer takes as many as the budget asks for."""

@@ -119,7 +119,7 @@ def files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(folder.iterdir()))
 
 
-def picture(path: Any, size: tuple[int, int], box: tuple[float, ...] | None = None) -> np.ndarray:
+def picture(path: Any, size: tuple[int, int], box: Any = None) -> np.ndarray:
     """RGB, 0 to 255, [height, width, 3]."""
     image = Image.open(path).convert("RGB")
     height, width = size
@@ -204,7 +204,7 @@ def digits(shape: tuple[int, ...], data: Path, model: Path, calibration: int, te
     """Handwritten digits of 8 x 8 pixels, enlarged to 28 x 28 with a margin."""
     folder = Path(__file__).resolve().parents[2] / "models"
 
-    def large(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def large(name: str, count: int) -> tuple[np.ndarray, np.ndarray | None]:
         with np.load(folder / name) as archive:
             x, labels = archive["image"][:count], archive["labels"][:count] if "labels" in archive else None
         x = (x.reshape(-1, 8, 8) - x.min()) / (x.max() - x.min()) * 255
@@ -356,7 +356,7 @@ def outputs(model: Any, arrays: Arrays) -> Arrays:
     return {name: np.concatenate([np.atleast_1d(y) for y in part]) for name, part in rows.items()}
 
 
-TORCH = {"scale": 1 / 255, "mean": IMAGENET[0], "std": IMAGENET[1]}
+TORCH: dict[str, Any] = {"scale": 1 / 255, "mean": IMAGENET[0], "std": IMAGENET[1]}
 
 TASKS: dict[str, Task] = {
     "agllnet_256": Task(partial(photos, Look((256, 256), 1 / 255)), peak, "PSNR, dB", 12, 8),

@@ -2,7 +2,7 @@
 
 Usage::
 
-    python tests/benchmarks/recovery.py SHARED [--networks a,b] [--budgets 0.75] [--recover auto]
+    python -m tests.benchmarks.recovery SHARED [--networks a,b] [--budgets 0.75] [--recover auto]
 
 ``SHARED`` holds the folders ``models`` and ``data``. Each network runs in a process of its own, so that
 one that fails is a row, too. *harm* is that of ``onnxprune.recovery.harm`` on samples that neither
@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from real import TASKS, Task, outputs
 
 import onnxprune
 from onnxprune.data.dataset import open_data
 from onnxprune.recovery import job
 from onnxprune.recovery.harm import OriginalOutputs
+
+from .real import TASKS, Task, outputs
 
 HEADER = (
     "| network | MACs | harm, none | harm, auto | keeps | none | auto | accuracy: before, none, auto "

@@ -47,7 +47,7 @@ def holes(path: Path, *, width: int, layers: int) -> None:
     x, y = (helper.make_tensor_value_info(name, 1, [1, width]) for name in ("x0", f"x{layers}"))
     graph = helper.make_graph(nodes, "holes", [x], [y])
     for k, name in enumerate(names):
-        tensor = TensorProto(name=name, dims=[width, width], data_type=1, data_location=1)
+        tensor = TensorProto(name=name, dims=[width, width], data_type=1, data_location=TensorProto.EXTERNAL)
         for key, value in (("location", f"{path.name}.data"), ("offset", k * size), ("length", size)):
             tensor.external_data.add(key=key, value=str(value))
         graph.initializer.append(tensor)

@@ -2,7 +2,7 @@
 
 Usage::
 
-    python tests/benchmarks/unseen.py SHARED [--networks a,b] [--keep-macs 0.75]
+    python -m tests.benchmarks.unseen SHARED [--networks a,b] [--keep-macs 0.75]
 
 ``SHARED`` holds the folders ``models`` and ``data``. Each network's own measure against the original is
 printed, on samples that nothing has seen, as one row of a Markdown table.
@@ -14,9 +14,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from real import TASKS, outputs
-
 import onnxprune
+
+from .real import TASKS, outputs
 
 WAYS: dict[str, tuple[bool, dict[str, Any]]] = {
     "l2": (False, {}),
@@ -35,7 +35,7 @@ def row(name: str, shared: Path, budget: float) -> str:
     cells = [name, task.unit]
     before = outputs(onnxprune.load(path).proto.SerializeToString(), test)
     for seen, settings in WAYS.values():
-        data = {"data": calibration} if seen else {}
+        data: dict[str, Any] = {"data": calibration} if seen else {}
         options: dict[str, Any] = {
             "keep_macs": budget,
             "granularity": 1,
