@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -312,20 +313,26 @@ def another_attribute(m: onnx.ModelProto, rng: Rng) -> None:
 def integers(m: onnx.ModelProto, rng: Rng) -> None:
     """Sizes, axes, bounds, pads, trips: whatever is stored as integers."""
     tensor = a_tensor(m, rng, TensorProto.INT64)
-    if tensor.raw_data:
-        array = np.array(numpy_helper.to_array(tensor))
-        flat = array.reshape(-1)
-        if flat.size:
-            flat[int(rng.integers(flat.size))] = size(rng)
-            tensor.raw_data = flat.tobytes()
+    entries = entries_of(tensor)
+    if entries.size:
+        entries[int(rng.integers(entries.size))] = size(rng)
+        tensor.raw_data = entries.tobytes()
 
 
 def floats(m: onnx.ModelProto, rng: Rng) -> None:
     tensor = a_tensor(m, rng, TensorProto.FLOAT)
+    entries = entries_of(tensor)
+    if entries.size:
+        entries[int(rng.integers(entries.size)) :: int(rng.integers(1, 9))] = pick(rng, NUMBERS)
+        tensor.raw_data = entries.tobytes()
+
+
+def entries_of(tensor: TensorProto) -> np.ndarray:
+    """A copy of the entries that a tensor has as bytes; none where an earlier change broke it."""
     if tensor.raw_data:
-        array = np.array(numpy_helper.to_array(tensor)).reshape(-1)
-        array[int(rng.integers(array.size)) :: int(rng.integers(1, 9))] = pick(rng, NUMBERS)
-        tensor.raw_data = array.tobytes()
+        with suppress(ValueError):
+            return np.array(numpy_helper.to_array(tensor)).reshape(-1)
+    return np.empty(0)
 
 
 def payload(m: onnx.ModelProto, rng: Rng) -> None:

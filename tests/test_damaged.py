@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
+import onnxprune
 from models.build import BUILDERS
 
+from .building import net
 from .conftest import Run
 from .full import sampled
 
@@ -102,3 +104,11 @@ def test_result_or_sentence(run: Run, tmp_path: Path, builder: str, damage: Dama
     assert found.code in (0, 2), found.err
     assert slim.exists() == (found.code == 0)
     assert bool(found.err) == (found.code != 0), found.err
+
+
+def test_an_axis_of_a_billion_entries_is_not_followed() -> None:
+    """Its labels alone would take more memory than there is."""
+    text = "h = MatMul (x, W)\ne = Expand (h, S)\ny = MatMul (e, V)"
+    dense = net(text, inputs="float[1,4] x", W=(4, 16), S=[10**9, 16], V=(16, 3))()
+    (reason,) = [group.reason for group in onnxprune.trace(dense).blocked if group.name == "h"]
+    assert reason == "Expand 'e': an axis of 1,000,000,000 entries is longer than what can be followed"

@@ -39,6 +39,13 @@ def test_a_result_or_a_sentence(start: int) -> None:
     read(start)
 
 
+@pytest.mark.parametrize("number", [21269, 21302, 21365, 21572, 21791, 23390])
+def test_what_was_no_result_once(number: int) -> None:
+    """Axes of a billion entries, sizes that nothing tells, layers as wide as no tensor that they read."""
+    (outcome,) = attempts([number], processes=1)
+    assert outcome.kind in GOOD, outcome
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("start", range(1000, 10000, STEP))
 def test_a_result_or_a_sentence_by_the_thousand(start: int) -> None:

@@ -12,6 +12,9 @@ from .pen import Pen
 from .sizes import Term
 from .vector import NONE, Labels
 
+MOST_LABELS = 2**26
+"""Labels of one walk: tables with a number for each of them take half a gigabyte. Axes beyond are not followed."""
+
 
 class Recorder:
     """Labels and facts of one walk.
@@ -44,6 +47,8 @@ class Recorder:
 
     def allot(self, size: int) -> Labels:
         """New labels for an axis of any size."""
+        if size > MOST_LABELS - self.count:
+            raise Blocked(f"an axis of {size:,} entries is longer than what can be followed")
         labels = np.arange(self.count, self.count + size, dtype=np.int64)
         self.count += size
         return labels

@@ -206,12 +206,15 @@ class Reading:
         labels = axes[axis]
         if axis not in self._carried(name, places) or labels is None:
             return
+        groups, rows, width = layer.shape(self.traced.graph)
+        if groups * width % len(labels):
+            return  # the model contradicts itself
         columns = places[layer.column_labels(self.traced.graph, labels)]
         alone = all(len(np.unique(block)) == 1 for block in columns)
         if layer.groups > 1 and alone and self._carried(node.output, places):
             return  # every block reads one channel, and makes outputs of that channel alone
         mine = np.flatnonzero(places[labels] >= 0)
-        taken = int((columns >= 0).sum()) * layer.shape(self.traced.graph)[1]
+        taken = int((columns >= 0).sum()) * rows
         taken //= max(1, len(np.unique(columns[columns >= 0])))
         yield Consumer(node, name, axis, int(mine[0]), len(mine), layer.weight, taken, layer, columns)
 

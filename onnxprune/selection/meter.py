@@ -85,7 +85,9 @@ class LivingSizes(SizeView):
 
     def _reader(self, name: str) -> Callable[[Any], Any]:
         """Function that picks the sizes of a tensor from ``counts``."""
-        shape = self._shapes.get(name) or ()
+        shape = self._shapes.get(name)
+        if shape is None:
+            return lambda _: ()
         axes = self._axes.get(name) or [None] * len(shape)
         places = []
         for size, labels in zip(shape, axes, strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...labels.facts import Blocked
+from ...labels.recorder import MOST_LABELS
 from ...labels.walk import Walk
 from ...model.node import Node
 from ...rules import find
@@ -39,7 +40,7 @@ def _apply(v: Values, node: Node) -> None:
         v.hold(node)
         return
     found = find_values(node)
-    if found is None or node.index in v.c.facts.blocked:
+    if found is None or node.index in v.c.facts.blocked or not _followed(v, node):
         v.opaque(node)
         return
     try:
@@ -50,6 +51,12 @@ def _apply(v: Values, node: Node) -> None:
     except (Blocked, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         # A node that its rule cannot read is doubtful, and doubt keeps.
         v.opaque(node)
+
+
+def _followed(v: Values, node: Node) -> bool:
+    """Whether no axis of what a node reads and makes is longer than a walk follows."""
+    shapes = (v.c.shapes.get(name) or () for name in (*node.inputs, *node.outputs))
+    return all(size <= MOST_LABELS for shape in shapes for size in shape)
 
 
 def _draws(v: Values, node: Node) -> bool:
