@@ -27,7 +27,7 @@ from ..errors import unknown_name
 from .ending import ended, while_read
 
 HELPERS = {
-    "ending", "files", "handing", "interrupts", "isolation", "options", "output", "progress", "several",
+    "ending", "files", "handing", "interrupts", "isolation", "options", "output", "progress", "verb",
 }  # fmt: skip
 """Modules of this package that are no verbs."""
 

@@ -10,9 +10,10 @@ import click
 from . import options, output
 from .files import Target, open_models
 from .progress import stages
+from .verb import Verb
 
 
-@click.command(cls=options.Verb)
+@click.command(cls=Verb)
 @click.argument("dense")
 @click.argument("slim")
 @options.setting("runs", type=click.IntRange(min=1))

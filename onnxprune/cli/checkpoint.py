@@ -9,9 +9,10 @@ import click
 from . import options, output
 from .files import Target, open_models
 from .progress import note, stages
+from .verb import Verb
 
 
-@click.command(cls=options.Verb)
+@click.command(cls=Verb)
 @click.argument("state")
 @click.option("--model", required=True, metavar="DENSE.onnx", help="What was exported from STATE.")
 @click.option("--plan", required=True, metavar="FILE", help="The plan, written by --plan-out.")

@@ -10,7 +10,7 @@ from ..errors import UsageError
 from . import files, options, output
 from .files import Out, Target
 from .progress import stages
-from .several import Several
+from .verb import Several
 
 
 @click.command(cls=Several)

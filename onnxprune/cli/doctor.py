@@ -7,9 +7,10 @@ import click
 from .. import __version__
 from . import options, output
 from .progress import note
+from .verb import Verb
 
 
-@click.command(cls=options.Verb)
+@click.command(cls=Verb)
 @options.json_option
 def command(as_json: bool) -> None:
     """Show versions, execution providers, and whether CUDA really runs here."""

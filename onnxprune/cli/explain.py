@@ -9,12 +9,13 @@ import click
 from . import options, output
 from .files import Target, open_models
 from .progress import note, stages
+from .verb import Verb
 
 if TYPE_CHECKING:
     from ..reports.explanation import Explanations
 
 
-@click.command(cls=options.Verb)
+@click.command(cls=Verb)
 @click.argument("model")
 @click.argument("layer")
 @options.selection_options

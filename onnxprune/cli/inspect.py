@@ -9,9 +9,10 @@ import click
 from . import options, output
 from .files import open_models
 from .progress import note, stages
+from .verb import Verb
 
 
-@click.command(cls=options.Verb)
+@click.command(cls=Verb)
 @click.argument("model")
 @options.trace_options
 @options.latency_options

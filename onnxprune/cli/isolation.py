@@ -26,6 +26,9 @@ from .ending import ended
 LOOK = 0.05
 """Seconds between two looks at the memory of a child."""
 
+MOST_SECONDS = 3600.0
+"""Seconds that a child may take by default."""
+
 PATIENCE = 3.0
 """Seconds that a child gets to tidy up."""
 

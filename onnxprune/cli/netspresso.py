@@ -10,6 +10,7 @@ import click
 from . import options
 from .handing import costs, hand_over
 from .progress import say
+from .verb import Verb
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,7 +26,7 @@ def command() -> None:
     """The NetsPresso model compressor: its methods and options."""
 
 
-@command.command("compress", cls=options.Verb)
+@command.command("compress", cls=Verb)
 @click.argument("model")
 @click.option(
     "-o",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from . import options, output
+from .verb import Verb
 
 
-@click.command(cls=options.Verb)
+@click.command(cls=Verb)
 @options.plugin_option
 @options.json_option
 def command(as_json: bool) -> None:

@@ -6,64 +6,19 @@ as they are.
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from ..errors import UsageError, unknown_name
-from ..model.writing import remove_abandoned
 from ..plugins import function, is_path, load_plugin
-from ..printable import docstring
 from ..settings.spellings import spelled
 from ..settings.table import BUDGETS, OPTIONS, TARGETS, of
-from . import output
-from .files import Target, also_read, check_targets, targets
-from .isolation import ChildLimits, in_child, possible
+from .files import Target, also_read
+from .isolation import MOST_SECONDS
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Verb(click.Command):
-    """A command that looks, before it works, at where its results go."""
-
-    def __init__(self, name: str | None, **settings: Any) -> None:
-        settings["help"] = settings.get("help") or docstring(settings["callback"])
-        super().__init__(name, **settings)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments, and remember them for reports."""
-        ctx.meta[output.TYPED] = shlex.join(["onnxprune", str(ctx.info_name), *args])
-        with output.errors_shown(ctx, as_json="--json" in args):
-            return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Check the targets, then run; in a process of its own where that is wanted and possible."""
-        with output.errors_shown(ctx, as_json=bool(ctx.params.get("as_json"))):
-            return self._invoke(ctx)
-
-    def _invoke(self, ctx: click.Context) -> Any:
-        check_targets(ctx)
-        limits = ChildLimits(ctx.params.pop("time_limit", MOST_SECONDS), ctx.params.pop("memory_limit", None))
-        isolate = ctx.params.pop("isolate", None)
-        if isolate is None:
-            isolate = ctx.info_name == "verify" or os.environ.get("CI") == "true"
-        if not (isolate and ctx.obj and possible()):
-            return super().invoke(ctx)
-        try:
-            raise click.exceptions.Exit(in_child(partial(self._work, ctx), limits))
-        finally:
-            for target in targets(ctx):
-                remove_abandoned(Path(target))
-
-    def _work(self, ctx: click.Context) -> Any:
-        """What the child does."""
-        with output.errors_shown(ctx, as_json=bool(ctx.params.get("as_json"))):
-            return super().invoke(ctx)
 
 
 class OneOf(click.Choice[Any]):
@@ -366,10 +321,6 @@ def pair_options(function: F) -> F:
 def gate_options(function: F) -> F:
     """Limits beyond which the exit code is 1."""
     return _settings(*(option.name for option in of("gates")))(function)
-
-
-MOST_SECONDS = 3600.0
-"""Seconds that a process of its own may take by default."""
 
 
 def isolation_options(function: F) -> F:

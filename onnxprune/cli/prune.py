@@ -12,7 +12,7 @@ from ..errors import UsageError
 from . import files, options, output
 from .files import Out, Target
 from .progress import note, stages
-from .several import Several
+from .verb import Several
 
 if TYPE_CHECKING:
     from ..jobs.result import Result

@@ -7,9 +7,10 @@ import click
 from . import options
 from .handing import costs, hand_over
 from .progress import say
+from .verb import Verb
 
 
-@click.command(cls=options.Verb)
+@click.command(cls=Verb)
 @click.argument("model")
 @click.option(
     "-o", "--output", "out", required=True, metavar="OUT", help="A .onnx file, or a folder; it is made."

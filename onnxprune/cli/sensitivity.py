@@ -14,6 +14,7 @@ from ..settings.table import ALONE, BUDGETS, DEFAULTS, OPTIONS
 from . import options, output
 from .files import Target, open_models
 from .progress import note, stages
+from .verb import Verb
 
 if TYPE_CHECKING:
     from ..model.file import Model
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ..reports.page import Reported
 
 
-@click.command(cls=options.Verb)
+@click.command(cls=Verb)
 @click.argument("model")
 @options.setting("ratios", default=",".join(map(str, DEFAULTS["ratios"])))
 @click.option(

@@ -10,6 +10,7 @@ import click
 from . import options
 from .handing import costs, hand_over
 from .progress import say
+from .verb import Verb
 
 EXCLUDED = ("-el", "--excluded_layers")
 
@@ -17,7 +18,7 @@ NETWORK = "onnxprune.tao"
 """Where the context has the name of the network."""
 
 
-class Prune(options.Verb):
+class Prune(Verb):
     """A verb with a flag that takes several values."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -13,13 +13,14 @@ from ..reports.page import plural
 from . import options, output
 from .files import KeptFile, Target, open_models
 from .progress import note, stages
+from .verb import Verb
 
 if TYPE_CHECKING:
     from ..checks.report import Report
     from ..reports.verification import Verification
 
 
-@click.command(cls=options.Verb)
+@click.command(cls=Verb)
 @click.argument("dense")
 @click.argument("slim")
 @click.option("--plan", metavar="FILE", help="Check the surgery, too: compare with DENSE, masked.")

@@ -1,21 +1,64 @@
-"""Verbs that take several models, or folders of them, and write into a folder."""
+"""What all verbs do before they work, and those that take several models and write into a folder."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import OnnxPruneError, UsageError
-from .files import Target
-from .options import Verb
+from ..model.writing import remove_abandoned
+from ..printable import docstring
+from . import output
+from .files import Target, check_targets, targets
+from .isolation import MOST_SECONDS, ChildLimits, in_child, possible
 from .progress import note
 
 ENDINGS = {"out": ".onnx", "plan_out": ".json", "recovery_out": ".npz", "quantize": ".onnx"}
 """Parameters that may name folders, and the endings of what is written there."""
+
+
+class Verb(click.Command):
+    """A command that looks, before it works, at where its results go."""
+
+    def __init__(self, name: str | None, **settings: Any) -> None:
+        settings["help"] = settings.get("help") or docstring(settings["callback"])
+        super().__init__(name, **settings)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, and remember them for reports."""
+        ctx.meta[output.TYPED] = shlex.join(["onnxprune", str(ctx.info_name), *args])
+        with output.errors_shown(ctx, as_json="--json" in args):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Check the targets, then run; in a process of its own where that is wanted and possible."""
+        with output.errors_shown(ctx, as_json=bool(ctx.params.get("as_json"))):
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        check_targets(ctx)
+        limits = ChildLimits(ctx.params.pop("time_limit", MOST_SECONDS), ctx.params.pop("memory_limit", None))
+        isolate = ctx.params.pop("isolate", None)
+        if isolate is None:
+            isolate = ctx.info_name == "verify" or os.environ.get("CI") == "true"
+        if not (isolate and ctx.obj and possible()):
+            return super().invoke(ctx)
+        try:
+            raise click.exceptions.Exit(in_child(partial(self._work, ctx), limits))
+        finally:
+            for target in targets(ctx):
+                remove_abandoned(Path(target))
+
+    def _work(self, ctx: click.Context) -> Any:
+        """What the child does."""
+        with output.errors_shown(ctx, as_json=bool(ctx.params.get("as_json"))):
+            return super().invoke(ctx)
 
 
 class Several(Verb):
