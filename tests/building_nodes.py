@@ -71,10 +71,7 @@ class Graph(Net):
         """The finished model; ``rank`` of outputs behind operators that inference cannot see."""
         graph = helper.make_graph(self.nodes, "case", self.inputs, [], self.initializers)
         domains = sorted({node.domain for node in self.nodes} - {""})
-        opsets = [
-            helper.make_opsetid("", self.opset),
-            *(helper.make_opsetid(d, 1) for d in domains),
-        ]
+        opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, 1) for d in domains)]
         graph.value_info.extend(self.recorded)
         values = [helper.make_empty_tensor_value_info(name) for name in outputs]
         graph.output.extend(values)

@@ -73,14 +73,7 @@ def weights_stored_as_floats() -> Graph:
 @case("DequantizeLinear", "blocks of inputs", (8, 4), axis=0, floating=True)
 @case("DequantizeLinear", "blocks of outputs", (8, 4), axis=1, floating=True)
 @case(
-    "DequantizeLinear",
-    "blocks of int4",
-    (8, 4),
-    axis=0,
-    dtype=ml_dtypes.int4,
-    low=-8,
-    high=8,
-    floating=True,
+    "DequantizeLinear", "blocks of int4", (8, 4), axis=0, dtype=ml_dtypes.int4, low=-8, high=8, floating=True
 )
 @case(
     "DequantizeLinear",

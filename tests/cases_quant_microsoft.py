@@ -85,13 +85,7 @@ def two_branches(op: str) -> Graph:
 
 
 @case("com.microsoft::QLinearSigmoid", "between convolutions", (16,), op="QLinearSigmoid")
-@case(
-    "com.microsoft::QLinearLeakyRelu",
-    "between convolutions",
-    (16,),
-    op="QLinearLeakyRelu",
-    alpha=0.1,
-)
+@case("com.microsoft::QLinearLeakyRelu", "between convolutions", (16,), op="QLinearLeakyRelu", alpha=0.1)
 @case(
     "com.microsoft::QLinearAveragePool",
     "between convolutions",

@@ -346,16 +346,7 @@ def class_token(g: Grower) -> None:
     g.x, g.size = g.net.node("Concat", token, g.x, axis=1), g.size + 1
 
 
-TOKEN_BLOCKS = (
-    layer_norm,
-    mlp,
-    gated_mlp,
-    attention,
-    fused_attention,
-    mix_tokens,
-    class_token,
-    activation,
-)
+TOKEN_BLOCKS = (layer_norm, mlp, gated_mlp, attention, fused_attention, mix_tokens, class_token, activation)
 
 
 # Ends -----------------------------------------------------------------------------------------

@@ -87,10 +87,7 @@ def test_prune_prints_the_table_and_writes_a_model_that_runs(prune: Run, tmp_pat
     outcome = prune()
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
-    assert lines[:2] == [
-        "pruned                       channels",
-        "/stem/conv/Conv              32 -> 16",
-    ]
+    assert lines[:2] == ["pruned                       channels", "/stem/conv/Conv              32 -> 16"]
     assert "/head/Gemm        10  graph output 'logits'" in lines
     assert "parameters           136,302     35,390  26.0%" in lines
     assert lines[-2].startswith("cpu: surgery exact (")
@@ -362,9 +359,7 @@ def test_obstacles_are_named(run: Run, tmp_path: Path) -> None:
     inputs = [value("x", TensorProto.FLOAT, [1, 3, 4, 4])]
     graph = helper.make_graph(nodes, "old", inputs, [value("y", TensorProto.FLOAT, [1, 3, 4, 4])])
     model = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", 8), helper.make_opsetid("acme", 1)],
-        ir_version=4,
+        graph, opset_imports=[helper.make_opsetid("", 8), helper.make_opsetid("acme", 1)], ir_version=4
     )
     source = tmp_path / "old.onnx"
     source.write_bytes(model.SerializeToString())

@@ -126,8 +126,7 @@ def test_no_iteration(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "weight"),
-    [("branches_with_layers", "W2"), ("recurrent_cell", "R"), ("scan_over_time", "P")],
+    ("name", "weight"), [("branches_with_layers", "W2"), ("recurrent_cell", "R"), ("scan_over_time", "P")]
 )
 def test_wrong_weight_in_a_body_is_found(name: str, weight: str) -> None:
     dense = BUILD[name]()
@@ -175,10 +174,7 @@ def test_sequence_output_is_pinned() -> None:
         V=(10, 12),
     )
     traced = trace(dense)
-    assert {g.name: g.reason for g in traced.blocked} == {
-        "a": "graph output 's'",
-        "y": "graph output 'y'",
-    }
+    assert {g.name: g.reason for g in traced.blocked} == {"a": "graph output 's'", "y": "graph output 'y'"}
     assert prune_half(dense).exact
 
 

@@ -20,14 +20,7 @@ Damage = Callable[[onnx.ModelProto, np.random.Generator], None]
 
 SIZES = (-1, 0, 1, 2, 3, 7, 100)
 OPERATORS = ("Add", "Concat", "Conv", "MatMul", "Relu", "Reshape", "Softmax", "Split", "Transpose")
-BUILT = (
-    "dense",
-    "grouped_shuffle",
-    "recurrent",
-    "separate_attention",
-    "unet",
-    "branch_at_run_time",
-)
+BUILT = ("dense", "grouped_shuffle", "recurrent", "separate_attention", "unet", "branch_at_run_time")
 
 
 def a_node(model: onnx.ModelProto, rng: np.random.Generator) -> onnx.NodeProto:

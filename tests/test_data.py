@@ -179,11 +179,7 @@ def test_an_input_called_labels_is_no_label() -> None:
     ("inputs", "shape", "text"),
     [
         ("float[N,2] x", (0, 2), "data: found no samples, expected at least one"),
-        (
-            "float[4,2] x",
-            (3, 2),
-            "data: found 3 samples, expected at least 4, a batch of the model",
-        ),
+        ("float[4,2] x", (3, 2), "data: found 3 samples, expected at least 4, a batch of the model"),
         ("float[N,2] x", (3, 5), r"input 'x': found float32 \[3, 5\], expected float32 \[N, 2\]"),
     ],
 )

@@ -265,10 +265,7 @@ def test_a_folder_that_is_not_writable(fails: Fails, tmp_path: Path, monkeypatch
         (["prun"], "unknown command 'prun'\nhint: Did you mean 'prune'?"),
         (["prune"], "missing argument 'MODEL...'\nhint: Try 'onnxprune prune --help'."),
         (["prune", "a"], "missing option '-o' / '--output'\nhint: Try 'onnxprune prune --help'."),
-        (
-            ["inspect", "a", "b"],
-            "got unexpected extra argument (b)\nhint: Try 'onnxprune inspect --help'.",
-        ),
+        (["inspect", "a", "b"], "got unexpected extra argument (b)\nhint: Try 'onnxprune inspect --help'."),
         (["--jsn"], "no such option '--jsn'\nhint: Try 'onnxprune --help'."),
         (["prune", "--ratoi", "1"], "no such option '--ratoi'\nhint: Did you mean '--ratio'?"),
         (
@@ -463,10 +460,7 @@ def edited(change: Callable[[Any], object]) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "{",
-            "plan 'plan.json' is not JSON: Input data was truncated",
-        ),
+        ("{", "plan 'plan.json' is not JSON: Input data was truncated"),
         ("[]", "not a plan: found no format 'onnxprune.plan'"),
         ('{"format": "onnxprune.plan", "version": 2}', "plan version 2: expected 1"),
         (
@@ -493,14 +487,8 @@ def edited(change: Callable[[Any], object]) -> str:
             lambda p: p["groups"][0].update(channels=64, scores=[]),
             "group '/stem/conv/Conv': found 32 channels, expected 64 channels\nhint: The plan was made for another model.",
         ),
-        (
-            lambda p: p["groups"][0].update(keep=[0, 32]),
-            "malformed plan: groups[0]: found index 32 of 32",
-        ),
-        (
-            lambda p: p["groups"][0].update(keep=[]),
-            "malformed plan: groups[0]: found no kept channel",
-        ),
+        (lambda p: p["groups"][0].update(keep=[0, 32]), "malformed plan: groups[0]: found index 32 of 32"),
+        (lambda p: p["groups"][0].update(keep=[]), "malformed plan: groups[0]: found no kept channel"),
         (
             lambda p: p["groups"][0].update(keep=[1, 1]),
             "malformed plan: groups[0]: found indices that do not ascend",

@@ -419,10 +419,7 @@ def test_the_command_replays_and_draws(run: Run, prune: Run, tmp_path: Path) -> 
     entry = json.loads(plan.read_text())["groups"][0]
     assert [c["index"] for c in outcome.document["groups"][0]["channels"] if c["kept"]] == entry["keep"]
     refused = run("explain", DIGITS, "stem", "--plan", plan, "--ratio", 0.5)
-    assert (refused.code, refused.err.splitlines()[0]) == (
-        2,
-        "error: --ratio has no effect with --plan",
-    )
+    assert (refused.code, refused.err.splitlines()[0]) == (2, "error: --ratio has no effect with --plan")
 
 
 def test_settings_from_a_file_and_the_command_line(run: Run, prune: Run, tmp_path: Path) -> None:

@@ -315,11 +315,7 @@ def check(op: str, opset: int, attributes: dict[str, Any], inputs: list[Array | 
 
 @pytest.mark.parametrize("op", sorted(CALLS))
 @settings(
-    max_examples=10,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
+    max_examples=10, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
 @given(data=st.data())
 def test_value_is_that_of_onnxruntime(op: str, data: st.DataObject) -> None:

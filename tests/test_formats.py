@@ -308,17 +308,11 @@ def write_large(path: Path, width: int, layers: int) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read the peak")
 @pytest.mark.parametrize(
-    ("width", "layers"),
-    [(2048, 12), pytest.param(8192, 9, marks=pytest.mark.slow, id="over-2GB")],
+    ("width", "layers"), [(2048, 12), pytest.param(8192, 9, marks=pytest.mark.slow, id="over-2GB")]
 )
 def test_memory_with_external_data(tmp_path: Path, width: int, layers: int) -> None:
     largest = write_large(tmp_path / "large.onnx", width, layers)
-    command = [
-        sys.executable,
-        "-c",
-        MEMORY,
-        *map(str, (tmp_path / "large.onnx", tmp_path / "slim.onnx")),
-    ]
+    command = [sys.executable, "-c", MEMORY, *map(str, (tmp_path / "large.onnx", tmp_path / "slim.onnx"))]
     root = Path(__file__).parent.parent
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
     peak = int(done.stdout) * 1024

@@ -266,13 +266,7 @@ def test_layer_wise(policy: str) -> None:
 def test_global(policy: str, gone: Mapping[str, set[int]]) -> None:
     """NetsPresso: 50 % of 10 units, the coupled ones of the Add counted once."""
     result = onnxprune.prune(
-        figure(policy),
-        policy=policy,
-        ratio=0.5,
-        scope="global",
-        verify=True,
-        provider="cpu",
-        **NETSPRESSO,
+        figure(policy), policy=policy, ratio=0.5, scope="global", verify=True, provider="cpu", **NETSPRESSO
     )
     assert removed(result) == gone
     assert result.report is not None

@@ -23,12 +23,7 @@ RNG = np.random.default_rng(0)
 
 
 def layer_model(
-    op: str,
-    weight: tuple[int, ...],
-    x: tuple[int, ...],
-    bias: int = 0,
-    swap: bool = False,
-    **attributes: Any,
+    op: str, weight: tuple[int, ...], x: tuple[int, ...], bias: int = 0, swap: bool = False, **attributes: Any
 ) -> onnx.ModelProto:
     """A model of one layer with random weights."""
     value, tensor = helper.make_tensor_value_info, numpy_helper.from_array

@@ -26,16 +26,7 @@ from .documents import package_page
 
 SOURCES = {"onnxprune": ROOT / "onnxprune", "onnxprune.passes": ROOT / "passes"}
 
-HEAVY = (
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "rich",
-    "jinja2",
-    "networkx",
-    "onnx_graphsurgeon",
-    "google.protobuf",
-)
+HEAVY = ("numpy", "onnx", "onnxruntime", "rich", "jinja2", "networkx", "onnx_graphsurgeon", "google.protobuf")
 
 
 @pytest.fixture(scope="session")
@@ -182,11 +173,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
     """Asserted as imports, not as time: help answers at once however loaded the machine is."""
     show = f"import sys; print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{show}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", f"{code}\n{show}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stderr.splitlines()[-1] == "[]"
 

@@ -126,11 +126,7 @@ def test_the_geometric_median_sees_copies() -> None:
 def with_batch_norm() -> onnx.ModelProto:
     net = Net("norm", 4)
     x = net.node("Conv", net.input("x", "n", 3, 4, 4), net.weight("w", 6, 3, 1, 1), name="layer")
-    norm = [
-        net.initializer("scale", [1, -2, 3, -4, 5, 6]),
-        net.bias("bias", 6),
-        net.bias("mean", 6),
-    ]
+    norm = [net.initializer("scale", [1, -2, 3, -4, 5, 6]), net.bias("bias", 6), net.bias("mean", 6)]
     x = net.node("BatchNormalization", x, *norm, net.gain("variance", 6), epsilon=1e-3)
     x = net.node("Conv", net.node("Relu", x), net.weight("v", 7, 6, 1, 1), name="bare")
     return net.build(net.node("Conv", x, net.weight("u", 2, 7, 1, 1), name="reader"))

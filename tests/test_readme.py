@@ -215,13 +215,4 @@ def test_documented_flags_exist() -> None:
     )
     shown = set(re.findall(r"`(--[\w-]+)", table))
     assert shown <= known
-    assert known - shown <= {
-        "model",
-        "-o",
-        "--output",
-        "--verify",
-        "--clean",
-        "--json",
-        "-q",
-        "--quiet",
-    }
+    assert known - shown <= {"model", "-o", "--output", "--verify", "--clean", "--json", "-q", "--quiet"}

@@ -25,13 +25,7 @@ from .cases import CASES
 from .conftest import DIGITS, ROOT
 
 MODELS = Path(os.environ.get("ONNXPRUNE_MODELS", ROOT.parent / "shared" / "models"))
-REAL = (
-    "derived_mobilenet_v2_fp32",
-    "mlperf_resnet8",
-    "yolox_nano",
-    "cifar10_vit_ibp_3_3_8",
-    "kws_dscnn_l",
-)
+REAL = ("derived_mobilenet_v2_fp32", "mlperf_resnet8", "yolox_nano", "cifar10_vit_ibp_3_3_8", "kws_dscnn_l")
 TARGETS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
 
@@ -375,10 +369,7 @@ def test_a_configuration_file(tmp_path: Path) -> None:
         ("granularty = 4", "unknown setting of '{}' 'granularty'\nDid you mean 'granularity'?"),
         ("granularity = 0", "granularity: found 0, expected at least 1"),
         ('granularity = "8"', "granularity: found 8, expected a number, or auto"),
-        (
-            "granularity = ",
-            "cannot read '{}': Invalid value (at end of document)\nExpected a TOML file.",
-        ),
+        ("granularity = ", "cannot read '{}': Invalid value (at end of document)\nExpected a TOML file."),
         ('preset = "netspreso"', "unknown preset 'netspreso'\nDid you mean 'netspresso'?"),
     ],
 )

@@ -15,15 +15,7 @@ import numpy as np
 
 from ..printable import page
 from .fingerprints import ValueIndex, orders
-from .folding import (
-    directions,
-    fold_of_bias,
-    folds_of_weight,
-    normalized_of,
-    norms,
-    scales,
-    shifts,
-)
+from .folding import directions, fold_of_bias, folds_of_weight, normalized_of, norms, scales, shifts
 from .normalized import FoldedWeight, Norm, Scale
 from .recipes import Moved, Negated, Piece, Recipe, Stacked, module_of
 from .rows import MOST, Rows
@@ -236,11 +228,7 @@ class _Search:
                 self._fold_node(number, numbers, sizes, every)
 
     def _fold_node(
-        self,
-        number: int,
-        numbers: Sequence[int],
-        sizes: Mapping[int, Sequence[str]],
-        every: Sequence[Norm],
+        self, number: int, numbers: Sequence[int], sizes: Mapping[int, Sequence[str]], every: Sequence[Norm]
     ) -> None:
         use = self._uses[number]
         names = sizes.get(use.value.size, ())

@@ -110,11 +110,7 @@ class Comparison:
         """Zero samples, and values that are not finite: in the reference, in what was found."""
 
     def add(
-        self,
-        reference: np.ndarray,
-        found: np.ndarray,
-        samples: int = 1,
-        moved: Iterable[np.ndarray] = (),
+        self, reference: np.ndarray, found: np.ndarray, samples: int = 1, moved: Iterable[np.ndarray] = ()
     ) -> None:
         """Add tensors whose first axis holds so many samples; where it does not, they are one.
 

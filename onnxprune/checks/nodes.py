@@ -228,11 +228,7 @@ class _Sums:
         }
 
     def add(
-        self,
-        reference: Arrays,
-        found: Arrays,
-        samples: int,
-        moved: Callable[[], Sequence[Arrays]] = tuple,
+        self, reference: Arrays, found: Arrays, samples: int, moved: Callable[[], Sequence[Arrays]] = tuple
     ) -> None:
         """Add what both models computed."""
         for name in self.names:

@@ -62,11 +62,7 @@ def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> 
         (source,) = open_models(model)
         stage("score")
         found = explain(
-            source,
-            layer,
-            plan=plan,
-            **{k: flags[k] for k in ("preset", "clean", "provider")},
-            **settings,
+            source, layer, plan=plan, **{k: flags[k] for k in ("preset", "clean", "provider")}, **settings
         )
         if flags["plot"]:
             found.plot(flags["plot"])

@@ -107,11 +107,7 @@ def _twins(products: Sequence[Product], atom: Ints) -> Pairs:
         factors = atom[product.rows].tobytes(), atom[product.columns].tobytes()
         known = made.setdefault(factors, product.labels)
         twin = cut.setdefault((labels.tobytes(), len(product.rows)), product)
-        pairs += [
-            (known, product.labels),
-            (twin.rows, product.rows),
-            (twin.columns, product.columns),
-        ]
+        pairs += [(known, product.labels), (twin.rows, product.rows), (twin.columns, product.columns)]
     return [(a, b) for a, b in pairs if a is not b and (atom[a] != atom[b]).any()]
 
 

@@ -105,10 +105,7 @@ def open_data(
 
 
 def runnable(
-    attempt: Callable[[Arrays], object],
-    traced: Trace,
-    source: Any = None,
-    **settings: Unpack[DataSettings],
+    attempt: Callable[[Arrays], object], traced: Trace, source: Any = None, **settings: Unpack[DataSettings]
 ) -> DataSet:
     """Samples on which the model runs; made-up ones take the first sample sizes that it runs at.
 

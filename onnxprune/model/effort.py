@@ -19,12 +19,7 @@ from .node import Node
 from .operators import Trait, traits_of
 from .protos import bodies
 
-NOT_INFERRED = (
-    onnx.shape_inference.InferenceError,
-    onnx.checker.ValidationError,
-    ValueError,
-    RuntimeError,
-)
+NOT_INFERRED = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError)
 """What shape inference raises for models that contradict themselves."""
 
 SMALL = 4096

@@ -70,9 +70,7 @@ def alone(node: Node, inputs: Values) -> list[np.ndarray]:
     # refuses a Resize whose second input, the sizes, has no number of entries.
     values = [
         onnx.helper.make_tensor_value_info(
-            n,
-            onnx.helper.np_dtype_to_tensor_dtype(v.dtype),
-            v.shape if len(feeds) > 1 else [None] * v.ndim,
+            n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape if len(feeds) > 1 else [None] * v.ndim
         )
         for n, v in feeds.items()
     ]

@@ -137,12 +137,7 @@ class Graph:
         elif isinstance(value, onnx.SparseTensorProto):
             self.constants[name] = Constant(name, tuple(value.dims), value.values.data_type)
         else:
-            kinds = {
-                "value_int": "i8",
-                "value_ints": "i8",
-                "value_float": "f4",
-                "value_floats": "f4",
-            }
+            kinds = {"value_int": "i8", "value_ints": "i8", "value_float": "f4", "value_floats": "f4"}
             array = np.array(value, kinds.get(attribute.name, "O"))
             dtype = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
             self.constants[name] = Constant(name, array.shape, dtype, None, array)

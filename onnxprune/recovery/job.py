@@ -94,10 +94,7 @@ def unheard(stage: str) -> None:
 
 
 def priced(
-    traced: Trace,
-    settings: Mapping[str, Any],
-    provider: str,
-    progress: Callable[[str], None] = unheard,
+    traced: Trace, settings: Mapping[str, Any], provider: str, progress: Callable[[str], None] = unheard
 ) -> ScoreTable:
     """Scores; their costs times the price of every group where a budget is met by measured harm.
 

@@ -69,12 +69,7 @@ class Way:
 
 
 def recover(
-    traced: Trace,
-    sizes: Sizes,
-    slim: Model,
-    data: Held,
-    way: Way,
-    progress: Progress = silent,
+    traced: Trace, sizes: Sizes, slim: Model, data: Held, way: Way, progress: Progress = silent
 ) -> Recovery:
     """Fit every layer of a slim model whose input surgery changed.
 

@@ -15,9 +15,7 @@ from .signs import above, chosen, clipped, highest, kept, lowest, opposite, posi
 @rule("HardSigmoid", sign=positive, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED | Trait.SATURATES)
 @rule("Relu", sign=positive, traits=Trait.UNARY | Trait.RISES | Trait.FUSED)
 @rule(
-    "Sigmoid",
-    sign=positive,
-    traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED | Trait.FUSED | Trait.SATURATES,
+    "Sigmoid", sign=positive, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED | Trait.FUSED | Trait.SATURATES
 )
 @rule("Asin", "Atanh", sign=kept, traits=Trait.UNARY)
 @rule(

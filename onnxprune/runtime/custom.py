@@ -144,7 +144,7 @@ def has_custom(model: onnx.ModelProto) -> bool:
                 if (child.domain, child.op_type) in CUSTOM:
                     raise ModelError(
                         f"{child.domain}::{child.op_type} stands inside {proto.op_type} '{proto.name}', "
-                        "which runs as a whole",
+                        "which runs as a whole"
                     )
     return any((proto.domain, proto.op_type) in CUSTOM for proto in model.graph.node)
 

@@ -84,11 +84,7 @@ def join(traced: Trace, group: Group) -> Kernel | None:
 
 
 def measure(
-    traced: Trace,
-    criterion: Criterion,
-    wanted: Mapping[Key, Kernel],
-    batches: Batches | None,
-    seed: int,
+    traced: Trace, criterion: Criterion, wanted: Mapping[Key, Kernel], batches: Batches | None, seed: int
 ) -> dict[Key, Scores]:
     """Raw scores of every layer; those of computed tensors are averaged over the batches."""
     stored = {key for key, kernel in wanted.items() if traced.walk.stored(kernel.tensor)}
