@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from .jobs.prune import prune as prune
     from .jobs.quantize import quantize as quantize
     from .jobs.replay import rewrite as rewrite
-    from .jobs.result import Result as Result
     from .jobs.retrained import verify_retrained as verify_retrained
     from .jobs.verify import verify as verify
     from .model.file import Model as Model
     from .model.loading import load as load
+    from .reports.result import Result as Result
     from .scoring.registry import criterion as criterion
     from .scoring.registry import metric as metric
     from .scoring.registry import normalizer as normalizer
@@ -61,11 +61,11 @@ _HOMES = {
     "jobs.prune": ("prune",),
     "jobs.quantize": ("quantize",),
     "jobs.replay": ("rewrite",),
-    "jobs.result": ("Result",),
     "jobs.retrained": ("verify_retrained",),
     "jobs.verify": ("verify",),
     "model.file": ("Model",),
     "model.loading": ("load",),
+    "reports.result": ("Result",),
     "scoring.registry": ("criterion", "metric", "normalizer", "policy"),
     "scoring.score": ("score",),
     "selection.decide": ("select",),

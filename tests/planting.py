@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from onnxprune.cleanup.log import Log
 from onnxprune.coupling.trace import Trace
 from onnxprune.jobs.clean import clean
-from onnxprune.jobs.result import Result
 from onnxprune.model.file import Model
+from onnxprune.reports.result import Result
 from onnxprune.runtime.session import open_session, run
 
 from .building import net

@@ -9,8 +9,8 @@ import pytest
 from onnxprune.checks.compare import difference
 from onnxprune.coupling.trace import trace
 from onnxprune.jobs.clean import clean
-from onnxprune.jobs.result import Result
 from onnxprune.model.loading import load
+from onnxprune.reports.result import Result
 from onnxprune.shapes.made_up import synthetic_inputs
 
 from . import battery

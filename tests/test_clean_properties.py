@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onnxprune.jobs.result import Result
+from onnxprune.reports.result import Result
 
 from .planting import Array, cleaned, graph
 

@@ -15,9 +15,9 @@ import pytest
 
 import onnxprune
 from models.build import BUILDERS, Net
-from onnxprune.jobs.result import Result
 from onnxprune.reports.explained import Explanation
 from onnxprune.reports.explanation import FOLDED, Explanations
+from onnxprune.reports.result import Result
 
 from .conftest import DIGITS, ROOT, Run
 from .full import in_turn

@@ -15,9 +15,9 @@ from onnx import helper, numpy_helper
 import onnxprune
 from models.build import BUILDERS, Net
 from onnxprune.checks.oracle import masked
-from onnxprune.jobs.result import Result
 from onnxprune.model.names import Names, names_of
 from onnxprune.model.protos import bodies, graphs
+from onnxprune.reports.result import Result
 
 from .building import net
 from .full import in_turn

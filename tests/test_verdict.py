@@ -16,8 +16,8 @@ from onnxprune.checks.accepted import ALONE, NOISE, furthest
 from onnxprune.checks.report import Report
 from onnxprune.checks.widened import widened
 from onnxprune.jobs import prune as pipeline
-from onnxprune.jobs.result import Result
 from onnxprune.model.file import Model
+from onnxprune.reports.result import Result
 from onnxprune.surgery.surgeon import rewrite_trace
 from onnxprune.testing import assert_parity
 

@@ -24,9 +24,9 @@ from onnxprune.checks.gates import check_gates
 from onnxprune.checks.report import Report
 from onnxprune.coupling.trace import retrace
 from onnxprune.data.batches import Batch
-from onnxprune.jobs.result import Result
 from onnxprune.jobs.sensitivity import sensitivity
 from onnxprune.model.protos import bodies
+from onnxprune.reports.result import Result
 from onnxprune.runtime import providers
 from onnxprune.runtime import session as runtime
 

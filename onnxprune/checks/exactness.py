@@ -17,8 +17,7 @@ from ..model.file import Model
 from ..runtime.session import Arrays, open_session, run
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery
-from ..surgery.editor import Editor
-from ..surgery.rewriter import Rewriter
+from ..surgery.surgeon import unchecked
 from .accepted import DRAWS, ROUNDING, nudge
 from .compare import Comparison, Difference
 from .nodes import compare_single, draws_of, left_out
@@ -180,7 +179,7 @@ def make_pair(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: s
     rewritten = slim.proto
     if traced.walk.facts.stats:
         # Statistics of fewer groups: as many as the rewriter leaves, not as the given model has.
-        rewritten = Rewriter(traced, traced.sizes(removed)).run(traced.walk.facts.fixes, Editor).proto
+        rewritten = unchecked(traced, traced.sizes(removed)).proto
     traced = retrace(traced, {name: array.shape for name, array in feeds.items()})
     sizes = traced.sizes(plan.removed(traced))
     lossless = plan.options.get("lossless", False)

@@ -88,7 +88,7 @@ def _holder(node: Node, model: onnx.ModelProto) -> onnx.NodeProto | None:
 def _value(name: str, graph: Graph, known: Arrays) -> np.ndarray | None:
     if name in known:
         return known[name]
-    return graph.value(name) if name in graph.constants or name in graph.derived else None
+    return graph.value(name) if graph.has_value(name) else None
 
 
 def _if(node: Node, given: Mapping[str, np.ndarray]) -> tuple[str, list[np.ndarray]]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..coupling.groups import Member
 from ..coupling.trace import Trace
-from ..labels.vector import NONE, Bools
+from ..labels.vector import Bools, carried
 from ..model.file import let_go
 from ..model.graph import Graph
 from ..model.operators import Trait, traits_of
@@ -89,7 +89,7 @@ def _mergeable(traced: Trace, values: Values) -> Bools:
         node = traced.graph.producers.get(name)
         in_order = node is not None and Trait.IN_ORDER in traits_of(node)
         for labels in axes:
-            if labels is None or labels is NONE or traced.graph.is_constant(name):
+            if not carried(labels) or traced.graph.is_constant(name):
                 continue
             owners, counts = np.unique(unit[labels], return_counts=True)
             if name in values.unclear:

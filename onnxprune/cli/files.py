@@ -14,8 +14,8 @@ from ..errors import GateError, UsageError
 from ..plugins import is_path
 
 if TYPE_CHECKING:
-    from ..jobs.result import Result
     from ..model.file import Model
+    from ..reports.result import Result
 
 SAMPLES = {".npy", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Endings of the files that are read of a folder of data."""

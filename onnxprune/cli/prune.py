@@ -15,9 +15,9 @@ from .progress import note, stages
 from .verb import Several
 
 if TYPE_CHECKING:
-    from ..jobs.result import Result
     from ..model.file import Model
     from ..reports.outcome import Pruning, Quantized
+    from ..reports.result import Result
 
 VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 """Settings that have an effect next to a plan."""

@@ -23,7 +23,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..labels.facts import Product
-from ..labels.vector import NONE, Bools, Ints, Labels, distinct
+from ..labels.vector import Bools, Ints, Labels, carried, distinct
 from ..labels.walk import Walk
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
@@ -157,7 +157,7 @@ class Legality:
         blocks = [
             k
             for k, v in enumerate(walk.axes[name])
-            if k != axis and v is not None and v is not NONE and np.isin(atom[v], inner.rows).all()
+            if k != axis and carried(v) and np.isin(atom[v], inner.rows).all()
         ]
         if len(blocks) != 1:
             return f"the blocks are no axis of '{name}'"
@@ -179,7 +179,7 @@ class Legality:
         block, inner = (atom[v].tobytes() for v in vectors if v is not None)
         read = 0
         for other in (*node.inputs, *node.outputs):
-            found = [atom[v] for v in axes.get(other, ()) if v is not None and v is not NONE]
+            found = [atom[v] for v in axes.get(other, ()) if carried(v)]
             if any(np.isin(v, atom[vectors[1]]).any() for v in found):
                 if not {block, inner} <= {v.tobytes() for v in found}:
                     return False
@@ -243,7 +243,7 @@ class BlockwiseCut:
         self.tables: dict[tuple[str, int], int] = {}
         for name, axis in walk.facts.ragged:
             labels = walk.axes[name][axis]
-            if labels is not None and labels is not NONE and self.number[labels[0]] >= 0:
+            if carried(labels) and self.number[labels[0]] >= 0:
                 self.tables[name, axis] = int(self.number[labels[0]])
 
     def _place(self, factor: Labels, labels: Ints) -> Ints:

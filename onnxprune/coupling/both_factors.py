@@ -15,7 +15,6 @@ stays one group, so that it loses its share once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,8 +22,7 @@ import numpy.typing as npt
 
 from ..labels.vector import Ints
 from ..labels.walk import Walk
-from ..model.names import Names
-from .groups import Group, find_groups
+from .groups import Group, GroupNames, find_groups
 from .resolve import Components, resolve
 
 Groups = tuple[Group, ...]
@@ -55,8 +53,11 @@ def both(walk: Walk, outer: Components, groups: Groups, blocked: Groups) -> tupl
     new = [g for g in find_groups(walk, inner)[0] if not known[g.units].any()]
     free = np.isin(inner.unit, np.concatenate([np.zeros(0, np.int64), *(g.units for g in new)]))
     still = tuple(g for g in blocked if not free[np.isin(outer.unit, g.units)].all())
-    names = Names(walk.graph.taken, (group.name for group in (*groups, *still)))
-    return inner, (*groups, *_renamed(new, (*groups, *still), names)), still
+    names = GroupNames(walk.graph.taken, (group.name for group in (*groups, *still)))
+    # A channel counts as one entry wide: how many heads it runs through is not known before some of
+    # them go, and only so are channel counts multiples of the granularity whatever number is left.
+    renamed = (replace(group, name=names.after(group.nodes[0]), width=1) for group in new)
+    return inner, (*groups, *renamed), still
 
 
 def _in_common(a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
@@ -66,18 +67,3 @@ def _in_common(a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
     common = np.zeros(int(b.max()) + 1, np.bool_)
     common[pairs[1][same]] = True
     return common
-
-
-def _renamed(new: Sequence[Group], others: Sequence[Group], names: Names) -> Iterator[Group]:
-    """Groups under names that are not taken, as further groups of the nodes that produce them.
-
-    A channel counts as one entry wide: how many heads it runs through is not known before some of
-    them go, and only so are channel counts multiples of the granularity whatever number is left.
-    """
-    used = {group.name for group in others}
-    for group in new:
-        name = group.nodes[0].name
-        if name in used:
-            name = names.fresh(name, "#")
-        used.add(name)
-        yield replace(group, name=name, width=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..labels.facts import Kernel
-from ..labels.vector import NONE, Ints, Labels
+from ..labels.vector import Ints, Labels, carried
 from ..labels.walk import Walk
 from ..model.names import Names
 from ..model.node import Node
@@ -87,6 +87,28 @@ class Group:
         return [self.name, *(name for k in self.kernels for name in (k.node.name, k.tensor))]
 
 
+class GroupNames:
+    """Names of groups: that of the first node which produces the channels, and a number if it is taken.
+
+    Parameters
+    ----------
+    taken : collection of str
+        Names of the file.
+    groups : iterable of str
+        Names of groups that there are.
+    """
+
+    def __init__(self, taken: Collection[str], groups: Iterable[str] = ()) -> None:
+        self._used = set(groups)
+        self._names = Names(taken, self._used)
+
+    def after(self, node: Node) -> str:
+        """Name of a further group of a node."""
+        name = self._names.fresh(node.name, "#") if node.name in self._used else node.name
+        self._used.add(name)
+        return name
+
+
 class Slot(NamedTuple):
     """An axis of a tensor, and the labels on it."""
 
@@ -110,7 +132,7 @@ def find_groups(walk: Walk, components: Components) -> tuple[tuple[Group, ...], 
         Slot(name, axis, labels)
         for name, axes in walk.axes.items()
         for axis, labels in enumerate(axes)
-        if labels is not None and labels is not NONE
+        if carried(labels)
     ]
     if not slots:
         return (), ()
@@ -168,17 +190,14 @@ def _named(
     units : int array
         Those that stored tensors carry, in order.
     """
-    names, used = Names(walk.graph.taken), set[str]()
+    names = GroupNames(walk.graph.taken)
     found, first, counts = np.unique(kinds[units], return_index=True, return_counts=True)
     parts = np.split(units[np.argsort(kinds[units], kind="stable")], np.cumsum(counts)[:-1])
     for k in np.argsort(first).tolist():
         draft, channels = drafts[int(found[k])], parts[k]
         if not draft.kernels:
             continue  # no layer produces these channels, so none can be scored
-        name = draft.kernels[0].node.name
-        if name in used:
-            name = names.fresh(name, "#")
-        used.add(name)
+        name = names.after(draft.kernels[0].node)
         reason = components.reason.get(int(channels[0]), "")
         yield Group(name, channels, tuple(draft.members), tuple(draft.kernels), reason, draft.width)
 

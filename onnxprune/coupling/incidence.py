@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..labels.vector import NONE, Ints, Labels, distinct
+from ..labels.vector import NONE, Ints, Labels, carried, distinct
 
 
 class Incidence:
@@ -129,7 +129,7 @@ class Carriers:
         names: dict[int, list[str]] = defaultdict(list)
         for name, found in axes.items():
             for labels in found:
-                if labels is not None and labels is not NONE:
+                if carried(labels):
                     vectors[id(labels)] = labels
                     names[id(labels)].append(name)
         self._vectors = ByUnit(list(vectors.values()), unit)

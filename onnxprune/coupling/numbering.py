@@ -70,21 +70,20 @@ class Numbering:
         self.source, self.lossless, self.cleaned = source, lossless, cleaned
         self._alive = lossless.alive(removed)
         self._kept = lossless.sizes(removed)
-        self.groups = (*source.groups, *source.blocked)
-        self.by_name = {group.name: group for group in self.groups}
+        self.by_name = {group.name: group for group in source.all_groups}
         self._home = _places(source)
         self._place = _places(cleaned)
         self.overlaps = dict(self._find())
 
     def _find(self) -> Iterator[tuple[str, tuple[Overlap, ...]]]:
-        names = Names(self.source.graph.taken, (group.name for group in self.groups))
-        for number, group in enumerate((*self.cleaned.groups, *self.cleaned.blocked)):
+        names = Names(self.source.graph.taken, self.by_name)
+        for number, group in enumerate(self.cleaned.all_groups):
             units = self._units(number, group)
             home, place = self._home[:, units]
             if (units < 0).any() or (home < 0).any() or len(distinct(units)) < len(units):
                 yield group.name, (self._along_axis(number, group, names),)
                 continue
-            found = [(self.groups[n], np.flatnonzero(home == n)) for n in distinct(home).tolist()]
+            found = [(self.source.all_groups[n], np.flatnonzero(home == n)) for n in distinct(home).tolist()]
             yield (
                 group.name,
                 tuple(
@@ -108,30 +107,30 @@ class Numbering:
     def _units(self, number: int, group: Group) -> Ints:
         """Unit of the input file for each channel of a cleaned group, -1 where it is not found."""
         units = np.full(len(group), -1)
-        inner = self.cleaned.owners(group) is not self.cleaned.components.unit
-        old = self.source.inside if inner else self.source.components
-        if old is None:
-            return units
         new = self.cleaned.owners(group)
-        for name, axis in _carriers(self.cleaned, group):
-            before, after = self._labels(self.source, name, axis), self._labels(self.cleaned, name, axis)
-            index = self._kept.index(name, axis)
-            if before is not None and index is not None and index.ndim == 1:
-                before = before[index]
-            if before is None or after is None or len(before) != len(after):
-                continue
+        resolution = 0 if new is self.cleaned.components.unit else 1
+        if resolution >= len(self.source.resolutions):
+            return units
+        old = self.source.resolutions[resolution].unit
+        for before, after in self._same_axes(group):
             home, place = self._place[:, new[after]]
             mine = home == number
-            units[place[mine]] = old.unit[before[mine]]
+            units[place[mine]] = old[before[mine]]
             if (units >= 0).all():
                 break
         return units
 
-    @staticmethod
-    def _labels(traced: Trace, name: str, axis: int) -> Ints | None:
-        axes = traced.walk.axes.get(name, ())
-        labels = axes[axis] if axis < len(axes) else None
-        return None if labels is None or labels is NONE else labels
+    def _same_axes(self, group: Group) -> Iterator[tuple[Ints, Ints]]:
+        """Labels in the input file and in the cleaned model, entry for entry, of axes of a group."""
+        for name, axis in _carriers(self.cleaned, group):
+            before, after = (traced.walk.peek(name, axis) for traced in (self.source, self.cleaned))
+            if before is NONE or after is NONE:
+                continue
+            index = self._kept.index(name, axis)
+            if index is not None and index.ndim == 1:
+                before = before[index]
+            if len(before) == len(after):
+                yield before, after
 
     def named(self, pattern: str) -> set[str]:
         """Names of groups, as they are in the input file, that a pattern names.
@@ -141,10 +140,9 @@ class Numbering:
         UsageError
             If there is none, with the nearest name that exists.
         """
-        groups = (*self.cleaned.groups, *self.cleaned.blocked)
         alone = (
             (group, overlap)
-            for group in groups
+            for group in self.cleaned.all_groups
             for overlap in self.overlaps[group.name]
             if overlap.group is None
         )
@@ -153,7 +151,7 @@ class Numbering:
             for group, overlap in alone
             if group.matches(pattern) or matches(overlap.name, pattern)
         }
-        found |= {group.name for group in self.groups if group.matches(pattern)}
+        found |= {group.name for group in self.source.all_groups if group.matches(pattern)}
         return found or {group.name for group in self.source.find(pattern)}
 
     def sources(self, names: Collection[str]) -> set[str]:
@@ -172,7 +170,7 @@ class Numbering:
     def _living(self) -> npt.NDArray[np.bool_]:
         """Units of the input file of which the clean-up left something."""
         living = np.zeros(self._home.shape[1], np.bool_)
-        for components in filter(None, (self.source.components, self.source.inside)):
+        for components in self.source.resolutions:
             living[components.unit[self._alive]] = True
         return living
 
@@ -184,16 +182,15 @@ class Numbering:
     def _like(self) -> Ints:
         """A unit of ``lossless`` that has labels in common with each of the input file."""
         like = np.zeros(self._home.shape[1], np.int64)
-        for components in filter(None, (self.source.components, self.source.inside)):
+        for components in self.source.resolutions:
             like[components.unit] = self.lossless.components.unit
         return like
 
 
 def _places(traced: Trace) -> Ints:
     """Number of the group of every unit, and its position there; -1 for those of no group."""
-    last = traced.components if traced.inside is None else traced.inside
-    places = np.full((2, int(last.unit.max()) + 1), -1)
-    for number, group in enumerate((*traced.groups, *traced.blocked)):
+    places = np.full((2, traced.unit_count), -1)
+    for number, group in enumerate(traced.all_groups):
         places[0, group.units] = number
         places[1, group.units] = np.arange(len(group))
     return places

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from ..labels.vector import NONE, Ints
+from ..labels.vector import Ints, carried
 from ..labels.walk import Walk
 from ..model.graph import Graph
 from ..model.node import Node
@@ -35,7 +35,5 @@ def pairs(walk: Walk) -> Iterator[tuple[Ints, Ints, int]]:
         first, *others = (walk.axes.get(name, ()) for name in names)
         for other in others:
             for a, b in zip(first, other, strict=False):
-                if a is None or b is None or a is NONE or b is NONE or len(a) != len(b):
-                    continue
-                if not np.isin(a, b).any():
+                if carried(a) and carried(b) and len(a) == len(b) and not np.isin(a, b).any():
                     yield a, b, node.index

@@ -55,8 +55,6 @@ class Trace(Sequence[Group]):
     """
 
     model: Model
-    graph: Graph
-    shapes: Shapes
     walk: Walk
     components: Components
     groups: tuple[Group, ...]
@@ -65,6 +63,16 @@ class Trace(Sequence[Group]):
     apart: BlockwiseCut | None = None
     notes: tuple[str, ...] = ()
     inside: Components | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """Nodes and constants of the model."""
+        return self.walk.graph
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shapes, types and small values of all tensors."""
+        return self.walk.shapes
 
     def __getitem__(self, key):  # type: ignore[no-untyped-def]
         return self.groups[key]
@@ -81,8 +89,23 @@ class Trace(Sequence[Group]):
         return sum(map(len, self.groups))
 
     @cached_property
+    def all_groups(self) -> tuple[Group, ...]:
+        """The groups that can shrink, and then those that cannot."""
+        return (*self.groups, *self.blocked)
+
+    @property
+    def resolutions(self) -> tuple[Components, ...]:
+        """``components``, and ``inside`` where there is one; units are numbered through both."""
+        return (self.components,) if self.inside is None else (self.components, self.inside)
+
+    @cached_property
+    def unit_count(self) -> int:
+        """How many units are numbered, those included that no group has."""
+        return int(self.resolutions[-1].unit.max()) + 1
+
+    @cached_property
     def _directory(self) -> NameIndex:
-        return NameIndex((*self.groups, *self.blocked))
+        return NameIndex(self.all_groups)
 
     def find(self, pattern: str) -> list[Group]:
         """Groups, blocked ones included, that a pattern names.
@@ -94,8 +117,7 @@ class Trace(Sequence[Group]):
         """
         found = self._directory.find(pattern)
         if not found:
-            names = {g.name for g in (*self.groups, *self.blocked)}
-            raise unknown_name("layer", pattern, names)
+            raise unknown_name("layer", pattern, {group.name for group in self.all_groups})
         return found
 
     def owners(self, group: Group) -> Ints:
@@ -105,12 +127,11 @@ class Trace(Sequence[Group]):
 
     def alive(self, removed: npt.ArrayLike = ()) -> npt.NDArray[np.bool_]:
         """Living labels after some units are removed."""
-        last = self.components if self.inside is None else self.inside
-        dead = np.zeros(int(last.unit.max()) + 1, np.bool_)
+        dead = np.zeros(self.unit_count, np.bool_)
         dead[np.asarray(removed, np.int64)] = True
         alive = ~dead[self.components.unit]
-        if self.inside is not None:
-            alive &= ~dead[self.inside.unit]
+        for inner in self.resolutions[1:]:
+            alive &= ~dead[inner.unit]
         if self.apart is not None:
             self.apart.mark(alive)
         for grid in self.walk.facts.grids:
@@ -237,30 +258,38 @@ def _sensible(shapes: Shapes, name: str, at: Setting) -> bool:
 
 
 def _resolved(walk: Walk, model: Model, options: Mapping[str, Any]) -> Trace:
-    graph, shapes = walk.graph, walk.shapes
+    """Units and groups of a walk, as some options want them."""
+    walk = _constrained(walk, options)
     axis = options["reshape_channel_axis"]
-    if options["norm"] == "pin":
-        pins = [Pin(v, f"{n} computes statistics along it (norm=pin)", n.index) for n, v in walk.facts.stats]
-        walk = copy(walk)
-        walk.facts = replace(walk.facts, pins=[*walk.facts.pins, *pins])
-    if options["parts"] == "equal":
-        walk = copy(walk)
-        walk.facts = replace(walk.facts, pairs=[*walk.facts.pairs, *pairs(walk)])
-    if options["group_policy"] not in ("count", "none"):
-        components = resolve(walk.facts, walk.count, 0 if axis == BOTH else axis)
+    if options["group_policy"] in ("count", "none"):
+        components, notes = separate(walk, axis)
+        apart = BlockwiseCut(walk, components)
         groups, blocked = find_groups(walk, components)
-        inside = None
-        if axis == BOTH:
-            inside, groups, blocked = both(walk, components, groups, blocked)
-        return Trace(
-            model, graph, shapes, walk, components, groups, blocked, options, None, assumed(shapes), inside
-        )
-    components, notes = separate(walk, axis)
-    apart = BlockwiseCut(walk, components)
+        groups = tuple(replace(g, blocks=apart.block_of(g.units)) for g in groups)
+        notes = (*assumed(walk.shapes), *notes)
+        return Trace(model, walk, components, groups, blocked, options, apart, notes)
+    components = resolve(walk.facts, walk.count, 0 if axis == BOTH else axis)
     groups, blocked = find_groups(walk, components)
-    groups = tuple(replace(g, blocks=apart.block_of(g.units)) for g in groups)
-    notes = (*assumed(shapes), *notes)
-    return Trace(model, graph, shapes, walk, components, groups, blocked, options, apart, notes)
+    inside = None
+    if axis == BOTH:
+        inside, groups, blocked = both(walk, components, groups, blocked)
+    notes = assumed(walk.shapes)
+    return Trace(model, walk, components, groups, blocked, options, notes=notes, inside=inside)
+
+
+def _constrained(walk: Walk, options: Mapping[str, Any]) -> Walk:
+    """The walk with the facts that options add to those of the rules."""
+    facts = walk.facts
+    if options["norm"] == "pin":
+        pins = [Pin(v, f"{n} computes statistics along it (norm=pin)", n.index) for n, v in facts.stats]
+        facts = replace(facts, pins=[*facts.pins, *pins])
+    if options["parts"] == "equal":
+        facts = replace(facts, pairs=[*facts.pairs, *pairs(walk)])
+    if facts is walk.facts:
+        return walk
+    walk = copy(walk)
+    walk.facts = facts
+    return walk
 
 
 def assumed(shapes: Shapes) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
-from ..labels.vector import NONE, Labels
+from ..labels.vector import Labels, carried
 from ..model.node import Node
 from ..printable import printable
 from ..reports.chains import Chains
@@ -84,9 +84,7 @@ def coupled(traced: Trace, plan: Plan | None = None) -> list[Coupled]:
     """All groups of an analysis, with what a plan says of them; those of the plan alone come last."""
     planned = {group.name: group for group in plan.groups} if plan is not None else {}
     chains = Chains(traced)
-    found = [
-        _view(group, planned.pop(group.name, None), chains) for group in (*traced.groups, *traced.blocked)
-    ]
+    found = [_view(group, planned.pop(group.name, None), chains) for group in traced.all_groups]
     return found + [_planned(group) for group in planned.values()]
 
 
@@ -133,8 +131,8 @@ class Carried:
         self._axes = traced.walk.axes
         self._seen: dict[int, list[int]] = {}
         self._maps: list[npt.NDArray[np.int64]] = []
-        groups = list(enumerate((*traced.groups, *traced.blocked)))
-        for parts in filter(None, (traced.components, traced.inside)):
+        groups = list(enumerate(traced.all_groups))
+        for parts in traced.resolutions:
             of_unit = np.full(int(parts.unit.max(initial=-1)) + 1, -1, np.int64)
             for number, group in groups:
                 if traced.owners(group) is parts.unit:
@@ -150,7 +148,7 @@ class Carried:
         return list(found)
 
     def _of(self, labels: Labels | None) -> Sequence[int]:
-        if labels is None or labels is NONE:
+        if not carried(labels):
             return ()
         known = self._seen.get(id(labels))
         if known is None:

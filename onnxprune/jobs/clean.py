@@ -13,6 +13,7 @@ from ..cleanup.log import make_log
 from ..coupling.trace import Trace, trace, without_statistics
 from ..model.file import ModelLike
 from ..model.loading import load
+from ..reports.result import Result
 from ..runtime.session import Arrays
 from ..selection.cost import cost
 from ..selection.granules import steps_kept
@@ -20,7 +21,6 @@ from ..selection.settings import check
 from ..settings.table import DEFAULTS
 from ..surgery.surgeon import rewrite_trace
 from .growth import growth, larger
-from .result import Result
 
 
 def clean(

@@ -14,6 +14,7 @@ from ..data.dataset import open_data
 from ..model.file import Model, ModelLike, collector_paused
 from ..model.loading import load
 from ..recovery import job
+from ..reports.result import Result
 from ..selection.config import read_config
 from ..selection.cost import Cost, cost
 from ..selection.decide import select
@@ -28,7 +29,6 @@ from ..timing.machine import Machine, MachineSettings
 from .aim import aim
 from .growth import fitting, never_larger
 from .replay import prepared, staged
-from .result import Result
 from .verify import check_on_failure, require
 from .verify import verify as compare
 

@@ -61,8 +61,6 @@ def prepared(
     model, first = load(source), first_stage(plan)
     if first is None:
         return trace(model, **plan.trace_options) if traced is None else traced, plan, None
-    from .replay import rewrite
-
     before = trace(model, **plan.trace_options)
     lossless = without_statistics(before)
     removed = first.removed(lossless)
@@ -82,7 +80,8 @@ def staged(first: Plan, second: Plan, numbering: Numbering) -> Plan:
         for overlap in numbering.overlaps[entry.name]:
             overlaps[overlap.name].append((entry, overlap))
     groups = [
-        _widened(group, overlaps.pop(group.name, []), numbering.stays(group)) for group in numbering.groups
+        _widened(group, overlaps.pop(group.name, []), numbering.stays(group))
+        for group in numbering.source.all_groups
     ]
     groups += [_along_axis(*found[0]) for found in overlaps.values()]
     constants = dict(first.constants)
@@ -134,10 +133,10 @@ def _localised(plan: Plan, known: Collection[str], numbering: Numbering) -> Iter
     """Groups of the cleaned model, from those groups of a plan that speak of the input file."""
     entries = {e.name: e for e in plan.groups if e.name in known and e.status == "pruned"}
     wanted = {name: set(range(e.channels)) - set(e.keep) for name, e in entries.items()}
-    for there in numbering.groups:
+    for there in numbering.source.all_groups:
         if there.name in entries and entries[there.name].channels == len(there):
             wanted[there.name] -= numbering.lost(there).keys()
-    for group in (*numbering.cleaned.groups, *numbering.cleaned.blocked):
+    for group in numbering.cleaned.all_groups:
         gone: set[int] = set()
         for overlap in numbering.overlaps[group.name]:
             entry = entries.get(overlap.name)
@@ -191,8 +190,6 @@ def rewrite(source: ModelLike, plan: Plan) -> Model:
     SurgeryError
         If the slim model's shapes contradict the analysis.
     """
-    from .replay import prepared
-
     traced, plan, _ = prepared(source, plan)
     if plan.options.get("lossless"):
         from ..cleanup.cleanup import replay

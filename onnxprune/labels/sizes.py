@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..model.cut import take
 from ..model.node import Node
 from ..shapes.setting import Shapes
-from .vector import NONE, Labels
+from .vector import NONE, Labels, carried
 
 Index: TypeAlias = npt.NDArray[np.int64] | None
 
@@ -148,7 +148,7 @@ class Sizes(SizeView):
     def _index(self, name: str, axis: int, labels: Labels | None) -> Index:
         if self._apart is not None and (name, axis) in self._apart.tables:
             return self._apart.kept(self._apart.tables[name, axis], self._alive)
-        if labels is None or labels is NONE:
+        if not carried(labels):
             return None
         if id(labels) not in self._indices:
             mask = self._alive[labels]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,3 +26,8 @@ def distinct(numbers: npt.NDArray[Number]) -> npt.NDArray[Number]:
 NONE: Labels = np.zeros(1, np.int64)
 """Marks an axis that carries no channels; always this very object."""
 NONE.flags.writeable = False
+
+
+def carried(labels: Labels | None) -> TypeGuard[Labels]:
+    """Whether an axis carries channels."""
+    return labels is not None and labels is not NONE

@@ -59,7 +59,7 @@ class Walk(Recorder):
 
     def stored(self, name: str) -> bool:
         """Whether a tensor is a constant, or a constant that was moved."""
-        return self.graph.is_constant(name) or name in self.graph.derived
+        return self.graph.has_value(name)
 
     def value(self, name: str) -> np.ndarray | None:
         """Statically known value of a tensor, None where it has none."""

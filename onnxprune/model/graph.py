@@ -168,7 +168,7 @@ class Graph:
                 continue
             if known.issuperset(names):
                 known.update(node.outputs)
-                yield from ((name, node) for name in node.outputs)
+                yield from ((name, node) for name in node.outputs if name)
 
     def _fold(self) -> None:
         """Take as constants what is computed from tensors that nothing else reads."""
@@ -229,6 +229,10 @@ class Graph:
     def is_constant(self, name: str) -> bool:
         """Whether analysis takes a tensor as a constant."""
         return name in self.constants or name in self.folded
+
+    def has_value(self, name: str) -> bool:
+        """Whether a tensor is stored, or computed from stored ones alone."""
+        return name in self.constants or name in self.derived
 
     def value(self, name: str) -> np.ndarray:
         """Value of a tensor that is stored or computed from stored ones alone.

@@ -20,7 +20,7 @@ from ..coupling.groups import Group
 from ..coupling.incidence import Carriers
 from ..coupling.trace import Trace
 from ..errors import ModelError
-from ..labels.vector import NONE, Ints
+from ..labels.vector import Ints, carried
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from .linear import Linear, linear_of
@@ -187,14 +187,10 @@ class Reading:
     def _carried(self, name: str, places: Places) -> list[int]:
         """Axes of a computed tensor that carry channels of the group."""
         graph = self.traced.graph
-        if not name or graph.is_constant(name) or name in graph.derived:
+        if not name or graph.has_value(name):
             return []
         axes = self.traced.walk.axes.get(name, ())
-        return [
-            k
-            for k, labels in enumerate(axes)
-            if labels is not None and labels is not NONE and (places[labels] >= 0).any()
-        ]
+        return [k for k, labels in enumerate(axes) if carried(labels) and (places[labels] >= 0).any()]
 
     def _contracted(self, node: Node, name: str, places: Places) -> Iterator[Consumer]:
         """The node as one that sums over channels with a stored weight."""
@@ -233,10 +229,10 @@ class Reading:
         graph, best, taken = self.traced.graph, "", 0
         for name in node.inputs:
             shape = self.traced.shapes.get(name) if name else None
-            if not name or shape is None or not (graph.is_constant(name) or name in graph.derived):
+            if not name or shape is None or not graph.has_value(name):
                 continue
             for axis, labels in enumerate(self.traced.walk.axes.get(name, ())):
-                if labels is None or labels is NONE:
+                if not carried(labels):
                     continue
                 mine = places[labels][places[labels] >= 0]
                 if len(mine):

@@ -248,10 +248,6 @@ def linear_of(graph: Graph, node: Node) -> Linear | None:
     return maker(graph, node) if maker is not None and node.outermost else None
 
 
-def _stored(graph: Graph, name: str) -> bool:
-    return bool(name) and (graph.is_constant(name) or name in graph.derived)
-
-
 def _shape(graph: Graph, name: str) -> Shape:
     constant = graph.constants.get(name)
     return np.shape(graph.value(name)) if constant is None else constant.shape
@@ -259,7 +255,7 @@ def _shape(graph: Graph, name: str) -> Shape:
 
 def _convolution(graph: Graph, node: Node) -> Linear | None:
     X, W, B = node.take(3)
-    if not _stored(graph, W) or _stored(graph, X) or (B and not _stored(graph, B)):
+    if not graph.has_value(W) or graph.has_value(X) or (B and not graph.has_value(B)):
         return None
     kernel = _shape(graph, W)[2:]
     layout = Kernels(node.attr("group", 1), node.op == "ConvTranspose")
@@ -268,7 +264,7 @@ def _convolution(graph: Graph, node: Node) -> Linear | None:
 
 def _gemm(graph: Graph, node: Node) -> Linear | None:
     A, B, C = node.take(3)
-    if not _stored(graph, B) or _stored(graph, A) or (C and not _stored(graph, C)):
+    if not graph.has_value(B) or graph.has_value(A) or (C and not graph.has_value(C)):
         return None
     alpha, beta = float(node.attr("alpha", 1.0)), float(node.attr("beta", 1.0))
     layout = Matrix(0 if node.attr("transB", 0) else 1, alpha)
@@ -277,9 +273,9 @@ def _gemm(graph: Graph, node: Node) -> Linear | None:
 
 def _matmul(graph: Graph, node: Node) -> Linear | None:
     A, B = node.inputs
-    if _stored(graph, A) == _stored(graph, B):
+    if graph.has_value(A) == graph.has_value(B):
         return None
-    right = _stored(graph, B)
+    right = graph.has_value(B)
     weight, source = (B, A) if right else (A, B)
     shape = _shape(graph, weight)
     if len(shape) == 1:
@@ -295,7 +291,7 @@ def _matmul(graph: Graph, node: Node) -> Linear | None:
 
 def _recurrent(graph: Graph, node: Node) -> Linear | None:
     X, W = node.take(2)
-    if not _stored(graph, W) or _stored(graph, X):
+    if not graph.has_value(W) or graph.has_value(X):
         return None
     return Linear(node, X, 2, -1, W, "", Gates(), inner=True)
 

@@ -97,7 +97,7 @@ def _form(layer: Linear, outputs: int) -> Shape:
 
 def _vector(graph: Graph, name: str, form: Shape) -> Floats | None:
     """A stored operand as one number per output; None where it is something else."""
-    if not name or not (graph.is_constant(name) or name in graph.derived):
+    if not name or not graph.has_value(name):
         return None
     value = np.asarray(graph.value(name)).astype(np.float64)
     while value.ndim > len(form) and len(value) == 1:

@@ -225,7 +225,7 @@ def _added(graph: Graph, name: str) -> str:
         return ""
     one, two = readers[0].inputs
     other = two if one == name else one
-    stored = graph.is_constant(other) or other in graph.derived
+    stored = graph.has_value(other)
     return "" if stored or other == name else other
 
 

@@ -79,7 +79,7 @@ class Scales:
     def _places(self, node: Node) -> tuple[int, ...]:
         """Which inputs of a node are its scale and its shift, if it has one; empty for other nodes."""
         graph = self._graph
-        stored = [k for k, name in enumerate(node.inputs) if graph.is_constant(name) or name in graph.derived]
+        stored = [k for k, name in enumerate(node.inputs) if graph.has_value(name)]
         if node.index in self._cut:
             places = tuple(k for k in _NORMS.get(node.kind, ()) if node.take(k + 1)[k])
             return places if set(places) <= set(stored) else ()

@@ -104,7 +104,7 @@ def only_cleaned(
     numbering: Numbering, names: Collection[str], kinds: Mapping[int, str]
 ) -> Iterator[Explanation]:
     """What happened to groups of the input file of which the clean-up left nothing that can go."""
-    for group in numbering.groups:
+    for group in numbering.source.all_groups:
         if group.name in names:
             left = numbering.stays(group)
             rows = _cleaned_rows(numbering, group.name, np.ones_like(left), 0, kinds)

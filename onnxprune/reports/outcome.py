@@ -4,58 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ..checks.report import Report
 from ..cleanup.log import Log
-from ..coupling.trace import Trace
 from ..model.file import Model
 from ..recovery.harm import doubts
 from ..scoring.score import unseen
-from ..selection.cost import Cost
 from ..selection.plan import Plan
-from ..selection.recovered import Recovery
-from ..timing.achieved import Achieved
 from .analysis import by_reason, costs, obstacle_lines, obstacles
 from .page import Part, Table, numbers, words
+from .result import Result
 
 ALL = "--json lists all"
-
-
-class Outcome(Protocol):
-    """What is told of a result, see :class:`onnxprune.Result`."""
-
-    @property
-    def plan(self) -> Plan:
-        """What is kept."""
-
-    @property
-    def report(self) -> Report | None:
-        """The checks."""
-
-    @property
-    def trace(self) -> Trace:
-        """The analysis."""
-
-    @property
-    def log(self) -> Log | None:
-        """What the clean-up did."""
-
-    @property
-    def recovery(self) -> Recovery | None:
-        """Weights that were fitted."""
-
-    @property
-    def latency(self) -> Achieved | None:
-        """How long it takes, where that was a budget."""
-
-    @property
-    def before(self) -> Cost:
-        """Cost of the original."""
-
-    @property
-    def after(self) -> Cost:
-        """Cost of the slim model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +72,7 @@ class _Written:
         Where the plan goes.
     """
 
-    outcome: Outcome
+    outcome: Result
     path: str
     out: str
     plan_out: str | None = None
@@ -272,7 +233,7 @@ def verdict(report: Report | None) -> str:
     return "not verified (--no-verify)" if report is None else report.headline
 
 
-def written(outcome: Outcome, path: str, out: str) -> str:
+def written(outcome: Result, path: str, out: str) -> str:
     """Where the result is, and whether it differs."""
     if unchanged(outcome.plan):
         return f"nothing was removed: '{out}' is a copy of '{path}'"

@@ -281,12 +281,7 @@ def _criterion(traced: Trace, given: Any) -> Criterion:
     if not isinstance(given, Mapping):
         named: Criterion = lookup("criterion", given)
         return named
-    layers = {
-        name
-        for group in (*traced, *traced.blocked)
-        for k in group.kernels
-        for name in (k.tensor, k.node.name)
-    }
+    layers = {name for group in traced.all_groups for k in group.kernels for name in (k.tensor, k.node.name)}
     for name in given:
         if name not in layers:
             raise unknown_name("layer", name, layers)

@@ -15,7 +15,7 @@ from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..errors import UsageError
 from ..labels.facts import Kernel
-from ..labels.vector import NONE, Labels
+from ..labels.vector import Labels, carried
 from ..model.operators import Trait, traits_of
 from .layer import Layer
 from .registry import DATA, RAW, Criterion, Policy, Scores, applied, label_of, trait_of
@@ -63,9 +63,7 @@ def output_of(traced: Trace, group: Group, kernel: Kernel) -> Kernel | None:
 
 def _covers(traced: Trace, group: Group, labels: Labels | None) -> bool:
     """Whether an axis carries every channel of a group."""
-    if labels is None or labels is NONE:
-        return False
-    return bool(np.isin(group.units, traced.owners(group)[labels]).all())
+    return carried(labels) and bool(np.isin(group.units, traced.owners(group)[labels]).all())
 
 
 def join(traced: Trace, group: Group) -> Kernel | None:

@@ -17,7 +17,7 @@ from ..coupling.groups import Group
 from ..coupling.incidence import ByUnit, Incidence
 from ..coupling.trace import Trace
 from ..labels.sizes import SizeView, Term
-from ..labels.vector import NONE, Ints, Labels
+from ..labels.vector import NONE, Ints, Labels, carried
 from .living import Living, entangled
 
 
@@ -91,7 +91,7 @@ class LivingSizes(SizeView):
         axes = self._axes.get(name) or [None] * len(shape)
         places = []
         for size, labels in zip(shape, axes, strict=True):
-            if labels is None or labels is NONE:
+            if not carried(labels):
                 if size not in self._fixed:
                     self._fixed[size] = len(self.counts)
                     self.counts.append(size)

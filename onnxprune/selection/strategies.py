@@ -174,10 +174,9 @@ def by_index(traced: Trace, remove: Mapping[str, Sequence[int]]) -> dict[str, In
     """
     unit = traced.components.unit
     position = {int(u): (g, k) for g in traced for k, u in enumerate(g.units.tolist())}
-    groups = (*traced.groups, *traced.blocked)
-    layers = {name for g in groups for k in g.kernels for name in (k.node.name, k.tensor)}
-    alone = {g.name: g.units for g in groups if g.name not in layers}
-    known = _Layers(groups)
+    layers = {name for g in traced.all_groups for k in g.kernels for name in (k.node.name, k.tensor)}
+    alone = {g.name: g.units for g in traced.all_groups if g.name not in layers}
+    known = _Layers(traced.all_groups)
     gone: dict[str, set[int]] = {}
     for name, indices in remove.items():
         mine = alone.get(name)

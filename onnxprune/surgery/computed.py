@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..coupling.trace import Trace
-from ..labels.vector import NONE
+from ..labels.vector import carried
 from ..model.file import payload
 from ..model.graph import Graph
 from ..model.node import Constant
@@ -47,7 +47,7 @@ class Computed:
 def find_computed(traced: Trace) -> dict[str, Computed]:
     """Computed constants that may shrink, by name."""
     graph, axes, shapes = traced.graph, traced.walk.axes, traced.shapes
-    names = [n for n in graph.folded if any(v is not None and v is not NONE for v in axes.get(n, ()))]
+    names = [n for n in graph.folded if any(map(carried, axes.get(n, ())))]
     if not names:
         return {}
     roots: dict[str, list[Constant]] = {name: [] for name in names}

@@ -80,12 +80,12 @@ class Editor:
             scaled = [v * a // b for v, a, b in zip(known.tolist(), after, before, strict=True)]
             self.constant_input(slot, np.array(scaled, known.dtype))
         else:
-            self._proto.input[slot] = self._rewriter.scaled(name, before, after, self._node)
+            self._proto.input[slot] = self._rewriter.insertions.scaled(name, before, after, self._node)
 
     def scale_output(self, before: Sequence[int], after: Sequence[int]) -> None:
         """Scale the output entry by entry by ``after / before``, for whoever reads it."""
         if list(before) != list(after):
-            self._rewriter.scale_output(self._node, before, after)
+            self._rewriter.insertions.scale_output(self._node, before, after)
 
     def split_sizes(self, sizes: Sequence[int]) -> None:
         """Set the sizes of a Split, as attribute or input, whichever the opset has."""
@@ -114,7 +114,7 @@ class Editor:
             taken = np.arange(len(alive))[windows[axis]]
             if steps[position] != 1:
                 place = np.cumsum(alive) - 1
-                self._rewriter.gather_after(self._node, axis, place[taken[alive[taken]]])
+                self._rewriter.insertions.gather_behind(self._node, axis, place[taken[alive[taken]]])
                 starts[position], ends[position] = 0, np.iinfo(np.int32).max
                 steps[position] = 1
             elif len(taken):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy.typing as npt
 
 from ..coupling.trace import Trace
+from ..labels.sizes import Sizes
 from ..model.file import Model, collector_paused
 from .editor import Editor
 from .rewriter import Rewriter
@@ -21,12 +22,17 @@ def rewrite_trace(traced: Trace, removed: npt.ArrayLike) -> Model:
         If the slim model's shapes contradict the analysis.
     """
     sizes = traced.sizes(removed)
-    slim = Rewriter(traced, sizes).run(traced.walk.facts.fixes, Editor)
+    slim = unchecked(traced, sizes)
     self_check(slim, traced, sizes)
     return slim
+
+
+def unchecked(traced: Trace, sizes: Sizes) -> Model:
+    """The slim model, whose shapes are still to be checked."""
+    return Rewriter(traced, sizes).run(Editor)
 
 
 @collector_paused()
 def written_bytes(traced: Trace, removed: npt.ArrayLike) -> int:
     """Bytes of the file without some units; nothing is checked, because it is not kept."""
-    return Rewriter(traced, traced.sizes(removed)).run(traced.walk.facts.fixes, Editor).nbytes()
+    return unchecked(traced, traced.sizes(removed)).nbytes()

@@ -68,11 +68,11 @@ def by_rewriter(traced: Trace) -> onnx.ModelProto:
     nodes = {node.name: node for node in traced.graph.nodes}
     for name in gathers:
         size = traced.shapes.first.shapes[nodes[name].output][1]
-        rewriter.gather_after(nodes[name], 1, np.arange(size))
+        rewriter.insertions.gather_behind(nodes[name], 1, np.arange(size))
     for name in reshapes:
         shape = traced.shapes.first.shapes[nodes[name].output]
         rewriter.replace_input(nodes[name], 1, np.array(shape, np.int64))
-    return rewriter.run((), Editor).proto
+    return rewriter.run(Editor).proto
 
 
 def by_graphsurgeon(traced: Trace) -> onnx.ModelProto:

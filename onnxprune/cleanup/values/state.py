@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from ...errors import ModelError
-from ...labels.vector import NONE, Bools, Labels
+from ...labels.vector import NONE, Bools, Labels, carried
 from ...labels.walk import Walk
 from ...model.file import let_go
 from ...model.node import Node
@@ -220,7 +220,7 @@ class Values:
                 pending += child.bodies.values()
         for name in dict.fromkeys(filter(None, names)):
             for labels in self.c.axes.get(name, ()):
-                if labels is not None and labels is not NONE:
+                if carried(labels):
                     self.mixes.append(Mix(node, labels, b.ANYTHING))
         self.leave_open(node)
 
