@@ -20,6 +20,7 @@ from onnxprune.cli import main
 from onnxprune.reports.baseline import LONGEST, verdict
 from onnxprune.reports.sarif import RULES, sarif
 from onnxprune.runtime import providers
+from onnxprune.runtime.conversion import in_ort_format
 from onnxprune.testing import assert_parity
 
 from .conftest import DIGITS, IMAGES, Run
@@ -280,6 +281,47 @@ def test_every_provider_keeps_to_the_gates(run: Run, slim: Path) -> None:
     elsewhere = onnxprune.verify(DIGITS, slim, also=["cpu"], provider="cpu", min_cosine=1.5)
     assert not replace(elsewhere, gates=()), "the other row alone fails the whole"
     assert run("verify", DIGITS, slim, "--also", "tpu").err.startswith("error: unknown provider 'tpu'")
+
+
+# The ORT format -------------------------------------------------------------------------------
+
+
+def test_the_ort_format_is_a_row(run: Run, slim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = verify(run, slim, "--also", "ort")
+    assert outcome.code == 0, outcome.err
+    (row,) = [line.split() for line in outcome.out.splitlines() if line.startswith("cpu, ORT format")]
+    assert (row[3:5], row[-2:]) == (["passed", "exact"], ["the", "model's"])
+    (found,) = verify(run, slim, "--also", "ort", "--json").document["elsewhere"]
+    assert (found["provider"], found["format"], found["method"]) == ("cpu", "ORT", "end to end")
+    monkeypatch.setattr("onnxprune.runtime.conversion.readable", lambda *_: b"no model")
+    outcome = verify(run, slim, "--also", "ort")
+    assert outcome.code == 2
+    assert outcome.err.startswith(
+        "error: not verified on cpu, ORT format: onnxruntime cannot convert it to ORT format: "
+    )
+
+
+def test_a_model_in_ort_format_is_proven_end_to_end_or_not_at_all(
+    run: Run, slim: Path, tmp_path: Path
+) -> None:
+    result = onnxprune.prune(DIGITS, plan=onnxprune.Plan.load(slim.with_name("plan.json")))
+    broken = damaged(result, changed("head.bias", drop))
+    for name, model in (("right.ort", result.model), ("wrong.ort", onnxprune.load(broken))):
+        (tmp_path / name).write_bytes(in_ort_format(model).data)
+    flags = ("--plan", slim.with_name("plan.json"), "--provider", "cpu")
+    found = run("verify", DIGITS, tmp_path / "right.ort", *flags, "--html", tmp_path / "page.html", "--json")
+    assert (found.code, found.document["exact"], found.document["single"]) == (0, True, [])
+    outcome = run("verify", DIGITS, tmp_path / "wrong.ort", *flags, "--sarif", tmp_path / "out.sarif")
+    assert outcome.code == 1
+    assert outcome.err.startswith(
+        "error: the slim model is not proven right: cpu, ORT format: surgery not proven"
+    )
+    assert "those of a file in ORT format cannot be compared alone" in outcome.err
+    (result_,) = json.loads((tmp_path / "out.sarif").read_text())["runs"][0]["results"]
+    assert (result_["ruleId"], "logicalLocations" in result_["locations"][0]) == ("not-proven", False)
+    outcome = run("verify", DIGITS, tmp_path / "right.ort", *flags, "--layers")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: layers are compared node by node: found a model in ORT format\n")
 
 
 # Errors as JSON, unchanged results ------------------------------------------------------------

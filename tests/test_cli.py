@@ -276,7 +276,7 @@ def test_verify_without_a_plan(run: Run, pair: tuple[Path, Path]) -> None:
     assert list(document) == [
         "command", "version", "dense", "slim", "surgery", "change", "exact", "verdict", "left_out", "not_finite", "unrun", "method", "structure",
         "passed",
-        "provider", "slim_provider", "precision", "elsewhere", "problem", "data", "samples", "scores", "gates", "entire",
+        "provider", "slim_provider", "format", "precision", "elsewhere", "problem", "data", "samples", "scores", "gates", "entire",
         "single", "wrong", "diverged",
     ]  # fmt: skip
     assert (document["surgery"], document["exact"], document["passed"]) == ([], None, True)

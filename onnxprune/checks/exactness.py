@@ -14,6 +14,7 @@ from ..data.batches import Batch
 from ..errors import ModelError
 from ..labels.sizes import Sizes
 from ..model.file import Model
+from ..model.ort_format import OrtModel
 from ..runtime.session import Arrays, open_session, run
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery
@@ -28,6 +29,9 @@ from .widened import has_halves, widened, widened_feeds
 
 FIRST = "graph"
 """How far onnxruntime may rewrite both models, where they run then."""
+
+CLOSED = "those of a file in ORT format"
+"""What to call nodes that nobody can look at."""
 
 CAP = max(ROUNDING.values())
 """Share of an average slice of an output that noise may excuse: what is accepted of that one."""
@@ -134,7 +138,8 @@ def check_surgery(
 
     First the outputs. Where they differ by more than rounding, the network may only have amplified
     it (a recurrent network, a saturated sigmoid): then every node is compared alone, on the masked
-    original's own tensors, where nothing adds up. A node that cannot be compared leaves it open.
+    original's own tensors, where nothing adds up. A node that cannot be compared leaves it open, and of
+    a model in ORT format no node can.
 
     Recovered weights are put into the original, too, in the places that the plan keeps.
 
@@ -149,7 +154,8 @@ def check_surgery(
     pair = make_pair(traced, plan, slim, feeds, provider)
     if pair.provider == provider:
         pair = replace(pair, opened=opened)
-    if has_halves(pair.oracle.proto):
+    closed = isinstance(slim, OrtModel)
+    if has_halves(pair.oracle.proto) and not closed:
         oracle = Model(widened(pair.oracle.embedded()))
         slim = Model(widened(pair.slim.embedded()))
         wide = replace(pair, oracle=oracle, slim=slim, wide=True, opened=None)
@@ -160,8 +166,8 @@ def check_surgery(
             found = pair.compare_outputs(feeds)
     else:
         found = pair.compare_outputs(feeds)
-    if all(found):
-        return pair, Surgery(found, "end to end")
+    if all(found) or closed:
+        return pair, Surgery(found, "end to end", () if all(found) else (CLOSED,))
     alone = tuple(pair.compare_nodes([Batch(feeds)]))
     missing = left_out(pair.slim.proto, pair.traced, {d.output for d in alone})
     if all(alone) and missing:

@@ -33,6 +33,8 @@ class Report:
         Slim against original, of every output.
     provider, slim_provider : str
         Where both ran: an execution provider, by its name in the settings.
+    format : str
+        That of the slim model, where it is not ONNX.
     problem : str
         Why a check could not be made; empty where all were.
     scores : tuple of Score
@@ -69,6 +71,7 @@ class Report:
     problem: str = ""
     method: str = ""
     slim_provider: str = ""
+    format: str = ""
     scores: tuple[Score, ...] = ()
     gates: tuple[Gate, ...] = ()
     entire: tuple[Difference, ...] = ()
@@ -97,6 +100,12 @@ class Report:
         """Whether the surgery was proven right; None where that was not checked."""
         right = all((*self.surgery, *self.single))
         return None if not self.surgery or (right and self.unrun) else right
+
+    @property
+    def place(self) -> str:
+        """Where the models ran, for people."""
+        ran = dict.fromkeys((self.provider, self.slim_provider or self.provider))
+        return " and ".join(ran) + (f", {self.format} format" if self.format else "")
 
     @property
     def verdict(self) -> str:
@@ -131,7 +140,7 @@ class Report:
             parts.append("change not measured")
         if self.odd:
             parts.append(self._origin)
-        return f"{self.provider}: {'; '.join(parts)}"
+        return f"{self.place}: {'; '.join(parts)}"
 
     @property
     def _unknown(self) -> str:
@@ -188,6 +197,7 @@ class Report:
             "passed": bool(self),
             "provider": self.provider,
             "slim_provider": self.slim_provider,
+            "format": self.format,
             "precision": self.precision,
             "elsewhere": [report.to_dict() for report in self.elsewhere],
             "problem": self.problem,
@@ -231,7 +241,7 @@ class Report:
             lines.append(self._origin)
         if self.problem:
             lines.append(f"not verified: {self.problem}")
-        lines += [f"on {r.provider}: {'passed' if r else 'FAILED'}, {r.headline}" for r in self.elsewhere]
+        lines += [f"on {r.place}: {'passed' if r else 'FAILED'}, {r.headline}" for r in self.elsewhere]
         return page(lines)
 
 

@@ -87,19 +87,27 @@ def check_targets(context: click.Context) -> None:
                 raise UsageError(f"'{one}' is given for two outputs")
 
 
-def open_models(*paths: str) -> tuple[Model, ...]:
+def open_models(*paths: str, runnable: bool = False) -> tuple[Model, ...]:
     """Load models; no target of the command may be one of their data files.
+
+    Parameters
+    ----------
+    runnable : bool
+        Whether it is enough of the last one, if there are several, that onnxruntime runs it.
 
     Raises
     ------
     ModelError, UsageError
     """
     from .. import load
+    from ..model.loading import load_runnable
 
     context = click.get_current_context()
     if paths.count(STDIO) > 1:
         raise UsageError("standard input holds one model", "Name a file for the other.")
-    models = tuple(load(sys.stdin.buffer.read() if path == STDIO else path) for path in paths)
+    found = [sys.stdin.buffer.read() if path == STDIO else path for path in paths]
+    loads = [*[load] * (len(paths) - 1), load_runnable if runnable else load]
+    models = tuple(read(source) for read, source in zip(loads, found, strict=True))
     _disjoint(targets(context), (file for model in models for file in model.data_files()))
     return models
 

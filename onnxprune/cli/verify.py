@@ -76,6 +76,7 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
     """
     from .. import Plan, trace, verify_retrained
     from .. import verify as compare
+    from ..model.ort_format import OrtModel
     from ..reports.baseline import compared
     from ..reports.tables import similarity
     from ..reports.verification import Verification
@@ -87,11 +88,12 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
         raise UsageError("--update-baseline says not which", "Name the file with --baseline.")
     with stages(quiet) as stage:
         stage("load")
-        models = open_models(dense, slim)
+        models = open_models(dense, slim, runnable=not flags["retrained"])
         stage("verify")
         loaded = Plan.load(plan) if plan else None
         retrained = flags.pop("retrained")
-        flags["layers"] |= bool(files["plot"]) or bool(html and plan and not retrained)
+        layered = not retrained and not isinstance(models[1], OrtModel)
+        flags["layers"] |= bool(files["plot"]) or bool(html and plan and layered)
         if not retrained:
             report = compare(*models, plan=loaded, **flags)
         elif loaded is not None:
@@ -150,7 +152,7 @@ def _judge(report: Report) -> None:
     for other in report.elsewhere:
         if other.problem:
             raise UsageError(
-                f"not verified on {other.provider}: {other.problem}", "'onnxprune doctor' says more."
+                f"not verified on {other.place}: {other.problem}", "'onnxprune doctor' says more."
             )
         if other.failed:
-            raise GateError(f"failed on {other.provider}: {failure(other)}")
+            raise GateError(f"failed on {other.place}: {failure(other)}")

@@ -31,15 +31,20 @@ from ..data.batches import Batch, DataSet
 from ..data.dataset import DataSettings, runnable
 from ..errors import ModelError, SurgeryError, UsageError, unknown_name
 from ..model.file import Model, ModelLike
-from ..model.loading import load
+from ..model.loading import load, load_runnable
+from ..model.ort_format import OrtModel
+from ..runtime.conversion import in_ort_format
 from ..runtime.custom import without_reference
 from ..runtime.providers import choose_provider
 from ..runtime.session import Arrays, open_session, precision
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery, opened_recovery, require_none
 from ..settings.described import described
-from ..settings.table import DEFAULTS, OPTIONS
+from ..settings.table import DEFAULTS, ORT, PROVIDERS
 from .replay import prepared
+
+FORMAT = "ORT"
+"""What models are called that are not ONNX."""
 
 ON_FAILURE = ("raise", "return")
 """What happens to a result that fails its checks."""
@@ -101,6 +106,7 @@ def verify(
     Parameters
     ----------
     dense, slim : path, bytes, ModelProto, gs.Graph or Model
+        ``slim`` may be in ORT format: then the surgery is proven end to end, or not at all.
     plan : Plan, optional
         What was removed. With it the surgery is checked, too, on the first batch.
     layers : bool
@@ -125,7 +131,12 @@ def verify(
         raise UsageError("layers are compared by the plan: found none", "Give it with --plan.")
     recovery = opened_recovery(recovery, plan)
     limits, options = _parted(settings)
-    original, result = load(dense), load(slim)
+    original, result = load(dense), load_runnable(slim)
+    if layers and isinstance(result, OrtModel):
+        raise UsageError(
+            "layers are compared node by node: found a model in ORT format",
+            "Without --layers it is compared end to end.",
+        )
     if plan is not None:
         traced, plan, _ = prepared(original, plan, traced)
     elif traced is None:
@@ -138,7 +149,8 @@ def verify(
         original, result, traced, plan, recovery, given, chosen, other, tf32, layers, metric, limits
     )
     for name in also:
-        OPTIONS["provider"].refuse(name)
+        if name not in (*PROVIDERS, ORT):
+            raise unknown_name("provider", name, (*PROVIDERS, ORT))
     return replace(here.judged(), elsewhere=tuple(here.on(name) for name in also))
 
 
@@ -185,11 +197,14 @@ class _Verification:
 
     def on(self, provider: str) -> Report:
         """The same on another provider; where it cannot run there, a report that says why."""
+        name, stored = ("cpu", FORMAT) if provider == ORT else (provider, "")
         try:
-            chosen = choose_provider(provider)
-            return replace(self, provider=chosen, slim_provider=chosen, layers=False).judged()
+            result = in_ort_format(self.result) if stored else self.result
+            chosen = choose_provider(name)
+            there = replace(self, result=result, provider=chosen, slim_provider=chosen, layers=False)
+            return there.judged()
         except (ModelError, UsageError) as error:
-            return Report((), (), provider, error.message)
+            return Report((), (), name, error.message, format=stored)
 
     def report(self) -> Report:
         """What all checks say.
@@ -235,7 +250,9 @@ class _Verification:
         """What is compared where, before anything is."""
         other, source, unrun = self.slim_provider, samples.source, self.given.unrun
         told = precision(other, self.tf32)
-        return Report((), (), self.provider, slim_provider=other, data=source, unrun=unrun, precision=told)
+        stored = FORMAT if isinstance(self.result, OrtModel) else ""
+        report = Report((), (), self.provider, slim_provider=other, format=stored, precision=told)
+        return replace(report, data=source, unrun=unrun)
 
     @contextmanager
     def _opened(self, model: Model, provider: str, what: str, level: str) -> Iterator[Subject]:

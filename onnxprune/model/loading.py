@@ -22,18 +22,15 @@ from .file import Model, ModelLike
 from .names import Names, names_of
 from .operators import Trait, told
 from .ordering import sort_nodes
+from .ort_format import OrtModel
 from .protos import UNLISTED, bodies, graphs, node_protos, opset_of, skeleton, tensors
 from .source import Source
 from .wellformed import check_form
 
 OLDEST_OPSET = 7
 
-OTHERS = (
-    (0, b"version https://git-lfs.github.com/spec/",
-     "It stands for a file of Git LFS: run 'git lfs pull'; on GitHub actions/checkout takes 'lfs: true'."),
-    (4, b"ORTM", "It is in the ORT format of onnxruntime: give the ONNX file that it was converted from."),
-)  # fmt: skip
-"""Files of other kinds: where they have a mark, the mark, and what to do about them."""
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands for one of Git LFS."""
 
 
 def load(source: ModelLike) -> Model:
@@ -51,16 +48,29 @@ def load(source: ModelLike) -> Model:
     ModelError
         If it cannot be read, fails the ONNX checker, or uses an operator set older than 7.
     """
+    model = load_runnable(source)
+    if isinstance(model, OrtModel):
+        name = f"'{model.path}'" if model.path else "the model"
+        raise ModelError(
+            f"{name} is in the ORT format of onnxruntime, expected ONNX",
+            "Give the file that it was converted from; 'verify' compares it with that one, as the slim model.",
+        )
+    return model
+
+
+def load_runnable(source: ModelLike) -> Model:
+    """As ``load``, but a model that onnxruntime alone can read is taken, too: as an ``OrtModel``."""
     if isinstance(source, Model):
         return source
     if isinstance(source, onnx.ModelProto):
         model = Model(source)
-    elif isinstance(source, bytes):
-        model = Model(_parse(source, "the given bytes"), source=Source(source))
-    elif isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        data = _read(path)
-        model = Model(_parse(data, f"'{path}'"), path.parent, path, source=Source(data))
+    elif isinstance(source, (bytes, str, os.PathLike)):
+        path = None if isinstance(source, bytes) else Path(source)
+        data = source if isinstance(source, bytes) else _read(Path(source))
+        if OrtModel.holds(data):
+            return OrtModel(onnx.ModelProto(), path=path, source=Source(data), data=data)
+        name = f"'{path}'" if path else "the given bytes"
+        model = Model(_parse(data, name), path.parent if path else None, path, source=Source(data))
     elif (proto := _proto_of(source)) is not None:
         model = proto
     elif hasattr(source, "nodes") and hasattr(source, "tensors"):
@@ -110,8 +120,9 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     try:
         proto.ParseFromString(data)
     except DecodeError:
-        hints = (hint for place, mark, hint in OTHERS if data.startswith(mark, place))
-        raise ModelError(f"{name} is not an ONNX model, or is cut short", next(hints, "")) from None
+        hint = "It stands for a file of Git LFS: run 'git lfs pull'; on GitHub actions/checkout takes 'lfs: true'."
+        hint = hint if data.startswith(POINTER) else ""
+        raise ModelError(f"{name} is not an ONNX model, or is cut short", hint) from None
     return proto
 
 

@@ -54,7 +54,7 @@ def found(report: Report) -> Iterator[Finding]:
     if report.wrong is not None:
         yield Finding("surgery", "error", findings(alone)[0], report.wrong.layer or report.wrong.output)
     if report.left_out:
-        yield Finding("not-proven", "error", report.headline, report.left_out[0])
+        yield Finding("not-proven", "error", report.headline, "" if report.format else report.left_out[0])
     for gate in report.gates:
         if not gate:
             yield Finding("gate", "error", str(gate), gate.subject)
@@ -62,7 +62,7 @@ def found(report: Report) -> Iterator[Finding]:
         yield Finding("divergence", "warning", findings(alone)[-1], report.diverged.layer)
     for other in report.elsewhere:
         for finding in found(other):
-            yield replace(finding, text=f"on {other.provider}: {finding.text}")
+            yield replace(finding, text=f"on {other.place}: {finding.text}")
 
 
 def sarif(report: Report, slim: str, version: str) -> str:

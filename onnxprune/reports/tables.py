@@ -60,7 +60,7 @@ def providers(report: Report) -> Table:
     for one in (replace(report, elsewhere=()), *report.elsewhere):
         found = summary(one.change) if one.change else None
         rows.append((
-            one.provider, "not verified" if one.problem else "passed" if one else "FAILED",
+            one.place, "not verified" if one.problem else "passed" if one else "FAILED",
             one.verdict or "-", f"{found.cosine:.6f}" if found else "-", f"{found.relative:.4g}" if found else "-",
             *(f"{score.after:.4f}" for score in one.scores), *["-"] * (len(report.scores) - len(one.scores)),
             one.precision or "-",
@@ -133,7 +133,7 @@ def findings(report: Report) -> list[str]:
         )
     if report.problem:
         found.append(f"not verified: {report.problem}")
-    return [*found, *(f"on {r.provider}: {failure(r)}" for r in report.elsewhere if not r)]
+    return [*found, *(f"on {r.place}: {failure(r)}" for r in report.elsewhere if not r)]
 
 
 def failure(report: Report) -> str:
@@ -145,13 +145,10 @@ def failure(report: Report) -> str:
 def headline(report: Report) -> str:
     """The verdict in a few words."""
     verdict = "not verified" if report.problem else "passed" if report else "FAILED"
-    where = (
-        report.provider
-        if report.provider == (report.slim_provider or report.provider)
-        else f"{report.provider} and {report.slim_provider}"
-    )
     source = f"from '{report.data}'" if report.data else "made up"
-    return f"{verdict} on {where}, {report.samples} sample{'' if report.samples == 1 else 's'} {source}"
+    return (
+        f"{verdict} on {report.place}, {report.samples} sample{'' if report.samples == 1 else 's'} {source}"
+    )
 
 
 def markdown(report: Report, more: Sequence[Part] = ()) -> str:
@@ -207,7 +204,7 @@ def junit(report: Report, name: str = "onnxprune verify") -> str:
         )
         cases.append(("surgery", text))
     cases += [(gate.name.replace("_", "-"), "" if gate else str(gate)) for gate in report.gates]
-    cases += [(f"on {one.provider}", "" if one else failure(one)) for one in report.elsewhere]
+    cases += [(f"on {one.place}", "" if one else failure(one)) for one in report.elsewhere]
     if not cases:
         cases.append(("runs", ""))
     failures = sum(bool(text) for _, text in cases)

@@ -19,6 +19,7 @@ from ..errors import ModelError
 from ..model.effort import check_trips
 from ..model.engine import ort
 from ..model.file import PROTOBUF_LIMIT, Model
+from ..model.ort_format import OrtModel
 from ..model.protos import skeleton, unread
 from .custom import PiecewiseSession, has_custom
 from .lending import lend
@@ -211,7 +212,7 @@ def open_session(
     if isinstance(model, onnx.ModelProto):
         model = Model(model)
     unhurried = lent and timed is None
-    sharing = unhurried and provider == "cpu"
+    sharing = unhurried and provider == "cpu" and not isinstance(model, OrtModel)
     if model.lender is not None and not sharing:
         model = Model(model.embedded())
     check_trips(model.proto.graph)
@@ -229,7 +230,7 @@ def open_session(
         if unhurried:  # threads that wait in a loop take as much CPU time as those that work
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         found = lend(model, options) if sharing else None
-        source = found[0] if found is not None else _readable(model, folder)
+        source = found[0] if found is not None else readable(model, folder)
         try:
             session = make_session(
                 source, provider, exact=not tf32, optimize=optimize, timed=timed, options=options
@@ -241,8 +242,10 @@ def open_session(
         yield session
 
 
-def _readable(model: Model, folder: str) -> bytes | str:
+def readable(model: Model, folder: str) -> bytes | str:
     """The model in bytes, or a file of it in the folder where that is too large for them."""
+    if isinstance(model, OrtModel):
+        return model.data
     if not model.external and model.weight_bytes <= PROTOBUF_LIMIT:
         return model.proto.SerializeToString()
     source = str(Path(folder) / "model.onnx")

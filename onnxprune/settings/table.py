@@ -12,6 +12,9 @@ TITLES = {"cuda": "CUDA", "tensorrt": "TensorRT", "openvino": "OpenVINO"}
 
 PROVIDERS = ("auto", *TITLES, "cpu")
 
+ORT = "ort"
+"""What stands for the ORT format among places to verify on."""
+
 TABLE = (
     Option(
         "preset", ("job",), "str | None", None,
@@ -203,7 +206,8 @@ TABLE = (
     ),
     Option(
         "also", ("matrix",), "Sequence[str]", (),
-        "Verify there, too: each provider is a row, and one that does not run is an error.",
+        "Verify there, too: each provider is a row, and one that does not run is an error; "
+        "ort is the slim model in onnxruntime's own format, on the CPU.",
         metavar="PROVIDER",
     ),
     Option(
