@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from . import options, output
-from .files import Target, open_models
+from .files import open_models
 from .progress import stages
 from .verb import Verb
 
@@ -22,7 +22,7 @@ from .verb import Verb
 @options.pair_options
 @options.plugin_option
 @options.machine_options
-@click.option("--markdown", cls=Target, metavar="FILE", help="Write Markdown for a pull request.")
+@options.markdown_option
 @options.isolation_options
 @options.html_option
 @options.json_option

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from . import options, output
-from .files import Target, open_models
+from .files import open_models
 from .progress import note, stages
 from .verb import Verb
 
@@ -16,9 +16,7 @@ from .verb import Verb
 @click.argument("state")
 @click.option("--model", required=True, metavar="DENSE.onnx", help="What was exported from STATE.")
 @click.option("--plan", required=True, metavar="FILE", help="The plan, written by --plan-out.")
-@click.option(
-    "-o", "--output", "out", cls=Target, required=True, metavar="OUT", help="Where to write what is left."
-)
+@options.out_option("Where to write what is left.")
 @click.option(
     "--weights",
     metavar="SLIM.onnx",

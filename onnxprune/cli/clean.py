@@ -8,22 +8,14 @@ import click
 
 from ..errors import UsageError
 from . import files, options, output
-from .files import Out, Target
+from .files import Out
 from .progress import stages
 from .verb import Several
 
 
 @click.command(cls=Several)
 @click.argument("model", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    "out",
-    cls=Out,
-    required=True,
-    metavar="OUT",
-    help="Where to write the clean model; - for standard output.",
-)
+@options.out_option("Where to write the clean model; - for standard output.", Out)
 @click.option(
     "--assume-range",
     multiple=True,
@@ -38,11 +30,9 @@ from .verb import Several
 )
 @options.setting("granularity")
 @options.setting("target")
-@click.option("--plan-out", cls=Target, metavar="FILE", help="Write the plan: what is kept in every layer.")
+@options.plan_out_option
 @options.data_options
-@click.option(
-    "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
-)
+@options.verify_option
 @options.unchanged_option
 @options.plugin_option
 @options.isolation_options

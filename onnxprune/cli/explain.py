@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import UsageError
 from . import options, output
 from .files import Target, open_models
 from .progress import note, stages
@@ -49,12 +50,12 @@ def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> 
     rank, what the target asks, what minimum and granularity make of it, and which channels stay.
     For one that cannot: the way from it to what blocks it.
     """
-    from .. import Plan, UsageError, explain
+    from .. import Plan, explain
     from ..selection.settings import Settings
 
-    ignored = options.given(context, ["preset", *Settings.__annotations__]) if flags["plan"] else []
-    if ignored:
-        raise UsageError(f"{ignored[0]} has no effect with --plan", "The plan records its settings.")
+    if flags["plan"]:
+        names = ["preset", *Settings.__annotations__]
+        options.refuse_beside(context, "--plan", names, "The plan records its settings.")
     plan = Plan.load(flags["plan"]) if flags["plan"] else None
     settings = options.settings(context, flags)
     with stages() as stage:
@@ -80,8 +81,6 @@ def command(context: click.Context, /, model: str, layer: str, **flags: Any) -> 
 
 def _elsewhere(flags: dict[str, Any]) -> Any:
     """Channels that another tool kept, or its model."""
-    from .. import UsageError
-
     text, other = flags["compare_kept"], flags["compare"]
     if text and other:
         raise UsageError("found both --compare-kept and --compare, expected one of them")

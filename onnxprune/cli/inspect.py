@@ -15,7 +15,9 @@ from .verb import Verb
 @click.command(cls=Verb)
 @click.argument("model")
 @options.trace_options
-@options.latency_options
+@options.latency_option
+@options.setting("provider")
+@options.machine_options
 @options.plugin_option
 @options.isolation_options
 @options.html_option

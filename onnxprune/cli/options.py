@@ -6,7 +6,7 @@ as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -256,15 +256,11 @@ def _settings(*names: str) -> Callable[[F], F]:
     return _together(*map(setting, names))
 
 
-def trace_options(function: F) -> F:
-    """What counts as prunable."""
-    return _settings("norm", "reshape_channel_axis", "group_policy", "parts")(function)
+trace_options = _settings("norm", "reshape_channel_axis", "group_policy", "parts")
+"""What counts as prunable."""
 
-
-def score_options(function: F) -> F:
-    """How channels are scored."""
-    return _settings("criterion", "normalizer", "policy", "samples")(function)
-
+score_options = _settings("criterion", "normalizer", "policy", "samples")
+"""How channels are scored."""
 
 config_option = click.option(
     "--config",
@@ -275,80 +271,71 @@ config_option = click.option(
     help="Settings by the names of these flags; those on the command line come first.",
 )
 
+selection_options = _together(_settings(*(o.name for o in of("select"))), setting("preset"), config_option)
+"""How many channels go, and where."""
 
-def selection_options(function: F) -> F:
-    """How many channels go, and where."""
-    select = [setting(option.name) for option in of("select")]
-    return _together(*select, setting("preset"), config_option)(function)
+budget_options = _settings(*BUDGETS)
+"""How much may remain."""
 
+data_options = _settings("data", "profile", "seed", "provider")
+"""What models run on."""
 
-def budget_options(function: F) -> F:
-    """How much may remain."""
-    return _settings(*BUDGETS)(function)
+machine_options = _settings(*(option.name for option in of("machine")))
+"""How models run that are timed."""
 
+latency_option = click.option("--latency", is_flag=True, help="Time the model, and show milliseconds, too.")
 
-def data_options(function: F) -> F:
-    """What models run on."""
-    return _settings("data", "profile", "seed", "provider")(function)
+recover_options = _settings("recover", "memory")
+"""How the weights are fitted after surgery."""
 
+sample_options = _settings("samples", "labels")
+"""How many data, and what they show."""
 
-def machine_options(function: F) -> F:
-    """How models run that are timed."""
-    return _settings(*(option.name for option in of("machine")))(function)
+pair_options = _settings(*(option.name for option in of("pair")))
+"""How two models run beside each other."""
 
+gate_options = _settings(*(option.name for option in of("gates")))
+"""Limits beyond which the exit code is 1."""
 
-def latency_options(function: F) -> F:
-    """``--latency``, and where a model is timed."""
-    flag = click.option("--latency", is_flag=True, help="Time the model, and show milliseconds, too.")
-    return _together(flag, setting("provider"), machine_options)(function)
-
-
-def recover_options(function: F) -> F:
-    """How the weights are fitted after surgery."""
-    return _settings("recover", "memory")(function)
-
-
-def sample_options(function: F) -> F:
-    """How many data, and what they show."""
-    return _settings("samples", "labels")(function)
-
-
-def pair_options(function: F) -> F:
-    """How two models run beside each other."""
-    return _settings(*(option.name for option in of("pair")))(function)
-
-
-def gate_options(function: F) -> F:
-    """Limits beyond which the exit code is 1."""
-    return _settings(*(option.name for option in of("gates")))(function)
-
-
-def isolation_options(function: F) -> F:
-    """``--isolate``, ``--time-limit``, ``--memory-limit``: a process of its own, and what it may take."""
-    return _together(
-        click.option(
-            "--isolate/--no-isolate",
-            default=None,
-            help="Work in a process of its own, so that a model that crashes it is an error like any "
-            "other.  [default: in verify, and where CI=true]",
-        ),
-        click.option(
-            "--time-limit",
-            type=click.FloatRange(min=0, min_open=True),
-            default=MOST_SECONDS,
-            show_default=True,
-            metavar="SECONDS",
-            help="Of that process.",
-        ),
-        click.option(
-            "--memory-limit",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="GB",
-            help="Of that process.  [default: nine tenths of the machine's]",
-        ),
-    )(function)
+isolation_options = _together(
+    click.option(
+        "--isolate/--no-isolate",
+        default=None,
+        help="Work in a process of its own, so that a model that crashes it is an error like any "
+        "other.  [default: in verify, and where CI=true]",
+    ),
+    click.option(
+        "--time-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        default=MOST_SECONDS,
+        show_default=True,
+        metavar="SECONDS",
+        help="Of that process.",
+    ),
+    click.option(
+        "--memory-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="GB",
+        help="Of that process.  [default: nine tenths of the machine's]",
+    ),
+)
+"""A process of its own, and what it may take."""
 
 
+def out_option(text: str, kind: type[Target] = Target) -> Callable[[F], F]:
+    """Where the result goes."""
+    return click.option("-o", "--output", "out", cls=kind, required=True, metavar="OUT", help=text)
+
+
+plan_out_option = click.option(
+    "--plan-out", cls=Target, metavar="FILE", help="Write the plan: what is kept in every layer."
+)
+verify_option = click.option(
+    "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
+)
+markdown_option = click.option(
+    "--markdown", cls=Target, metavar="FILE", help="Write Markdown for a pull request."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 unchanged_option = click.option(
     "--fail-if-unchanged", is_flag=True, help="Write nothing where nothing can go, and exit with 1."
@@ -362,11 +349,15 @@ html_option = click.option(
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 
 
-def given(context: click.Context, names: Sequence[str]) -> list[str]:
-    """Flags among some parameters that the user set on the command line."""
-    source = click.core.ParameterSource.COMMANDLINE
-    return [
-        param.opts[-1]
-        for param in context.command.params
-        if param.name in names and context.get_parameter_source(param.name) is source
-    ]
+def refuse_beside(context: click.Context, beside: str, names: Collection[str], why: str) -> None:
+    """Refuse flags on the command line that another one leaves without effect.
+
+    Raises
+    ------
+    UsageError
+        With the first of them.
+    """
+    told = click.core.ParameterSource.COMMANDLINE
+    for param in context.command.params:
+        if param.name in names and context.get_parameter_source(param.name) is told:
+            raise UsageError(f"{param.opts[-1]} has no effect with {beside}", why)

@@ -25,20 +25,12 @@ VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
 
 @click.command(cls=Several)
 @click.argument("model", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    "out",
-    cls=Out,
-    required=True,
-    metavar="OUT",
-    help="Where to write the slim model; - for standard output.",
-)
+@options.out_option("Where to write the slim model; - for standard output.", Out)
 @options.selection_options
 @options.score_options
 @options.trace_options
 @click.option("--plan", metavar="FILE", help="Replay a plan: nothing is scored or selected.")
-@click.option("--plan-out", cls=Target, metavar="FILE", help="Write the plan: what is kept in every layer.")
+@options.plan_out_option
 @click.option(
     "--clean/--no-clean",
     default=True,
@@ -56,9 +48,7 @@ VERIFIED_WITH = ("data", "profile", "seed", "samples", "recover", "memory")
     metavar="FILE.onnx",
     help="Write the slim model in 8 bits, too, by onnxruntime's quantizer on --data.",
 )
-@click.option(
-    "--verify/--no-verify", default=True, show_default=True, help="Check the result before it is written."
-)
+@options.verify_option
 @options.unchanged_option
 @options.plugin_option
 @options.isolation_options
@@ -106,9 +96,8 @@ def _settings(context: click.Context, flags: dict[str, Any]) -> dict[str, Any]:
     from ..selection.settings import Settings
 
     decided = {"preset", *Settings.__annotations__}.difference(VERIFIED_WITH)
-    ignored = options.given(context, sorted(decided)) if flags["plan"] else []
-    if ignored:
-        raise UsageError(f"{ignored[0]} has no effect with --plan", "The plan says what is kept.")
+    if flags["plan"]:
+        options.refuse_beside(context, "--plan", decided, "The plan says what is kept.")
     found = options.settings(context, flags)
     if flags["quantize"] and flags["data"] is None:
         raise UsageError("--quantize takes samples: found no data", "Give them with --data.")

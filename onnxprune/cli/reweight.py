@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from . import options, output
-from .files import Target, open_models
+from .files import open_models
 from .progress import note, stages
 from .verb import Verb
 
@@ -20,9 +20,7 @@ from .verb import Verb
     metavar="STATE",
     help="The checkpoint before it was trained, as 'checkpoint' wrote it: tells by value which entry is which constant.",
 )
-@click.option(
-    "-o", "--output", "out", cls=Target, required=True, metavar="OUT", help="Where to write the model."
-)
+@options.out_option("Where to write the model.")
 @options.isolation_options
 @options.json_option
 @options.quiet_option

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     help="Keep what is measured for a budget in a file, and go on with what it holds.",
 )
 @options.setting("memory")
-@click.option("--latency", is_flag=True, help="Time the model, and show milliseconds, too.")
+@options.latency_option
 @options.data_options
 @options.machine_options
 @options.sample_options
@@ -110,8 +110,8 @@ def _forecast(
     from ..jobs.forecast import forecast
     from ..model.writing import write_atomically
 
-    if unused := options.given(context, ("labels", "ratios", "measure", "latency")):
-        raise UsageError(f"{unused[0]} has no effect with a budget", "Harm is measured without labels.")
+    unused = "labels", "ratios", "measure", "latency"
+    options.refuse_beside(context, "a budget", unused, "Harm is measured without labels.")
     told = click.core.ParameterSource.COMMANDLINE
     settings = {name: v for name, v in flags.items() if context.get_parameter_source(name) is told}
     found = forecast(model, progress=stage, **{**settings, "provider": flags["provider"]})

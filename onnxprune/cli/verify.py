@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @options.pair_options
 @options.setting("also")
 @click.option("--junit", cls=Target, metavar="FILE", help="Write JUnit XML.")
-@click.option("--markdown", cls=Target, metavar="FILE", help="Write Markdown for a pull request.")
+@options.markdown_option
 @click.option("--sarif", cls=Target, metavar="FILE", help="Write SARIF 2.1.0, for code scanning.")
 @click.option(
     "--baseline",
