@@ -178,7 +178,12 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-DOORS = ("onnxprune.checkpoints.modules", "onnxprune.kubeflow", "onnxprune.olive")
+DOORS = (
+    "onnxprune.checkpoints.attention",
+    "onnxprune.checkpoints.modules",
+    "onnxprune.kubeflow",
+    "onnxprune.olive",
+)
 """Modules that subclass what an extra installs, and that nothing else imports before it is asked for."""
 
 

@@ -12,70 +12,8 @@ import torch
 from torch import nn
 
 from ..model.node import Node
+from .attention import lose_heads
 from .sizes import ALL_HEADS, HEAD_WIDTHS, HEADS, Resized, group_count, heads_left, sizes_left
-
-
-class SlimAttention(nn.MultiheadAttention):
-    """``torch.nn.MultiheadAttention`` that has lost heads: its heads are narrower than its inputs together.
-
-    The weights are called as before. PyTorch's own ties the width of all heads to that of the inputs.
-    """
-
-    def forward(
-        self,
-        query: Any,
-        key: Any,
-        value: Any,
-        key_padding_mask: Any = None,
-        need_weights: bool = True,
-        attn_mask: Any = None,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
-    ) -> Any:
-        """Attention of ``query`` to ``key`` and ``value``, as PyTorch's own."""
-        turned = not self.batch_first and query.dim() == 3
-        if key is query and value is query and self.in_proj_weight is not None:
-            x = query.transpose(0, 1) if turned else query
-            packed = nn.functional.linear(x, self.in_proj_weight, self.in_proj_bias)
-            q, k, v = map(self._heads, packed.chunk(3, -1))
-        else:
-            given = [x.transpose(0, 1) if turned else x for x in (query, key, value)]
-            q, k, v = (self._heads(self._project(x, part)) for part, x in enumerate(given))
-        mask = attn_mask
-        if mask is not None and mask.dim() == 3:
-            mask = mask.reshape(-1, self.num_heads, *mask.shape[1:])
-        if mask is not None and mask.dtype == torch.bool:
-            mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(mask, float("-inf"))
-        if key_padding_mask is not None:
-            padded = key_padding_mask
-            if padded.dtype == torch.bool:
-                padded = torch.zeros_like(padded, dtype=q.dtype).masked_fill(padded, float("-inf"))
-            padded = padded[..., None, None, :]
-            mask = padded if mask is None else mask + padded
-        scores = (q * self.slim_scale) @ k.transpose(-2, -1)
-        weights = torch.softmax(scores if mask is None else scores + mask, -1)
-        dropped = nn.functional.dropout(weights, self.dropout, self.training)
-        result = (dropped @ v).transpose(-3, -2).flatten(-2)
-        result = nn.functional.linear(result, self.out_proj.weight, self.out_proj.bias)
-        if turned:
-            result = result.transpose(0, 1)
-        if not need_weights:
-            return result, None
-        return result, weights.mean(-3) if average_attn_weights else weights
-
-    def _project(self, x: Any, part: int) -> Any:
-        """Channels of q, k or v."""
-        if self.in_proj_weight is not None:
-            weight = self.in_proj_weight.chunk(3)[part]
-        else:
-            weight = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)[part]
-        bias = self.in_proj_bias.chunk(3)[part] if self.in_proj_bias is not None else None
-        return nn.functional.linear(x, weight, bias)
-
-    def _heads(self, x: Any) -> Any:
-        """Channels, head by head."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
-
 
 KNOWN = (
     nn.modules.conv._ConvNd, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.Embedding, nn.PReLU,
@@ -162,7 +100,7 @@ def _fit(part: nn.Module, entries: Mapping[str, Resized], weight: str, node: Nod
 def _fit_known(part: Any, entries: Mapping[str, Resized], name: str, node: Node | None) -> None:
     """Modules of PyTorch: their attributes follow from their weights."""
     if isinstance(part, nn.MultiheadAttention):
-        _fit_attention(part, entries)
+        lose_heads(part, entries)
         return
     weight = entries.get(name)
     shape = weight.after if weight is not None else ()
@@ -187,24 +125,6 @@ def _fit_known(part: Any, entries: Mapping[str, Resized], name: str, node: Node 
         part.num_parameters = shape[0]
     elif hasattr(part, "num_features"):
         part.num_features = next(entry.after[0] for entry in entries.values() if entry.after)
-
-
-def _fit_attention(part: Any, entries: Mapping[str, Resized]) -> None:
-    """PyTorch's attention, once heads are gone."""
-    width = part.head_dim
-    found = entries.get("in_proj_weight") or entries["q_proj_weight"]
-    mask = np.ones(found.before[0], np.bool_)
-    if found.rows is not None:
-        mask[:] = False
-        mask[found.rows] = True
-    parts = mask.reshape(-1, width)
-    if (parts.all(1) | ~parts.any(1)).all():
-        part.num_heads = part.num_heads * found.after[0] // found.before[0]
-    else:
-        part.head_dim = width * found.after[0] // found.before[0]
-    part.slim_scale = width**-0.5
-    part.embed_dim, part._qkv_same_embed_dim = entries["out_proj.weight"].after[0], False
-    part.__class__ = SlimAttention
 
 
 def _fit_own(part: Any, entries: Mapping[str, Resized]) -> None:

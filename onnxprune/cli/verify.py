@@ -17,7 +17,9 @@ from .verb import Verb
 
 if TYPE_CHECKING:
     from ..checks.report import Report
+    from ..model.file import Model
     from ..reports.verification import Verification
+    from ..selection.plan import Plan
 
 
 @click.command(cls=Verb)
@@ -74,8 +76,7 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
     the plan also: is the surgery right, that is, does SLIM agree with DENSE to rounding once the
     removed entries are masked in it? The exit code is 1 if the surgery is wrong or a gate fails.
     """
-    from .. import Plan, trace, verify_retrained
-    from .. import verify as compare
+    from .. import Plan, trace
     from ..model.ort_format import OrtModel
     from ..reports.baseline import compared
     from ..reports.tables import similarity
@@ -91,15 +92,9 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
         models = open_models(dense, slim, runnable=not flags["retrained"])
         stage("verify")
         loaded = Plan.load(plan) if plan else None
-        retrained = flags.pop("retrained")
-        layered = not retrained and not isinstance(models[1], OrtModel)
+        layered = not flags["retrained"] and not isinstance(models[1], OrtModel)
         flags["layers"] |= bool(files["plot"]) or bool(html and plan and layered)
-        if not retrained:
-            report = compare(*models, plan=loaded, **flags)
-        elif loaded is not None:
-            report = verify_retrained(models[0], models[1], loaded, **flags)
-        else:
-            raise UsageError("--retrained takes the plan: found none", "Give it with --plan.")
+        report = _compared(models, loaded, **flags)
         runs = compared(baseline, report, *models, new=update) if baseline else None
         found = Verification(dense, slim, report, runs)
         _write(found, **files)
@@ -114,6 +109,17 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
     if not plan:
         note("surgery not checked: it takes the plan (--plan FILE)", quiet)
     _judge(report)
+
+
+def _compared(models: tuple[Model, ...], plan: Plan | None, retrained: bool, **settings: Any) -> Report:
+    """The models side by side; one that was trained since, by its structure."""
+    from .. import verify, verify_retrained
+
+    if not retrained:
+        return verify(*models, plan=plan, **settings)
+    if plan is None:
+        raise UsageError("--retrained takes the plan: found none", "Give it with --plan.")
+    return verify_retrained(models[0], models[1], plan, **settings)
 
 
 def _write(

@@ -59,21 +59,21 @@ def bench(
         open_session(result, other.provider, "the slim model", tf32=tf32, timed=other.timed()) as after,
     ):
         latency = measure_latency(before, after, found.feeds, runs)
-    custom = has_custom(original.proto) or has_custom(result.proto)
     shapes = {name: array.shape for name, array in found.feeds.items()}
     traced, pruned = retrace(traced, shapes), retrace(pruned, shapes)
+    custom = has_custom(original.proto) or has_custom(result.proto)
     return Bench(
         latency,
-        cost(traced, traced.sizes(), original),
-        cost(pruned, pruned.sizes(), result),
-        (peak_activations(traced), peak_activations(pruned)),
-        (peak_memory(original, found.feeds, machine), peak_memory(result, found.feeds, other)),
-        found.size,
-        (machine.provider, other.provider),
-        machine.threads,
-        cores(),
-        None if custom else _operators(traced, pruned, found.feeds, (machine, other)),
-        tf32,
+        before=cost(traced, traced.sizes(), original),
+        after=cost(pruned, pruned.sizes(), result),
+        activations=(peak_activations(traced), peak_activations(pruned)),
+        memory=(peak_memory(original, found.feeds, machine), peak_memory(result, found.feeds, other)),
+        batch=found.size,
+        providers=(machine.provider, other.provider),
+        threads=machine.threads,
+        cores=cores(),
+        operators=None if custom else _operators(traced, pruned, found.feeds, (machine, other)),
+        tf32=tf32,
     )
 
 

@@ -55,14 +55,7 @@ def forecast(
     BudgetError
         If no selection meets the budget.
     """
-    budget = {name: settings[name] for name in BUDGETS if settings.get(name) is not None}
-    if settings.get("data") is None:
-        raise UsageError(
-            "a forecast measures what groups do to the outputs: found no data, expected samples",
-            "Give a few hundred, which need no labels, with --data.",
-        )
-    if not budget:
-        raise UsageError(f"forecast: found no budget, expected {', '.join(BUDGETS[:-1])} or {BUDGETS[-1]}")
+    budget = _budget(settings)
     told = progress or job.unheard
     with collector_paused():
         told("load")
@@ -86,6 +79,19 @@ def forecast(
         counts = macs(traced, traced.sizes()), macs(traced, sizes)
         share = latency.share(latency.left(traced, sizes)) if latency is not None else None
     return Forecast(budget, found, kept, harm, counts, data.samples, enough, share)
+
+
+def _budget(settings: Mapping[str, Any]) -> dict[str, float]:
+    """The budgets among some settings, which take data."""
+    if settings.get("data") is None:
+        raise UsageError(
+            "a forecast measures what groups do to the outputs: found no data, expected samples",
+            "Give a few hundred, which need no labels, with --data.",
+        )
+    budget = {name: settings[name] for name in BUDGETS if settings.get(name) is not None}
+    if not budget:
+        raise UsageError(f"forecast: found no budget, expected {', '.join(BUDGETS[:-1])} or {BUDGETS[-1]}")
+    return budget
 
 
 def _timed(

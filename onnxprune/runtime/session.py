@@ -95,27 +95,36 @@ def make_session(
     options.log_severity_level = 4
     options.graph_optimization_level = LEVELS[optimize]
     if timed is not None:
-        options.intra_op_num_threads = timed.threads
-        if timed.folder:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(timed.folder) / "profile")
-            if provider not in COMPILED:  # a graph with such kernels cannot be written
-                options.optimized_model_filepath = str(Path(timed.folder) / OPTIMIZED)
+        _time(options, timed, provider)
     elif exact:
         # Otherwise int8 runs as integers or as floats, depending on the nodes in between, and what
         # meets 4-bit weights is rounded to 8 bits.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-    chosen: list[Any] = [PROVIDERS["cpu"]]
+    chosen = _providers(provider, exact, timed)
+    no_tf32 = _without_tf32() if exact and provider == "tensorrt" else nullcontext()
+    with no_tf32:  # TensorRT has no option of its own for it
+        return ort.InferenceSession(model, options, providers=chosen)
+
+
+def _time(options: ort.SessionOptions, timed: Timed, provider: str) -> None:
+    """Let a session run as a user's does, and write down what it did."""
+    options.intra_op_num_threads = timed.threads
+    if timed.folder:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(timed.folder) / "profile")
+        if provider not in COMPILED:  # a graph with such kernels cannot be written
+            options.optimized_model_filepath = str(Path(timed.folder) / OPTIMIZED)
+
+
+def _providers(provider: str, exact: bool, timed: Timed | None) -> list[Any]:
+    """A provider with its options, and those that take what it does not, as onnxruntime names them."""
+    cpu, cuda = PROVIDERS["cpu"], (PROVIDERS["cuda"], {"use_tf32": int(not exact)})
+    if provider == "cpu":
+        return [cpu]
     if provider == "openvino":
-        chosen.insert(0, (PROVIDERS[provider], _for_openvino(exact, timed)))
-    elif provider != "cpu":
-        chosen.insert(0, (PROVIDERS["cuda"], {"use_tf32": int(not exact)}))
-    if provider != "tensorrt":
-        return ort.InferenceSession(model, options, providers=chosen)
-    chosen.insert(0, PROVIDERS["tensorrt"])
-    with _without_tf32() if exact else nullcontext():  # TensorRT has no option of its own for it
-        return ort.InferenceSession(model, options, providers=chosen)
+        return [(PROVIDERS[provider], _for_openvino(exact, timed)), cpu]
+    return [PROVIDERS["tensorrt"], cuda, cpu] if provider == "tensorrt" else [cuda, cpu]
 
 
 def precision(provider: str, tf32: bool) -> str:
@@ -231,15 +240,20 @@ def open_session(
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         found = lend(model, options) if sharing else None
         source = found[0] if found is not None else readable(model, folder)
-        try:
-            session = make_session(
-                source, provider, exact=not tf32, optimize=optimize, timed=timed, options=options
-            )
-        except Exception as error:  # onnxruntime's exception types share no base but this
-            said = first_line(error)
-            hint = OWN_OPERATOR if "is not a registered function/op" in said else ""
-            raise ModelError(f"onnxruntime cannot load {what}: {said}", hint) from None
+        with _loading(what):
+            session = make_session(source, provider, not tf32, optimize, timed, options)
         yield session
+
+
+@contextmanager
+def _loading(what: str) -> Iterator[None]:
+    """Say of which model it is that onnxruntime cannot load it."""
+    try:
+        yield
+    except Exception as error:  # onnxruntime's exception types share no base but this
+        said = first_line(error)
+        hint = OWN_OPERATOR if "is not a registered function/op" in said else ""
+        raise ModelError(f"onnxruntime cannot load {what}: {said}", hint) from None
 
 
 def readable(model: Model, folder: str) -> bytes | str:
