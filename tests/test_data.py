@@ -132,6 +132,18 @@ def test_what_cannot_be_used_is_refused_by_name(source: Any, settings: dict[str,
         dataset("float[N,2] x, float[2,2] w", source, **settings)
 
 
+def test_jobs_take_batches_of_their_callers() -> None:
+    """As their annotations say, which the types of this file are checked against."""
+    rows = {"x": np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)}
+    model = net(
+        "h = MatMul(x, V)\nr = Relu(h)\ny = MatMul(r, W)", inputs="float[N,6] x", V=(6, 8), W=(8, 3)
+    )()
+    given = open_data(onnxprune.trace(model), rows)
+    batches, arrays = (onnxprune.prune(model, ratio=0.5, data=data, provider="cpu") for data in (given, rows))
+    assert batches.model.proto == arrays.model.proto != model
+    assert onnxprune.clean(model, data=given, verify=True, provider="cpu").report
+
+
 def test_one_sample_may_have_its_label() -> None:
     data = dataset("float[N,2] x, float[2,2] w", {**UNDIVIDED, "labels": [7]})
     assert data.labelled

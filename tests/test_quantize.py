@@ -72,3 +72,14 @@ def test_models_that_are_none_for_the_quantizer(run: Run, tmp_path: Path) -> Non
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == "error: --quantize takes samples: found no data\nhint: Give them with --data.\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_one_that_becomes_larger_is_written_and_said(run: Run, tmp_path: Path) -> None:
+    """8 bits are asked for by name, and may be for speed: the float model beside it is never larger."""
+    tiny, slim, small, rows = (tmp_path / n for n in ("tiny.onnx", "slim.onnx", "small.onnx", "rows.npz"))
+    onnx.save(OLD(), tiny)
+    np.savez(rows, x=np.ones((4, 4), np.float32))
+    outcome = run("prune", tiny, "-o", slim, "--data", rows, "--quantize", small, "--provider", "cpu")
+    sizes = [path.stat().st_size for path in (tiny, slim, small)]
+    assert (outcome.code, sizes[1] <= sizes[0]) == (0, True)
+    assert f"in 8 bits the model is {sizes[2] - sizes[1]:,} bytes larger than the slim one" in outcome.err

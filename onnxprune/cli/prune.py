@@ -136,4 +136,4 @@ def _quantized(source: Model, result: Result, flags: dict[str, Any]) -> Quantize
     given = {name: flags[name] for name in ("data", "samples", "profile")}
     small = quantize(result.model, traced=result.trace, **given)
     report = verify(source, small, provider=flags["provider"], **given) if flags["verify"] else None
-    return Quantized(small, flags["quantize"], report)
+    return Quantized(small, flags["quantize"], report, result.model.nbytes())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -86,6 +88,10 @@ class DataSet(Iterable[Batch]):
                 read += batch.size
 
         return replace(self, make=make)
+
+
+Data: TypeAlias = str | os.PathLike[str] | Arrays | DataSet
+"""Where samples come from: an .npz file, a folder, arrays by input, or batches."""
 
 
 def shapes_of(feeds: Arrays) -> dict[str, tuple[int, ...]]:

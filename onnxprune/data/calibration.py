@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,14 +12,15 @@ from ..coupling.trace import Trace
 from ..errors import UsageError
 from ..model.file import Model
 from ..runtime.providers import choose_provider
-from ..runtime.session import Arrays, open_session, run
+from ..runtime.session import open_session, run
+from .batches import Data
 from .dataset import open_data
 
 
 def activations(
     traced: Trace,
     names: Sequence[str],
-    data: str | os.PathLike[str] | Arrays,
+    data: Data,
     samples: int | None = None,
     profile: Any = None,
     provider: str = "cpu",

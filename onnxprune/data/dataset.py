@@ -28,7 +28,7 @@ from ..shapes.dimensions import SAMPLES, FreeDimensions, affordable, graph_input
 from ..shapes.inference import infer
 from ..shapes.limits import runs_on_made_up
 from ..shapes.made_up import synthetic_inputs
-from .batches import Batch, DataSet, batch_size, whole_batches
+from .batches import Batch, Data, DataSet, batch_size, whole_batches
 from .classes import read_labels
 from .declared import check_inputs, shown_dims
 from .folders import from_folder
@@ -45,7 +45,7 @@ class DataSettings(TypedDict, total=False):
 
 def open_data(
     traced: Trace,
-    source: str | os.PathLike[str] | Arrays | DataSet | None = None,
+    source: Data | None = None,
     *,
     labels: Any = None,
     samples: int | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,10 +10,10 @@ from ..cleanup.cleanup import compensated, find_ranges, inputs_within, lossless_
 from ..cleanup.dead import Dead, Ranges, find_dead
 from ..cleanup.log import make_log
 from ..coupling.trace import Trace, trace, without_statistics
+from ..data.batches import Data
 from ..model.file import ModelLike
 from ..model.loading import load
 from ..reports.result import Result
-from ..runtime.session import Arrays
 from ..selection.cost import cost
 from ..selection.granules import steps_kept
 from ..selection.settings import check
@@ -32,7 +31,7 @@ def clean(
     target: str | None = DEFAULTS["target"],
     verify: bool = False,
     on_failure: str = "raise",
-    data: str | os.PathLike[str] | Arrays | None = None,
+    data: Data | None = None,
     profile: Any = None,
     provider: str = DEFAULTS["provider"],
     seed: int = DEFAULTS["seed"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +12,13 @@ from typing import Any
 import onnx
 
 from ..coupling.trace import Trace, trace
-from ..data.batches import DataSet
+from ..data.batches import Data, DataSet
 from ..errors import ModelError, OnnxPruneError
 from ..model.file import PROTOBUF_LIMIT, Model, ModelLike
 from ..model.loading import load
 from ..model.protos import node_protos, opset_of
 from ..recovery.job import first_samples
-from ..runtime.session import Arrays, first_line, logged_from, open_session
+from ..runtime.session import first_line, logged_from, open_session
 
 PER_CHANNEL = 13
 """Opset from which on QuantizeLinear and DequantizeLinear take a scale per channel."""
@@ -27,7 +26,7 @@ PER_CHANNEL = 13
 
 def quantize(
     source: ModelLike,
-    data: str | os.PathLike[str] | Arrays | DataSet,
+    data: Data,
     *,
     samples: int | None = None,
     profile: Any = None,

@@ -13,7 +13,7 @@ from ..recovery.harm import doubts
 from ..scoring.score import unseen
 from ..selection.plan import Plan
 from .analysis import by_reason, costs, obstacle_lines, obstacles
-from .page import Part, Table, numbers, words
+from .page import Part, Table, numbers, plural, words
 from .result import Result
 
 ALL = "--json lists all"
@@ -41,11 +41,25 @@ class Quantized:
         Where it goes.
     report : Report or None
         How far it is from the original, where that was asked for.
+    floats : int
+        Bytes of the slim model.
     """
 
     model: Model
     out: str
     report: Report | None
+    floats: int
+
+    @property
+    def larger(self) -> str:
+        """That it is larger than the slim model; empty where it is not."""
+        more = self.model.nbytes() - self.floats
+        if more <= 0:
+            return ""
+        return (
+            f"in 8 bits the model is {plural(more, 'byte')} larger than the slim one: "
+            "scales and nodes take more than its weights save"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -119,9 +133,10 @@ class Pruning(_Written):
 
     @property
     def notes(self) -> list[str]:
-        """Where a setting could not be followed; what channels were chosen on; that the result is slower."""
+        """Where a setting could not be followed; what channels were chosen on; what got worse than hoped."""
         made_up = unseen(self.outcome.plan.options)
-        return [*self.outcome.trace.notes, *filter(None, [made_up, self.slower])]
+        larger = self.quantized.larger if self.quantized is not None else ""
+        return [*self.outcome.trace.notes, *filter(None, [made_up, self.slower, larger])]
 
     @property
     def not_recovered(self) -> list[str]:

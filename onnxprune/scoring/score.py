@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
+from ..data.batches import Data
 from ..data.calibration import activations
 from ..data.dataset import load_data, open_data
 from ..errors import UsageError, unknown_name
@@ -31,7 +32,6 @@ from ..moments.ranking import Ranked, rank
 from ..moments.removal import Choose
 from ..moments.second import Means
 from ..runtime.providers import choose_provider
-from ..runtime.session import Arrays
 from ..settings.described import described
 from ..settings.table import DEFAULTS
 from .from_scores import FromScores
@@ -51,8 +51,6 @@ from .registry import (
     trait_of,
 )
 from .targets import Batches, lowest, measure, measured
-
-Data = str | os.PathLike[str] | Arrays
 
 FALLBACK = "l2"
 """Criterion of groups whose consumers read what has no moments."""

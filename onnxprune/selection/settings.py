@@ -12,9 +12,9 @@ from typing import Any, TypedDict, cast
 
 import numpy.typing as npt
 
+from ..data.batches import Data
 from ..errors import UsageError, unknown_name
 from ..plugins import function, is_path
-from ..runtime.session import Arrays
 from ..scoring.registry import Criterion, Normalizer, Policy, names
 from ..settings.spellings import spelled
 from ..settings.table import OPTIONS, TARGETS
@@ -36,7 +36,7 @@ class ScoreSettings(TypedDict, total=False):
     criterion: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | Criterion
     normalizer: str | Normalizer
     policy: str | Policy
-    data: str | os.PathLike[str] | Arrays | None
+    data: Data | None
     samples: int | None
     profile: Any
     seed: int

@@ -167,10 +167,10 @@ TABLE = (
     ),
     # data
     Option(
-        "data", ("score", "data"), "str | os.PathLike[str] | Arrays | None", None,
+        "data", ("score", "data"), "Data | None", None,
         "Samples: an .npz file with an array per input, or a folder of .npy files or "
         "images; synthetic ones are made up otherwise.",
-        "Or a mapping of arrays by input.", metavar="PATH",
+        "Or a mapping of arrays by input, or a ``DataSet`` of batches.", metavar="PATH",
     ),
     Option(
         "labels", ("data",), "Any", None,
