@@ -11,30 +11,10 @@ from .building import Case, between, net, positive, tokens
 from .building_nodes import Graph, enter, image
 
 ZERO_KEEPING = (
-    "Abs",
-    "Asinh",
-    "Atan",
-    "Ceil",
-    "Celu",
-    "Elu",
-    "Erf",
-    "Floor",
-    "HardSwish",
-    "Identity",
-    "LeakyRelu",
-    "Neg",
-    "Relu",
-    "Round",
-    "Selu",
-    "Shrink",
-    "Sign",
-    "Sin",
-    "Sinh",
-    "Softsign",
-    "Tan",
-    "Tanh",
+    "Abs", "Asinh", "Atan", "Ceil", "Celu", "Elu", "Erf", "Floor", "HardSwish", "Identity", "LeakyRelu",
+    "Neg", "Relu", "Round", "Selu", "Shrink", "Sign", "Sin", "Sinh", "Softsign", "Tan", "Tanh",
     "ThresholdedRelu",
-)
+)  # fmt: skip
 """f(0) = 0: masking weights is enough."""
 
 MOVING = ("Cos", "Cosh", "Exp", "HardSigmoid", "Sigmoid", "Softplus")

@@ -45,6 +45,10 @@ class Node:
         """The first ``count`` inputs, absent ones as ``""``."""
         return (self.inputs + [""] * count)[:count]
 
+    def give(self, count: int) -> list[str]:
+        """The first ``count`` outputs, absent ones as ``""``."""
+        return (self.outputs + [""] * count)[:count]
+
     @property
     def output(self) -> str:
         """The first output."""

@@ -33,7 +33,7 @@ def attention(c: Walk, n: Node) -> None:
     if flat:
         follow_heads(c, n, q_num_heads=q, kv_num_heads=k)
     keep_scale(c, n, q)
-    outputs = (n.outputs + [""] * 4)[:4]
+    outputs = n.give(4)
     c.out(outputs[0], [batch, NONE, y.merged(c)] if flat else [batch, y.heads, NONE, y.inside])
     c.out(outputs[1], [batch, k.heads, NONE, k.inside])
     c.out(outputs[2], [batch, v.heads, NONE, v.inside])
@@ -155,7 +155,7 @@ def multi_head_attention(c: Walk, n: Node) -> None:
     cache(c, past_value, v)
     follow_heads(c, n, num_heads=q)
     keep_scale(c, n, q)
-    outputs = (n.outputs + [""] * 4)[:4]
+    outputs = n.give(4)
     c.out(outputs[0], [batch, NONE, y.merged(c)])
     c.out(outputs[1], [NONE, k.heads, NONE, k.inside])
     c.out(outputs[2], [NONE, v.heads, NONE, v.inside])
@@ -214,7 +214,7 @@ def group_query_attention(c: Walk, n: Node) -> None:
     cache(c, past_key, k)
     cache(c, past_value, v)
     follow_heads(c, n, num_heads=q, kv_num_heads=k)
-    outputs = (n.outputs + [""] * 4)[:4]
+    outputs = n.give(4)
     c.out(outputs[0], [c.axis(query, 0), NONE, y.merged(c)])
     c.out(outputs[1], [NONE, k.heads, NONE, k.inside])
     c.out(outputs[2], [NONE, v.heads, NONE, v.inside])

@@ -19,18 +19,10 @@ from .signs import above, chosen, clipped, highest, kept, lowest, opposite, posi
 )
 @rule("Asin", "Atanh", sign=kept, traits=Trait.UNARY)
 @rule(
-    "Asinh",
-    "Atan",
-    "Ceil",
-    "Erf",
-    "Floor",
-    "Round",
-    "Sign",
-    "Sinh",
-    "Softsign",
+    "Asinh", "Atan", "Ceil", "Erf", "Floor", "Round", "Sign", "Sinh", "Softsign",
     sign=kept,
     traits=Trait.UNARY | Trait.RISES,
-)
+)  # fmt: skip
 @rule("Cast", sign=kept, traits=Trait.UNARY | Trait.MOVES | Trait.KEEPS_BOUNDS | Trait.RISES | Trait.FUSED)
 @rule("Identity", sign=kept, traits=Trait.VIEW | Trait.UNARY | Trait.HANDS_ON | Trait.RISES)
 @rule("Tanh", sign=kept, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED | Trait.SATURATES)
@@ -40,19 +32,10 @@ from .signs import above, chosen, clipped, highest, kept, lowest, opposite, posi
 @rule("ThresholdedRelu", sign=above, traits=Trait.UNARY)
 @rule("Neg", sign=opposite, traits=Trait.UNARY | Trait.DECODES)
 @rule(
-    "BitCast",
-    "BitwiseNot",
-    "Cos",
-    "IsInf",
-    "IsNaN",
-    "Log",
-    "Not",
-    "Reciprocal",
-    "Shrink",
-    "Sin",
+    "BitCast", "BitwiseNot", "Cos", "IsInf", "IsNaN", "Log", "Not", "Reciprocal", "Shrink", "Sin",
     "Tan",
     traits=Trait.UNARY,
-)
+)  # fmt: skip
 @rule("Selu", traits=Trait.UNARY | Trait.RISES | Trait.SATURATES)
 def unary(c: Walk, n: Node) -> None:
     """Carries the labels of its input."""
@@ -88,22 +71,10 @@ def parametrised(c: Walk, n: Node) -> None:
 @rule("Pow", sign=power, traits=Trait.COMBINES)
 @rule("Where", sign=chosen, traits=Trait.COMBINES | Trait.KEEPS_BOUNDS)
 @rule(
-    "And",
-    "BitShift",
-    "BitwiseAnd",
-    "BitwiseOr",
-    "BitwiseXor",
-    "Equal",
-    "Greater",
-    "GreaterOrEqual",
-    "Less",
-    "LessOrEqual",
-    "Mod",
-    "Or",
-    "SwiGLU",
-    "Xor",
+    "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Greater", "GreaterOrEqual",
+    "Less", "LessOrEqual", "Mod", "Or", "SwiGLU", "Xor",
     traits=Trait.COMBINES,
-)
+)  # fmt: skip
 @rule("Div", traits=Trait.COMBINES | Trait.DECODES)
 @rule("Sub", traits=Trait.COMBINES | Trait.DECODES | Trait.JOINS | Trait.FUSED)
 def broadcast(c: Walk, n: Node) -> None:

@@ -25,36 +25,17 @@ pinned(
     why="a loss compares every class with a label; export the model for inference",
 )
 pinned(
-    "RegexFullMatch",
-    "StringConcat",
-    "StringNormalizer",
-    "StringSplit",
-    "TfIdfVectorizer",
+    "RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer",
     why="text has no channels",
-)
+)  # fmt: skip
 pinned(
-    "ArrayFeatureExtractor",
-    "Binarizer",
-    "CastMap",
-    "CategoryMapper",
-    "DictVectorizer",
-    "FeatureVectorizer",
-    "Imputer",
-    "LabelEncoder",
-    "LinearClassifier",
-    "LinearRegressor",
-    "Normalizer",
-    "OneHotEncoder",
-    "SVMClassifier",
-    "SVMRegressor",
-    "Scaler",
-    "TreeEnsemble",
-    "TreeEnsembleClassifier",
-    "TreeEnsembleRegressor",
-    "ZipMap",
+    "ArrayFeatureExtractor", "Binarizer", "CastMap", "CategoryMapper", "DictVectorizer",
+    "FeatureVectorizer", "Imputer", "LabelEncoder", "LinearClassifier", "LinearRegressor", "Normalizer",
+    "OneHotEncoder", "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsemble",
+    "TreeEnsembleClassifier", "TreeEnsembleRegressor", "ZipMap",
     domain="ai.onnx.ml",
     why="a classical model numbers its features in its attributes",
-)
+)  # fmt: skip
 pinned(
     "Adagrad",
     "Adam",

@@ -114,16 +114,11 @@ def dynamic_quantize(c: Walk, n: Node) -> None:
 @rule("QLinearSoftmax", domain=MICROSOFT, along="pinned", traits=Trait.NONE)
 @rule("QLinearGlobalAveragePool", "QLinearReduceMean", domain=MICROSOFT, along="statistic", traits=Trait.NONE)
 @rule(
-    "QLinearAdd",
-    "QLinearAveragePool",
-    "QLinearConcat",
-    "QLinearLeakyRelu",
-    "QLinearMul",
-    "QLinearSigmoid",
-    "QLinearWhere",
+    "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearLeakyRelu", "QLinearMul",
+    "QLinearSigmoid", "QLinearWhere",
     domain=MICROSOFT,
     traits=Trait.NONE,
-)
+)  # fmt: skip
 def acting(c: Walk, n: Node) -> None:
     """Acts as the operator that it quantises."""
     plain = PLAIN[n.domain, n.op]
@@ -309,27 +304,11 @@ def unpacked(graph: Graph, n: Node) -> np.ndarray:
 
 
 pinned(
-    "DequantizeBFP",
-    "DequantizeWithOrder",
-    "DynamicQuantizeLSTM",
-    "GatherBlockQuantized",
-    "MatMulBlockQuantizedFp4Weight",
-    "MatMulBlockQuantizedFp8Weight",
-    "MatMulBnb4",
-    "MatMulFpQ4",
-    "MatMulInteger16",
-    "MatMulNBitsQkv",
-    "MulInteger",
-    "QEmbedLayerNormalization",
-    "QMoE",
-    "QOrderedAttention",
-    "QOrderedGelu",
-    "QOrderedLayerNormalization",
-    "QOrderedLongformerAttention",
-    "QOrderedMatMul",
-    "QuantizeBFP",
-    "QuantizeWithOrder",
-    "ReduceSumInteger",
+    "DequantizeBFP", "DequantizeWithOrder", "DynamicQuantizeLSTM", "GatherBlockQuantized",
+    "MatMulBlockQuantizedFp4Weight", "MatMulBlockQuantizedFp8Weight", "MatMulBnb4", "MatMulFpQ4",
+    "MatMulInteger16", "MatMulNBitsQkv", "MulInteger", "QEmbedLayerNormalization", "QMoE",
+    "QOrderedAttention", "QOrderedGelu", "QOrderedLayerNormalization", "QOrderedLongformerAttention",
+    "QOrderedMatMul", "QuantizeBFP", "QuantizeWithOrder", "ReduceSumInteger",
     why="only onnxruntime knows how it is packed; prune the model before it is quantised",
     domain=MICROSOFT,
-)
+)  # fmt: skip

@@ -77,7 +77,7 @@ def _is_zero(c: Walk, name: str) -> bool:
 
 def _outputs(c: Walk, n: Node, batch: Labels, h: Labels) -> None:
     """Y has an axis of directions behind the sequence; Y_h and Y_c have no sequence."""
-    Y, *states = (n.outputs + [""] * 3)[:3]
+    Y, *states = n.give(3)
     layout = n.attr("layout", 0)
     c.out(Y, [batch, NONE, NONE, h] if layout else [NONE, NONE, batch, h])
     for state in states:

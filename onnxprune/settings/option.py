@@ -113,6 +113,7 @@ def number(expected: str, inside: Callable[[float], bool]) -> Check:
     return check
 
 
+not_nan = number("a number", lambda value: value == value)
 finite = number("a number", math.isfinite)
 share = number("a share above 0, at most 1", lambda value: 0 < value <= 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .option import Option, finite, granularity, indices, integer, number, patterns, ratio, share
+from .option import Option, finite, granularity, indices, integer, not_nan, number, patterns, ratio, share
 
 TITLES = {"cuda": "CUDA", "tensorrt": "TensorRT", "openvino": "OpenVINO"}
 """Execution providers that may not run, and what each is called."""
@@ -236,22 +236,23 @@ TABLE = (
     # gates
     Option(
         "min_cosine", ("gates",), "float | None", None, "Gate: cosine of the worst sample.",
-        "Of the worst output.", check=number("a number", lambda value: value == value), metavar="C",
+        "Of the worst output.", check=not_nan, metavar="C",
     ),
     Option(
-        "max_abs", ("gates",), "float | None", None, "Gate: largest absolute difference.", check=number("a number", lambda value: value == value), metavar="D",
+        "max_abs", ("gates",), "float | None", None, "Gate: largest absolute difference.",
+        check=not_nan, metavar="D",
     ),
     Option(
         "min_agreement", ("gates",), "float | None", None,
-        "Gate: share of samples with the same best class.", check=number("a number", lambda value: value == value), metavar="F",
+        "Gate: share of samples with the same best class.", check=not_nan, metavar="F",
     ),
     Option(
         "max_accuracy_drop", ("gates",), "float | None", None,
-        "Gate: accuracy (or metric) of DENSE less that of SLIM.", check=number("a number", lambda value: value == value), metavar="F",
+        "Gate: accuracy (or metric) of DENSE less that of SLIM.", check=not_nan, metavar="F",
     ),
     Option(
         "max_latency_ratio", ("gates",), "float | None", None,
-        "Gate: latency of SLIM over that of DENSE.", check=number("a number", lambda value: value == value), metavar="F",
+        "Gate: latency of SLIM over that of DENSE.", check=not_nan, metavar="F",
     ),
     # other jobs
     Option(

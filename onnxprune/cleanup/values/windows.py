@@ -103,17 +103,9 @@ def resize(v: Values, n: Node) -> None:
 
 
 @values(
-    "ReduceMean",
-    "ReduceMax",
-    "ReduceMin",
-    "ReduceSum",
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceSumSquare",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceProd",
-)
+    "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare",
+    "ReduceLogSum", "ReduceLogSumExp", "ReduceProd",
+)  # fmt: skip
 def reduce(v: Values, n: Node) -> None:
     """The other axes keep their slices; the reduced ones are mixed."""
     X = n.inputs[0]
