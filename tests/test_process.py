@@ -10,15 +10,18 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import numpy as np
 import pytest
 
 import onnxprune
+from onnxprune.cli import interrupts
 from onnxprune.cli.ending import ended
+from onnxprune.cli.interrupts import interruptible
 from onnxprune.cli.output import errors_shown
 from onnxprune.errors import InstallationError, Terminated, blamed
 from onnxprune.model import engine
@@ -209,6 +212,35 @@ def test_interrupted_while_packages_are_imported(tmp_path: Path, name: str, ci: 
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nerror: interrupted\n")
     assert (tmp_path / "out.onnx").exists() == (name == "rich.cells")  # which shows what was written
+
+
+def test_an_interrupt_waits_until_a_native_module_is_initialised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some crash on it. What is asked of a spec is asked while one is."""
+
+    class Spec:
+        name = "nowhere"
+
+        @property
+        def origin(self) -> str:
+            signal.raise_signal(signal.SIGINT)
+            done.append("waited")
+            return "/nowhere.so"
+
+    def work() -> None:
+        with interruptible():
+            with pytest.raises(ImportError, match="nowhere"):
+                ExtensionFileLoader("nowhere", "/nowhere.so").create_module(cast(ModuleSpec, Spec()))
+            time.sleep(60)
+
+    done: list[str] = []
+    monkeypatch.setattr(interrupts, "AGAIN", 0.1)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert set(done) == {"waited"}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
