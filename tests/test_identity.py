@@ -102,9 +102,7 @@ def test_data_that_changed_are_not_taken_for_those_that_were(tmp_path: Path, how
         os.replace(other.with_name("other.onnx.data"), data)
     else:
         data.write_bytes(bytes(data.stat().st_size))
-    with pytest.raises(
-        onnxprune.ModelError, match=r"'m\.onnx\..*data' was changed after the model was loaded"
-    ):
+    with pytest.raises(onnxprune.ModelError, match=r"'.*\.data' was changed after the model was loaded"):
         model.embedded()
     with pytest.raises(
         onnxprune.ModelError, match="was changed after the model was loaded\nLoad the model again"

@@ -57,7 +57,8 @@ def test_a_plan_is_replayed_and_quantised_for_people(run: Run, tmp_path: Path) -
 
 
 ROWS = "float[N,4] x"
-OLD = net("y = MatMul(x, W)", inputs=ROWS, opset=11, W=(4, 6))
+OLD = net("y = MatMul(x, W)", inputs=ROWS, opset=11, W=(4, 600))
+SMALL = net("y = MatMul(x, W)", inputs=ROWS, W=(4, 6))
 NOTHING = net("y = Erf(x)", inputs=ROWS)
 
 
@@ -68,6 +69,8 @@ def test_models_that_are_none_for_the_quantizer(run: Run, tmp_path: Path) -> Non
         onnxprune.quantize(older, rows)
     with pytest.raises(ModelError, match="found nothing to quantise: it takes layers in float32"):
         onnxprune.quantize(NOTHING(), rows)
+    with pytest.raises(ModelError, match=r"^in 8 bits the file would become [\d,]+ bytes larger"):
+        onnxprune.quantize(SMALL(), rows)
     outcome = run("prune", DIGITS, "-o", tmp_path / "slim.onnx", "--quantize", tmp_path / "small.onnx")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == "error: --quantize takes samples: found no data\nhint: Give them with --data.\n"

@@ -18,7 +18,7 @@ from ..labels.vector import Floats
 from ..model.file import Model
 from ..model.names import Names
 from ..model.node import Node
-from ..model.protos import fill, node_protos, skeleton, stored
+from ..model.protos import node_protos, refill, skeleton, stored
 from .dead import Dead
 from .duplicates import count_uses
 from .values import Mix
@@ -122,7 +122,7 @@ class _Editor:
             if array is None:
                 self.proto.graph.initializer.append(tensor)
             else:
-                fill(self.proto.graph.initializer.add(), tensor.name, array)
+                refill(self.proto.graph.initializer.add(), tensor, array)
         for proto in self.protos:
             if proto.op_type == "Constant" and proto.output[0] in self.arrays:
                 value = stored(self.arrays[proto.output[0]], proto.output[0])

@@ -10,7 +10,8 @@ from typing import Any
 from onnx import TensorProto
 
 from ..coupling.trace import Trace
-from ..model.file import Model, tensor_nbytes
+from ..model.cut import tensor_nbytes
+from ..model.file import Model
 from ..model.protos import bodies, node_protos
 from ..printable import page
 from ..selection.cost import Cost, cost

@@ -19,6 +19,7 @@ from ..model.loading import load
 from ..model.protos import node_protos, opset_of
 from ..recovery.job import first_samples
 from ..runtime.session import first_line, logged_from, open_session
+from .growth import growth, larger
 
 PER_CHANNEL = 13
 """Opset from which on QuantizeLinear and DequantizeLinear take a scale per channel."""
@@ -53,7 +54,7 @@ def quantize(
     Raises
     ------
     ModelError
-        If the quantizer does not take the model, or leaves it as it is.
+        If the quantizer does not take the model, leaves it as it is, or makes it larger.
     UsageError
         If the data do not fit.
     """
@@ -66,6 +67,8 @@ def quantize(
     found = _quantized(model, first_samples(traced or trace(model), settings))
     if not _scales(found.proto):
         raise ModelError("onnxruntime's quantizer found nothing to quantise: it takes layers in float32")
+    if more := growth(traced.model if traced else model, found):
+        raise ModelError(f"in 8 bits {larger(more)}", "Small models are no smaller in 8 bits.")
     with open_session(found, "cpu", "what its quantizer made"):
         return found
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from itertools import zip_longest
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import TensorProto
 
 Cut = tuple[npt.NDArray[np.int64] | None, ...]
 """Kept indices per axis, None where all are kept."""
+
+PACKED = {
+    getattr(TensorProto, name): bits
+    for bits, names in ((4, ("INT4", "UINT4", "FLOAT4E2M1")), (2, ("INT2", "UINT2")))
+    for name in names
+    if hasattr(TensorProto, name)
+}
+"""Types of which several elements lie in one byte -> bits of one."""
 
 
 def take(array: np.ndarray, cut: Iterable[npt.NDArray[np.int64] | None]) -> np.ndarray:
@@ -42,3 +54,27 @@ def compose(first: Cut, second: Cut) -> Cut | None:
         then if base is None else base if then is None else base[then]
         for base, then in zip_longest(first, second)
     )
+
+
+def kept_dims(tensor: TensorProto, cut: Cut | None) -> list[int]:
+    """Sizes of a stored tensor once it is cut."""
+    dims = list(tensor.dims)
+    if cut is not None:
+        for axis, index in enumerate(cut):
+            dims[axis] = dims[axis] if index is None else index.shape[-1]
+    return dims
+
+
+def tensor_nbytes(tensor: TensorProto, cut: Cut | None) -> int:
+    """Size in bytes of a stored tensor once it is cut."""
+    return payload(tensor.data_type, prod(kept_dims(tensor, cut)))
+
+
+def payload(data_type: int, count: int) -> int:
+    """Bytes of so many elements."""
+    return (count * (PACKED.get(data_type) or 8 * _itemsize(data_type)) + 7) // 8
+
+
+@cache
+def _itemsize(data_type: int) -> int:
+    return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)

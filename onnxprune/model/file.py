@@ -11,12 +11,11 @@ import gc
 import hashlib
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from io import BufferedRandom
-from math import gcd, prod
+from functools import cached_property, partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,10 +24,11 @@ import onnx
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from ..errors import ModelError, UnusableError
-from .cut import take
+from .cut import PACKED, Cut, kept_dims, take, tensor_nbytes
+from .external import data_files, region
 from .protos import byte_size, opset_of, skeleton, tensors
 from .source import DataFiles, Source
-from .writing import write_graph, write_pair
+from .writing import write_graph, write_with_data
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ModelLike: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | onnx_ir.Model | gs.Graph | Model"
 
-Cuts: TypeAlias = "dict[str, tuple[np.ndarray | None, ...]]"
+Cuts: TypeAlias = "dict[str, Cut]"
 
 PROTOBUF_LIMIT = 2**31 - 2**26
 """Weights beyond this many bytes do not fit into one protobuf message with their graph."""
@@ -47,9 +47,6 @@ LEAST_LENT = 4096
 
 HEAVY = 2**24
 """Bytes from which on a tensor is copied out of the model only once the file's own bytes are gone."""
-
-PAGE = 4096
-"""Alignment that lets a page of a data file be that of memory; more than it was costs bytes for nothing."""
 
 
 @dataclass(eq=False, repr=False)
@@ -124,7 +121,7 @@ class Model:
         path = self.files.look(info.location, f"tensor '{tensor.name}'")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         count = prod(tensor.dims)
-        if dtype.itemsize * count == 0 or tensor.data_type in _PACKED:
+        if dtype.itemsize * count == 0 or tensor.data_type in PACKED:
             loaded = TensorProto()
             loaded.CopyFrom(tensor)
             external_data_helper.load_external_data_for_tensor(loaded, str(self.files.folder))
@@ -163,11 +160,11 @@ class Model:
 
     def nbytes(self) -> int:
         """Size in bytes of the model as it would be saved, external data included."""
-        outside = sum(
-            tensor_nbytes(t, self.cuts.get(t.name))
+        outside = sum({
+            region(t, self.cuts.get(t.name)): tensor_nbytes(t, self.cuts.get(t.name))
             for t in tensors(self.proto.graph)
             if external_data_helper.uses_external_data(t)
-        )
+        }.values())  # fmt: skip
         if self.source is not None:
             return self.source.size + outside
         return byte_size(self.proto, lambda tensor: tensor_nbytes(tensor, None)) + outside
@@ -186,13 +183,14 @@ class Model:
 
     def embedded(self) -> onnx.ModelProto:
         """Proto with every weight inside it; ``proto`` itself where that is already so."""
-        if not self.external:
+        if not (self.external or self._placed_outside()):
             return self.proto
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         for tensor in tensors(proto.graph):
             if external_data_helper.uses_external_data(tensor):
                 tensor.CopyFrom(numpy_helper.from_array(np.asarray(self.array(tensor)), tensor.name))
+            tensor.ClearField("external_data")
         return proto
 
     def to_graphsurgeon(self) -> gs.Graph:
@@ -210,53 +208,45 @@ class Model:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model atomically: the target is either the old file or the whole new one.
 
-        A model that came with external data gets one data file beside it, which is named by its
-        content: ``NAME.0123456789abcdef.data``. Its tensors are aligned as they were, at most to
-        pages. The data file of an older model of that name, if it was written here, goes; where this
-        model reads it, it reads what was written from then on.
+        A model that came with external data gets as many data files, see :mod:`.external`. Each is named by
+        its content, ``NAME.0123456789abcdef.data`` or what of it is no longer than the name that it had.
+        Data files of an older model of that name go if they were written here; where this model reads
+        them, it reads what was written from then on.
         """
         target = Path(path)
         if not target.parent.is_dir():
             raise ModelError(f"cannot write '{target}': no folder '{target.parent}'")
-        if self.external or self.weight_bytes > PROTOBUF_LIMIT:
+        if self._placed_outside() or self.weight_bytes > PROTOBUF_LIMIT:
             self._save_external(target)
         else:
             write_graph(target, self.proto.SerializeToString())
 
+    def _placed_outside(self) -> bool:
+        """Whether any tensor came from a data file, though it may have new values in the proto."""
+        return any(tensor.external_data for tensor in tensors(self.proto.graph))
+
     def _save_external(self, target: Path) -> None:
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        moved: list[TensorProto] = []
-        outside = [t for t in tensors(proto.graph) if external_data_helper.uses_external_data(t)]
-        inside = [t for t in tensors(proto.graph) if t.HasField("raw_data")]
+        outside = [t for t in tensors(proto.graph) if t.external_data]
+        inside = [t for t in tensors(proto.graph) if t.HasField("raw_data") and not t.external_data]
         crowded = sum(tensor_nbytes(t, None) for t in inside) > PROTOBUF_LIMIT
-        chosen = [*outside, *(t for t in inside if crowded and tensor_nbytes(t, None) > 1024)]
-        alignment = gcd(PAGE, *(external_data_helper.ExternalDataInfo(t).offset or 0 for t in outside))
+        inside = [t for t in inside if crowded and tensor_nbytes(t, None) > 1024]
+        files = data_files(outside, inside, lambda tensor: self.cuts.get(tensor.name))
 
-        def write_data(out: BufferedRandom) -> None:
-            for tensor in chosen:
-                _append_external(tensor, np.asarray(self.array(tensor)), out, alignment)
-                moved.append(tensor)
-
-        def graph(name: str) -> bytes:
-            for tensor in moved:
-                tensor.external_data[0].value = name
+        def graph(names: Sequence[str]) -> bytes:
+            for file, name in zip(files, names, strict=True):
+                file.name(name)
             return proto.SerializeToString()
 
         read = {file.resolve() for file in self.data_files()}
-        data = write_pair(target, write_data, graph)
-        if data in read or not all(file.is_file() for file in read):
-            self.proto, self.folder, self.cuts = proto, data.parent, {}
+        data = [(partial(file.write, array=self.array), file.limit) for file in files]
+        written = write_with_data(target, data, graph)
+        if not read.isdisjoint(written) or not all(file.is_file() for file in read):
+            self.proto, self.folder, self.cuts = proto, target.resolve().parent, {}
             self.__dict__.pop("initializers", None)
             self.files = DataFiles(self.folder)
-            self.files.remember([data.name])
-
-
-_PACKED = {
-    getattr(TensorProto, name)
-    for name in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
-    if hasattr(TensorProto, name)
-}
+            self.files.remember(path.name for path in written)
 
 
 def borrow(lender: Model) -> Model:
@@ -295,20 +285,6 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def kept_dims(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> list[int]:
-    """Sizes of a stored tensor once it is cut."""
-    dims = list(tensor.dims)
-    if cut is not None:
-        for axis, index in enumerate(cut):
-            dims[axis] = dims[axis] if index is None else index.shape[-1]
-    return dims
-
-
-def tensor_nbytes(tensor: TensorProto, cut: tuple[np.ndarray | None, ...] | None) -> int:
-    """Size in bytes of a stored tensor once it is cut."""
-    return payload(tensor.data_type, prod(kept_dims(tensor, cut)))
-
-
 def mapped(array: np.ndarray) -> mmap.mmap | None:
     """The mapping that an array is a view of; None for one in memory of its own."""
     found: mmap.mmap | None = getattr(array, "_mmap", None)
@@ -320,34 +296,3 @@ def let_go(array: np.ndarray) -> None:
     found = mapped(array)
     if found is not None and hasattr(mmap, "MADV_DONTNEED"):
         found.madvise(mmap.MADV_DONTNEED)
-
-
-def payload(data_type: int, count: int) -> int:
-    """Bytes of so many elements."""
-    bits = 4 if data_type in _PACKED else 8 * _itemsize(data_type)
-    return (count * bits + 7) // 8
-
-
-@cache
-def _itemsize(data_type: int) -> int:
-    return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
-
-
-def _append_external(tensor: TensorProto, array: np.ndarray, out: BufferedRandom, alignment: int) -> None:
-    """Move one tensor's data to the end of an open data file, at a multiple of so many bytes.
-
-    The file's own name is added later, when it is known.
-    """
-    raw = numpy_helper.from_array(array).raw_data if tensor.data_type in _PACKED else None
-    out.write(b"\0" * (-out.tell() % alignment))
-    offset = out.tell()
-    if raw is None:
-        out.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    else:
-        out.write(raw)
-    tensor.dims[:] = array.shape
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    del tensor.external_data[:]
-    for key, value in (("location", ""), ("offset", offset), ("length", out.tell() - offset)):
-        tensor.external_data.add(key=key, value=str(value))

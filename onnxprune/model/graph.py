@@ -20,9 +20,10 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from ..errors import ModelError
+from .cut import kept_dims
 from .effort import Effort
 from .evaluation import evaluate, foreign
-from .file import Model, kept_dims
+from .file import Model
 from .names import Names, names_of
 from .node import Body, Constant, Node
 from .operators import Trait, traits_of

@@ -217,7 +217,7 @@ def _normalise(model: Model) -> Model:
     proto = model.proto
     if proto.functions:
         try:
-            proto = inline_local_functions(model.embedded())
+            proto = inline_local_functions(proto)
         except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
             raise ModelError(f"the functions of the model cannot be written out: {one_line(error)}") from None
     names = [name for graph in graphs(proto.graph) for name in _own_names(graph)]

@@ -168,6 +168,15 @@ def fill(tensor: TensorProto, name: str, value: np.ndarray) -> None:
         tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
 
 
+def refill(tensor: TensorProto, old: TensorProto, value: np.ndarray) -> None:
+    """Make an empty tensor another one with a new value: what is said of it, and where it is saved."""
+    fill(tensor, old.name, value)
+    if old.HasField("doc_string"):
+        tensor.doc_string = old.doc_string
+    tensor.metadata_props.extend(old.metadata_props)
+    tensor.external_data.extend(old.external_data)
+
+
 def stored(value: np.ndarray, name: str) -> TensorProto:
     """A value as a tensor of its own."""
     tensor = TensorProto()

@@ -18,7 +18,7 @@ import onnx
 from onnx import AttributeProto, TensorProto, TypeProto, external_data_helper
 
 from ..errors import ModelError
-from .file import payload
+from .cut import payload
 from .protos import GRAPH, GRAPHS, TENSOR, TENSORS, bodies, tensors
 
 HIGHEST_RANK = 32

@@ -2,13 +2,13 @@
 
 A file is written beside its target under a name of its own, flushed, and moved over the target in
 one step. While it is written it is locked, so that the next run knows what a killed one left behind
-and removes it. A model with external data is two files: the data file is named by its content, so
-that no step overwrites what the old graph reads, and moving the graph alone switches from one pair
-to the other.
+and removes it. Data files of a model are named by their content, so that no step overwrites what the old
+graph reads, and moving the graph alone switches from one set of files to the other.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import mmap
@@ -18,12 +18,13 @@ import secrets
 import signal
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedRandom
+from itertools import count
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 fcntl: Any
 try:
@@ -34,75 +35,150 @@ except ImportError:  # not on Windows, where nobody can remove a file that is op
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals on which a program may still tidy up."""
 
+PART = "+"
+"""Stands in the temporary name of a data file between that of its model's file and its number."""
+
+NAME_MAX = 255
+"""Bytes of the longest name that file systems take."""
+
 DIGITS = 16
-"""Hexadecimal digits of a digest in the name of a data file."""
+"""Digits of a digest in the name of a data file, in base 32, where there is room for them."""
+
+FEW = 4
+"""Digits from which on the name of a data file tells that it is one of ours; then it may be removed."""
+
+TRIES = 256
+"""Names of one length that are tried before a longer one."""
+
+WriteData: TypeAlias = Callable[[BufferedRandom], None]
 
 
 def write_atomically(target: Path, data: bytes) -> None:
     """Write a file under a temporary name in its folder, then rename it."""
-    with replacement(target) as (file, move):
+    with replacement(target) as (file, move, _):
         file.write(data)
         move()
 
 
 def write_graph(target: Path, graph: bytes) -> None:
     """The same for a model in one file; the data file of an older one of that name goes."""
-    with replacement(target) as (file, move):
+    with replacement(target) as (file, move, _):
         file.write(graph)
         with _alone(target.parent):
             move()
             _remove_unread(target)
 
 
-def write_pair(
-    target: Path, write_data: Callable[[BufferedRandom], None], graph: Callable[[str], bytes]
-) -> Path:
-    """Write a model and its external data, so that there is a whole pair at every moment.
+def write_with_data(
+    target: Path, data: Sequence[tuple[WriteData, int]], graph: Callable[[Sequence[str]], bytes]
+) -> list[Path]:
+    """Write a model and its external data, so that there is a whole set of files at every moment.
 
     Parameters
     ----------
-    write_data : callable
-        Writes the content of the data file.
+    data : sequence of (callable, int)
+        Writes the content of a data file; bytes of the longest name that this may have.
     graph : callable
-        Gives the content of the model's file from the name of the data file.
+        Gives the content of the model's file from the names of the data files.
 
     Returns
     -------
-    pathlib.Path
-        The data file.
+    list of pathlib.Path
+        The data files.
     """
     target = Path(os.path.realpath(target))
-    with replacement(target) as (data, move_data), replacement(target) as (file, move):
-        write_data(data)
-        name = f"{target.name}.{_digest(data)}.data"
-        file.write(graph(name))
+    with replacement(target) as (file, move, path):
+        parts = [path.with_name(f"{path.name}{PART}{number}") for number in range(len(data))]
+        made: list[Path] = []
+        try:
+            contents = [
+                _write_part(part, target, write) for part, (write, _) in zip(parts, data, strict=True)
+            ]
+            with _alone(target.parent):
+                try:
+                    for part, content, (_, limit) in zip(parts, contents, data, strict=True):
+                        made.append(_free(target, content, limit))
+                        os.replace(part, made[-1])
+                    file.write(graph([place.name for place in made]))
+                    move()
+                finally:
+                    _remove_unread(target, made)
+        finally:
+            for part in parts:
+                part.unlink(missing_ok=True)
+    return made
+
+
+def _write_part(path: Path, target: Path, write: WriteData) -> bytes:
+    """Write a data file under its temporary name and return the digest of its content."""
+    with os.fdopen(_open_new(path, target), "w+b") as file:
+        write(file)
         _flush(file)
-        with _alone(target.parent):
-            try:
-                move_data(target.with_name(name))
-                move()
-            finally:
-                _remove_unread(target)
-    return target.with_name(name)
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").digest()
 
 
-def data_file_of(target: Path, name: str) -> bool:
-    """Whether a name is one that the data file of a model gets here."""
-    return bool(re.fullmatch(rf"{re.escape(target.name)}\.[0-9a-f]{{{DIGITS}}}\.data", name))
+def _free(target: Path, content: bytes, limit: int) -> Path:
+    """Place of a data file, which is free or has this content already; a longer name if all are taken."""
+    digest = content
+    for number in count():
+        path = target.with_name(data_name(target, digest, limit + number // TRIES))
+        if not os.path.lexists(path) or _content(path) == content:
+            return path
+        digest = hashlib.sha256(digest).digest()
+    raise AssertionError
 
 
-def _digest(file: BufferedRandom) -> str:
-    """Digest of what was written to a file."""
-    _flush(file)
-    file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    file.seek(0, os.SEEK_END)
-    return digest[:DIGITS]
+def _content(path: Path) -> bytes:
+    """Digest of a file; empty where there is none that can be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return b""
+
+
+def data_name(target: Path, content: bytes, limit: int) -> str:
+    """Name of a data file of a model: as telling as it can be in so many bytes.
+
+    Parameters
+    ----------
+    content : bytes
+        Digest of what is in it.
+    """
+    digits, tail = _digits(content), ".data"
+    room = min(limit, NAME_MAX) - len(tail)
+    long = room - len(os.fsencode(target.name)) - 1
+    if long >= 2 * FEW:
+        return f"{target.name}.{digits[: min(long, DIGITS)]}{tail}"
+    if room < FEW:
+        room, tail = limit, ""
+    room = min(room, DIGITS)
+    return _mark(target)[: room // 2] + digits[: -(-room // 2)] + tail
+
+
+def _mark(target: Path) -> str:
+    """Digits that tell one model of a folder from others."""
+    return _digits(hashlib.sha256(os.fsencode(target.name)).digest())
+
+
+def _digits(digest: bytes) -> str:
+    return base64.b32hexencode(digest).decode().lower()
+
+
+def _may_be_ours(target: Path, name: str) -> bool:
+    """Whether a data file of a model may be called so here; what is in it tells."""
+    short = re.fullmatch(rf"([0-9a-v]{{{FEW},{DIGITS}}})(\.data)?", name)
+    if short is not None:
+        return name.startswith(_mark(target)[: len(short[1]) // 2])
+    return bool(re.fullmatch(rf"{re.escape(target.name)}\.[0-9a-v]{{{2 * FEW},{DIGITS}}}\.data", name))
 
 
 @contextmanager
-def replacement(target: Path) -> Iterator[tuple[BufferedRandom, Callable[..., None]]]:
-    """A new file, and the function that moves it over the target; it is gone if that is not called.
+def replacement(target: Path) -> Iterator[tuple[BufferedRandom, Callable[[], None], Path]]:
+    """A new file, the function that moves it over the target, and its name until then.
+
+    It is gone if that function is not called.
 
     A link stays one: the file that it leads to is replaced. Permissions are those of the old file.
     """
@@ -112,17 +188,17 @@ def replacement(target: Path) -> Iterator[tuple[BufferedRandom, Callable[..., No
         handle, path = _create(target)
         file = os.fdopen(handle, "w+b")
 
-        def move(to: Path = target) -> None:
+        def move() -> None:
             _flush(file)
             if fcntl is None:
                 file.close()
-            os.replace(path, to)
-            _flush_folder(to.parent)
+            os.replace(path, target)
+            _flush_folder(target.parent)
 
         try:
             try:
                 signals.let_through()
-                yield file, move
+                yield file, move, path
             finally:
                 signals.hold()
         finally:
@@ -178,22 +254,26 @@ def _prefix(target: Path) -> str:
 
 def _create(target: Path) -> tuple[int, Path]:
     """An empty, locked file beside the target."""
-    old = target.stat() if target.is_file() else None
-    mode = 0o666 if old is None else stat.S_IMODE(old.st_mode)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
         path = target.with_name(_prefix(target) + secrets.token_hex(4))
-        handle = os.open(path, flags, mode)
+        handle = _open_new(path, target)
         lock(handle)
         with contextlib.suppress(OSError):  # another run may have taken it for an abandoned one
             if os.path.samestat(path.stat(), os.fstat(handle)):
-                break
+                return handle, path
         os.close(handle)
+
+
+def _open_new(path: Path, target: Path) -> int:
+    """Make a file with the permissions that the target has."""
+    old = target.stat() if target.is_file() else None
+    mode = 0o666 if old is None else stat.S_IMODE(old.st_mode)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     if old is not None and hasattr(os, "fchmod"):
         with contextlib.suppress(OSError):  # only root gives files away
             os.fchown(handle, old.st_uid, old.st_gid)
         os.fchmod(handle, mode)
-    return handle, path
+    return handle
 
 
 def lock(handle: int) -> bool:
@@ -211,25 +291,34 @@ def remove_abandoned(target: Path) -> None:
     """Remove what runs left behind that were killed while they wrote to the same target."""
     prefix = _prefix(target)
     for path in target.parent.iterdir() if fcntl is not None else ():
-        if path.name.startswith(prefix):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                if lock(file.fileno()):
-                    path.unlink()
+        if path.name.startswith(prefix) and not _in_use(path.with_name(path.name.partition(PART)[0])):
+            path.unlink(missing_ok=True)
 
 
-def _remove_unread(target: Path) -> None:
+def _in_use(path: Path) -> bool:
+    """Whether a run holds the lock of its temporary file."""
+    try:
+        with path.open("rb") as file:
+            return not lock(file.fileno())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _remove_unread(target: Path, made: Collection[Path] = ()) -> None:
     """Remove data files of ours that the model at a place does not name."""
-    own = [p for p in target.parent.iterdir() if data_file_of(target, p.name)]
+    own = {p for p in target.parent.iterdir() if _may_be_ours(target, p.name) and p.is_file()} | {*made}
     if not own:
         return
     with contextlib.suppress(OSError):  # then they stay
-        named = b""
+        named: set[Path] = set()
         if target.is_file() and target.stat().st_size:
             with target.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as graph:
-                named = b"\n".join(os.fsencode(p.name) for p in own if graph.find(os.fsencode(p.name)) >= 0)
-        for path in own:
-            if os.fsencode(path.name) not in named:
-                path.unlink()
+                named = {path for path in own if graph.find(os.fsencode(path.name)) >= 0}
+        for path in own - named:
+            if path in made or path.name == data_name(target, _content(path), len(os.fsencode(path.name))):
+                path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, external_data_helper, numpy_helper
 
+from ..model.cut import tensor_nbytes
 from ..model.engine import ort
-from ..model.file import LEAST_LENT, PROTOBUF_LIMIT, Model, mapped, tensor_nbytes
+from ..model.file import LEAST_LENT, PROTOBUF_LIMIT, Model, mapped
 from ..model.protos import skeleton, tensors
 
 LENT = {

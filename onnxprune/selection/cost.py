@@ -15,7 +15,8 @@ from onnx import TensorProto
 from ..coupling.trace import Trace
 from ..labels.sizes import SizeView, Term
 from ..labels.vector import NONE
-from ..model.file import Model, payload
+from ..model.cut import payload
+from ..model.file import Model
 from ..model.node import Constant
 from ..surgery.computed import Computed, find_computed
 from ..surgery.slices import uses_of

@@ -23,7 +23,7 @@ from ..labels.sizes import Sizes
 from ..model.file import Model
 from ..model.graph import Graph
 from ..model.names import Names, names_of
-from ..model.protos import UNLISTED, fill
+from ..model.protos import UNLISTED, refill
 from ..model.writing import write_atomically
 from .plan import Plan
 
@@ -251,9 +251,7 @@ def _own(graph: Graph, name: str) -> onnx.TensorProto:
 
 
 def _set(tensor: onnx.TensorProto, value: np.ndarray) -> None:
-    name, text, extra = tensor.name, tensor.doc_string, list(tensor.metadata_props)
+    old = onnx.TensorProto()
+    old.CopyFrom(tensor)
     tensor.Clear()
-    fill(tensor, name, np.ascontiguousarray(value))
-    if text:
-        tensor.doc_string = text
-    tensor.metadata_props.extend(extra)
+    refill(tensor, old, np.ascontiguousarray(value))

@@ -6,7 +6,8 @@ from math import prod
 
 import onnx
 
-from ..model.file import Model, kept_dims
+from ..model.cut import kept_dims
+from ..model.file import Model
 from ..model.protos import UNLISTED, bodies, node_protos, skeleton, tensors
 from .dimensions import FreeDimensions
 

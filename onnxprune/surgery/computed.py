@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..coupling.trace import Trace
 from ..labels.vector import carried
-from ..model.file import payload
+from ..model.cut import payload
 from ..model.graph import Graph
 from ..model.node import Constant
 

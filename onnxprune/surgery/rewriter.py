@@ -22,7 +22,7 @@ from ..model.file import Model
 from ..model.graph import Graph
 from ..model.names import Names
 from ..model.node import Node
-from ..model.protos import UNLISTED, bodies, fill, node_protos, skeleton, stored
+from ..model.protos import UNLISTED, bodies, node_protos, refill, skeleton, stored
 from ..shapes.dimensions import graph_inputs
 from .computed import find_computed
 from .declared import update_declared
@@ -106,10 +106,7 @@ class Rewriter:
             slim.CopyFrom(tensor)
             self.cuts[tensor.name] = cut
             return
-        fill(slim, tensor.name, part.take(self.source.array(tensor)))
-        if tensor.HasField("doc_string"):
-            slim.doc_string = tensor.doc_string
-        slim.metadata_props.extend(tensor.metadata_props)
+        refill(slim, tensor, part.take(self.source.array(tensor)))
 
     def _slice_in_node(self, proto: onnx.NodeProto, kept: Mapping[str, Slice]) -> None:
         """Slice the payload of a Constant node, and initializers of nested graphs."""
