@@ -8,7 +8,8 @@ import onnx
 import pytest
 
 from .full import sampled
-from .fuzz import GOOD, attempts, broken, table
+from .fuzz import GOOD, attempts, table
+from .fuzz_files import broken
 from .fuzz_seeds import SEEDS
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="every file is read in a forked process")
