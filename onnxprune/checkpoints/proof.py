@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import onnx
 
 from ..checks.accepted import NOISE, ROUNDING
 from ..coupling.parts import equal_parts
@@ -15,6 +14,7 @@ from ..coupling.trace import trace
 from ..data.dataset import runnable
 from ..errors import UsageError
 from ..model.file import Model
+from ..model.protos import copied
 from ..runtime.session import open_session, run
 from ..shapes.dimensions import graph_inputs
 
@@ -91,8 +91,7 @@ def _relative(made: np.ndarray, expected: np.ndarray) -> float:
 
 def without_training(model: Model) -> Model:
     """The same model as it is used once trained: exports of the training mode keep that mode."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
+    proto = copied(model.proto)
     for node in proto.graph.node:
         if node.op_type == "BatchNormalization":
             for attribute in node.attribute:

@@ -9,15 +9,14 @@ import onnx
 
 from ..model.engine import InferenceSession
 from ..model.names import Names, names_of
-from ..model.protos import bodies, node_protos
+from ..model.protos import bodies, copied, node_protos
 from ..runtime.session import Arrays, open_session, run
 
 
 @contextmanager
 def exposed(model: onnx.ModelProto, names: Sequence[str], provider: str) -> Iterator[InferenceSession]:
     """Session of a model that returns inner tensors."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     _set_outputs(copy, names, {name for node in model.graph.node for name in node.output})
     with open_session(copy, provider, optimize="none") as session:
         yield session
@@ -70,8 +69,7 @@ class _Separate:
 
     def _add(self, node: onnx.NodeProto) -> None:
         """Take a node over, if all that it reads is given, stored or made."""
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
+        copy = copied(node)
         inside = [child for _, body in bodies(copy) for child in node_protos(body)]
         own = {name for _, body in bodies(copy) for name in _names_inside(body)}
         readers = [copy, *inside]
@@ -88,8 +86,7 @@ class _Separate:
 
     def model(self, names: Sequence[str]) -> onnx.ModelProto:
         """Model of these nodes, which returns some of what they make."""
-        result = onnx.ModelProto()
-        result.CopyFrom(self._source)
+        result = copied(self._source)
         graph = result.graph
         del graph.node[:], graph.input[:], graph.value_info[:]
         graph.node.extend(self._nodes)

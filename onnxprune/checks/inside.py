@@ -73,7 +73,7 @@ def enter(
 
 def _holder(node: Node, model: onnx.ModelProto) -> onnx.NodeProto | None:
     """The node in another model, which may have renamed its outputs."""
-    known = {name for body in node.bodies.values() for child in body.nodes for name in child.outputs}
+    known = {name for child in node.inside for name in child.outputs}
     known.update(node.outputs)
     for proto in model.graph.node:
         if proto.op_type == node.op:

@@ -36,7 +36,7 @@ from ..labels.sizes import Sizes
 from ..model.file import Model
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
-from ..model.protos import bodies, node_protos, tensors
+from ..model.protos import bodies, copied, node_protos, tensors
 from ..runtime.session import Arrays, run
 from .accepted import DRAWS, nudge
 from .alone import exposed, nodes_alone
@@ -200,8 +200,7 @@ def draws_of(name: str, moved: Callable[[], Iterable[Arrays]]) -> Iterator[np.nd
 
 def nudged(model: onnx.ModelProto) -> onnx.ModelProto:
     """Copy of a model with the last bit of every weight changed; single numbers are bounds and steps."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     for tensor in tensors(copy.graph):
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE) and prod(tensor.dims) > 1:
             tensor.CopyFrom(
@@ -212,8 +211,7 @@ def nudged(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _gated(node: Node) -> bool:
     """Whether a node, or one inside its bodies, computes gates."""
-    inside = (child for body in node.bodies.values() for child in body.nodes)
-    return Trait.SATURATES in traits_of(node) or any(map(_gated, inside))
+    return Trait.SATURATES in traits_of(node) or any(map(_gated, node.inside))
 
 
 class _Sums:

@@ -16,6 +16,7 @@ from ..labels.sizes import Sizes
 from ..model.file import Model
 from ..model.names import Names, names_of
 from ..model.node import Node
+from ..model.protos import copied, return_also
 from ..rules import find
 from ..runtime.custom import stands_in
 from ..runtime.session import Arrays
@@ -28,7 +29,7 @@ def draws(node: Node, traced: Trace) -> bool:
         return True
     if rule is not None and rule.random is not None and rule.random(traced.walk, node):
         return True
-    return any(draws(child, traced) for body in node.bodies.values() for child in body.nodes)
+    return any(draws(child, traced) for child in node.inside)
 
 
 class Noise:
@@ -56,15 +57,15 @@ class Noise:
         """The masked original, which returns what it draws, and what from."""
         if not self.drawn:
             return oracle
-        proto = _copy(oracle.proto)
-        _return(proto, [*self.drawn, *self.sources])
+        proto = copied(oracle.proto)
+        return_also(proto, [*self.drawn, *self.sources])
         return oracle.derived(proto)
 
     def taken(self, slim: Model, numbers: Arrays) -> Model:
         """The slim model, to which the random numbers are given."""
         if not self.drawn:
             return slim
-        proto = _copy(slim.proto)
+        proto = copied(slim.proto)
         kept = [node for node in proto.graph.node if not set(node.output) & set(self.drawn)]
         for name in self.drawn:
             dtype = onnx.helper.np_dtype_to_tensor_dtype(numbers[name].dtype)
@@ -73,7 +74,7 @@ class Noise:
         moved = [onnx.helper.make_node("Identity", [self._given[n]], [n], self._given[n]) for n in self.drawn]
         del proto.graph.node[:], proto.graph.value_info[:]
         proto.graph.node.extend([*moved, *kept])
-        _return(proto, self.sources)
+        return_also(proto, self.sources)
         return slim.derived(proto)
 
     def feeds(self, sizes: Sizes, numbers: Arrays) -> dict[str, np.ndarray]:
@@ -88,17 +89,3 @@ class Noise:
             for name, value in found.items()
             if name not in hidden
         }
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model)
-    return proto
-
-
-def _return(proto: onnx.ModelProto, names: list[str]) -> None:
-    """Let a model return inner tensors, too."""
-    known = {value.name for value in proto.graph.output}
-    proto.graph.output.extend(
-        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in known
-    )

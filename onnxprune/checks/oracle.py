@@ -29,7 +29,7 @@ from ..model.graph import Graph
 from ..model.names import Names
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
-from ..model.protos import UNLISTED, bodies, node_protos
+from ..model.protos import UNLISTED, bodies, copied, node_protos
 from .finite import reached
 
 
@@ -89,8 +89,7 @@ class _Masker:
             for _, body in bodies(proto):
                 self._graph(body, nodes, self._mask_inputs(body))
             node = next(nodes)
-            copy = onnx.NodeProto()
-            copy.CopyFrom(proto)
+            copy = copied(proto)
             inside = any(node.index in found for found in (self.stats, self.inner, self.apart))
             touched = [*node.outputs, *(n for n in node.inputs if inside or n in self.odd)]
             if not self._settled(node) and any(self._cut(name) for name in touched):

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
-from ..model.protos import graphs, node_protos, tensors
+from ..model.protos import copied, graphs, node_protos, tensors
 from ..runtime.session import Arrays
 
 HALVES = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
@@ -29,8 +29,7 @@ def has_halves(proto: onnx.ModelProto) -> bool:
 
 def widened(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Copy of a model with float32 in place of every 16-bit float; weights are inside it."""
-    wide = onnx.ModelProto()
-    wide.CopyFrom(proto)
+    wide = copied(proto)
     for tensor in tensors(wide.graph):
         if tensor.data_type in HALVES:
             array = numpy_helper.to_array(tensor).astype(np.float32)

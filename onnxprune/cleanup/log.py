@@ -12,7 +12,7 @@ from onnx import TensorProto
 from ..coupling.trace import Trace
 from ..model.cut import tensor_nbytes
 from ..model.file import Model
-from ..model.protos import bodies, node_protos
+from ..model.protos import bodies, copied, node_protos
 from ..printable import page
 from ..selection.cost import Cost, cost
 from .dead import KINDS, Dead, Ranges
@@ -186,7 +186,6 @@ def _same(one: TensorProto, two: TensorProto) -> bool:
 
 
 def _content(tensor: TensorProto) -> bytes:
-    payload = TensorProto()
-    payload.CopyFrom(tensor)
+    payload = copied(tensor)
     payload.name = payload.doc_string = ""
     return bytes(payload.SerializeToString(deterministic=True))

@@ -11,6 +11,7 @@ import onnx
 from ..coupling.trace import Trace
 from ..errors import UsageError
 from ..model.file import Model
+from ..model.protos import copied
 from ..runtime.providers import choose_provider
 from ..runtime.session import open_session, run
 from .batches import Data
@@ -50,8 +51,7 @@ def activations(
 
 def with_outputs(traced: Trace, names: Sequence[str]) -> Model:
     """The model with some of its tensors as outputs."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(traced.model.proto)
+    proto = copied(traced.model.proto)
     declared = {value.name for value in proto.graph.output}
     for name in dict.fromkeys(names):
         if name not in declared:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import onnx
-
 from ..checks.report import Report
 from ..checks.structure import check_structure
 from ..errors import UsageError
 from ..model.file import Model, ModelLike
 from ..model.loading import load
 from ..model.names import names_of
-from ..model.protos import node_protos
+from ..model.protos import copied, node_protos
 from ..selection.plan import Plan
 from .replay import rewrite
 from .verify import verify
@@ -62,8 +60,7 @@ def called_like(original: Model, result: Model) -> Model:
     names = {theirs: ours for theirs, ours in names.items() if theirs != ours}
     if not names or names.keys() & names.values() or names_of(result.proto) & set(names.values()):
         return result
-    proto = onnx.ModelProto()
-    proto.CopyFrom(result.proto)
+    proto = copied(result.proto)
     for node in node_protos(proto.graph):
         for place in (node.input, node.output):
             place[:] = [names.get(name, name) for name in place]

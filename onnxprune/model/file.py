@@ -26,7 +26,7 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 from ..errors import ModelError, UnusableError
 from .cut import PACKED, Cut, kept_dims, take, tensor_nbytes
 from .external import data_files, region
-from .protos import byte_size, opset_of, skeleton, tensors
+from .protos import byte_size, copied, opset_of, skeleton, tensors
 from .source import DataFiles, Source
 from .writing import write_graph, write_with_data
 
@@ -122,8 +122,7 @@ class Model:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         count = prod(tensor.dims)
         if dtype.itemsize * count == 0 or tensor.data_type in PACKED:
-            loaded = TensorProto()
-            loaded.CopyFrom(tensor)
+            loaded = copied(tensor)
             external_data_helper.load_external_data_for_tensor(loaded, str(self.files.folder))
             return numpy_helper.to_array(loaded)
         if (info.offset or 0) + dtype.itemsize * count > path.stat().st_size:
@@ -185,8 +184,7 @@ class Model:
         """Proto with every weight inside it; ``proto`` itself where that is already so."""
         if not (self.external or self._placed_outside()):
             return self.proto
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self.proto)
+        proto = copied(self.proto)
         for tensor in tensors(proto.graph):
             if external_data_helper.uses_external_data(tensor):
                 tensor.CopyFrom(numpy_helper.from_array(np.asarray(self.array(tensor)), tensor.name))
@@ -226,8 +224,7 @@ class Model:
         return any(tensor.external_data for tensor in tensors(self.proto.graph))
 
     def _save_external(self, target: Path) -> None:
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self.proto)
+        proto = copied(self.proto)
         outside = [t for t in tensors(proto.graph) if t.external_data]
         inside = [t for t in tensors(proto.graph) if t.HasField("raw_data") and not t.external_data]
         crowded = sum(tensor_nbytes(t, None) for t in inside) > PROTOBUF_LIMIT

@@ -23,7 +23,7 @@ from .names import Names, names_of
 from .operators import Trait, told
 from .ordering import sort_nodes
 from .ort_format import OrtModel
-from .protos import UNLISTED, bodies, graphs, node_protos, opset_of, skeleton, tensors
+from .protos import UNLISTED, bodies, copied, graphs, node_protos, opset_of, skeleton, tensors
 from .source import Source
 from .wellformed import check_form
 
@@ -154,8 +154,7 @@ def one_line(error: Exception) -> str:
 
 def _in_order(model: Model) -> Model:
     """Copy of a model with its nodes in topological order."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
+    proto = copied(model.proto)
     sort_nodes(proto)
     return replace(model, proto=proto)
 
@@ -223,8 +222,7 @@ def _normalise(model: Model) -> Model:
     names = [name for graph in graphs(proto.graph) for name in _own_names(graph)]
     if len(set(names)) < len(names):
         if proto is model.proto:
-            proto = onnx.ModelProto()
-            proto.CopyFrom(model.proto)
+            proto = copied(model.proto)
         _rename_clashes(proto.graph, Names(names_of(proto)), set(), {})
     return replace(model, proto=proto)
 

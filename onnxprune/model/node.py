@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -48,6 +49,12 @@ class Node:
     def give(self, count: int) -> list[str]:
         """The first ``count`` outputs, absent ones as ``""``."""
         return (self.outputs + [""] * count)[:count]
+
+    @property
+    def inside(self) -> Iterator[Node]:
+        """Nodes of the graphs that it holds."""
+        for body in self.bodies.values():
+            yield from body.nodes
 
     @property
     def output(self) -> str:

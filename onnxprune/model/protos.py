@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -34,6 +34,24 @@ def plain(op: str, domain: str) -> bool:
     except onnx.defs.SchemaError:
         return False
     return all(attribute.type in NUMBERS for attribute in attributes)
+
+
+Message = TypeVar("Message", onnx.ModelProto, onnx.NodeProto, onnx.TensorProto)
+
+
+def copied(message: Message) -> Message:
+    """A copy of a model, a node or a tensor."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def return_also(model: onnx.ModelProto, names: Iterable[str]) -> None:
+    """Let a model return inner tensors, too, whatever their types are."""
+    known = {value.name for value in model.graph.output}
+    model.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in known
+    )
 
 
 def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,7 +17,7 @@ import onnx
 
 from ..errors import ModelError
 from ..model.file import Model
-from ..model.protos import bodies, node_protos
+from ..model.protos import bodies, copied, node_protos
 
 Shape = tuple[int, ...]
 Sized = Callable[..., Any]
@@ -213,8 +213,7 @@ class PiecewiseSession:
         nodes = self._pieces[number]
         made = {name for proto in nodes for name in proto.output}
         read = {name for proto in nodes for name in _reads(proto)} - made
-        piece = onnx.ModelProto()
-        piece.CopyFrom(self._proto)
+        piece = copied(self._proto)
         graph = piece.graph
         for field in (graph.node, graph.initializer, graph.input, graph.output, graph.value_info):
             del field[:]

@@ -23,7 +23,7 @@ from ..labels.sizes import Sizes
 from ..model.file import Model
 from ..model.graph import Graph
 from ..model.names import Names, names_of
-from ..model.protos import UNLISTED, refill
+from ..model.protos import UNLISTED, copied, refill
 from ..model.writing import write_atomically
 from .plan import Plan
 
@@ -136,8 +136,7 @@ class Recovery:
         PlanError
             If it lacks one of the constants, or holds one of another shape or type.
         """
-        proto = onnx.ModelProto()
-        proto.CopyFrom(slim.proto)
+        proto = copied(slim.proto)
         result = slim.derived(proto)
         graph = Graph(result)
         for name, value in self.weights.items():
@@ -162,8 +161,7 @@ class Recovery:
         Masked by the plan, it computes what the recovered slim model should: removed entries are
         masked whatever their weights are.
         """
-        proto = onnx.ModelProto()
-        proto.CopyFrom(dense.embedded())
+        proto = copied(dense.embedded())
         result = dense.derived(proto, {})
         graph = Graph(result)
         for name, value in self.weights.items():
@@ -251,7 +249,6 @@ def _own(graph: Graph, name: str) -> onnx.TensorProto:
 
 
 def _set(tensor: onnx.TensorProto, value: np.ndarray) -> None:
-    old = onnx.TensorProto()
-    old.CopyFrom(tensor)
+    old = copied(tensor)
     tensor.Clear()
     refill(tensor, old, np.ascontiguousarray(value))

@@ -21,6 +21,7 @@ from ..model.evaluation import evaluable, evaluate
 from ..model.graph import Graph
 from ..model.node import Body, Node
 from ..model.operators import Trait, traits_of
+from ..model.protos import copied
 from ..runtime.custom import CUSTOM, shapes_behind
 from . import control
 from .dimensions import SAMPLE_COUNT, FreeDimensions
@@ -182,8 +183,7 @@ def _types_behind(graph: Graph, node: Node, setting: Setting) -> dict[str, TypeP
         value = _known(graph, name, setting)
         if value is not None and value.size <= VALUE_LIMIT:
             data[name] = numpy_helper.from_array(value)
-    proto = onnx.NodeProto()
-    proto.CopyFrom(node.proto)
+    proto = copied(node.proto)
     proto.input[:] = node.inputs
     say_onesided(proto)
     try:

@@ -14,6 +14,7 @@ import onnx
 from ..errors import ModelError
 from ..model.graph import Graph
 from ..model.node import Node
+from ..model.protos import copied, return_also
 from ..runtime.session import open_session, run
 from .dimensions import affordable
 from .made_up import synthetic_inputs
@@ -38,12 +39,8 @@ def probe(graph: Graph, setting: Setting) -> bool:
     wanted = list(_unknown(graph, setting))
     if not wanted or not affordable(setting.shapes.values()):
         return False
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.model.embedded())
-    known = {value.name for value in proto.graph.output}
-    proto.graph.output.extend(
-        onnx.helper.make_empty_tensor_value_info(name) for name in wanted if name not in known
-    )
+    proto = copied(graph.model.embedded())
+    return_also(proto, wanted)
     try:
         with open_session(proto) as session:
             found = run(session, synthetic_inputs(graph, setting.sizes))

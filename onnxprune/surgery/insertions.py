@@ -12,7 +12,7 @@ import onnx
 
 from ..model.names import Names
 from ..model.node import Node
-from ..model.protos import UNLISTED, bodies, stored
+from ..model.protos import UNLISTED, bodies, copied, stored
 
 
 class Insertions:
@@ -114,8 +114,7 @@ class Insertions:
                 self._into(body, numbers)
             index = next(numbers)
             for new in (*self._before[index], proto, *self._behind[index]):
-                copy = onnx.NodeProto()
-                copy.CopyFrom(new)
+                copy = copied(new)
                 ordered.append(copy)
         if len(ordered) != len(graph.node):
             del graph.node[:]

@@ -22,7 +22,7 @@ from ..model.file import Model
 from ..model.graph import Graph
 from ..model.names import Names
 from ..model.node import Node
-from ..model.protos import UNLISTED, bodies, node_protos, refill, skeleton, stored
+from ..model.protos import UNLISTED, bodies, copied, node_protos, refill, skeleton, stored
 from ..shapes.dimensions import graph_inputs
 from .computed import find_computed
 from .declared import update_declared
@@ -112,8 +112,7 @@ class Rewriter:
         """Slice the payload of a Constant node, and initializers of nested graphs."""
         for _, body in bodies(proto):
             for tensor in body.initializer:
-                whole = onnx.TensorProto()
-                whole.CopyFrom(tensor)
+                whole = copied(tensor)
                 tensor.Clear()
                 self._copy(whole, kept.get(whole.name), tensor)
         part = kept.get(proto.output[0]) if proto.op_type == "Constant" else None

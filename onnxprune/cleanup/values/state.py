@@ -212,12 +212,11 @@ class Values:
     def hold(self, node: Node) -> None:
         """Let everything that a node with nested graphs sees, and all inside, always matter."""
         names = [*node.inputs, *self.c.graph.captured(node), *node.outputs]
-        pending = [*node.bodies.values()]
+        pending = [*node.inside]
         while pending:
-            body = pending.pop()
-            for child in body.nodes:
-                names += [*child.inputs, *child.outputs]
-                pending += child.bodies.values()
+            child = pending.pop()
+            names += [*child.inputs, *child.outputs]
+            pending += child.inside
         for name in dict.fromkeys(filter(None, names)):
             for labels in self.c.axes.get(name, ()):
                 if carried(labels):
