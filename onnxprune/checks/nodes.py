@@ -124,7 +124,7 @@ class _Single:
         graph = self.traced.graph
         for nodes in _portions(self.traced, self.sizes, scope.nodes, scope.slim):
             sums = _Sums([node for node in nodes if not draws(node, self.traced)], exact=True)
-            read = {name for node in nodes for name in (*node.inputs, *graph.captured(node))}
+            read = {name for node in nodes for name in graph.reads(node)}
             made = {name for name in read & graph.producers.keys() if graph.producers[name].op != "Constant"}
             needed = sorted({*sums.names, *made})
             inside: dict[int, dict[str, Difference]] = defaultdict(dict)

@@ -19,6 +19,7 @@ from ..model.file import Model
 from ..model.names import Names
 from ..model.node import Node
 from ..model.protos import node_protos, refill, skeleton, stored
+from ..surgery.insertions import Insertions
 from .dead import Dead
 from .duplicates import count_uses
 from .values import Mix
@@ -112,8 +113,7 @@ class _Editor:
         self.arrays: dict[str, np.ndarray] = {}
         self.uses = count_uses(self.graph)
         self.names = Names(self.graph.taken)
-        self.added: list[onnx.TensorProto] = []
-        self.behind: dict[int, onnx.NodeProto] = {}
+        self.insertions = Insertions(self.protos, self.names, traced.shapes.first.dtypes)
 
     def build(self) -> Model:
         """The edited model."""
@@ -128,10 +128,7 @@ class _Editor:
                 value = stored(self.arrays[proto.output[0]], proto.output[0])
                 del proto.attribute[:]
                 proto.attribute.append(onnx.helper.make_attribute("value", value))
-        self.proto.graph.initializer.extend(self.added)
-        for index, new in self.behind.items():
-            place = list(self.proto.graph.node).index(self.protos[index])
-            self.proto.graph.node.insert(place + 1, new)
+        self.insertions.into(self.proto)
         return self.source.derived(self.proto)
 
     def add_columns(self, name: str, axis: int, pairs: list[tuple[int, int]]) -> None:
@@ -181,11 +178,11 @@ class _Editor:
         old = proto.output[0]
         proto.output[0] = self.names.fresh(f"{old}_product")
         constant = self._new(f"{old}_constant", delta.astype(self.graph.value(node.inputs[1]).dtype))
-        self.behind[node.index] = onnx.helper.make_node(
-            "Add", [proto.output[0], constant], [old], self.names.fresh(f"{node.name}_constant")
-        )
+        title = self.names.fresh(f"{node.name}_constant")
+        added = onnx.helper.make_node("Add", [proto.output[0], constant], [old], title)
+        self.insertions.behind(node.index, added)
 
     def _new(self, base: str, value: np.ndarray) -> str:
         name = self.names.fresh(base)
-        self.added.append(stored(value, name))
+        self.insertions.store(name, value)
         return name

@@ -118,5 +118,5 @@ def _edges(graph: Graph, nodes: Sequence[Node]) -> Iterator[tuple[int, int]]:
     """Pairs of places: who makes a tensor, who reads it."""
     maker = {name: place for place, node in enumerate(nodes) for name in node.outputs if name}
     for place, node in enumerate(nodes):
-        read = dict.fromkeys([*node.inputs, *graph.captured(node)])
+        read = dict.fromkeys(graph.reads(node))
         yield from ((maker[name], place) for name in read if name in maker)

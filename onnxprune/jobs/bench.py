@@ -107,7 +107,7 @@ def _blocked(traced: Trace, found: KernelTimes) -> list[str]:
 def peak_activations(traced: Trace) -> int:
     """Most bytes of intermediate tensors that are alive at once, in the order of the main graph."""
     nodes = traced.graph.main.nodes
-    last = {name: k for k, node in enumerate(nodes) for name in _read(traced, node)}
+    last = {name: k for k, node in enumerate(nodes) for name in traced.graph.reads(node)}
     last |= {value.name: len(nodes) for value in traced.model.proto.graph.output}
     sizes = traced.sizes()
     ends: dict[int, int] = {}
@@ -120,10 +120,6 @@ def peak_activations(traced: Trace) -> int:
         ends[end] = ends.get(end, 0) + size
         alive -= ends.pop(k, 0)
     return peak
-
-
-def _read(traced: Trace, node: Any) -> Sequence[str]:
-    return [*node.inputs, *traced.graph.captured(node)]
 
 
 def _bytes(traced: Trace, sizes: SizeView, names: Sequence[str]) -> int:

@@ -324,13 +324,15 @@ class Graph:
         aliases = self.aliases
         return bool(aliases) and any(n in aliases and n not in self.returned for n in node.outputs)
 
-    def captured(self, node: Node) -> Iterator[str]:
-        """Names from outside that the bodies of a node use."""
+    def reads(self, node: Node) -> list[str]:
+        """Inputs of a node, absent ones as ``""``, and what its bodies take from outside."""
+        return [*node.inputs, *self._captured(node)]
+
+    def _captured(self, node: Node) -> Iterator[str]:
         for body in node.bodies.values():
             inside = set(body.inputs)
             for child in body.nodes:
-                names = [*child.inputs, *self.captured(child)]
-                yield from (n for n in names if n and n not in inside)
+                yield from (n for n in self.reads(child) if n and n not in inside)
                 inside.update(child.outputs)
             yield from (n for n in body.outputs if n not in inside)
 

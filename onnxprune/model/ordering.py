@@ -11,7 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
-from .protos import bodies, graphs
+from .protos import graphs, reads
 
 
 def sort_nodes(proto: onnx.ModelProto) -> bool:
@@ -39,7 +39,7 @@ def _order(graph: onnx.GraphProto) -> list[int]:
     """Positions of the nodes, of those that are possible next the first in the file."""
     producer = {name: k for k, node in enumerate(graph.node) for name in node.output if name}
     sorter = TopologicalSorter(
-        {k: {producer[n] for n in _read(node) if n in producer} for k, node in enumerate(graph.node)}
+        {k: {producer[n] for n in reads(node) if n in producer} for k, node in enumerate(graph.node)}
     )
     try:
         sorter.prepare()
@@ -53,12 +53,3 @@ def _order(graph: onnx.GraphProto) -> list[int]:
         order.append(heapq.heappop(ready))
         sorter.done(order[-1])
     return order
-
-
-def _read(node: onnx.NodeProto) -> set[str]:
-    """Names that a node reads, those that its bodies take from outside included."""
-    names = set(node.input)
-    for _, body in bodies(node):
-        names.update(value.name for value in body.output)
-        names.update(name for child in body.node for name in _read(child))
-    return names

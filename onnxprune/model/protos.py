@@ -175,6 +175,17 @@ def node_protos(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         yield node
 
 
+def reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that a node reads, those included that the graphs inside it take from outside."""
+    yield from filter(None, node.input)
+    for _, body in bodies(node):
+        inside = {value.name for value in body.input} | {t.name for t in body.initializer}
+        for child in body.node:
+            yield from (name for name in reads(child) if name not in inside)
+            inside.update(child.output)
+        yield from (value.name for value in body.output if value.name not in inside)
+
+
 def fill(tensor: TensorProto, name: str, value: np.ndarray) -> None:
     """Name an empty tensor and store a value in it."""
     if value.dtype.kind in "biuf" and sys.byteorder == "little":

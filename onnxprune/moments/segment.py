@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from ..model.file import Model
-from ..model.protos import UNLISTED, bodies
+from ..model.protos import UNLISTED, reads
 from ..runtime.session import Arrays, open_session, run
 
 Step = Callable[[Arrays], dict[str, np.ndarray]]
@@ -29,7 +29,7 @@ class Parts:
         self.model = model
         self.proto = model.proto
         nodes = list(self.proto.graph.node)
-        self.reads = [tuple(_read(node)) for node in nodes]
+        self.reads = [tuple(reads(node)) for node in nodes]
         self.makers = {name: k for k, node in enumerate(nodes) for name in node.output if name}
         self.inputs = {value.name: value for value in self.proto.graph.input}
         self.outputs = {value.name for value in self.proto.graph.output}
@@ -93,17 +93,6 @@ class Parts:
                 part.graph.input.append(self.inputs[name])
         part.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in dict.fromkeys(wanted))
         return part
-
-
-def _read(node: onnx.NodeProto) -> Iterator[str]:
-    """Names that a node reads, those that its bodies capture included."""
-    yield from filter(None, node.input)
-    for _, body in bodies(node):
-        inside = {value.name for value in body.input} | {t.name for t in body.initializer}
-        for child in body.node:
-            yield from (name for name in _read(child) if name not in inside)
-            inside.update(child.output)
-        yield from (value.name for value in body.output if value.name not in inside)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class Chains:
     def _touched(self) -> list[list[str]]:
         """Tensors that each node makes, reads or captures."""
         graph = self._traced.graph
-        return [[*n.outputs, *n.inputs, *graph.captured(n)] for n in graph.nodes]
+        return [[*n.outputs, *graph.reads(n)] for n in graph.nodes]
 
     @cached_property
     def _touching(self) -> dict[str, list[Node]]:

@@ -48,7 +48,7 @@ def apply_rule(walk: Walk, node: Node) -> None:
     else:
         return
     walk.facts.blocked[node.index] = reason
-    touched = [*node.inputs, *node.outputs, *walk.graph.captured(node)]
+    touched = [*walk.graph.reads(node), *node.outputs]
     for body in node.bodies.values():
         touched += [*body.inputs, *body.outputs]
     walk.freeze(touched, reason)

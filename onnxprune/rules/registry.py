@@ -121,7 +121,7 @@ def pinned(*ops: str, why: str, domain: str = "", traits: Trait = Trait.NONE) ->
     """Register operators that pin everything they touch, on purpose."""
 
     def freeze(c: Walk, n: Node) -> None:
-        c.freeze([*n.inputs, *c.graph.captured(n)], f"{n}: {why}")
+        c.freeze(c.graph.reads(n), f"{n}: {why}")
 
     for op in ops:
         _add(Rule(op, domain, freeze, f"pins what it touches: {why}", why))

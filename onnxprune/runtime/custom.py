@@ -17,7 +17,7 @@ import onnx
 
 from ..errors import ModelError
 from ..model.file import Model
-from ..model.protos import bodies, copied, node_protos
+from ..model.protos import bodies, copied, node_protos, reads
 
 Shape = tuple[int, ...]
 Sized = Callable[..., Any]
@@ -212,7 +212,7 @@ class PiecewiseSession:
         """Model of one piece; types of what it reads from others are those that they have."""
         nodes = self._pieces[number]
         made = {name for proto in nodes for name in proto.output}
-        read = {name for proto in nodes for name in _reads(proto)} - made
+        read = {name for proto in nodes for name in reads(proto)} - made
         piece = copied(self._proto)
         graph = piece.graph
         for field in (graph.node, graph.initializer, graph.input, graph.output, graph.value_info):
@@ -240,19 +240,13 @@ def _value(value: onnx.ValueInfoProto) -> Value:
     return Value(value.name, known)
 
 
-def _reads(proto: onnx.NodeProto) -> set[str]:
-    """Names that a node reads, those that graphs inside it take from outside included."""
-    inside = [child for _, body in bodies(proto) for child in node_protos(body)]
-    return {name for node in (proto, *inside) for name in node.input if name}
-
-
 def _cut(proto: onnx.ModelProto) -> tuple[list[list[onnx.NodeProto]], list[list[onnx.NodeProto]]]:
     """Nodes in pieces, and the custom operators that follow each piece."""
     level: dict[str, int] = {}
     pieces: list[list[onnx.NodeProto]] = [[]]
     custom: list[list[onnx.NodeProto]] = [[]]
     for node in proto.graph.node:
-        number = max((level.get(name, 0) for name in _reads(node)), default=0)
+        number = max((level.get(name, 0) for name in reads(node)), default=0)
         own = (node.domain, node.op_type) in CUSTOM
         (custom if own else pieces)[number].append(node)
         level.update(dict.fromkeys(node.output, number + own))
@@ -271,8 +265,8 @@ def _handed_on(
     wanted = {value.name for value in proto.graph.output}
     result = []
     for piece, behind in zip(reversed(pieces), reversed(custom), strict=True):
-        wanted |= {name for node in behind for name in _reads(node)}
+        wanted |= {name for node in behind for name in reads(node)}
         made = [name for node in piece for name in node.output if name in wanted]
-        wanted |= {name for node in piece for name in _reads(node)}
+        wanted |= {name for node in piece for name in reads(node)}
         result.append(made)
     return result[::-1]

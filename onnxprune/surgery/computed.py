@@ -67,7 +67,7 @@ def _for_one(graph: Graph, names: set[str]) -> Iterator[tuple[Constant, str]]:
         made.discard(None)
         only = made.pop() if len(made) == 1 and node.output in graph.derived else None
         goal = only or OTHERS
-        for name in [*node.inputs, *graph.captured(node)]:
+        for name in graph.reads(node):
             stored = graph.constants.get(name)
             source = stored.name if stored is not None else name
             leads[source] = goal if leads.get(source, goal) == goal else OTHERS

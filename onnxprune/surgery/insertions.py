@@ -44,11 +44,14 @@ class Insertions:
         self.store(name, value)
         return name
 
+    def behind(self, index: int, made: onnx.NodeProto) -> None:
+        """Insert a node behind another one."""
+        self._behind[index].append(made)
+
     def made_behind(self, index: int, name: str, value: np.ndarray) -> None:
         """Let a Constant node behind another node make a tensor, as what a graph returns has to be made."""
         title = self._names.fresh(f"{name}_pruned")
-        made = onnx.helper.make_node("Constant", [], [name], title, value=stored(value, name))
-        self._behind[index].append(made)
+        self.behind(index, onnx.helper.make_node("Constant", [], [name], title, value=stored(value, name)))
 
     def scaled(self, name: str, before: Sequence[int], after: Sequence[int], node: Node) -> str:
         """Insert ``name * after / before`` in front of a node; exact on multiples of ``before``.
@@ -80,7 +83,7 @@ class Insertions:
             value = np.array(factors[0] if node.op == "Size" else factors, np.int64)
             constant = self.constant(base, value)
             made = onnx.helper.make_node(op, [name, constant], [result], self._names.fresh(base))
-            self._behind[node.index].append(made)
+            self.behind(node.index, made)
             name = result
 
     def gather_behind(self, node: Node, axis: int, index: npt.NDArray[np.int64], output: int = 0) -> None:

@@ -211,7 +211,7 @@ class Values:
 
     def hold(self, node: Node) -> None:
         """Let everything that a node with nested graphs sees, and all inside, always matter."""
-        names = [*node.inputs, *self.c.graph.captured(node), *node.outputs]
+        names = [*self.c.graph.reads(node), *node.outputs]
         pending = [*node.inside]
         while pending:
             child = pending.pop()
