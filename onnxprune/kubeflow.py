@@ -13,7 +13,7 @@ from os import PathLike
 from typing import Any
 
 from . import __version__
-from .checkpoints.formats.format import needed
+from .plugins import needed
 
 needed("kfp", "kubeflow")
 

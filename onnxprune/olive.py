@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import load, prune
-from .checkpoints.formats.format import needed
+from .plugins import needed
 
 needed("olive", "olive")
 

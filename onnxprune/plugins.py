@@ -19,13 +19,34 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .errors import UsageError, blamed
+from .errors import InstallationError, UsageError, blamed
 
 GROUP = "onnxprune.plugins"
 """Entry points that are loaded."""
 
 _loaded: set[str] = set()
 """Entry points that were."""
+
+
+def needed(module: str, extra: str, package: str = "") -> Any:
+    """A module of a package that an extra of this one installs.
+
+    Parameters
+    ----------
+    package : str
+        What the package is called, if not like the module.
+
+    Raises
+    ------
+    InstallationError
+        If it is missing.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InstallationError(
+            f"{package or module} is not installed", f"Install it with: pip install 'onnxprune[{extra}]'"
+        ) from None
 
 
 def load_plugin(name: str) -> ModuleType:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checkpoints.cutting import SlimState, cut_state
-from .checkpoints.formats.format import needed
 from .checkpoints.formats.pytorch import arrays_of
 from .checkpoints.proof import Agreement, agree, uneven, without_training
 from .checkpoints.reweighting import filled
@@ -28,6 +27,7 @@ from .errors import SurgeryError, UsageError
 from .model.file import Model, ModelLike
 from .model.loading import load
 from .model.node import Node
+from .plugins import needed
 from .selection.plan import Plan
 
 if TYPE_CHECKING:

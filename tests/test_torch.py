@@ -255,7 +255,7 @@ def test_checkpoints_of_every_kind(run: Run, tmp_path: Path) -> None:
 
 
 def _has_safetensors() -> bool:
-    from onnxprune.checkpoints.formats.format import needed
+    from onnxprune.plugins import needed
 
     try:
         needed("safetensors.numpy", "torch")

@@ -13,8 +13,9 @@ import numpy as np
 
 from ..errors import OnnxPruneError, UsageError
 from ..model.writing import write_atomically
+from ..plugins import needed
 from .formats import archive, keras, pytorch, tensors
-from .formats.format import Format, needed
+from .formats.format import Format
 from .recipes import State
 
 FORMATS = (pytorch.FORMAT, tensors.FORMAT, keras.FORMAT, archive.FORMAT)

@@ -6,7 +6,7 @@ Models of 16-bit floats are compared in 32 bits, where less is rounding; see ``w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from ..coupling.trace import Trace, retrace, trace
@@ -154,18 +154,8 @@ def check_surgery(
     pair = make_pair(traced, plan, slim, feeds, provider)
     if pair.provider == provider:
         pair = replace(pair, opened=opened)
+    pair, found = _end_to_end(pair, feeds)
     closed = isinstance(slim, OrtModel)
-    if has_halves(pair.oracle.proto) and not closed:
-        oracle = Model(widened(pair.oracle.embedded()))
-        slim = Model(widened(pair.slim.embedded()))
-        wide = replace(pair, oracle=oracle, slim=slim, wide=True, opened=None)
-        try:
-            found = wide.compare_outputs(feeds)
-            pair = wide
-        except ModelError:  # an operator that knows 16 bits only
-            found = pair.compare_outputs(feeds)
-    else:
-        found = pair.compare_outputs(feeds)
     if all(found) or closed:
         return pair, Surgery(found, "end to end", () if all(found) else (CLOSED,))
     alone = tuple(pair.compare_nodes([Batch(feeds)]))
@@ -173,6 +163,16 @@ def check_surgery(
     if all(alone) and missing:
         return pair, Surgery(found, "end to end", missing)
     return pair, Surgery(alone, "layer by layer")
+
+
+def _end_to_end(pair: ModelPair, feeds: Arrays) -> tuple[ModelPair, tuple[Difference, ...]]:
+    """Differences of the outputs, in 32 bits where both models run in them; and what was compared."""
+    if has_halves(pair.oracle.proto) and not isinstance(pair.slim, OrtModel):
+        oracle, slim = (Model(widened(model.embedded())) for model in (pair.oracle, pair.slim))
+        wide = replace(pair, oracle=oracle, slim=slim, wide=True, opened=None)
+        with suppress(ModelError):  # an operator that knows 16 bits only
+            return wide, wide.compare_outputs(feeds)
+    return pair, pair.compare_outputs(feeds)
 
 
 def make_pair(traced: Trace, plan: Plan, slim: Model, feeds: Arrays, provider: str) -> ModelPair:

@@ -23,6 +23,7 @@ import onnx
 
 from ..errors import UsageError, unknown_name
 from ..model.schema import ProfileFile, checked, decoded, read_json, regular
+from ..plugins import needed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -144,14 +145,30 @@ def image_reader(value: onnx.ValueInfoProto, source: Any) -> Callable[[Path], np
         If Pillow is missing, the profile makes no sense, or the input takes no images.
     """
     profile = read_profile(source)
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError:
-        raise UsageError(
-            "images need Pillow, which is not installed", "Install it: pip install 'onnxprune[images]'."
-        ) from None
-    tensor = value.type.tensor_type
-    dims = [d.dim_value for d in tensor.shape.dim]
+    needed("PIL.Image", "images", "Pillow")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    channels, wanted, last = _layout(value, profile)
+
+    def read(path: Path) -> np.ndarray:
+        pixels = _pixels(path, profile, wanted, grey=channels == 1)
+        array = (pixels * profile.scale - profile.mean) / profile.std
+        if dtype.kind in "iu":
+            array = np.rint(array)
+        array = array.astype(dtype)[None]
+        return array if last else np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+
+    return read
+
+
+def _layout(value: onnx.ValueInfoProto, profile: ImageProfile) -> tuple[int, tuple[int, int], bool]:
+    """Channels of an input of images, their height and width, and whether the channels come last.
+
+    Raises
+    ------
+    UsageError
+        If the input takes no images, or no size is known.
+    """
+    dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
     last = profile.layout == "NHWC" or (
         profile.layout == "auto" and dims[1:2] not in ([1], [3]) and dims[-1:] in ([1], [3])
     )
@@ -165,18 +182,7 @@ def image_reader(value: onnx.ValueInfoProto, source: Any) -> Callable[[Path], np
             f"input '{value.name}' has no fixed size",
             """Give one: --profile '{"preset": "imagenet", "size": [224, 224]}' (height, width).""",
         )
-    wanted = profile.size or (height, width)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-
-    def read(path: Path) -> np.ndarray:
-        pixels = _pixels(path, profile, wanted, grey=channels == 1)
-        array = (pixels * profile.scale - profile.mean) / profile.std
-        if dtype.kind in "iu":
-            array = np.rint(array)
-        array = array.astype(dtype)[None]
-        return array if last else np.ascontiguousarray(array.transpose(0, 3, 1, 2))
-
-    return read
+    return channels, profile.size or (height, width), last
 
 
 def _pixels(path: Path, profile: ImageProfile, size: tuple[int, int], *, grey: bool) -> np.ndarray:

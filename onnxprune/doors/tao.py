@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InstallationError, UsageError, unknown_name
+from ..errors import UsageError, unknown_name
+from ..plugins import needed
 
 FLAGS = {
     "normalizer": "--normalizer",
@@ -64,12 +65,7 @@ def read_spec(path: str, changes: Sequence[str] = ()) -> dict[str, Any]:
     InstallationError
         If PyYAML is missing.
     """
-    try:
-        import yaml
-    except ImportError:
-        raise InstallationError(
-            "PyYAML is not installed", "Install it with: pip install 'onnxprune[tao]'"
-        ) from None
+    yaml = needed("yaml", "tao", "PyYAML")
     try:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else {}
         values = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in changes)}

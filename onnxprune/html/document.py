@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 
 from ..coupling.trace import Trace
 from ..printable import printable
@@ -82,11 +82,7 @@ def write_page(
     if network is not None:
         data |= network.to_dict()
     style, script = (read(name) for name in ("style.css", "script.js"))
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    text = environment.get_template("page.html").render(
+    text = template().render(
         verb=verb,
         version=version,
         title=printable(title),
@@ -101,6 +97,15 @@ def write_page(
         digests={"style": digest(style), "script": digest(script)},
     )
     return text.encode()
+
+
+def template() -> Template:
+    """The page, in which all that is filled in is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return environment.get_template("page.html")
 
 
 def read(name: str) -> str:

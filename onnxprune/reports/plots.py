@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..model.writing import write_atomically
+from ..plugins import needed
 from ..printable import printable
 
 if TYPE_CHECKING:
@@ -27,16 +28,13 @@ def new_figure(width: float, height: float) -> Figure:
 
     Raises
     ------
-    UsageError
+    InstallationError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError(
-            "plots need matplotlib, which is not installed", "Install it: pip install 'onnxprune[plot]'."
-        ) from None
-    return Figure(figsize=(width, height), layout="constrained")
+    figure: Figure = needed("matplotlib.figure", "plot", "matplotlib").Figure(
+        figsize=(width, height), layout="constrained"
+    )
+    return figure
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

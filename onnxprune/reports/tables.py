@@ -9,6 +9,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 from ..checks.compare import Difference
+from ..checks.gates import Gate
 from ..checks.report import Report, summary
 from ..printable import printable
 from .page import Part, Reported, Table, numbers, words
@@ -39,19 +40,19 @@ def tables(report: Report) -> Iterator[Table]:
     elif report.method == "layer by layer" and not report.exact:
         yield replace(layers("wrong layer", [d for d in report.surgery if not d]), rest="--json lists all")
     if report.gates:
-        gates = [
-            (
-                gate.name.replace("_", "-"),
-                gate.subject,
-                f"{gate.found:.6g}",
-                f"{gate.limit:g}",
-                "passed" if gate else f"FAILED by {gate.excess:.3g}",
-            )
-            for gate in report.gates
-        ]
-        yield Table((*words("gate", "of"), *numbers("found", "limit"), *words("")), tuple(gates))
+        yield gates(report.gates)
     if report.elsewhere:
         yield providers(report)
+
+
+def gates(checked: Sequence[Gate]) -> Table:
+    """What was found, and what was allowed."""
+    rows = []
+    for gate in checked:
+        found, limit = f"{gate.found:.6g}", f"{gate.limit:g}"
+        verdict = "passed" if gate else f"FAILED by {gate.excess:.3g}"
+        rows.append((gate.name.replace("_", "-"), gate.subject, found, limit, verdict))
+    return Table((*words("gate", "of"), *numbers("found", "limit"), *words("")), tuple(rows))
 
 
 def providers(report: Report) -> Table:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from ...errors import InstallationError
 from ..recipes import State
 
 
@@ -39,19 +36,3 @@ class Format:
     extra: str = ""
     copies: bool = False
     hint: str = ""
-
-
-def needed(package: str, extra: str) -> Any:
-    """A package that an extra installs.
-
-    Raises
-    ------
-    InstallationError
-        If it is missing.
-    """
-    try:
-        return import_module(package)
-    except ImportError:
-        raise InstallationError(
-            f"{package} is not installed", f"Install it with: pip install 'onnxprune[{extra}]'"
-        ) from None

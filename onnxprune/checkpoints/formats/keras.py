@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
+from ...plugins import needed
 from ..recipes import State
-from .format import Format, needed
+from .format import Format
 from .keras_layers import resized
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
+from ...plugins import needed
 from ..recipes import State
-from .format import Format, needed
+from .format import Format
 
 
 def _read(path: Path) -> State:

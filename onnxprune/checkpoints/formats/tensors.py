@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from ...plugins import needed
 from ..recipes import State
-from .format import Format, needed
+from .format import Format
 
 PACKAGE = "safetensors.numpy"
 
 
-def _library() -> Any:
-    return needed(PACKAGE, "torch")
-
-
 def _read(path: Path) -> State:
-    return dict(_library().load_file(path))
+    return dict(needed(PACKAGE, "torch").load_file(path))
 
 
 def _write(state: State, *_: Path) -> bytes:
-    data: bytes = _library().save(state)
+    data: bytes = needed(PACKAGE, "torch").save(state)
     return data
 
 
