@@ -120,3 +120,25 @@ def test_no_file_becomes_larger(tmp_path: Path, capsys: pytest.CaptureFixture[st
     told = " ".join(capsys.readouterr().out.split())
     assert "is a copy of" in told
     assert "bytes larger" in told
+
+
+def test_a_computed_constant_of_a_shared_vector_that_stays_whole() -> None:
+    """One reader loses channels of the vector, and what is computed for another one does not."""
+    model = net(
+        """
+        h = MatMul (x, W)
+        g = Mul (h, gain)
+        y = MatMul (g, V)
+        z = Relu (gain)""",
+        inputs="float[N,8] x",
+        outputs="float[N,4] y, float[16] z",
+        W=(8, 16),
+        gain=(16,),
+        V=(16, 4),
+    )()
+    result = onnxprune.prune(model, ratio=0.5, granularity=1, verify=True, provider="cpu")
+    assert result.report
+    assert result.plan.constants["gain"]["keep"] == {
+        "0": result.plan.groups[0].keep and list(result.plan.groups[0].keep)
+    }
+    assert "z" not in result.plan.constants

@@ -177,6 +177,35 @@ def test_what_was_left_out_is_not_proven(run: Run, tmp_path: Path) -> None:
     assert 'message="not proven"' in junit.read_text()
 
 
+def test_random_numbers_of_a_body_are_no_bug(run: Run, tmp_path: Path) -> None:
+    """Each model draws its own, as no output of the body tells them."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 9, opset_import: ["" : 17]>
+        g (float[4,2,6] x) => (float[4,2,3] y) {
+          h = MatMul (x, W)
+          last, all = Scan <num_scan_inputs = 1,
+            body = b (float[2,16] s, float[2,16] piece) => (float[2,16] next, float[2,16] out) {
+              next = Add (s, piece)
+              p = Sigmoid (next)
+              out = Bernoulli (p)
+          }> (start, h)
+          y = MatMul (all, V)
+        }""")
+    rng = np.random.default_rng(0)
+    for name, shape in {"W": (6, 16), "V": (16, 3), "start": (2, 16)}.items():
+        model.graph.initializer.append(
+            numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+        )
+    onnx.save(model, tmp_path / "m.onnx")
+    files = tmp_path / "m.onnx", "-o", tmp_path / "o.onnx"
+    outcome = run("prune", *files, "--granularity", 1, "--provider", "cpu")
+    assert "Scan 'last' (it draws random numbers) cannot be compared alone" in outcome.err, (
+        outcome.err + outcome.out
+    )
+    assert "bug" not in outcome.err
+    assert (outcome.code, (tmp_path / "o.onnx").exists()) == (1, False)
+
+
 # What is accepted -----------------------------------------------------------------------------
 
 

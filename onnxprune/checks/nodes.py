@@ -275,9 +275,10 @@ def left_out(slim: onnx.ModelProto, traced: Trace, compared: set[str]) -> tuple[
         read = {name for node in (proto, *inside) for name in node.input if name}
         wanted |= read
         passed_on = [n for n in proto.output if n in covered and (n not in original or n in sequences)]
-        drawn = not inside and any(n in original and draws(original[n], traced) for n in proto.output)
-        if compared.intersection(proto.output) or passed_on or drawn:
+        drawn = any(n in original and draws(original[n], traced) for n in proto.output)
+        if compared.intersection(proto.output) or passed_on or (drawn and not inside):
             covered |= read
         else:
-            missing.append(f"{proto.op_type} '{proto.name or proto.output[0]}'")
+            title = f"{proto.op_type} '{proto.name or proto.output[0]}'"
+            missing.append(f"{title} (it draws random numbers)" if drawn else title)
     return tuple(reversed(missing))

@@ -119,6 +119,15 @@ class Report:
         return "not proven right" if self.left_out else "wrong"
 
     @property
+    def cause(self) -> str:
+        """What is to blame where a result of ours failed, as a hint."""
+        if self.odd:
+            return "Of a model with such weights nothing can be proven."
+        if self.left_out:
+            return "All other nodes are right, and of these nobody can tell: prune without verification to have it all the same."
+        return "This is a bug in onnxprune; please report it with the model."
+
+    @property
     def headline(self) -> str:
         """Surgery and change in one line."""
         if self.problem:

@@ -129,7 +129,7 @@ def judge(report: Report | None, kind: str, quiet: bool) -> None:
     if report is not None and report.failed:
         raise SurgeryError(
             f"the {kind} model is {report.judgement}: {report.headline}",
-            "Nothing was written. This is a bug in onnxprune; please report it with the model.",
+            f"Nothing was written. {report.cause}",
         )
     if report is not None and report.problem:
         note("the result is not verified; give inputs with --data", quiet)

@@ -69,12 +69,9 @@ def require(report: Report, kind: str, on_failure: str) -> None:
         If a check failed. One that could not be made is told by the report alone.
     """
     if report.failed and on_failure == "raise":
-        cause = "This is a bug in onnxprune; please report it with the model."
-        if report.odd:
-            cause = "Of a model with such weights nothing can be proven."
         raise SurgeryError(
             f"the {kind} model is {report.judgement}: {report.headline}",
-            f"{cause} on_failure='return' hands the result back.",
+            f"{report.cause} on_failure='return' hands the result back.",
         )
 
 

@@ -238,6 +238,8 @@ def _constants(traced: Trace, plan: Plan) -> dict[str, Any]:
     computed = find_computed(traced)
     constants: dict[str, Any] = {}
     for part in find_slices(traced.graph, sizes):
+        if part.whole:
+            continue
         keep = {str(k): _indices(i) for k, i in enumerate(part.cut) if i is not None}
         entry: dict[str, Any] = {"shape": list(part.shape), "keep": keep}
         if part.name != part.root:
@@ -246,8 +248,7 @@ def _constants(traced: Trace, plan: Plan) -> dict[str, Any]:
             if not computed[part.root].replaces:
                 continue  # nothing that is stored changes
             entry["computed_from"] = origin(traced.graph, part.root)
-        if not part.whole:
-            constants[part.name] = entry
+        constants[part.name] = entry
     return constants
 
 
