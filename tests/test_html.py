@@ -215,6 +215,20 @@ def test_tables_can_be_read_aloud(folder: Path) -> None:
     )
 
 
+def test_a_verdict_comes_first(folder: Path, run: Run, tmp_path: Path) -> None:
+    """What was passed, what failed and by which gate: in words, and in colour."""
+    flags = (DIGITS, folder / "slim.onnx", "--data", IMAGES, "--samples", 4, "--provider", "cpu")
+    page = Page((folder / "prune.html").read_text(encoding="utf-8"))
+    assert [a for a in page.all("p") if "verdict" in (a.get("class") or "")] == [{"class": "verdict good"}]
+    outcome = run("verify", *flags, "--html", tmp_path / "page.html", "--min-cosine", 1)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    top = text[text.index('<p class="verdict bad">') : text.index("<main>")]
+    assert re.search(r">FAILED on cpu, 4 samples from [^<]*: min-cosine of [^<]* expected at least 1 ", top)
+    (gate,) = Page(text).table("gate")[1:]
+    assert (outcome.code, gate[-1].partition(" by ")[0]) == (1, "FAILED")
+    assert re.search(r'<td class="bad">FAILED by', text)
+
+
 # Folding and layout ---------------------------------------------------------------------------
 
 
@@ -337,7 +351,15 @@ def test_a_person_sees_groups_and_finds_out_about_them(browser: Any, folder: Pat
         "[...document.querySelectorAll('#picture .chosen rect')].map((box) => box.style.fill)"
     )
     assert len(set(colours)) == 1
+    sizes = visit.texts("#picture .chosen .size")
+    assert set(sizes) == {"32 \u2192 16"}, "what stays of its channels"
     page.locator("#groups button", has_text="/head/Gemm").click()
+    seen = "([box, frame]) => box.bottom > frame.top && box.top < frame.bottom"
+    boxes = (
+        "['#picture .chosen', '#picture'].map((name) => document.querySelector(name).getBoundingClientRect())"
+    )
+    assert page.evaluate(f"({seen})({boxes})"), "the picture shows it"
+    assert page.evaluate("document.querySelector('#details').getBoundingClientRect().top < innerHeight")
     assert "graph output 'logits'" in page.locator("#details").inner_text()
     assert "Way to what blocks it" in page.locator("#details").inner_text()
     assert visit.complaints == []

@@ -65,7 +65,7 @@ def command(
         if found.written:
             stage("write")
             files.write_result(result, out, plan_out)
-        output.write_html(html, found, [model], result.trace, result.plan)
+        output.write_html(html, found, [model], result.trace, result.plan, result.report)
     if as_json:
         output.print_json("clean", found.to_dict())
     output.judge(result.report, "clean", quiet)

@@ -85,18 +85,20 @@ def write_html(
     models: Iterable[str],
     traced: Trace,
     plan: Plan | None = None,
-    similarity: Mapping[str, float] | None = None,
+    report: Report | None = None,
 ) -> None:
     """Write what a verb has to say as a page for a browser, where that was asked for."""
     if path is None:
         return
     from ..html.document import write_page
     from ..model.writing import write_atomically
+    from ..reports.tables import similarity, verdict
 
     context = click.get_current_context()
     command = context.meta[TYPED]
     title, verb = " and ".join(models), str(context.info_name)
-    page = write_page(verb, title, __version__, command, found.page(), traced, plan, similarity)
+    told = (similarity(report), verdict(report)) if report is not None else (None, "")
+    page = write_page(verb, title, __version__, command, found.page(), traced, plan, *told)
     write_atomically(Path(path), page)
 
 

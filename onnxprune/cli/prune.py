@@ -87,7 +87,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
                 found.quantized.model.save(flags["quantize"])
         if flags["html"]:
             whole = result.trace if result.log is None else trace(source, **result.plan.trace_options)
-            output.write_html(flags["html"], found, [model], whole, result.plan)
+            output.write_html(flags["html"], found, [model], whole, result.plan, result.report)
     _tell(found, result, notes, flags)
 
 

@@ -79,7 +79,6 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
     from .. import Plan, trace
     from ..model.ort_format import OrtModel
     from ..reports.baseline import compared
-    from ..reports.tables import similarity
     from ..reports.verification import Verification
 
     as_json, quiet, html = (flags.pop(name) for name in ("as_json", "quiet", "html"))
@@ -102,7 +101,7 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
             runs.save(baseline)
         if html:
             traced = trace(models[0], **(loaded.trace_options if loaded is not None else {}))
-            output.write_html(html, found, [dense, slim], traced, loaded, similarity(report))
+            output.write_html(html, found, [dense, slim], traced, loaded, report)
     if report.problem:
         raise UsageError(report.problem, "Give inputs with --data.")
     output.show("verify", found, as_json=as_json, quiet=quiet)

@@ -26,6 +26,9 @@ from .network import Network
 
 HERE = Path(__file__).parent
 
+BAD, GOOD = ("FAILED", "WRONG", "not proven", "not verified"), ("passed", "exact", "ok")
+"""How verdicts begin."""
+
 NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?")
 
 
@@ -39,12 +42,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A table as the template takes it, or lines of text."""
+    """A table as the template takes it."""
 
-    caption: str = ""
-    columns: tuple[Any, ...] = ()
-    rows: tuple[tuple[Cell, ...], ...] = ()
-    lines: tuple[str, ...] = ()
+    caption: str
+    columns: tuple[Any, ...]
+    rows: tuple[tuple[Cell, ...], ...]
 
 
 def write_page(
@@ -56,6 +58,7 @@ def write_page(
     traced: Trace | None = None,
     plan: Plan | None = None,
     similarity: Mapping[str, float] | None = None,
+    verdict: str = "",
 ) -> bytes:
     """A report as one HTML file.
 
@@ -75,7 +78,10 @@ def write_page(
         What becomes of the groups.
     similarity : mapping, optional
         Cosine by node, where layers were compared.
+    verdict : str
+        What the checks say in a few words; empty where there were none.
     """
+    parts = list(parts)
     groups = coupled(traced, plan) if traced is not None else []
     network = Network(traced, similarity) if traced is not None else None
     data = {"groups": [group.to_dict() for group in groups]}
@@ -87,7 +93,10 @@ def write_page(
         version=version,
         title=printable(title),
         command=printable(command),
-        sections=list(sections(parts)),
+        verdict=printable(verdict),
+        tone=tone,
+        lines=[printable(part) for part in parts if isinstance(part, str) and part],
+        sections=[as_section(part) for part in parts if isinstance(part, Table)],
         groups=[section for section in map(as_section, group_tables(groups)) if section.rows],
         network=network,
         similarity=bool(similarity),
@@ -118,18 +127,11 @@ def digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def sections(parts: Iterable[Part]) -> Iterator[Section]:
-    """Tables, and the lines between them in paragraphs."""
-    lines: list[str] = []
-    for part in (*parts, ""):
-        if isinstance(part, str) and part:
-            lines.append(printable(part))
-            continue
-        if lines:
-            yield Section(lines=tuple(lines))
-            lines = []
-        if isinstance(part, Table):
-            yield as_section(part)
+def tone(text: str) -> str:
+    """Whether a verdict is good or bad news; empty for all that is none."""
+    if text.startswith(BAD):
+        return "bad"
+    return "good" if text.split(" on ")[0] in GOOD else ""
 
 
 def as_section(table: Table) -> Section:

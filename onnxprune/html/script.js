@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const SVG = "http://www.w3.org/2000/svg";
-  const WIDE = 176, HIGH = 44, STEP_X = 196, STEP_Y = 70, EDGE = 12, LETTERS = 23, SHOWN = 200;
+  const WIDE = 208, HIGH = 44, STEP_X = 228, STEP_Y = 70, EDGE = 12, LETTERS = 28, SHOWN = 200;
 
   // Text goes in as text: nothing on this page is ever parsed as markup.
   function make(tag, attributes = {}, ...children) {
@@ -50,6 +50,12 @@
     head.firstElementChild.addEventListener("click", () => sortBy(head));
   }
 
+  // A share is a bar, too.
+  for (const cell of document.querySelectorAll("td.number")) {
+    const share = /^(\d+(?:\.\d+)?)%$/.exec(cell.textContent);
+    if (share) cell.style.background = `linear-gradient(90deg, var(--bar) ${share[1]}%, transparent ${share[1]}%)`;
+  }
+
   if (!data.levels) return;
 
   // Groups ------------------------------------------------------------------------------------
@@ -69,6 +75,10 @@
     chosen = number;
     tell(number);
     paint();
+    const box = picture.querySelector(".chosen");
+    if (box) picture.scrollTop += box.getBoundingClientRect().top - picture.getBoundingClientRect().top - HIGH;
+    details.scrollTop = 0;
+    details.scrollIntoView({ block: "nearest" });
   }
 
   for (const cell of document.querySelectorAll("table.pick tbody th")) {
@@ -159,6 +169,8 @@
     return prefix.length > 1 ? prefix : [...new Set(nodes.map(([kind]) => kind))].join(", ");
   }
 
+  const sizeOf = (group) => (group.kept === null || group.kept === group.channels ? `${group.channels}` : `${group.channels} \u2192 ${group.kept}`);
+
   function fill(groups, cosine) {
     if (colour === "similarity") return cosine === null ? "#d8d8dc" : heat(cosine);
     return groups.length ? hue(groups[0]) : "#d8d8dc";
@@ -188,6 +200,8 @@
         group.append(stripe);
       });
     }
+    const shown = folded || !groups.length ? "" : sizeOf(data.groups[groups[0]]);
+    group.append(drawn("text", { x: WIDE - 6, y: 15, "text-anchor": "end", class: "size" }, shown));
     const lines = folded ? [title, shared(start, count)] : data.nodes[start].slice(0, 2);
     lines.forEach((line, k) => {
       group.append(drawn("text", { x: 6, y: 15 + 16 * k, ...(k ? {} : { "font-weight": "600" }) }, shortened(line, LETTERS)));

@@ -152,6 +152,12 @@ def headline(report: Report) -> str:
     )
 
 
+def verdict(report: Report) -> str:
+    """The same, with the gates that failed."""
+    failed = "; ".join(str(gate) for gate in report.gates if not gate)
+    return ": ".join(filter(None, (headline(report), failed)))
+
+
 def markdown(report: Report, more: Sequence[Part] = ()) -> str:
     """GitHub-flavoured Markdown, for a pull request.
 
