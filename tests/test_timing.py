@@ -514,7 +514,9 @@ def test_a_target_is_a_rule_without_a_measurement(settings: dict[str, Any], kept
     assert ("granules" in result.plan.options) == (result.plan.options["granularity"] == "auto")
 
 
-def test_convolutions_of_whole_numbers_take_multiples_of_eight() -> None:
+@pytest.mark.parametrize(("depthwise", "ratio", "kept"), [(False, 0.4, 48), (False, 0.1, 60), (True, 0.1, 64)])
+def test_convolutions_of_whole_numbers_fill_blocks(depthwise: bool, ratio: float, kept: int) -> None:
+    """A depthwise one between two others never leaves them, not for channels that are zero either."""
     text = """
         a = DequantizeLinear (x, s, z)
         U = DequantizeLinear (V, s, z)
@@ -522,13 +524,25 @@ def test_convolutions_of_whole_numbers_take_multiples_of_eight() -> None:
         c = QuantizeLinear (b, s, z)
         d = DequantizeLinear (c, s, z)
         T = DequantizeLinear (W, s, z)
-        y = Conv (d, T)
     """
-    stored: dict[str, Any] = {"V": np.ones((64, 16, 1, 1), np.int8), "W": np.ones((16, 64, 1, 1), np.int8)}
+    middle = """
+        M = DequantizeLinear (D, s, z)
+        e = Conv <group = 64> (d, M)
+        f = QuantizeLinear (e, s, z)
+        g = DequantizeLinear (f, s, z)
+    """
+    text += middle + "y = Conv (g, T)" if depthwise else "y = Conv (d, T)"
+    zeros = np.repeat(np.int8([1, 0]), [60, 4])
+    stored: dict[str, Any] = {"V": zeros[:, None, None, None] * np.ones((64, 16, 1, 1), np.int8)}
+    stored |= {"W": np.ones((16, 64, 1, 1), np.int8)}
+    stored |= {"D": np.ones((64, 1, 1, 1), np.int8)} if depthwise else {}
     scale: dict[str, Any] = {"s": np.float32(0.1), "z": np.int8(0)}
-    traced = trace(net(text, inputs="int8[1,16,8,8] x", **stored, **scale)())
-    plan = onnxprune.select(traced, onnxprune.score(traced), ratio=0.4)
-    assert len(plan.groups[0].keep) == 40
+    source = net(text, inputs="int8[1,16,8,8] x", **stored, **scale)()
+    traced = trace(source)
+    plan = onnxprune.select(traced, onnxprune.score(traced), ratio=ratio)
+    assert len(plan.groups[0].keep) == kept
+    cleaned = onnxprune.clean(source, duplicates=False)
+    assert len(cleaned.plan.groups[0].keep) == (64 if depthwise else 60)
 
 
 def test_where_multiples_gain_nothing_single_channels_go() -> None:
