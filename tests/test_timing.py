@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from onnxprune import BudgetError, trace
 from onnxprune.coupling.trace import Trace
 from onnxprune.data.one_run import one_run
 from onnxprune.jobs import aim as aiming
+from onnxprune.model.graph import Graph
 from onnxprune.reports.comparison import EachAlone, Sensitivity
 from onnxprune.reports.page import Table
+from onnxprune.surgery.surgeon import rewrite_trace
 from onnxprune.timing import blocks, model, store
 from onnxprune.timing.blocks import FULL, HALF, STEPS, BlockedLayout, from_times
 from onnxprune.timing.kernels import KernelTimes, TimedKernel, _alone, profile
+from onnxprune.timing.learning import learned
 from onnxprune.timing.machine import Machine
 from onnxprune.timing.model import LatencyModel, measure_model
 
@@ -192,6 +196,29 @@ def test_a_kernel_takes_what_its_channels_say(kernel: TimedKernel, kept: int, ex
     assert predicted(two_layers(), [kernel], 64) == pytest.approx(100.3)
 
 
+def test_what_a_slim_model_takes_shows_what_stays() -> None:
+    """Kernels are found again by what they make; what was put in beside one belongs to it."""
+    traced = two_layers()
+    removed = traced[0].units[:32]
+    slim = Graph(rewrite_trace(traced, removed))
+    given = (
+        TimedKernel("Conv", 100.3, (1, 0), blocked=True), TimedKernel("Conv", 80.3, (2,), blocked=True),
+        TimedKernel("Conv", 10.3, (3,), blocked=True), TimedKernel("ReorderOutput", 10.3, (3,), added=True),
+    )  # fmt: skip
+    timed = (
+        TimedKernel("Conv", 62.65, (1, 0), blocked=True), TimedKernel("Conv", 120.0, (2,), blocked=True),
+        TimedKernel("Conv", 5.3, (3,), blocked=True), TimedKernel("ReorderInput", 12.8, (3,), added=True),
+    )  # fmt: skip
+    before = LatencyModel(given, 0.0, AVX512, ONE.to_dict())
+    found = KernelTimes(tuple(replace(kernel, us=2 * kernel.us) for kernel in timed), 0.0, ONE)
+    sizes = traced.sizes(removed)
+    after = learned(before, traced, sizes, slim, found, found.us / 2 / before.us)
+    assert [kernel.stays for kernel in after.kernels] == pytest.approx([0.247, 1.0, 0.5, 0.5], abs=1e-3)
+    assert after.left(traced, sizes) * after.us == pytest.approx(62.65 + 80.3 + 5.3 + 12.8, rel=1e-6)
+    again = learned(after, traced, sizes, slim, found, found.us / 2 / before.us)
+    assert again == after, "what was learned before is no part of what is expected"
+
+
 def test_a_model_of_latency_survives_a_plan() -> None:
     traced = trace(DIGITS)
     found = measure_model(traced, ONE)
@@ -270,6 +297,26 @@ def test_a_budget_of_latency_is_met_and_combines() -> None:
         onnxprune.select(traced, scores, keep_latency=0.001, latency=latency)
 
 
+@pytest.mark.parametrize(
+    ("times", "share", "kept"),
+    [
+        ((90.0, 0.0), 0.6, [32, 64]),
+        ((0.0, 90.0), 0.6, [64, 32]),
+        ((30.0, 60.0), 0.705, [48, 40]),  # they save as many multiply-accumulates
+    ],
+)
+def test_groups_lose_more_where_more_time_is_saved(
+    times: tuple[float, float], share: float, kept: list[int]
+) -> None:
+    text = "a = Conv (x, U)\nb = Conv (a, V)\ny = Conv (b, W)"
+    shapes: dict[str, Any] = {"U": (64, 16, 1, 1), "V": (64, 64, 1, 1), "W": (16, 64, 1, 1)}
+    traced = trace(net(text, inputs="float[1,16,8,8] x", **shapes)())
+    kernels = tuple(TimedKernel("Conv", us, (node,)) for us, node in zip(times, (0, 2), strict=True))
+    timed = LatencyModel(kernels, 10.0, BlockedLayout(), ONE.to_dict())
+    plan = onnxprune.select(traced, onnxprune.score(traced), keep_latency=share, latency=timed, granularity=4)
+    assert [len(group.keep) for group in plan.groups[:2]] == kept
+
+
 def test_scores_of_all_groups_are_ranked_per_millisecond() -> None:
     """What the second group makes takes twice as long as what the first does."""
     traced = trace(
@@ -307,6 +354,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[float], fl
 
         monkeypatch.setattr(aiming, "measure_model", lambda traced, machine, **_: given_model(traced))
         monkeypatch.setattr(aiming, "_fastest", fastest)
+        monkeypatch.setattr(aiming, "profile", lambda *_: KernelTimes((), 0.0, ONE))
         return shares
 
     return install
@@ -514,7 +562,9 @@ def test_a_target_is_a_rule_without_a_measurement(settings: dict[str, Any], kept
     assert ("granules" in result.plan.options) == (result.plan.options["granularity"] == "auto")
 
 
-@pytest.mark.parametrize(("depthwise", "ratio", "kept"), [(False, 0.4, 48), (False, 0.1, 60), (True, 0.1, 64)])
+@pytest.mark.parametrize(
+    ("depthwise", "ratio", "kept"), [(False, 0.4, 48), (False, 0.1, 60), (True, 0.1, 64)]
+)
 def test_convolutions_of_whole_numbers_fill_blocks(depthwise: bool, ratio: float, kept: int) -> None:
     """A depthwise one between two others never leaves them, not for channels that are zero either."""
     text = """

@@ -12,21 +12,22 @@ from ..coupling.trace import Trace
 from ..data.one_run import one_run
 from ..errors import BudgetError
 from ..model.file import Model
+from ..model.graph import Graph
 from ..runtime.session import open_session
 from ..scoring.score import ScoreTable
 from ..selection.budget import LATENCY, SMALLER
+from ..selection.cost import macs
 from ..selection.decide import select
 from ..selection.plan import Plan
 from ..surgery.surgeon import rewrite_trace
 from ..timing.achieved import Achieved
+from ..timing.kernels import profile
+from ..timing.learning import learned
 from ..timing.machine import Machine
 from ..timing.model import LatencyModel, measure_model
 
-TRIES, MOST = 3, 6
-"""How often a plan is measured, and how often at most where none of them holds or uses the budget."""
-
-USED = 0.85
-"""Share of a budget of which a plan has to make use."""
+TRIES = 6
+"""How many plans are measured at most."""
 
 RUNS, BRIEF, SECONDS = 60, 0.3, 10.0
 """Runs of each model of which the fastest count, seconds that brief ones are repeated for, and after how
@@ -62,30 +63,34 @@ def aim(
     predictor = measure_model(traced, machine, **data)
     feeds = one_run(traced, machine.provider, batch=machine.batch, **data).feeds
     runs = max(RUNS, round(BRIEF * 1e6 / predictor.us))
-    target, points, least = float(options["keep_latency"]), [(1.0, 1.0)], False
+    target, least = float(options["keep_latency"]), False
     found: list[tuple[Plan, Achieved]] = []
-    while not _enough(found):
+    while len(found) < TRIES:
         plan, smallest = _planned(traced, scores, options, predictor)
         if (least and smallest) or any(plan.groups == known.groups for known, _ in found):
             break  # there is no step between
         least |= smallest
         progress(f"measure {len(found) + 1}")
         removed = plan.removed(traced)
-        counted = predictor.left(traced, traced.sizes(removed))
-        before, after = _fastest(model, rewrite_trace(traced, removed), feeds, machine, runs)
-        times = (predictor.share(counted), after / before, before, after)
+        sizes, slim = traced.sizes(removed), rewrite_trace(traced, removed)
+        before, after = _fastest(model, slim, feeds, machine, runs)
+        times = (predictor.share(predictor.left(traced, sizes)), after / before, before, after)
         achieved = Achieved(target, *times, len(found) + 1, machine)
         found.append((_recorded(plan, achieved), achieved))
-        points.append((counted, after / before))
-        predictor = predictor.aimed(_between(points, target), target)
-    return _best(found, least)
+        if achieved.close:
+            break
+        graph = Graph(slim)
+        predictor = learned(predictor, traced, sizes, graph, profile(graph, feeds, machine), after / before)
+        predictor = predictor.aimed(_between(_points(predictor, traced, found), target), target)
+    return _best(traced, found, least)
 
 
-def _enough(found: Sequence[tuple[Plan, Achieved]]) -> bool:
-    """Whether no further plan is worth a measurement."""
-    close = bool(found) and found[-1][1].close
-    good = any(achieved.holds and achieved.measured > USED * achieved.target for _, achieved in found)
-    return close or len(found) >= (TRIES if good else MOST)
+def _points(
+    predictor: LatencyModel, traced: Trace, found: Sequence[tuple[Plan, Achieved]]
+) -> list[tuple[float, float]]:
+    """Predicted and measured shares of the whole model, and of plans."""
+    counted = [predictor.left(traced, traced.sizes(plan.removed(traced))) for plan, _ in found]
+    return [(1.0, 1.0), *zip(counted, [achieved.measured for _, achieved in found], strict=True)]
 
 
 def _planned(
@@ -125,8 +130,8 @@ def _recorded(plan: Plan, achieved: Achieved) -> Plan:
     return replace(plan, options={**plan.options, "latency": latency})
 
 
-def _best(found: Sequence[tuple[Plan, Achieved]], least: bool) -> tuple[Plan, Achieved]:
-    """The one that keeps most of those that hold; ``least`` if the smallest that is allowed is among them.
+def _best(traced: Trace, found: Sequence[tuple[Plan, Achieved]], least: bool) -> tuple[Plan, Achieved]:
+    """The one that computes most of those that hold; ``least`` if the smallest that is allowed is among them.
 
     Raises
     ------
@@ -135,7 +140,7 @@ def _best(found: Sequence[tuple[Plan, Achieved]], least: bool) -> tuple[Plan, Ac
     """
     good = [pair for pair in found if pair[1].holds]
     if good:
-        return max(good, key=lambda pair: sum(len(group.keep) for group in pair[0].groups))
+        return max(good, key=lambda pair: macs(traced, traced.sizes(pair[0].removed(traced))))
     nearest = min((achieved for _, achieved in found), key=lambda achieved: achieved.measured)
     slower = ", which is slower than the original" if nearest.measured > 1 else ""
     if least and not slower:

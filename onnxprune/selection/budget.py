@@ -1,8 +1,9 @@
 """Budgets: the largest model whose MACs, parameters, bytes and latency stay within given shares.
 
 One granule after the other is taken away, in the order in which a growing ratio would take them
-(layer scope: the same share of every group; global scope: the lowest scores first, or, where
-scores come with costs or time is saved, the lowest per share of the budget). The search
+(layer scope: the same share of every group, or, where time is saved, more of those that save much of it;
+global scope: the lowest scores first, or, where scores come with costs or time is saved, the lowest per
+share of the budget). The search
 bisects that chain on the size view, so no trial model is written. Then granules are given back,
 those that went last first, as long as the budget holds: the result is never above the budget, and
 no group can have another granule. Only what a step touches is counted anew (``meter.py``).
@@ -31,7 +32,10 @@ TERMS: dict[str, Callable[[Trace], list[Term]]] = {
     "keep_macs": mac_terms, "keep_params": parameter_terms, "keep_size": byte_terms,
 }  # fmt: skip
 
-LATENCY = "keep_latency"
+MACS, LATENCY = "keep_macs", "keep_latency"
+
+SLIGHT = 1e-9
+"""Share of the time that a group counts as saving at least, so that it goes last and not never."""
 
 SMALLER = "or allow fewer channels (min-channels, min-share, granularity)."
 
@@ -66,17 +70,21 @@ class Chain:
         self._full = np.array([len(group) for group in groups], np.int64)
         self._rungs = [_counts(group, rounding) for group in groups]
         orders = [removal_order(group, scores[group.name].merged) for group in groups]
-        self.meter = Meter(traced, groups, orders, {n: _terms(traced, n, latency) for n in names})
-        self.whole = {name: _whole(traced, name, self.meter.totals[name]) for name in names}
+        counted = dict.fromkeys([*names, MACS] if LATENCY in names else names)
+        self.meter = Meter(traced, groups, orders, {n: _terms(traced, n, latency) for n in counted})
+        self.whole = {name: _whole(traced, name, self.meter.totals[name]) for name in counted}
         keys = [np.zeros(0)]
         for number, (group, order) in enumerate(zip(groups, orders, strict=True)):
             rungs, found = self._rungs[number], scores[group.name]
             limits = np.asarray(rungs + rounding.limit(group, 0), np.float64)
             if scope != "global":
-                keys.append(np.maximum(0.0, 1 - limits / len(group)))
+                pace = self._pace(number) if len(rungs) and LATENCY in names else 1.0
+                keys.append(np.maximum(0.0, 1 - limits / len(group)) / pace)
             elif len(rungs) and (found.costs is not None or LATENCY in names):
                 costs = found.merged[order] if found.costs is None else found.costs
-                keys.append(_slopes(costs, len(group) - rungs, self._saved(number)))
+                saved = self._saved(number)
+                per_channel = sum(saved[name] for name in names) / (len(group) - int(rungs[-1]))
+                keys.append(_slopes(costs, len(group) - rungs, per_channel))
             else:
                 keys.append(_ranks(found.merged[order], limits))
         owner = np.repeat(np.arange(len(groups)), [len(rungs) for rungs in self._rungs])
@@ -85,15 +93,23 @@ class Chain:
         self.groups, self.kept = owner[order], kept[order]
         self._last: int | None = None
 
-    def _saved(self, number: int) -> float:
-        """Share of the budgets that one group alone saves, per channel."""
-        least = int(self._rungs[number][-1])
+    def _saved(self, number: int) -> dict[str, float]:
+        """Share of what is counted that one group alone can save."""
         before = dict(self.meter.totals)
-        self.meter.keep([(number, least)])
+        self.meter.keep([(number, int(self._rungs[number][-1]))])
         after = dict(self.meter.totals)
         self.meter.keep([(number, int(self._full[number]))])
-        saved = sum(1 - after[name] / before[name] for name in before if before[name])
-        return float(saved) / (int(self._full[number]) - least)
+        return {name: 1 - after[name] / count if count else 0.0 for name, count in before.items()}
+
+    def _pace(self, number: int) -> float:
+        """How much more than others a group loses for the time that it saves.
+
+        Twice its share of the time over that and its share of the multiply-accumulates: next to nothing
+        where no time is saved, and at most twice as much as where both are alike.
+        """
+        saved = self._saved(number)
+        time, work = max(saved[LATENCY], SLIGHT), max(saved[MACS], 0.0)
+        return 2 * time / (time + work)
 
     def go(self, length: int) -> None:
         """Stand at the plan behind so many steps."""

@@ -61,6 +61,8 @@ class TimedKernel:
         Whether onnxruntime put it in, to change the layout of what the node makes or reads.
     blocked : bool
         Whether it works in the blocked layout: a convolution, or what reads its results as they lie.
+    stays : float
+        Share of its time that does not depend on channels, as slim models show.
     """
 
     op: str
@@ -68,6 +70,7 @@ class TimedKernel:
     nodes: tuple[int, ...] = ()
     added: bool = False
     blocked: bool = False
+    stays: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ class LatencyModel:
             work = self._work(traced, kernel, macs)
             before = work(whole)
             least = min(kernel.us, DISPATCH)
+            least += kernel.stays * (kernel.us - least)
             times = round(least * PER_US), round((kernel.us - least) * PER_US)
             found.append(partial(_scaled, work, *times, before))
         return found
