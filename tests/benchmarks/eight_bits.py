@@ -2,12 +2,12 @@
 
 Usage::
 
-    python -m tests.benchmarks.eight_bits SHARED [--keep-macs 0.85] [--images 64] [--whole]
+    python -m tests.benchmarks.eight_bits SHARED [--budgets 0.85,0.7] [--images 64]
 
 ``SHARED`` holds the folders ``models`` and ``data``. The same unlabelled images serve for everything: choice
 of channels, recovery, and the ranges of 8 bits, by onnxruntime's static quantizer. Top-1 accuracy, the same
 class as the float original, and the cosine of the centred scores are those of the 250 images that nothing
-has seen. ``--whole`` leaves the pruned network out.
+has seen. The network is pruned and then quantised, and the other way round.
 """
 
 from __future__ import annotations
@@ -40,30 +40,31 @@ def main() -> None:
     """Print the table, row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("shared", type=Path)
-    parser.add_argument("--keep-macs", type=float, default=0.85)
+    parser.add_argument("--budgets", default="0.85,0.7")
     parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--whole", action="store_true")
     given = parser.parse_args()
     path = given.shared / "models" / f"{NAME}.onnx"
     data, test, labels = TASKS[NAME].samples(given.shared / "data", path, given.images, 250)
     original = onnxprune.load(path)
     before = next(iter(outputs(original.proto.SerializeToString(), test).values()))
 
-    def pruned(model: Any) -> onnxprune.Model:
+    def pruned(model: onnxprune.Model, budget: float) -> onnxprune.Model:
         settings: dict[str, Any] = {"data": data, "provider": "cpu", "verify": False}
-        return onnxprune.prune(model, keep_macs=given.keep_macs, **settings).model
+        return onnxprune.prune(model, keep_macs=budget, **settings).model
 
-    def quantised(model: Any) -> onnxprune.Model:
-        return onnxprune.quantize(model, data)
+    def show(title: str, model: onnxprune.Model) -> onnxprune.Model:
+        print(table_row(title, model, test, labels, before), flush=True)
+        return model
+
+    def quantised(title: str, model: onnxprune.Model) -> onnxprune.Model:
+        return show(title, onnxprune.quantize(model, data))
 
     print("| MobileNetV2 | top-1 | same class | cosine | MiB |\n|" + " --- |" * 5, flush=True)
-    subjects: dict[str, Any] = {"as it is": lambda: original} | (
-        {} if given.whole else {"pruned": lambda: pruned(original)}
-    )
-    for title, make in subjects.items():
-        model = make()
-        print(table_row(title, model, test, labels, before), flush=True)
-        print(table_row(f"{title}, in 8 bits", quantised(model), test, labels, before), flush=True)
+    small = quantised("in 8 bits", show("as it is", original))
+    for budget in filter(None, given.budgets.split(",")):
+        share = float(budget)
+        quantised(f"{budget}, then in 8 bits", show(f"{budget} of the MACs", pruned(original, share)))
+        show(f"in 8 bits, then {budget}", pruned(small, share))
 
 
 if __name__ == "__main__":
