@@ -101,7 +101,7 @@ def test_exact_at_unseen_sizes(name: str) -> None:
 
 
 def samples(model: onnx.ModelProto) -> list[dict[tuple[str, int], int]]:
-    return [sample_sizes(model, setting) for setting in (0, 1)]
+    return [sample_sizes(model, {}, setting) for setting in (0, 1)]
 
 
 @pytest.mark.parametrize("name", BUILD)

@@ -295,7 +295,7 @@ def _constrained(walk: Walk, options: Mapping[str, Any]) -> Walk:
 def assumed(shapes: Shapes) -> tuple[str, ...]:
     """Sizes without which the model makes no sense, though it leaves them open: a sentence each."""
     return tuple(
-        f"input '{name}': axis {axis} is taken to be {size}, as the sizes inside the model fit no other that was tried"
+        f"input '{name}': axis {axis} is taken to be {size}, as the inside of the model asks for it"
         for (name, axis), size in shapes.held.items()
     )
 

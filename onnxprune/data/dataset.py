@@ -28,6 +28,7 @@ from ..shapes.dimensions import SAMPLES, FreeDimensions, affordable, graph_input
 from ..shapes.inference import infer
 from ..shapes.limits import runs_on_made_up
 from ..shapes.made_up import synthetic_inputs
+from ..shapes.told import told_sizes
 from .batches import Batch, Data, DataSet, batch_size, whole_batches
 from .classes import read_labels
 from .declared import check_inputs, shown_dims
@@ -138,8 +139,9 @@ def runnable(
 
 def _other_sizes(traced: Trace, settings: DataSettings) -> Iterator[DataSet]:
     seed, runs = settings.get("seed", 0), settings.get("samples") or 1
+    told = told_sizes(traced.graph)
     for sample in range(len(SAMPLES)):
-        sizes = sample_sizes(traced.model.proto, 0, sample)
+        sizes = sample_sizes(traced.model.proto, told, 0, sample)
         if sizes == traced.shapes.first.sizes:
             continue
         shapes = infer(traced.graph, sizes).shapes.values()

@@ -15,6 +15,7 @@ from ..settings.table import DEFAULTS
 from ..shapes.dimensions import SAMPLES, FreeDimensions, free_dimensions, sample_sizes, with_batch
 from ..shapes.limits import runs_on_made_up
 from ..shapes.made_up import synthetic_inputs
+from ..shapes.told import told_sizes
 from .batches import Batch
 from .dataset import open_data, runnable
 
@@ -81,12 +82,12 @@ def made_up_run(
 
 def _candidates(traced: Trace, batch: int) -> Iterator[FreeDimensions]:
     """Sizes of free dimensions: those of the analysis first, all with that batch."""
-    proto = traced.model.proto
+    proto, told = traced.model.proto, told_sizes(traced.graph)
     known = with_batch(proto, traced.shapes.first.sizes, batch)
     yield known
     if known:
         for sample in range(len(SAMPLES) // 2):  # the others differ in the batch
-            yield with_batch(proto, sample_sizes(proto, 0, sample), batch)
+            yield with_batch(proto, sample_sizes(proto, told, 0, sample), batch)
 
 
 def _size(feeds: dict[str, np.ndarray]) -> int:

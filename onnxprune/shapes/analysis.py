@@ -11,14 +11,15 @@ from .inference import FLOATS, forward, infer
 from .limits import check_constants, check_ranges
 from .probing import probe
 from .setting import Setting, Shapes
+from .told import told_sizes
 
 
 def analyse(graph: Graph) -> Shapes:
     """Find the static shapes and values of a model, at the first sample sizes that suit it."""
-    proto = graph.model.proto
+    proto, told = graph.model.proto, told_sizes(graph)
     found = []
     for sample in range(len(SAMPLES) if free_dimensions(proto) else 1):
-        shapes = analyse_at(graph, *(sample_sizes(proto, setting, sample) for setting in (0, 1)))
+        shapes = analyse_at(graph, *(sample_sizes(proto, told, setting, sample) for setting in (0, 1)))
         found.append((problems(graph, shapes), sample, shapes))
         if not found[-1][0] or shapes.first.probed:
             break

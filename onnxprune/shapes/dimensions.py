@@ -59,13 +59,21 @@ def free_dimensions(proto: onnx.ModelProto) -> list[tuple[str, int]]:
     return [(name, axis) for name, axis in found if name in fed]
 
 
-def sample_sizes(proto: onnx.ModelProto, setting: int, sample: int = 0) -> dict[tuple[str, int], int]:
-    """Sizes of the free dimensions in one setting; dimensions of one name get one size."""
+def sample_sizes(
+    proto: onnx.ModelProto, told: FreeDimensions, setting: int, sample: int = 0
+) -> dict[tuple[str, int], int]:
+    """Sizes of the free dimensions in one setting; dimensions of one name get one size.
+
+    Parameters
+    ----------
+    told : mapping
+        Sizes of those of which the model tells, see :func:`onnxprune.shapes.told.told_sizes`.
+    """
     dims = {value.name: value.type.tensor_type.shape.dim for value in proto.graph.input}
-    named: dict[str, int] = {}
+    named = {dims[name][axis].dim_param: size for (name, axis), size in told.items()}
     sizes = {}
     for name, axis in free_dimensions(proto):
-        size = SAMPLES[sample][_kind(dims[name], axis)][setting]
+        size = told.get((name, axis), SAMPLES[sample][_kind(dims[name], axis)][setting])
         label = dims[name][axis].dim_param
         sizes[name, axis] = named.setdefault(label, size) if label else size
     return sizes

@@ -14,6 +14,7 @@ from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from .dimensions import FreeDimensions, graph_inputs
 from .inference import infer
+from .told import stored_shape
 
 ITERATIONS = 3
 """Trip count given to a Loop that takes it as an input of the model."""
@@ -98,9 +99,9 @@ def _integer_hint(graph: Graph, name: str, sizes: FreeDimensions) -> int | np.nd
     bounds: list[int] = []
     for current, node in _readers(graph, name):
         if _is_index(node, current):
-            table = graph.constants.get(_decoded(graph, node.inputs[0]))
+            table = stored_shape(graph, node.inputs[0])
             if table is not None:
-                bounds.append(table.shape[node.attr("axis", 0)])
+                bounds.append(table[node.attr("axis", 0)])
         elif (value := _fitting(graph, current, node, sizes)) is not None:
             return value
     return min(bounds, default=None)
@@ -121,13 +122,6 @@ def _readers(graph: Graph, name: str) -> Iterator[tuple[str, Node]]:
 
 def _is_index(node: Node, name: str) -> bool:
     return node.op == "Gather" and node.inputs[1] == name
-
-
-def _decoded(graph: Graph, name: str) -> str:
-    """The stored tensor behind DequantizeLinear nodes."""
-    while name in graph.derived and graph.derived[name].op == "DequantizeLinear":
-        name = graph.derived[name].inputs[0]
-    return name
 
 
 def _fitting(graph: Graph, name: str, node: Node, sizes: FreeDimensions) -> np.ndarray | None:
