@@ -1,9 +1,11 @@
 """The entry point: ``onnxprune``, and ``python -m onnxprune``."""
 
+import ctypes
 import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 
 THREADS = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"
 """Where a user says how many threads NumPy's matrix products take; the first comes first."""
@@ -12,6 +14,13 @@ THREADS = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"
 COLLECTED = 100_000
 """New objects after which Python looks for cycles: by default it does so many times while packages are
 imported, which makes none, and in each command that takes less than that."""
+
+HELD = 2**27
+"""Bytes of freed memory that glibc keeps for the next tensor, and of the largest block that it keeps: by
+default most tensors begin in new pages, and the system takes longer to hand out a page than we to fill it."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of these options in ``malloc.h``."""
 
 
 def main() -> int:
@@ -24,6 +33,10 @@ def main() -> int:
     if not any(name in os.environ for name in THREADS):
         os.environ[THREADS[0]] = "1"
     gc.set_threshold(COLLECTED)
+    with suppress(AttributeError, OSError, TypeError):  # another C library, another system
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_TRIM_THRESHOLD, HELD)
+        mallopt(M_MMAP_THRESHOLD, HELD)
     try:
         from .cli import main as run
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import mmap
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -54,6 +56,23 @@ def test_matrix_products_take_one_thread_unless_told_otherwise(given: dict[str, 
     )
     name, value = next(iter((given or {"OPENBLAS_NUM_THREADS": "1"}).items()))
     assert found.stdout.splitlines()[-1] == f"{name}={value}"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such option")
+def test_memory_of_a_tensor_is_there_for_the_next_one() -> None:
+    script = (
+        "import resource, sys; from onnxprune.__main__ import main; sys.argv = ['onnxprune', '--version'];"
+        "main(); bytearray(2**26); faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt;"
+        "before = faults(); bytearray(2**26); print(faults() - before)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(found.stdout.splitlines()[-1]) < 2**26 / mmap.PAGESIZE / 10
 
 
 # Metrics and passes ---------------------------------------------------------------------------
