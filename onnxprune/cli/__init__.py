@@ -41,14 +41,14 @@ ORDER = (
 """Order of the verbs in help; others follow."""
 
 
-def verbs() -> dict[str, str]:
-    """Name of every verb -> its line of help."""
+def verbs() -> list[str]:
+    """Names of the verbs in the order of help."""
     found = {m.name for m in pkgutil.iter_modules(__path__)} - HELPERS
-    ordered = sorted(found, key=lambda name: (name not in ORDER, [*ORDER, name].index(name), name))
-    return {name: _help_line(name) for name in ordered}
+    return sorted(found, key=lambda name: (name not in ORDER, [*ORDER, name].index(name), name))
 
 
-def _help_line(name: str) -> str:
+def help_line(name: str) -> str:
+    """The line of a verb in help, read from its source."""
     source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
@@ -58,7 +58,7 @@ class Verbs(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the verbs in the order of help."""
-        return list(verbs())
+        return verbs()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         """Import a verb.
@@ -77,7 +77,7 @@ class Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(verbs().items()))
+            formatter.write_dl([(name, help_line(name)) for name in verbs()])
 
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
         """Read the arguments; help and the version are printed meanwhile."""
