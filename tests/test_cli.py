@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxprune
 from onnxprune.cli import HELPERS, help_line, verbs
 from onnxprune.cli.output import print_json
+from onnxprune.cli.verb import TOPICS
 from onnxprune.runtime import providers as runtime
 
 from .conftest import DIGITS, IMAGES, ROOT, Run, digest
@@ -63,6 +64,16 @@ def test_help_lists_the_verbs_in_the_order_of_use(run: Run) -> None:
     assert outcome.code == 0
     assert listed == verbs()
     assert listed[0] == "prune"
+
+
+def test_help_is_a_command_too_and_has_headings(run: Run) -> None:
+    assert run("help", "verify").out == run("verify", "--help").out
+    assert run("help").out == run("--help").out
+    headings = [
+        line for line in run("prune", "--help").out.splitlines() if line.endswith(":") and line[0] != " "
+    ]
+    assert headings == [f"{topic}:" for topic in TOPICS if topic != "Gates"]
+    assert "Options:" in run("doctor", "--help").out
 
 
 def test_no_command_is_bad_usage(run: Run) -> None:

@@ -261,7 +261,7 @@ def test_a_folder_for_every_input(tmp_path: Path) -> None:
 
 
 def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(onnxprune.UsageError, match=r"found neither \.npy files and images"):
+    with pytest.raises(onnxprune.UsageError, match=r"found neither \.npy files nor images"):
         dataset("float[N,2] x", tmp_path)
     (tmp_path / "a.npy").write_bytes(b"nothing")
     with pytest.raises(onnxprune.UsageError, match=r"a\.npy': it is no plain \.npy file"):

@@ -267,11 +267,19 @@ def test_a_folder_that_is_not_writable(fails: Fails, tmp_path: Path, monkeypatch
         (["prune", "--ratoi", "1"], "no such option '--ratoi'\nhint: Did you mean '--ratio'?"),
         (
             ["prune", "a", "-o", "b", "--ratio"],
-            "option '--ratio' requires an argument\nhint: Try 'onnxprune --help'.",
+            "option '--ratio' requires an argument\nhint: Try 'onnxprune prune --help'.",
         ),
         (
             ["prune", "a", "-o", "b", "--ratio", "half"],
-            "invalid value for '--ratio': 'half' is not a valid float\nhint: Try 'onnxprune prune --help'.",
+            "invalid value for '--ratio': 'half' is neither a number nor a .toml file\nhint: Try 'onnxprune prune --help'.",
+        ),
+        (
+            ["prune", "a", "-o", "b", "--keep-macs", "50%"],
+            "invalid value for '--keep-macs': '50%' is not a number\nhint: Try 'onnxprune prune --help'.",
+        ),
+        (
+            ["prune", "a", "-o", "b", "--samples", "1.5"],
+            "invalid value for '--samples': '1.5' is not a whole number\nhint: Try 'onnxprune prune --help'.",
         ),
         (
             ["prune", "a", "-o", "b", "--granularity", "8.5"],

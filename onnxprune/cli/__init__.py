@@ -79,6 +79,10 @@ class Verbs(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_line(name)) for name in verbs()])
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; ``help prune`` is ``prune --help``."""
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
+
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
         """Read the arguments; help and the version are printed meanwhile."""
         with while_read():

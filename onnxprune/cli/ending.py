@@ -150,7 +150,11 @@ def _fail(message: str, hint: str, code: int = 2) -> int:
 
 def _usage(error: click.UsageError) -> tuple[str, str]:
     """What is wrong with the arguments in the form of all other errors, and a hint."""
-    message = error.format_message()
+    message = (
+        error.format_message()
+        .replace("a valid float", "a number")
+        .replace("a valid integer", "a whole number")
+    )
     help_of = error.ctx.command_path if error.ctx else "onnxprune"
     hint = f"Try '{help_of} --help'."
     if isinstance(error, click.NoSuchOption):

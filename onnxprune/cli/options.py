@@ -102,7 +102,7 @@ def _ratio(context: click.Context, param: click.Parameter, value: Any) -> Any:
     try:
         return float(value)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not a valid float", context, param) from None
+        raise click.BadParameter(f"{value!r} is neither a number nor a .toml file", context, param) from None
 
 
 def _number_or_name(context: click.Context, param: click.Parameter, value: Any) -> Any:

@@ -14,13 +14,28 @@ import click
 from ..errors import OnnxPruneError, UsageError
 from ..model.writing import remove_abandoned
 from ..printable import docstring
+from ..settings.table import OPTIONS
 from . import output
-from .files import Target, check_targets, targets
+from .files import KeptFile, Target, check_targets, targets
 from .isolation import MOST_SECONDS, ChildLimits, in_child, possible
 from .progress import note
 
 ENDINGS = {"out": ".onnx", "plan_out": ".json", "recovery_out": ".npz", "quantize": ".onnx"}
 """Parameters that may name folders, and the endings of what is written there."""
+
+
+TOPICS = {
+    "Files": (),
+    "How much goes, and where": ("preset", "select"),
+    "Which channels": ("score",),
+    "What can go": ("trace",),
+    "Data": ("data",),
+    "Recovery": ("recover",),
+    "Where models run": ("job", "pair", "matrix", "machine"),
+    "Gates": ("gates",),
+    "Options": (),
+}  # fmt: skip
+"""Headings of help in their order, and what stands there: a setting by its name, those of a stage."""
 
 
 class Verb(click.Command):
@@ -34,7 +49,22 @@ class Verb(click.Command):
         """Read the arguments, and remember them for reports."""
         ctx.meta[output.TYPED] = shlex.join(["onnxprune", str(ctx.info_name), *args])
         with output.errors_shown(ctx, as_json="--json" in args):
-            return super().parse_args(ctx, args)
+            try:
+                return super().parse_args(ctx, args)
+            except click.UsageError as error:
+                error.ctx = error.ctx or ctx  # the parser forgets it, and with it which help to point to
+                raise
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the flags under headings."""
+        found: dict[str, list[tuple[str, str]]] = {topic: [] for topic in TOPICS}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
+                found[_topic(param)].append(record)
+        for topic, records in found.items():
+            if records:
+                with formatter.section(topic):
+                    formatter.write_dl(records)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Check the targets, then run; in a process of its own where that is wanted and possible."""
@@ -59,6 +89,15 @@ class Verb(click.Command):
         """What the child does."""
         with output.errors_shown(ctx, as_json=bool(ctx.params.get("as_json"))):
             return super().invoke(ctx)
+
+
+def _topic(param: click.Parameter) -> str:
+    """Under which heading of help a parameter stands."""
+    if isinstance(param, (Target, KeptFile)):
+        return "Files"
+    option = OPTIONS.get(str(param.name))
+    kinds = (option.name, option.stages[-1]) if option is not None else ()  # scores take data, too
+    return next((topic for kind in kinds for topic, own in TOPICS.items() if kind in own), "Options")
 
 
 class Several(Verb):

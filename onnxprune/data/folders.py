@@ -61,9 +61,8 @@ def _files(folder: Path) -> list[Path]:
         ) from None
     kinds = {path.suffix.lower() == ".npy" for path in found}
     if len(kinds) != 1:
-        raise UsageError(
-            f"data '{folder}': found {'both' if kinds else 'neither'} .npy files and images, expected one of them"
-        )
+        both = "both .npy files and" if kinds else "neither .npy files nor"
+        raise UsageError(f"data '{folder}': found {both} images, expected one of them")
     return found
 
 
