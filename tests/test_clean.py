@@ -442,6 +442,7 @@ def test_log_counts_every_byte() -> None:
     assert {row.tensor: (row.before, row.after) for row in log(result).rows} == expected
     text = str(log(result))
     assert "removed 3 of 8 channels: 1 zero, 2 constant" in text
+    assert all(f"{after - before:+,}" in text for before, after in expected.values())
     assert "parameters: 516 -> 324 (-37.2%)" in text
     assert f"bytes: {result.before.bytes:,} -> {len(result.model.proto.SerializeToString()):,}" in text
     assert f"macs: {result.before.macs:,} -> {result.before.macs * 5 // 8:,} (-37.5%)" in text

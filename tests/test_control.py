@@ -324,6 +324,19 @@ def test_external_data_in_a_body(tmp_path: Path) -> None:
         assert run(session, made_up(result.trace.graph))["y"].shape == (2, 10)
 
 
+@pytest.mark.parametrize(("keepdims", "shape"), [("", (2, 1)), ("<axis=1, keepdims=0>", (2,))])
+def test_entries_of_a_split_keep_their_axis_unless_told(keepdims: str, shape: tuple[int, ...]) -> None:
+    dense = model(
+        f"""
+        g (float[2,6] x) => (float[2,4] y) {{
+          y = Gemm <transB=1> (x, W)
+          s = SplitToSequence {keepdims or "<axis=1>"} (y)
+        }}""",
+        W=(4, 6),
+    )
+    assert trace(dense).shapes.first.sequences["s"].shapes == (shape,) * 4
+
+
 def test_recorded_types_of_sequences_do_not_contradict() -> None:
     """Parts of one size need not be of one size any more, and one type says it of all of them."""
     dense = model(

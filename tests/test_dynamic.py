@@ -172,6 +172,7 @@ def test_a_branch_that_makes_no_sense_at_the_sizes_given() -> None:
     )
     traced = trace(dense)
     assert (len(traced), traced.units) == (2, 16)
+    assert retrace(traced, {"x": (3, 1, 100), "c": ()}).shapes.get("t1") == (3, 8, 1)
     plan = prune(traced, seed=1)
     slim = rewrite_trace(traced, plan.removed(traced))
     x = np.random.default_rng(0).standard_normal((2, 1, 100)).astype(np.float32)
@@ -232,6 +233,16 @@ def test_labels_on_a_tensor_of_unknown_shape() -> None:
     del traced.shapes.first.shapes[name]
     assert len(labels) == 4
     assert traced.sizes(traced.groups[0].units[:1]).shape(name) == ()
+
+
+def test_made_up_indices_are_in_every_table_that_they_look_up() -> None:
+    dense = text_model(
+        "g (int64[8] i) => (float[8,6] y) { a = Gather(A, i) b = Gather(B, i) y = Add(a, b) }",
+        A=(9, 6),
+        B=(3, 6),
+    )
+    found = {int(i) for seed in range(5) for i in synthetic_inputs(trace(dense).graph, {}, seed)["i"]}
+    assert found == {0, 1, 2}
 
 
 def test_made_up_inputs_leave_some_memory() -> None:
