@@ -347,6 +347,9 @@ BUILDS = {
     "doubled": ("raise AttributeError('no capi')", ["onnxruntime", "onnxruntime-gpu"],
                 "onnxruntime and onnxruntime-gpu are installed but cannot be imported: no capi",
                 "pip uninstall --yes onnxruntime onnxruntime-gpu && pip install onnxruntime"),
+    "chosen": ("raise AttributeError('no capi')", ["onnxruntime-gpu", "onnxruntime-openvino"],
+               "onnxruntime-gpu and onnxruntime-openvino are installed but cannot be imported: no capi",
+               "pip uninstall --yes onnxruntime-gpu onnxruntime-openvino && pip install onnxruntime-openvino"),
 }  # fmt: skip
 
 

@@ -15,6 +15,9 @@ from ..errors import InstallationError
 
 BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 
+BY_ITSELF = {"onnxruntime", "onnxruntime-gpu"}
+"""Those that packages require: others are there because somebody chose them."""
+
 
 def builds() -> dict[str, str]:
     """Version of every build that is installed."""
@@ -37,10 +40,11 @@ def doubled() -> str:
 
 
 def mend(names: list[str]) -> str:
-    """Commands that leave one whole build."""
+    """Commands that leave one whole build: of several the one that did not come by itself."""
     wanted = "onnxruntime"
     if sys.platform in ("linux", "win32") and platform.machine() in ("x86_64", "AMD64"):
         wanted = "onnxruntime-gpu"
+    wanted = next((name for name in names if name not in BY_ITSELF), wanted)
     if len(names) == 1:
         return f"pip install --force-reinstall --no-deps {names[0]}"
     install = f"pip install {wanted}"
