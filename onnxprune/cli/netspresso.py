@@ -65,7 +65,9 @@ def command() -> None:
 @_option("step_size", type=int, metavar="N", help="Default 2.")
 @_option("step_op", metavar="NAME", help="round_up, round_down, round (default), none.")
 @click.option("--reverse", is_flag=True, help="Refused: what it means is not public.")
-@click.option("--data", "--dataset_path", "--dataset-path", "data", metavar="PATH", help="Samples; PR_NN takes them.")  # fmt: skip
+@click.option(
+    "--data", "--dataset_path", "--dataset-path", "data", metavar="PATH", help="Samples; PR_NN takes them."
+)
 @options.json_option
 @options.quiet_option
 @click.pass_context

@@ -199,9 +199,11 @@ def trace(
         If a setting is none of those above.
     """
     options = {
-        "norm": norm, "reshape_channel_axis": reshape_channel_axis, "group_policy": group_policy,
+        "norm": norm,
+        "reshape_channel_axis": reshape_channel_axis,
+        "group_policy": group_policy,
         "parts": parts,
-    }  # fmt: skip
+    }
     _check_options(options)
     load_installed()
     model = load(source)

@@ -65,10 +65,16 @@ class Consumer:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         return {
-            "node": self.node.name, "op": self.node.kind, "tensor": self.tensor, "axis": self.axis,
-            "offset": self.offset, "entries": self.entries, "weight": self.weight, "taken": self.taken,
+            "node": self.node.name,
+            "op": self.node.kind,
+            "tensor": self.tensor,
+            "axis": self.axis,
+            "offset": self.offset,
+            "entries": self.entries,
+            "weight": self.weight,
+            "taken": self.taken,
             "problem": self.problem,
-        }  # fmt: skip
+        }
 
     def __str__(self) -> str:
         last = self.offset + self.entries - 1

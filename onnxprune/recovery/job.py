@@ -148,9 +148,12 @@ def probed(
     data = open_samples(traced, settings, settings.get("memory") or MEMORY)
     options = part({**settings, "data": data.part(0, PROBED)}, ScoreSettings)
     key = {
-        "model": traced.model.sha256(), "data": data.sha256, "criterion": str(settings.get("criterion")),
-        "seed": settings.get("seed") or 0, **traced.options,
-    }  # fmt: skip
+        "model": traced.model.sha256(),
+        "data": data.sha256,
+        "criterion": str(settings.get("criterion")),
+        "seed": settings.get("seed") or 0,
+        **traced.options,
+    }
     record = Record(path, key)
     table = score(traced, **{**options, "samples": None, "profile": None}, provider=provider).costed()
     memory = (settings.get("memory") or MEMORY) // 4

@@ -25,10 +25,15 @@ class Expected:
             for one in found.probes
         ]
         return {
-            "model": self.model, "budget": found.budget, "groups": groups, "harm": found.total,
-            "macs": {"before": found.macs[0], "after": found.macs[1]}, "samples": found.samples,
-            "enough": found.enough, "latency": found.latency,
-        }  # fmt: skip
+            "model": self.model,
+            "budget": found.budget,
+            "groups": groups,
+            "harm": found.total,
+            "macs": {"before": found.macs[0], "after": found.macs[1]},
+            "samples": found.samples,
+            "enough": found.enough,
+            "latency": found.latency,
+        }
 
     def page(self) -> Iterator[Part]:
         """One row per group: what half of it does, what the budget leaves, and what that should do."""

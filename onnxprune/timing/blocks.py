@@ -87,9 +87,11 @@ def find_blocks(machine: Machine) -> BlockedLayout:
     known one.
     """
     key = {
-        "device": device(), "provider": machine.provider, "threads": machine.threads,
+        "device": device(),
+        "provider": machine.provider,
+        "threads": machine.threads,
         "onnxruntime": ort.__version__,
-    }  # fmt: skip
+    }
     known = load("blocks", key)
     if known is not None and known.keys() == asdict(BlockedLayout()).keys():
         return BlockedLayout(**known)
