@@ -20,7 +20,7 @@ from onnxprune.coupling.trace import Trace, trace
 from onnxprune.errors import UsageError
 from onnxprune.scoring.layer import Layer
 from onnxprune.scoring.registry import DATA, MOMENTS, PASSES, lookup, names, trait_of
-from onnxprune.scoring.score import ScoreTable
+from onnxprune.scoring.table import ScoreTable
 
 from .conftest import DIGITS, IMAGES
 

@@ -22,7 +22,7 @@ from onnxprune.moments.segment import Parts
 from onnxprune.recovery.allocation import expected, probe
 from onnxprune.recovery.harm import OriginalOutputs
 from onnxprune.scoring.registry import lookup
-from onnxprune.scoring.score import GroupScore, ScoreTable
+from onnxprune.scoring.table import GroupScore, ScoreTable
 from onnxprune.selection.budget import _slopes
 from onnxprune.selection.cost import macs
 from onnxprune.selection.recovered import Recovery

@@ -14,7 +14,7 @@ from ..errors import BudgetError
 from ..model.file import Model
 from ..model.graph import Graph
 from ..runtime.session import open_session
-from ..scoring.score import ScoreTable
+from ..scoring.table import ScoreTable
 from ..selection.budget import LATENCY, SMALLER
 from ..selection.cost import macs
 from ..selection.decide import select

@@ -15,7 +15,7 @@ from ..recovery import job
 from ..recovery.allocation import expected
 from ..recovery.forecast import Forecast
 from ..recovery.harm import HIGH
-from ..scoring.score import ScoreTable
+from ..scoring.table import ScoreTable
 from ..selection.cost import macs
 from ..selection.decide import select
 from ..selection.plan import Plan

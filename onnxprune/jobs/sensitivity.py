@@ -18,7 +18,8 @@ from ..model.loading import load
 from ..reports.comparison import Sensitivity
 from ..runtime.providers import choose_provider
 from ..runtime.session import open_session, run
-from ..scoring.score import ScoreTable, score
+from ..scoring.score import score
+from ..scoring.table import ScoreTable
 from ..selection.decide import select
 from ..settings.described import described
 from ..settings.table import ALONE, DEFAULTS

@@ -19,7 +19,7 @@ from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..moments.ranking import Ranked, half_of
 from ..moments.second import Progress, silent
-from ..scoring.score import ScoreTable
+from ..scoring.table import ScoreTable
 from ..selection.recovered import Recovery
 from ..selection.strategies import kept_positions
 from ..surgery.surgeon import rewrite_trace

@@ -17,7 +17,8 @@ from ..moments.held import Held
 from ..moments.second import MEMORY, Progress, silent
 from ..runtime.providers import choose_provider
 from ..scoring.registry import MOMENTS, lookup, trait_of
-from ..scoring.score import ScoreTable, score
+from ..scoring.score import score
+from ..scoring.table import ScoreTable
 from ..selection.recovered import Recovery
 from ..selection.settings import ScoreSettings, Settings, part
 from ..settings.table import BUDGETS, DEFAULTS

@@ -23,7 +23,8 @@ from ..model.node import Node
 from ..printable import printable
 from ..scoring.grid import Grid
 from ..scoring.registry import DATA, PASSES, trait_of
-from ..scoring.score import ScoreTable, unseen
+from ..scoring.score import unseen
+from ..scoring.table import ScoreTable
 from ..selection.decide import Decision, complete, decide
 from ..selection.settings import SelectSettings
 from ..selection.strategies import removal_order

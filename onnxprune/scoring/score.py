@@ -1,139 +1,39 @@
-"""How important is each channel? Criterion, then normalizer per layer, then policy per group.
-
-Layers of a group are compared channel by channel: two entries are the same channel when they are
-unified (an *atom*). A unit with several atoms, such as a head of 64 dimensions or the same inner
-channel of every block of a grouped convolution, gets their sum or mean (the *group policy*).
-
-The order of operations is raw score -> normalizer -> policy -> group policy. A policy with the
-trait ``RAW`` (backward) merges raw scores, and the normalizer acts on the result; a normalizer with
-the trait ``UNITS`` (lamp) acts last of all.
-"""
+"""How important is each channel: by passes over layers (``steps.py``), or by what their consumers read."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..data.batches import Data
 from ..data.calibration import activations
 from ..data.dataset import load_data, open_data
 from ..errors import UsageError, unknown_name
-from ..labels.facts import Kernel
 from ..moments.held import Held
-from ..moments.ranking import Ranked, rank
+from ..moments.ranking import rank
 from ..moments.removal import Choose
 from ..moments.second import Means
 from ..runtime.providers import choose_provider
 from ..settings.described import described
 from ..settings.table import DEFAULTS
 from .from_scores import FromScores
-from .grid import Grid
-from .registry import (
-    MOMENTS,
-    PASSES,
-    RAW,
-    UNITS,
-    Criterion,
-    Normalizer,
-    Policy,
-    Scores,
-    applied,
-    label_of,
-    lookup,
-    trait_of,
-)
-from .targets import Batches, lowest, measure, measured
+from .registry import MOMENTS, PASSES, Criterion, Normalizer, Policy, label_of, lookup, trait_of
+from .steps import Steps
+from .table import GroupScore, ScoreTable
+from .targets import Batches, measure, measured
 
 FALLBACK = "l2"
 """Criterion of groups whose consumers read what has no moments."""
 
 RUNS = 64
 """Runs on inputs that are made up, where a criterion asks for samples and there are none."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerScore:
-    """Scores of one layer of a group, one per channel of the whole layer."""
-
-    kernel: Kernel
-    raw: Scores
-    normalized: Scores
-
-    @property
-    def measured(self) -> bool:
-        """Whether the criterion says anything about this layer."""
-        return not np.isnan(self.raw).any()
-
-
-@dataclass(frozen=True, slots=True)
-class GroupScore:
-    """Scores of a group: of every layer, and merged, one per unit.
-
-    ``merged`` is NaN where the criterion measures none of the layers. ``costs`` are what is lost
-    with each unit, in the order in which they go, where the criterion knows that. ``problem`` says
-    why it does not, and the scores are those of weights.
-    """
-
-    group: Group
-    layers: tuple[LayerScore, ...]
-    merged: Scores
-    costs: Scores | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ScoreTable(Mapping[str, GroupScore]):
-    """Group name -> scores."""
-
-    trace: Trace
-    scores: Mapping[str, GroupScore]
-    options: Mapping[str, object] = field(default_factory=dict)
-    ranked: Mapping[str, Ranked] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"ScoreTable({', '.join(self.scores)})"
-
-    @property
-    def additive(self) -> bool:
-        """Whether scores come with costs that add up."""
-        return bool(self.ranked)
-
-    def costed(self) -> ScoreTable:
-        """The same with costs for groups of which the criterion knows none: squared scores.
-
-        They are in no unit of those of others, until a price makes them comparable.
-        """
-        table = dict(self.scores)
-        for name, found in table.items():
-            if found.costs is None and not np.isnan(found.merged).any():
-                table[name] = replace(found, costs=np.sort(np.square(found.merged)))
-        return replace(self, scores=table)
-
-    def priced(self, prices: Mapping[str, float]) -> ScoreTable:
-        """The same with the costs of every group times a price: what they do to the outputs."""
-        table = dict(self.scores)
-        for name, price in prices.items():
-            found = table[name]
-            if found.costs is not None:
-                table[name] = replace(found, merged=found.merged * price, costs=found.costs * price)
-        return replace(self, scores=table)
-
-    def __getitem__(self, name: str) -> GroupScore:
-        return self.scores[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.scores)
-
-    def __len__(self) -> int:
-        return len(self.scores)
 
 
 @described("score")
@@ -284,58 +184,3 @@ def _criterion(traced: Trace, given: Any) -> Criterion:
         if name not in layers:
             raise unknown_name("layer", name, layers)
     return FromScores(given)
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """The passes of one scoring, and the order in which they act."""
-
-    criterion: Criterion
-    normalizer: Normalizer
-    policy: Policy
-    blocks: Callable[..., Any]
-
-    @property
-    def per_layer(self) -> bool:
-        """Whether the normalizer acts on each layer."""
-        return trait_of(self.normalizer) != UNITS and trait_of(self.policy) != RAW
-
-    def layer(self, kernel: Kernel, raw: Scores) -> LayerScore:
-        """Raw and normalized scores of one layer."""
-        scored = self.per_layer and not np.isnan(raw).any()
-        return LayerScore(kernel, raw, self.normalized(raw) if scored else raw)
-
-    def normalized(self, scores: Scores) -> Scores:
-        """Comparable scores. Infinite ones stay as they are, and the others do not know of them.
-
-        Raises
-        ------
-        UsageError
-            If the normalizer makes NaN of a number.
-        """
-        where = f"normalizer '{label_of(self.normalizer)}'"
-        finite = np.isfinite(scores)
-        result = np.array(scores)
-        if finite.any():
-            result[finite] = applied(where, self.normalizer, scores[finite], (int(finite.sum()),))
-        if np.isnan(result).any():
-            raise UsageError(f"{where}: found NaN, expected numbers")
-        return result
-
-    def group(self, traced: Trace, group: Group, layers: Sequence[LayerScore]) -> GroupScore:
-        """Scores of a group, one per unit."""
-        measured = [layer for layer in layers if layer.measured]
-        merged = np.full(len(group), np.nan)
-        if measured:
-            grid = Grid(traced, group, [layer.kernel for layer in measured])
-            with np.errstate(invalid="ignore"):  # infinities of both signs
-                stack = grid.stack([layer.normalized for layer in measured])
-                where = f"policy '{label_of(self.policy)}'"
-                atoms = lowest(applied(where, self.policy, stack, stack.shape[1:]))
-            if trait_of(self.policy) == RAW and trait_of(self.normalizer) != UNITS:
-                atoms = self.normalized(atoms)
-            with np.errstate(invalid="ignore"):
-                merged = lowest(grid.units(atoms, self.blocks))
-            if trait_of(self.normalizer) == UNITS:
-                merged = self.normalized(merged)
-        return GroupScore(group, tuple(layers), merged)

@@ -21,7 +21,7 @@ from ..coupling.trace import Trace
 from ..errors import BudgetError
 from ..labels.sizes import Term
 from ..labels.vector import Floats, Ints
-from ..scoring.score import ScoreTable
+from ..scoring.table import ScoreTable
 from ..timing.model import LatencyModel
 from .cost import byte_terms, mac_terms, parameter_terms, stored_bytes
 from .meter import Meter

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..errors import BudgetError, UsageError
-from ..scoring.score import ScoreTable
+from ..scoring.table import ScoreTable
 from ..settings.described import described
 from ..settings.table import DEFAULTS, TARGETS, of
 from ..timing.machine import Machine

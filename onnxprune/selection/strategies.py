@@ -17,7 +17,7 @@ from ..coupling.trace import Trace
 from ..errors import UsageError, unknown_name
 from ..labels.facts import Kernel
 from ..labels.vector import Floats, Ints
-from ..scoring.score import ScoreTable
+from ..scoring.table import ScoreTable
 
 
 @dataclass(frozen=True, slots=True)

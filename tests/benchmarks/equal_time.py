@@ -21,7 +21,7 @@ import onnxprune
 from onnxprune.coupling.trace import Trace
 from onnxprune.jobs.aim import aim
 from onnxprune.recovery import job
-from onnxprune.scoring.score import ScoreTable
+from onnxprune.scoring.table import ScoreTable
 from onnxprune.selection.cost import macs
 from onnxprune.selection.decide import select
 from onnxprune.selection.plan import Plan
