@@ -183,3 +183,14 @@ def test_functions_leave_the_data_where_they_are(tmp_path: Path) -> None:
     result.model.save(target)
     assert sum(sizes(target)[1]) < 0.6 * sum(sizes(source)[1])
     assert run(target).shape == (3, 24)
+
+
+@pytest.mark.filterwarnings("error")
+def test_further_entries_are_of_no_matter(tmp_path: Path) -> None:
+    source = write(Layout(), tmp_path)
+    model = onnx.load(source, load_external_data=False)
+    for tensor in model.graph.initializer:
+        tensor.external_data.add(key="note", value="a tool's own")
+    source.write_bytes(model.SerializeToString())
+    onnxprune.prune(source, ratio=0.5).model.save(tmp_path / "o.onnx")
+    assert run(tmp_path / "o.onnx").shape == (3, 8)

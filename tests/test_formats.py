@@ -242,6 +242,30 @@ def test_sparse_initializer_is_left_alone() -> None:
     assert slim_shapes(onnxprune.load(slim))["w0"] == (32, 16)
 
 
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("name", ["w0", "w1"])
+@pytest.mark.parametrize("node", [True, False])
+def test_sparse_weights_are_not_cut(name: str, node: bool, flat: bool) -> None:
+    """Neither those that make channels nor those that read them, as an initializer or in a node."""
+    model = perceptron()
+    (tensor,) = (t for t in model.graph.initializer if t.name == name)
+    array = numpy_helper.to_array(tensor)
+    model.graph.initializer.remove(tensor)
+    places = np.argwhere(array > 0.5) if not flat else np.flatnonzero(array > 0.5)
+    values = numpy_helper.from_array(array[array > 0.5], name)
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(places, f"{name}_at"), array.shape)
+    if node:
+        model.graph.node.insert(0, helper.make_node("Constant", [], [name], sparse_value=sparse))
+    else:
+        model.graph.sparse_initializer.append(sparse)
+    result = onnxprune.prune(model, verify=True, provider="cpu")
+    assert result.report
+    assert result.model.proto == model
+    assert f"'{name}' is stored as a sparse tensor, which is not cut" in {
+        g.reason for g in result.trace.blocked
+    }
+
+
 def test_graphsurgeon_in_and_out() -> None:
     graph = gs.import_onnx(BUILDERS["residual"]())
     result = onnxprune.prune(graph, granularity=1, verify=True, provider="cpu")

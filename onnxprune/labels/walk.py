@@ -121,6 +121,9 @@ class Walk(Recorder):
         return found
 
     def _store(self, name: str, axis: int, labels: Labels) -> Labels:
+        constant = self.graph.constants.get(name)
+        if constant is not None and constant.sparse is not None:
+            self.pin(labels, f"'{name}' is stored as a sparse tensor, which is not cut")
         self.axes.setdefault(name, [None] * self.rank(name))[axis] = labels
         return labels
 

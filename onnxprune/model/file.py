@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,7 +24,7 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 
 from ..errors import ModelError, UnusableError
 from .cut import PACKED, Cut, kept_dims, take, tensor_nbytes
-from .external import data_files, region
+from .external import Place, data_files, region
 from .protos import byte_size, copied, opset_of, skeleton, tensors
 from .source import DataFiles, Source
 from .writing import write_graph, write_with_data
@@ -117,17 +116,17 @@ class Model:
         return take(array, self.cuts.get(tensor.name, ()))
 
     def _read_external(self, tensor: TensorProto) -> np.ndarray:
-        info = external_data_helper.ExternalDataInfo(tensor)
-        path = self.files.look(info.location, f"tensor '{tensor.name}'")
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        count = prod(tensor.dims)
-        if dtype.itemsize * count == 0 or tensor.data_type in PACKED:
-            loaded = copied(tensor)
-            external_data_helper.load_external_data_for_tensor(loaded, str(self.files.folder))
+        place, size = Place.of(tensor), tensor_nbytes(tensor, None)
+        path, start = self.files.look(place.location, f"tensor '{tensor.name}'"), place.offset or 0
+        if start + size > path.stat().st_size:
+            raise UnusableError(f"tensor '{tensor.name}': external data '{place.location}' is cut short")
+        if size == 0 or tensor.data_type in PACKED:
+            with path.open("rb") as file:
+                file.seek(start)
+                loaded = TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=file.read(size))
             return numpy_helper.to_array(loaded)
-        if (info.offset or 0) + dtype.itemsize * count > path.stat().st_size:
-            raise UnusableError(f"tensor '{tensor.name}': external data '{info.location}' is cut short")
-        return np.memmap(path, dtype, "r", info.offset or 0, tuple(tensor.dims))
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return np.memmap(path, dtype, "r", start, tuple(tensor.dims))
 
     @cached_property
     def initializers(self) -> dict[str, TensorProto]:
@@ -147,7 +146,7 @@ class Model:
     def locations(self) -> set[str]:
         """Files that hold external data, relative to the folder."""
         return {
-            external_data_helper.ExternalDataInfo(tensor).location
+            Place.of(tensor).location
             for tensor in tensors(self.proto.graph)
             if external_data_helper.uses_external_data(tensor)
         }

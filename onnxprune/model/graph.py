@@ -86,8 +86,7 @@ class Graph:
         for tensor in proto.initializer:
             self._constant(tensor.name, tensor)
         for sparse in proto.sparse_initializer:
-            name = sparse.values.name
-            self.constants[name] = Constant(name, tuple(sparse.dims), sparse.values.data_type)
+            self._sparse(sparse.values.name, sparse)
         inputs = [v.name for v in proto.input if v.name not in self.constants]
         body = Body(proto, [], inputs, [v.name for v in proto.output])
         for node in proto.node:
@@ -97,6 +96,9 @@ class Graph:
     def _constant(self, name: str, tensor: TensorProto) -> None:
         shape = tuple(kept_dims(tensor, self.model.cuts.get(tensor.name)))
         self.constants[name] = Constant(name, shape, tensor.data_type, tensor)
+
+    def _sparse(self, name: str, sparse: onnx.SparseTensorProto) -> None:
+        self.constants[name] = Constant(name, tuple(sparse.dims), sparse.values.data_type, sparse=sparse)
 
     def _node(self, proto: onnx.NodeProto, outermost: bool) -> Node:
         domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
@@ -136,7 +138,7 @@ class Graph:
         if isinstance(value, TensorProto):
             self._constant(name, value)
         elif isinstance(value, onnx.SparseTensorProto):
-            self.constants[name] = Constant(name, tuple(value.dims), value.values.data_type)
+            self._sparse(name, value)
         else:
             kinds = {"value_int": "i8", "value_ints": "i8", "value_float": "f4", "value_floats": "f4"}
             array = np.array(value, kinds.get(attribute.name, "O"))
@@ -284,8 +286,9 @@ class Graph:
     def _payload(self, constant: Constant) -> np.ndarray:
         if constant.array is not None:
             return constant.array
-        if constant.tensor is None:
-            return numpy_helper.to_array(_dense(self.model.proto.graph, constant))
+        if constant.sparse is not None:
+            return _dense(constant.sparse)
+        assert constant.tensor is not None
         return self.model.array(constant.tensor)
 
     @property
@@ -352,10 +355,9 @@ def unchanged(loop: onnx.NodeProto) -> Iterator[tuple[str, str]]:
                 yield inner.name, outer
 
 
-def _dense(graph: onnx.GraphProto, constant: Constant) -> TensorProto:
-    sparse = next(s for s in graph.sparse_initializer if s.values.name == constant.name)
-    dense = np.zeros(constant.size, onnx.helper.tensor_dtype_to_np_dtype(constant.dtype))
-    indices = numpy_helper.to_array(sparse.indices)
-    flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), constant.shape)
-    dense[flat] = numpy_helper.to_array(sparse.values)
-    return numpy_helper.from_array(dense.reshape(constant.shape), constant.name)
+def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), dense.shape)
+    dense.reshape(-1)[flat] = values
+    return dense

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, TensorProto
+from onnx import AttributeProto, SparseTensorProto, TensorProto
 
 
 @dataclass(eq=False, slots=True)
@@ -95,7 +95,9 @@ class Constant(NamedTuple):
     tensor : onnx.TensorProto or None
         Its payload; None for a sparse tensor or one given by a list attribute.
     array : numpy.ndarray or None
-        Value where there is no tensor payload.
+        Value of one given by a list attribute.
+    sparse : onnx.SparseTensorProto or None
+        Payload of a sparse tensor.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Constant(NamedTuple):
     dtype: int
     tensor: TensorProto | None = None
     array: np.ndarray | None = None
+    sparse: SparseTensorProto | None = None
 
     @property
     def size(self) -> int:

@@ -121,6 +121,8 @@ def _graph(graph: onnx.GraphProto, depth: int) -> None:
     for sparse in graph.sparse_initializer:
         _tensor(sparse.values)
         _tensor(sparse.indices)
+        if any(map(external_data_helper.uses_external_data, (sparse.values, sparse.indices))):
+            raise ModelError(f"tensor '{sparse.values.name}': found sparse values in external data")
         _dims(f"tensor '{sparse.values.name}'", sparse.dims)
         if len(sparse.values.dims) != 1 or not sparse.dims:
             raise ModelError(f"tensor '{sparse.values.name}': its sparse values are no list")
