@@ -226,20 +226,11 @@ def test_every_rule_of_sarif_can_be_broken() -> None:
 def test_a_flipped_weight_reaches_code_scanning(run: Run, slim: Path, tmp_path: Path) -> None:
     result = onnxprune.prune(DIGITS, plan=onnxprune.Plan.load(slim.with_name("plan.json")))
     onnx.save(damaged(result, changed("head.bias", drop)), tmp_path / "a slim.onnx")
-    target = tmp_path / "out.sarif"
-    outcome = run(
-        "verify",
-        DIGITS,
-        tmp_path / "a slim.onnx",
-        "--plan",
-        slim.with_name("plan.json"),
-        "--provider",
-        "cpu",
-        "--layers",
-        "--sarif",
-        target,
-    )
-    assert outcome.code == 1
+    target, baseline = tmp_path / "out.sarif", tmp_path / "baseline.json"
+    flags = ("--plan", slim.with_name("plan.json"), "--provider", "cpu", "--layers", "--sarif", target)
+    kept = ("--baseline", baseline, "--update-baseline")
+    outcome = run("verify", DIGITS, tmp_path / "a slim.onnx", *flags, *kept)
+    assert (outcome.code, baseline.exists()) == (1, False)
     document = json.loads(target.read_text())
     (wrong,) = [r for r in document["runs"][0]["results"] if r["ruleId"] == "surgery"]
     assert wrong["locations"][0]["logicalLocations"][0]["fullyQualifiedName"] == "/head/Gemm"

@@ -22,6 +22,7 @@ from onnxprune.reports import tables as reports
 from onnxprune.testing import assert_parity
 
 from .conftest import DIGITS, IMAGES, ROOT, Run
+from .test_pipelines import flipped
 from .test_verify import changed, damaged, drop
 
 GOOD = difference("y", np.ones(3), np.ones(3), 1e-5)
@@ -175,20 +176,25 @@ def test_assert_parity(tmp_path: Path) -> None:
 
 
 SUITE = """
-import onnxprune
-
 def test_slim(parity):
-    parity(MODEL, onnxprune.prune(MODEL).model, provider="cpu", min_cosine=MIN)
+    parity(MODEL, SLIM, plan="plan.json", provider="cpu")
 """
 
 
 @pytest.mark.parametrize("family", ["xunit1", "xunit2"])
 def test_the_fixture_records_what_it_measured(tmp_path: Path, family: str) -> None:
-    """Where the family of the XML has room for it, and without a warning: those end a run here."""
+    """Where the family of the XML has room for it, and without a warning: those end a run here.
+
+    One weight of the bad model has another sign.
+    """
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["onnxprune.testing"]\n')
-    for name, limit in (("good", "-1"), ("bad", "2")):
-        text = SUITE.replace("MODEL", repr(str(DIGITS))).replace("MIN", limit)
+    made = onnxprune.prune(DIGITS, provider="cpu")
+    made.plan.save(tmp_path / "plan.json")
+    for name in ("good", "bad"):
+        made.model.save(tmp_path / f"{name}.onnx")
+        text = SUITE.replace("MODEL", repr(str(DIGITS))).replace("SLIM", repr(f"{name}.onnx"))
         (tmp_path / f"test_{name}.py").write_text(text)
+    flipped(tmp_path / "bad.onnx")
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-o", f"junit_family={family}"),
         *("--junitxml=out.xml", "--rootdir=.", "."),
@@ -197,6 +203,7 @@ def test_the_fixture_records_what_it_measured(tmp_path: Path, family: str) -> No
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
+    assert "surgery WRONG" in done.stdout
     assert "gate" not in done.stderr
     root = ElementTree.parse(tmp_path / "out.xml").getroot()
     found = {p.attrib["name"]: p.attrib["value"] for p in root.iter("property")}
