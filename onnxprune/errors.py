@@ -128,6 +128,11 @@ def blamed(what: str) -> Iterator[None]:
         raise UsageError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
+def reason(error: OSError) -> str:
+    """What the system says of a file."""
+    return (error.strerror or str(error)).lower()
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """Error for a name that is not one of ``valid``, with the nearest that is."""
     names = sorted(valid)

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxprune
 from onnxprune.cli import main
 from onnxprune.runtime.conversion import in_ort_format
+from onnxprune.selection.recovered import Recovery
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "models" / "digits.onnx"
@@ -434,6 +435,8 @@ def test_data_that_cannot_be_read(fails: Fails, tmp_path: Path, name: str, probl
     damaged(tmp_path)
     text = fails("prune", DIGITS, "-o", "out.onnx", "--data", name)
     assert text == f"cannot read data '{name}': {problem}\n{NPZ}"
+    with pytest.raises(onnxprune.PlanError, match=f"^cannot read recovery '.*{name}': {problem}$"):
+        Recovery.load(tmp_path / name)
 
 
 def test_data_on_which_the_original_fails(fails: Fails, tmp_path: Path) -> None:

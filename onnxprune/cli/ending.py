@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import OnnxPruneError, Terminated
+from ..errors import OnnxPruneError, Terminated, reason
 from .interrupts import interruptible
 from .progress import note
 
@@ -167,7 +167,7 @@ def _usage(error: click.UsageError) -> tuple[str, str]:
 def _file_problem(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         return "no space left on the device"
-    detail = (error.strerror or str(error)).lower()
+    detail = reason(error)
     return f"{detail}: '{error.filename}'" if error.filename else detail
 
 

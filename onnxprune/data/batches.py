@@ -103,6 +103,13 @@ Dims = Sequence[Sequence[onnx.TensorShapeProto.Dimension]]
 """Declared sizes of inputs."""
 
 
+def shared_length(feeds: Arrays) -> int:
+    """Samples of a run: the first axis of all inputs, where they agree; one otherwise."""
+    lengths = {array.shape[:1] for array in feeds.values()}
+    (length,) = lengths.pop() if len(lengths) == 1 and () not in lengths else (1,)
+    return max(int(length), 1)
+
+
 def declared_dims(proto: onnx.ModelProto) -> Dims:
     """Declared sizes of all inputs."""
     return [v.type.tensor_type.shape.dim for v in graph_inputs(proto)]

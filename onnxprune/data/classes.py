@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UsageError
+from ..errors import UsageError, reason
 from ..model.schema import Labels, checked, read_json, regular
 
 OTHERWISE = "Other labels need a function of your own: --metric."
@@ -113,9 +113,7 @@ def _read(path: Path) -> Any:
             return np.load(path, allow_pickle=False)
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(
-            f"cannot read labels '{path}': {(error.strerror or str(error)).lower()}", HINT
-        ) from None
+        raise UsageError(f"cannot read labels '{path}': {reason(error)}", HINT) from None
     except (EOFError, ValueError) as error:
         raise UsageError(f"cannot read labels '{path}': {error}") from None
     if path.suffix != ".csv":

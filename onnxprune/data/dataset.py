@@ -8,8 +8,6 @@ so that it never lies in memory as a whole.
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
@@ -21,7 +19,6 @@ import onnx
 
 from ..coupling.trace import Trace
 from ..errors import ModelError, UsageError
-from ..model.schema import regular
 from ..runtime.session import Arrays
 from ..settings.table import DEFAULTS, OPTIONS
 from ..shapes.dimensions import SAMPLES, FreeDimensions, affordable, graph_inputs, sample_sizes
@@ -29,7 +26,8 @@ from ..shapes.inference import infer
 from ..shapes.limits import runs_on_made_up
 from ..shapes.made_up import synthetic_inputs
 from ..shapes.told import told_sizes
-from .batches import Batch, Data, DataSet, batch_size, whole_batches
+from .archives import read_archive
+from .batches import Batch, Data, DataSet, batch_size, shared_length, whole_batches
 from .classes import read_labels
 from .declared import check_inputs, shown_dims
 from .folders import from_folder
@@ -154,9 +152,7 @@ def _made_up(
 ) -> Iterator[Batch]:
     for number in range(runs):
         feeds = synthetic_inputs(traced.graph, sizes, seed + number, smooth=smooth)
-        counts = {array.shape[:1] for array in feeds.values()}
-        (count,) = counts.pop() if len(counts) == 1 and () not in counts else (1,)
-        yield Batch(feeds, max(count, 1))
+        yield Batch(feeds, shared_length(feeds))
 
 
 def _checked(proto: onnx.ModelProto, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -178,31 +174,7 @@ def load_data(source: str | os.PathLike[str] | Arrays) -> Mapping[str, np.ndarra
     """
     if isinstance(source, Mapping):
         return source
-    try:
-        regular(source)
-        with Path(source).open("rb") as file:
-            data = np.load(file, allow_pickle=False)
-            if isinstance(data, np.ndarray):
-                raise ValueError("it holds a single array")
-            arrays = {name: data[name] for name in data.files}
-        foreign = next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None)
-        if foreign is not None:
-            raise ValueError(f"its member '{foreign}' is no array")
-        return arrays
-    except OSError as error:
-        detail = (error.strerror or str(error)).lower()
-    except (EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error):
-        detail = "it is damaged or cut short"
-    except RuntimeError as error:
-        if "password" not in str(error):
-            raise
-        detail = "it is encrypted"
-    except ValueError as error:
-        pickled = "pickle" in str(error).lower()
-        detail = "it is no archive of plain arrays" if pickled else str(error).lower()
-    raise UsageError(
-        f"cannot read data '{source}': {detail}", "Expected an .npz file with one array per input."
-    )
+    return read_archive(source, "data", UsageError, "Expected an .npz file with one array per input.")
 
 
 def _from_arrays(proto: onnx.ModelProto, arrays: Arrays, labels: Any, samples: int | None) -> DataSet:

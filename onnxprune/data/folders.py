@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..errors import UsageError
+from ..errors import UsageError, reason
 from ..model.schema import regular
 from ..shapes.dimensions import graph_inputs
 from .batches import Batch, DataSet, batch_size, declared_dims, shapes_of, whole_batches
@@ -56,7 +56,7 @@ def _files(folder: Path) -> list[Path]:
         found = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".npy", *SUFFIXES})
     except OSError as error:
         raise UsageError(
-            f"cannot read data '{folder}': {(error.strerror or str(error)).lower()}",
+            f"cannot read data '{folder}': {reason(error)}",
             "Models with several inputs take a folder of samples for each.",
         ) from None
     kinds = {path.suffix.lower() == ".npy" for path in found}

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ..coupling.trace import Trace
 from ..errors import ModelError
 from ..runtime.session import Arrays, open_session, run
@@ -16,7 +14,7 @@ from ..shapes.dimensions import SAMPLES, FreeDimensions, free_dimensions, sample
 from ..shapes.limits import runs_on_made_up
 from ..shapes.made_up import synthetic_inputs
 from ..shapes.told import told_sizes
-from .batches import Batch
+from .batches import Batch, shared_length
 from .dataset import open_data, runnable
 
 
@@ -76,7 +74,7 @@ def made_up_run(
             attempt(feeds)
         except ModelError:
             continue
-        return Batch(feeds, _size(feeds))
+        return Batch(feeds, shared_length(feeds))
     return runnable(attempt, traced, seed=seed).first
 
 
@@ -88,13 +86,6 @@ def _candidates(traced: Trace, batch: int) -> Iterator[FreeDimensions]:
     if known:
         for sample in range(len(SAMPLES) // 2):  # the others differ in the batch
             yield with_batch(proto, sample_sizes(proto, told, 0, sample), batch)
-
-
-def _size(feeds: dict[str, np.ndarray]) -> int:
-    """Samples of a run: the first axis of all inputs, where they agree."""
-    counts = {array.shape[:1] for array in feeds.values()}
-    (count,) = counts.pop() if len(counts) == 1 and () not in counts else (1,)
-    return max(int(count), 1)
 
 
 def _first_of(traced: Trace, found: Batch, batch: int) -> Batch:

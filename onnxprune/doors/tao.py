@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError, unknown_name
+from ..errors import UsageError, reason, unknown_name
 from ..plugins import needed
 
 FLAGS = {
@@ -70,7 +70,7 @@ def read_spec(path: str, changes: Sequence[str] = ()) -> dict[str, Any]:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else {}
         values = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in changes)}
     except OSError as error:
-        raise UsageError(f"cannot read '{path}': {(error.strerror or str(error)).lower()}") from None
+        raise UsageError(f"cannot read '{path}': {reason(error)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read '{path}': {' '.join(str(error).split())}", "Expected YAML.") from None
     given = document if isinstance(document, Mapping) else {}

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper
 from onnx.inliner import inline_local_functions
 
-from ..errors import ModelError
+from ..errors import ModelError, reason
 from .file import Model, ModelLike
 from .names import Names, names_of
 from .operators import Trait, told
@@ -112,7 +112,7 @@ def _read(path: Path) -> bytes:
     except ValueError:
         raise ModelError(f"cannot read '{path}': no file can have this name") from None
     except OSError as error:
-        raise ModelError(f"cannot read '{path}': {(error.strerror or str(error)).lower()}") from None
+        raise ModelError(f"cannot read '{path}': {reason(error)}") from None
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:

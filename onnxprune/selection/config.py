@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError, unknown_name
+from ..errors import UsageError, reason, unknown_name
 from ..model.schema import ConfigFile, checked, regular
 
 
@@ -36,7 +36,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
         with Path(path).open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        detail = (error.strerror or str(error)).lower()
+        detail = reason(error)
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         detail = str(error)
     raise UsageError(f"cannot read '{os.fspath(path)}': {detail}", "Expected a TOML file.")

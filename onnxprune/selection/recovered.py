@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ..data.archives import read_archive
 from ..errors import PlanError, UsageError
 from ..labels.sizes import Sizes
 from ..model.file import Model
@@ -119,14 +120,7 @@ class Recovery:
         PlanError
             If it cannot be read.
         """
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                return cls({name: archive[name] for name in archive.files})
-        except OSError as error:
-            detail = (error.strerror or str(error)).lower()
-        except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
-            detail = "it is no archive of plain arrays"
-        raise PlanError(f"cannot read recovery '{path}': {detail}")
+        return cls(read_archive(path, "recovery", PlanError))
 
     def apply(self, slim: Model) -> Model:
         """A slim model with the recovered weights in it.
