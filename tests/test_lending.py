@@ -12,9 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
 from onnxprune.checks.oracle import masked, masked_model
-from onnxprune.model import file
 from onnxprune.model.file import Model
-from onnxprune.model.source import Source
 from onnxprune.runtime import lending
 from onnxprune.runtime.lending import LENT, lend
 from onnxprune.runtime.session import open_session, run
@@ -97,16 +95,3 @@ def test_the_masked_original_has_no_weights_of_its_own() -> None:
         found, expected = run(lent, feeds), run(own, feeds)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
-
-
-def test_the_bytes_of_a_file_go_before_a_large_weight_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are hashed beside all that follows; until then they would be one more copy of the weights."""
-    waited: list[Source] = []
-    monkeypatch.setattr(Source, "let_go", lambda source: waited.append(source))
-    model = onnxprune.load(DIGITS)
-    weight = model.proto.graph.initializer[0]
-    model.array(weight)
-    assert not waited
-    monkeypatch.setattr(file, "HEAVY", 0)
-    model.array(weight)
-    assert waited == [model.source]

@@ -213,7 +213,6 @@ def write_result(result: Result, out: str, plan_out: str | None, recovery_out: s
     A model that lost nothing is copied byte for byte; one for standard output is not written here, see
     ``send``.
     """
-    from ..model.source import Source
     from ..model.writing import write_graph
     from ..reports.outcome import unchanged
     from ..selection.recovered import Recovery
@@ -225,12 +224,12 @@ def write_result(result: Result, out: str, plan_out: str | None, recovery_out: s
     if out == STDIO:
         return
     original = result.trace.model
-    if unchanged(result.plan) and original.path and not original.external:
-        data = original.path.read_bytes()
-        if Source(data).sha256 == original.sha256():
-            write_graph(Path(out), data)
-            return
-    result.model.save(out)
+    whole = unchanged(result.plan) and not original.locations()
+    same = original.source.again(original.path) if whole and original.source and original.path else None
+    if same is None:
+        result.model.save(out)
+    else:
+        write_graph(Path(out), same)
 
 
 def send(result: Result) -> None:

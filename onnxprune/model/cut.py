@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import zip_longest
 from math import prod
@@ -22,6 +22,9 @@ PACKED = {
     if hasattr(TensorProto, name)
 }
 """Types of which several elements lie in one byte -> bits of one."""
+
+BLOCK = 2**22
+"""Bytes of a large array that are read at a time."""
 
 
 def take(array: np.ndarray, cut: Iterable[npt.NDArray[np.int64] | None]) -> np.ndarray:
@@ -43,6 +46,26 @@ def take(array: np.ndarray, cut: Iterable[npt.NDArray[np.int64] | None]) -> np.n
         else:
             array = array.take(index, axis)
     return array
+
+
+def in_blocks(array: np.ndarray, cut: Cut) -> Iterator[np.ndarray]:
+    """What ``take`` gives, some rows at a time, each block in memory of its own or contiguous where it is.
+
+    Parameters
+    ----------
+    cut : tuple of index arrays
+        Kept indices per axis, none of which are of blocks.
+    """
+    if not array.ndim or not array.size:
+        yield np.require(take(array, cut), requirements="C")
+        return
+    rows, *others = cut or (None,)
+    step = max(1, BLOCK * len(array) // array.nbytes)
+    for start in range(0, len(array) if rows is None else len(rows), step):
+        which = slice(start, start + step)
+        # Taking from numbers at odd addresses copies all of them first.
+        part = np.require(array[which if rows is None else rows[which]], requirements="A")
+        yield np.require(take(part, (None, *others)), requirements="C")
 
 
 def compose(first: Cut, second: Cut) -> Cut | None:

@@ -12,11 +12,11 @@ from io import BufferedRandom
 from math import gcd
 from typing import NamedTuple
 
-import numpy as np
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
-from .cut import PACKED, Cut, tensor_nbytes
-from .writing import NAME_MAX
+from .cut import Cut, kept_dims, tensor_nbytes
+from .protos import data_file
+from .writing import NAME_MAX, Parts
 
 PAGE = 4096
 """Alignment that lets a page of a data file be that of memory; more than it was costs bytes for nothing."""
@@ -64,16 +64,14 @@ class DataFile:
         self.stored.append(shared)
         self.size = self.start() + size
 
-    def write(self, out: BufferedRandom, array: Callable[[TensorProto], np.ndarray]) -> None:
+    def write(self, out: BufferedRandom, parts: Callable[[TensorProto], Parts], cut: CutOf) -> None:
         """Write the data of all tensors; their places are there then, without the name of the file."""
         for shared in self.stored:
-            value = np.asarray(array(shared[0]))
             out.write(b"\0" * (-out.tell() % self.alignment))
             offset = out.tell()
-            packed = numpy_helper.from_array(value).raw_data if shared[0].data_type in PACKED else None
-            out.write(packed or np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+            out.writelines(parts(shared[0]))
             for tensor in shared:
-                _move(tensor, value.shape, offset, out.tell() - offset)
+                _move(tensor, kept_dims(tensor, cut(tensor)), offset, out.tell() - offset)
 
     def name(self, name: str) -> None:
         """Tell all tensors the name of the file."""
@@ -110,7 +108,7 @@ def data_files(outside: Iterable[TensorProto], inside: Iterable[TensorProto], cu
         same.append(tensor)
     added = DataFile(NAME_MAX, alignment)
     for tensor in inside:
-        added.add([tensor], tensor_nbytes(tensor, None))
+        added.add([tensor], tensor_nbytes(tensor, cut(tensor)))
     return [*files, added] if added.stored else files
 
 
@@ -130,11 +128,11 @@ def region(tensor: TensorProto, cut: Cut | None) -> tuple[object, ...]:
     return *start, tensor.data_type, *tensor.dims, *kept
 
 
-def _move(tensor: TensorProto, shape: tuple[int, ...], offset: int, length: int) -> None:
+def _move(tensor: TensorProto, dims: list[int], offset: int, length: int) -> None:
     """Let a tensor lie in a data file; it says what it said before, and all if it said nothing."""
     before = Place.of(tensor)
-    new = not tensor.external_data
-    tensor.dims[:] = shape
+    new = not data_file(tensor)
+    tensor.dims[:] = dims
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     del tensor.external_data[:]

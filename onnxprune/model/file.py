@@ -1,8 +1,9 @@
 """A model as it stands in its file: its tensors, and how it is saved.
 
 The ``ModelProto`` is the truth. It is never converted to another representation, so whatever is
-not touched survives byte for byte. Weights stay where they are, in the proto or in external data
-files, until somebody asks for one of them; a model with external data is written tensor by tensor.
+not touched survives byte for byte. Weights stay where they are, in the proto, in external data files
+or, if it is large, in the file of the model itself, until somebody asks for one of them; what lies in
+files is written tensor by tensor.
 """
 
 from __future__ import annotations
@@ -23,10 +24,22 @@ import onnx
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from ..errors import ModelError, UnusableError
-from .cut import PACKED, Cut, kept_dims, take, tensor_nbytes
+from .cut import PACKED, Cut, in_blocks, kept_dims, take, tensor_nbytes
 from .external import Place, data_files, region
-from .protos import byte_size, copied, opset_of, skeleton, tensors
+from .protos import (
+    byte_size,
+    copied,
+    data_file,
+    emptied,
+    field_size,
+    opset_of,
+    skeleton,
+    tensor_size,
+    tensors,
+    was_left,
+)
 from .source import DataFiles, Source
+from .wire import write_around
 from .writing import write_graph, write_with_data
 
 if TYPE_CHECKING:
@@ -44,9 +57,6 @@ PROTOBUF_LIMIT = 2**31 - 2**26
 LEAST_LENT = 4096
 """Bytes from which on an initializer is lent, to a copy of its model or to a session."""
 
-HEAVY = 2**24
-"""Bytes from which on a tensor is copied out of the model only once the file's own bytes are gone."""
-
 
 @dataclass(eq=False, repr=False)
 class Model:
@@ -55,7 +65,8 @@ class Model:
     Attributes
     ----------
     proto : onnx.ModelProto
-        The model; functions are inlined and names are unique over all nested graphs.
+        The model; functions are inlined and names are unique over all nested graphs. Of weights that
+        lie in files it says where; :meth:`embedded` has them all.
     folder : pathlib.Path or None
         Folder that external data locations are relative to.
     path : pathlib.Path or None
@@ -102,8 +113,6 @@ class Model:
             the shape.
         """
         if not external_data_helper.uses_external_data(tensor):
-            if self.source is not None and tensor_nbytes(tensor, None) > HEAVY:
-                self.source.let_go()
             try:
                 return numpy_helper.to_array(tensor)
             except ValueError:
@@ -112,21 +121,47 @@ class Model:
                 ) from None
         if self.lender is not None and not tensor.external_data:
             return self.lender.array(self.lender.initializers[tensor.name])
-        array = self._read_external(tensor)
-        return take(array, self.cuts.get(tensor.name, ()))
+        whole, cut = self._read_external(tensor), self.cuts.get(tensor.name)
+        if cut is None or mapped(whole) is None:
+            return take(whole, cut or ())
+        found, done = np.empty(kept_dims(tensor, cut), whole.dtype), 0
+        for block in _blocks(whole, cut):
+            found[done : done + len(block)] = block
+            done += len(block)
+        return found
+
+    def parts(self, tensor: TensorProto) -> Iterator[bytes | memoryview]:
+        """The bytes of a stored tensor, some at a time where it lies in a file."""
+        if self.lender is not None and not tensor.external_data:
+            yield from self.lender.parts(self.lender.initializers[tensor.name])
+            return
+        outside = external_data_helper.uses_external_data(tensor)
+        array = self._read_external(tensor) if outside else self.array(tensor)
+        cut = self._cut(tensor) or ()
+        if tensor.data_type in PACKED:
+            yield numpy_helper.from_array(take(array, cut)).raw_data
+        else:
+            yield from (block.reshape(-1).view(np.uint8).data for block in _blocks(array, cut))
 
     def _read_external(self, tensor: TensorProto) -> np.ndarray:
         place, size = Place.of(tensor), tensor_nbytes(tensor, None)
-        path, start = self.files.look(place.location, f"tensor '{tensor.name}'"), place.offset or 0
+        owner, start = f"tensor '{tensor.name}'", place.offset or 0
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        if was_left(tensor) and self.files.own is not None:
+            return np.memmap(self.files.own.look(owner), dtype, "r", start, tuple(tensor.dims))
+        path = self.files.look(place.location, owner)
         if start + size > path.stat().st_size:
-            raise UnusableError(f"tensor '{tensor.name}': external data '{place.location}' is cut short")
+            raise UnusableError(f"{owner}: external data '{place.location}' is cut short")
         if size == 0 or tensor.data_type in PACKED:
             with path.open("rb") as file:
                 file.seek(start)
                 loaded = TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=file.read(size))
             return numpy_helper.to_array(loaded)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         return np.memmap(path, dtype, "r", start, tuple(tensor.dims))
+
+    def _cut(self, tensor: TensorProto) -> Cut | None:
+        """How a tensor is sliced when it is read."""
+        return self.cuts.get(tensor.name) if external_data_helper.uses_external_data(tensor) else None
 
     @cached_property
     def initializers(self) -> dict[str, TensorProto]:
@@ -146,9 +181,9 @@ class Model:
     def locations(self) -> set[str]:
         """Files that hold external data, relative to the folder."""
         return {
-            Place.of(tensor).location
+            data_file(tensor)
             for tensor in tensors(self.proto.graph)
-            if external_data_helper.uses_external_data(tensor)
+            if external_data_helper.uses_external_data(tensor) and data_file(tensor)
         }
 
     @property
@@ -161,11 +196,19 @@ class Model:
         outside = sum({
             region(t, self.cuts.get(t.name)): tensor_nbytes(t, self.cuts.get(t.name))
             for t in tensors(self.proto.graph)
-            if external_data_helper.uses_external_data(t)
+            if external_data_helper.uses_external_data(t) and not was_left(t)
         }.values())  # fmt: skip
         if self.source is not None:
             return self.source.size + outside
-        return byte_size(self.proto, lambda tensor: tensor_nbytes(tensor, None)) + outside
+        return byte_size(self.proto, self._tensor_size) + outside
+
+    def _tensor_size(self, tensor: TensorProto) -> int:
+        """Bytes of a tensor in the file."""
+        if not was_left(tensor):
+            return tensor_size(tensor, tensor_nbytes(tensor, None))
+        cut = self._cut(tensor)
+        bare = emptied(tensor, kept_dims(tensor, cut)).ByteSize()
+        return bare - field_size(0) + field_size(tensor_nbytes(tensor, cut))
 
     @property
     def weight_bytes(self) -> int:
@@ -185,7 +228,11 @@ class Model:
             return self.proto
         proto = copied(self.proto)
         for tensor in tensors(proto.graph):
-            if external_data_helper.uses_external_data(tensor):
+            if was_left(tensor):
+                data = b"".join(self.parts(tensor))
+                tensor.CopyFrom(emptied(tensor, kept_dims(tensor, self._cut(tensor))))
+                tensor.raw_data = data
+            elif external_data_helper.uses_external_data(tensor):
                 tensor.CopyFrom(numpy_helper.from_array(np.asarray(self.array(tensor)), tensor.name))
             tensor.ClearField("external_data")
         return proto
@@ -216,32 +263,50 @@ class Model:
         if self._placed_outside() or self.weight_bytes > PROTOBUF_LIMIT:
             self._save_external(target)
         else:
-            write_graph(target, self.proto.SerializeToString())
+            write_graph(target, self._written(self.proto))
+
+    def _written(self, proto: onnx.ModelProto) -> Iterator[bytes | memoryview]:
+        """What a file of a proto holds; weights that were left in the file of this model get into it."""
+        left = {k: t for k, t in enumerate(proto.graph.initializer) if was_left(t)}
+        if not left:
+            yield proto.SerializeToString()
+            return
+        light = copied(proto)
+        weights = {}
+        for k, tensor in left.items():
+            cut = self._cut(tensor)
+            light.graph.initializer[k].CopyFrom(emptied(tensor, kept_dims(tensor, cut)))
+            weights[k] = tensor_nbytes(tensor, cut), self.parts(tensor)
+        yield from write_around(light.SerializeToString(), weights)
 
     def _placed_outside(self) -> bool:
         """Whether any tensor came from a data file, though it may have new values in the proto."""
-        return any(tensor.external_data for tensor in tensors(self.proto.graph))
+        return any(map(data_file, tensors(self.proto.graph)))
 
     def _save_external(self, target: Path) -> None:
         proto = copied(self.proto)
-        outside = [t for t in tensors(proto.graph) if t.external_data]
-        inside = [t for t in tensors(proto.graph) if t.HasField("raw_data") and not t.external_data]
-        crowded = sum(tensor_nbytes(t, None) for t in inside) > PROTOBUF_LIMIT
-        inside = [t for t in inside if crowded and tensor_nbytes(t, None) > 1024]
-        files = data_files(outside, inside, lambda tensor: self.cuts.get(tensor.name))
+        outside = [t for t in tensors(proto.graph) if data_file(t)]
+        inside = [
+            t for t in tensors(proto.graph) if was_left(t) or (t.HasField("raw_data") and not data_file(t))
+        ]
+        crowded = sum(tensor_nbytes(t, self._cut(t)) for t in inside) > PROTOBUF_LIMIT
+        inside = [t for t in inside if crowded and tensor_nbytes(t, self._cut(t)) > 1024]
+        files = data_files(outside, inside, self._cut)
 
-        def graph(names: Sequence[str]) -> bytes:
+        def graph(names: Sequence[str]) -> Iterator[bytes | memoryview]:
             for file, name in zip(files, names, strict=True):
                 file.name(name)
-            return proto.SerializeToString()
+            return self._written(proto)
 
         read = {file.resolve() for file in self.data_files()}
-        data = [(partial(file.write, array=self.array), file.limit) for file in files]
+        data = [(partial(file.write, parts=self.parts, cut=self._cut), file.limit) for file in files]
         written = write_with_data(target, data, graph)
         if not read.isdisjoint(written) or not all(file.is_file() for file in read):
-            self.proto, self.folder, self.cuts = proto, target.resolve().parent, {}
+            left = {t.name for t in proto.graph.initializer if was_left(t)}
+            self.proto, self.folder = proto, target.resolve().parent
+            self.cuts = {name: cut for name, cut in self.cuts.items() if name in left}
             self.__dict__.pop("initializers", None)
-            self.files = DataFiles(self.folder)
+            self.files = DataFiles(self.folder, self.files.own)
             self.files.remember(path.name for path in written)
 
 
@@ -292,3 +357,10 @@ def let_go(array: np.ndarray) -> None:
     found = mapped(array)
     if found is not None and hasattr(mmap, "MADV_DONTNEED"):
         found.madvise(mmap.MADV_DONTNEED)
+
+
+def _blocks(array: np.ndarray, cut: Cut) -> Iterator[np.ndarray]:
+    """What is kept of an array, some at a time; of what is mapped from a file no more is held."""
+    for block in in_blocks(array, cut):
+        yield block
+        let_go(array)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache
+from io import FileIO
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,16 +21,21 @@ from onnx import TensorProto, external_data_helper
 from onnx.inliner import inline_local_functions
 
 from ..errors import ModelError, reason
-from .file import Model, ModelLike
+from .file import LEAST_LENT, Model, ModelLike
 from .names import Names, names_of
 from .operators import Trait, told
 from .ordering import sort_nodes
 from .ort_format import OrtModel
-from .protos import UNLISTED, bodies, copied, graphs, node_protos, opset_of, skeleton, tensors
-from .source import Source
+from .protos import UNLISTED, bodies, copied, graphs, leave, node_protos, opset_of, skeleton, tensors
+from .source import DataFiles, Source
 from .wellformed import check_form
+from .wire import Content, Irregular, Place, read_around
 
 OLDEST_OPSET = 7
+
+LARGE = 2**26
+"""Bytes of a file from which on its weights are left in it until somebody asks for one of them. (Windows
+replaces no file that is open, so a model could not be saved in its own place.)"""
 
 POINTER = b"version https://git-lfs.github.com/spec/"
 """How a file begins that stands for one of Git LFS."""
@@ -62,15 +70,13 @@ def load_runnable(source: ModelLike) -> Model:
     """As ``load``, but a model that onnxruntime alone can read is taken, too: as an ``OrtModel``."""
     if isinstance(source, Model):
         return source
+    places: list[Place] = []
     if isinstance(source, onnx.ModelProto):
         model = Model(source)
     elif isinstance(source, (bytes, str, os.PathLike)):
-        path = None if isinstance(source, bytes) else Path(source)
-        data = source if isinstance(source, bytes) else _read(Path(source))
-        if OrtModel.holds(data):
-            return OrtModel(onnx.ModelProto(), path=path, source=Source(data), data=data)
-        name = f"'{path}'" if path else "the given bytes"
-        model = Model(_parse(data, name), path.parent if path else None, path, source=Source(data))
+        model, places = _from_file(source)
+        if isinstance(model, OrtModel):
+            return model
     elif (proto := _proto_of(source)) is not None:
         model = proto
     elif hasattr(source, "nodes") and hasattr(source, "tensors"):
@@ -80,6 +86,8 @@ def load_runnable(source: ModelLike) -> Model:
     else:
         raise ModelError(f"cannot load a model from {type(source).__name__}")
     check_form(model.proto, model.source.size if model.source else None)
+    for place in places:
+        leave(model.proto.graph.initializer[place.number], place.offset, place.length)
     model.files.remember(model.locations())
     return _normalise(_check(model))
 
@@ -103,16 +111,49 @@ def _proto_of(source: Any) -> Model | None:
     return None
 
 
-def _read(path: Path) -> bytes:
+def _from_file(given: bytes | str | os.PathLike[str]) -> tuple[Model, list[Place]]:
+    """A model as a file holds it, and where weights are that were left there."""
+    path = None if isinstance(given, bytes) else Path(given)
+    read = given if isinstance(given, bytes) else _read(Path(given))
+    source = Source(read)
+    with _content(read) as data:
+        if OrtModel.holds(data):
+            return OrtModel(onnx.ModelProto(), path=path, source=source, data=data[:]), []
+        light, places = _light(data)
+    proto = _parse(light, f"'{path}'" if path else "the given bytes")
+    folder = path.parent if path else None
+    return Model(proto, folder, path, source=source, files=DataFiles(folder, source)), places
+
+
+def _read(path: Path) -> bytes | FileIO:
+    """The content of a file, or a large file, open."""
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        found = path.stat()
+        if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
             raise OSError("it is a device")
+        if found.st_size >= LARGE and stat.S_ISREG(found.st_mode) and os.name != "nt":
+            return FileIO(str(path.resolve()))
         return path.read_bytes()
     except ValueError:
         raise ModelError(f"cannot read '{path}': no file can have this name") from None
     except OSError as error:
         raise ModelError(f"cannot read '{path}': {reason(error)}") from None
+
+
+def _content(read: bytes | FileIO) -> AbstractContextManager[Content]:
+    if isinstance(read, bytes):
+        return nullcontext(read)
+    return mmap.mmap(read.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _light(data: Content) -> tuple[bytes, list[Place]]:
+    """What is parsed: all that was given, but of a file its weights, and where those lie."""
+    if isinstance(data, bytes):
+        return data, []
+    try:
+        return read_around(data, LEAST_LENT)
+    except Irregular:
+        return data[:], []
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .file import Model
+from .wire import Content
 
 MARK = b"ORTM"
 """What stands behind the first four bytes."""
@@ -23,6 +24,6 @@ class OrtModel(Model):
     data: bytes = b""
 
     @staticmethod
-    def holds(data: bytes) -> bool:
+    def holds(data: Content) -> bool:
         """Whether bytes are of that format."""
-        return data.startswith(MARK, 4)
+        return data[4:8] == MARK

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, TensorProto, numpy_helper
+from onnx import AttributeProto, TensorProto, external_data_helper, numpy_helper
 
 GRAPH, GRAPHS = AttributeProto.GRAPH, AttributeProto.GRAPHS
 TENSOR, TENSORS = AttributeProto.TENSOR, AttributeProto.TENSORS
@@ -65,23 +65,23 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def byte_size(model: onnx.ModelProto, raw_bytes: Callable[[TensorProto], int]) -> int:
-    """Bytes of a serialised model; raw data of initializers is counted, where ``ByteSize`` writes it.
+def byte_size(model: onnx.ModelProto, tensor_size: Callable[[TensorProto], int]) -> int:
+    """Bytes of a serialised model; initializers are counted, where ``ByteSize`` writes their raw data.
 
     Parameters
     ----------
-    raw_bytes : callable
-        Bytes of the raw data of a tensor that has them.
+    tensor_size : callable
+        Bytes of a tensor, serialised.
     """
     bare = skeleton(model)
     before = bare.graph.ByteSize()
-    after = before + sum(_field(_tensor_size(t, raw_bytes)) for t in model.graph.initializer)
-    return bare.ByteSize() - _field(before) + _field(after)
+    after = before + sum(field_size(tensor_size(tensor)) for tensor in model.graph.initializer)
+    return bare.ByteSize() - field_size(before) + field_size(after)
 
 
-def _tensor_size(tensor: TensorProto, raw_bytes: Callable[[TensorProto], int]) -> int:
-    size = raw_bytes(tensor)
-    if size < WRITTEN or not tensor.HasField("raw_data"):
+def tensor_size(tensor: TensorProto, raw: int) -> int:
+    """Bytes of a serialised tensor whose raw data, if it has any, are so many bytes."""
+    if raw < WRITTEN or not tensor.HasField("raw_data"):
         return int(tensor.ByteSize())
     bare = TensorProto()
     for field in TensorProto.DESCRIPTOR.fields:
@@ -90,10 +90,54 @@ def _tensor_size(tensor: TensorProto, raw_bytes: Callable[[TensorProto], int]) -
         value = getattr(tensor, field.name)
         if len(value) if field.is_repeated else tensor.HasField(field.name):
             _copy_field(bare, field.name, value)
-    return int(bare.ByteSize()) + _field(size)
+    return int(bare.ByteSize()) + field_size(raw)
 
 
-def _field(size: int) -> int:
+def leave(tensor: TensorProto, offset: int, length: int) -> None:
+    """Let a tensor say where in the file of its model its raw data were left.
+
+    No file says so: external data have a location. An empty one notes that their place was given.
+    """
+    noted = (("location", ""),) if tensor.HasField("data_location") else ()
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("offset", str(offset)), ("length", str(length)), *noted):
+        tensor.external_data.add(key=key, value=value)
+
+
+def was_left(tensor: TensorProto) -> bool:
+    """Whether the data of a tensor were left in the file of its model, or in a model that lends it."""
+    return bool(external_data_helper.uses_external_data(tensor)) and not data_file(tensor)
+
+
+def data_file(tensor: TensorProto) -> str:
+    """Name of the data file that a tensor comes from; empty where there is none."""
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+
+
+def emptied(tensor: TensorProto, dims: list[int]) -> TensorProto:
+    """A tensor whose data were left, as it stands in a file but for its raw data, which are empty.
+
+    Parameters
+    ----------
+    dims : list of int
+        Its sizes; where they are others than before, it is written as a new one.
+    """
+    bare = TensorProto()
+    if dims == list(tensor.dims):
+        bare.CopyFrom(tensor)
+        bare.ClearField("external_data")
+        bare.ClearField("data_location")
+        if any(entry.key == "location" for entry in tensor.external_data):
+            bare.data_location = TensorProto.DEFAULT
+    else:
+        bare.name, bare.data_type = tensor.name, tensor.data_type
+        bare.dims.extend(dims)
+        _note(bare, tensor)
+    bare.raw_data = b""
+    return bare
+
+
+def field_size(size: int) -> int:
     """Bytes of a field of number below 16 whose content has a length: number, length, content."""
     return 1 + max(1, -(-size.bit_length() // 7)) + size
 
@@ -200,10 +244,15 @@ def fill(tensor: TensorProto, name: str, value: np.ndarray) -> None:
 def refill(tensor: TensorProto, old: TensorProto, value: np.ndarray) -> None:
     """Make an empty tensor another one with a new value: what is said of it, and where it is saved."""
     fill(tensor, old.name, value)
+    _note(tensor, old)
+    if data_file(old):
+        tensor.external_data.extend(old.external_data)
+
+
+def _note(tensor: TensorProto, old: TensorProto) -> None:
     if old.HasField("doc_string"):
         tensor.doc_string = old.doc_string
     tensor.metadata_props.extend(old.metadata_props)
-    tensor.external_data.extend(old.external_data)
 
 
 def stored(value: np.ndarray, name: str) -> TensorProto:

@@ -7,40 +7,20 @@ model, if it was saved in place of its original.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import weakref
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
 from ..errors import ModelError, UnusableError
 
-
-class Source:
-    """Size and digest of the bytes that a model was parsed from.
-
-    Parameters
-    ----------
-    data : bytes
-        Hashed beside what follows: that takes longer than parsing, and rarely has to be waited for.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        self.size = len(data)
-        self._digest = sha256()
-        self._work = Thread(target=self._digest.update, args=(data,), daemon=True)
-        self._work.start()
-
-    def let_go(self) -> None:
-        """Wait until the bytes are hashed, and gone."""
-        self._work.join()
-
-    @property
-    def sha256(self) -> str:
-        """Digest, as hexadecimal digits."""
-        self.let_go()
-        return self._digest.hexdigest()
+BLOCK = 2**20
+"""Bytes that are read at a time to be hashed or copied."""
 
 
 class _State(NamedTuple):
@@ -51,6 +31,82 @@ class _State(NamedTuple):
     size: int
     modified: int
 
+    @classmethod
+    def of(cls, found: os.stat_result) -> _State:
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class Source:
+    """Size and digest of what a model was parsed from, and its file where weights were left there.
+
+    The file stays open, so that it is the same one, whatever takes its name.
+
+    Parameters
+    ----------
+    data : bytes or io.FileIO
+        Hashed beside what follows: that takes longer than parsing, and rarely has to be waited for.
+    """
+
+    def __init__(self, data: bytes | FileIO) -> None:
+        self._file = None if isinstance(data, bytes) else data
+        if isinstance(data, bytes):
+            self.size, blocks = len(data), iter((data,))
+        else:
+            self._state = _State.of(os.fstat(data.fileno()))
+            self.size, blocks = self._state.size, self.blocks()
+            weakref.finalize(self, data.close).atexit = False
+        self._digest = sha256()
+        self._work = Thread(target=self._hash, args=(blocks,), daemon=True)
+        self._work.start()
+
+    def _hash(self, blocks: Iterator[bytes]) -> None:
+        for block in blocks:
+            self._digest.update(block)
+
+    def blocks(self) -> Iterator[bytes]:
+        """The bytes of the file, some at a time."""
+        assert self._file is not None
+        for offset in range(0, self.size, BLOCK):
+            yield os.pread(self._file.fileno(), BLOCK, offset)
+
+    def look(self, owner: str) -> FileIO:
+        """The file, if it is what it was when the model was read.
+
+        Parameters
+        ----------
+        owner : str
+            Whose data lie there, for the sentence of an error.
+
+        Raises
+        ------
+        UnusableError
+            If it was changed.
+        """
+        assert self._file is not None
+        if _State.of(os.fstat(self._file.fileno())) != self._state:
+            raise _changed(owner, "the model's file")
+        return self._file
+
+    def again(self, path: Path) -> Iterable[bytes] | None:
+        """What was read, byte for byte, some at a time; None where something else is there by now.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            Where it was read.
+        """
+        if self._file is not None:
+            self.look(f"'{path}'")
+            return self.blocks()
+        data = path.read_bytes()
+        return (data,) if Source(data).sha256 == self.sha256 else None
+
+    @property
+    def sha256(self) -> str:
+        """Digest, as hexadecimal digits."""
+        self._work.join()
+        return self._digest.hexdigest()
+
 
 class DataFiles:
     """Files of external data, and what they were when they were first looked at.
@@ -59,9 +115,12 @@ class DataFiles:
     ----------
     folder : pathlib.Path or None
         Folder that locations are relative to.
+    own : Source or None
+        The file of the model, where weights were left in it.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, own: Source | None = None) -> None:
+        self.own = own
         self.folder = (folder or Path()).resolve()
         self._states: dict[Path, _State] = {}
 
@@ -82,16 +141,15 @@ class DataFiles:
         """
         path = (self.folder / location).resolve()
         if path in self._states and not path.is_file():
-            raise _changed(owner, location)
+            raise _changed(owner, f"external data '{location}'")
         if not path.is_relative_to(self.folder) or not path.is_file():
             raise UnusableError(
                 f"{owner}: external data '{location}' not found beside the model",
                 f"Put it into {self.folder}.",
             )
-        found = path.stat()
-        state = _State(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        state = _State.of(path.stat())
         if self._states.setdefault(path, state) != state:
-            raise _changed(owner, location)
+            raise _changed(owner, f"external data '{location}'")
         return path
 
     def remember(self, locations: Iterable[str]) -> None:
@@ -101,7 +159,5 @@ class DataFiles:
                 self.look(location)
 
 
-def _changed(owner: str, location: str) -> UnusableError:
-    return UnusableError(
-        f"{owner}: external data '{location}' was changed after the model was loaded", "Load the model again."
-    )
+def _changed(owner: str, what: str) -> UnusableError:
+    return UnusableError(f"{owner}: {what} was changed after the model was loaded", "Load the model again.")

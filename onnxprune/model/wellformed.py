@@ -58,6 +58,10 @@ def check_form(proto: onnx.ModelProto, size: int | None) -> None:
     ModelError
         With the first that is found.
     """
+    for message in (proto, proto.graph):
+        for field, value in message.ListFields():
+            if isinstance(value, bytes):
+                raise ModelError(f"the model's {field.name} {value!r} is no UTF-8")
     _operator_sets(proto)
     _graph(proto.graph, 0)
     for function in proto.functions:

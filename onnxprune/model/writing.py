@@ -18,7 +18,7 @@ import secrets
 import signal
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedRandom
 from itertools import count
@@ -50,6 +50,8 @@ FEW = 4
 TRIES = 256
 """Names of one length that are tried before a longer one."""
 
+Parts: TypeAlias = Iterable[bytes | memoryview]
+
 WriteData: TypeAlias = Callable[[BufferedRandom], None]
 
 
@@ -60,17 +62,17 @@ def write_atomically(target: Path, data: bytes) -> None:
         move()
 
 
-def write_graph(target: Path, graph: bytes) -> None:
-    """The same for a model in one file; the data file of an older one of that name goes."""
+def write_graph(target: Path, graph: Parts) -> None:
+    """The same for a model in one file, part by part; the data file of an older one of that name goes."""
     with replacement(target) as (file, move, _):
-        file.write(graph)
+        file.writelines(graph)
         with _alone(target.parent):
             move()
             _remove_unread(target)
 
 
 def write_with_data(
-    target: Path, data: Sequence[tuple[WriteData, int]], graph: Callable[[Sequence[str]], bytes]
+    target: Path, data: Sequence[tuple[WriteData, int]], graph: Callable[[Sequence[str]], Parts]
 ) -> list[Path]:
     """Write a model and its external data, so that there is a whole set of files at every moment.
 
@@ -79,7 +81,7 @@ def write_with_data(
     data : sequence of (callable, int)
         Writes the content of a data file; bytes of the longest name that this may have.
     graph : callable
-        Gives the content of the model's file from the names of the data files.
+        Gives the content of the model's file, part by part, from the names of the data files.
 
     Returns
     -------
@@ -99,7 +101,7 @@ def write_with_data(
                     for part, content, (_, limit) in zip(parts, contents, data, strict=True):
                         made.append(_free(target, content, limit))
                         os.replace(part, made[-1])
-                    file.write(graph([place.name for place in made]))
+                    file.writelines(graph([place.name for place in made]))
                     move()
                 finally:
                     _remove_unread(target, made)

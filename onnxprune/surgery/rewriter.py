@@ -17,7 +17,7 @@ from onnx import external_data_helper
 from ..coupling.trace import Trace
 from ..labels.pen import Pen
 from ..labels.sizes import Sizes
-from ..model.cut import Cut, compose
+from ..model.cut import Cut, compose, kept_dims
 from ..model.file import Model
 from ..model.graph import Graph
 from ..model.names import Names
@@ -59,7 +59,7 @@ class Rewriter:
         if self._orphans:
             drop_unused(self.proto.graph, self._orphans)
         self._unlist()
-        dims = {t.name: t.dims for t in self.proto.graph.initializer if t.name not in self.cuts}
+        dims = {t.name: kept_dims(t, self.cuts.get(t.name)) for t in self.proto.graph.initializer}
         update_declared(self.proto.graph, self.sizes, self._walk.sequences, dims)
         return self.source.derived(self.proto, self.cuts)
 
