@@ -35,10 +35,12 @@ def renamed(data: bytes, old: bytes) -> bytes:
     return data.replace(old, b"\xff" * len(old))
 
 
-@pytest.mark.parametrize("name", [b"Conv_c0", b"seed", b"Relu", b"w0"])
+@pytest.mark.parametrize("name", [b"Conv_c0", b"seed", b"Relu", b"w0", b"maker", b"told"])
 def test_names_that_are_no_text(name: bytes) -> None:
+    model = seed()
+    model.producer_name, model.graph.doc_string = "maker", "told"
     with pytest.raises(onnxprune.ModelError, match="is no UTF-8"):
-        onnxprune.load(renamed(seed().SerializeToString(), name))
+        onnxprune.load(renamed(model.SerializeToString(), name))
 
 
 def outside(m: onnx.ModelProto, **entries: str) -> None:

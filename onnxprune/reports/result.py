@@ -23,7 +23,8 @@ class Result:
     Attributes
     ----------
     model : Model
-        The slim model; ``model.save(path)`` writes it, ``model.proto`` is the ModelProto.
+        The slim model; ``model.save(path)`` writes it, ``model.embedded()`` is the ModelProto with all weights
+        (``model.proto`` says of those that lie in files where they are).
     plan : Plan
     report : Report or None
         The checks, where they were asked for.
