@@ -56,6 +56,28 @@ def dynamic_quantize_matmul(channelwise: bool = False) -> Graph:
     return g.done(x)
 
 
+@case("com.microsoft::DynamicQuantizeLSTM", "one scale", (12, 12), floating=True)
+@case("com.microsoft::DynamicQuantizeLSTM", "one scale per gate", (12, 12), floating=True, each=True)
+@case("com.microsoft::DynamicQuantizeLSTM", "both directions", (12, 12), floating=True, directions=2)
+def dynamic_quantize_lstm(directions: int = 1, each: bool = False) -> Graph:
+    """Two layers with their outputs of all steps, in front of a product."""
+    g, D = Graph(), directions
+    x, inputs = g.input("T", "N", 6), 6
+    for hidden in (12, 12):
+        shape = (D, 4 * hidden) if each else (D,)
+        weights = g.integers(D, inputs, 4 * hidden), g.integers(D, hidden, 4 * hidden)
+        zero = g.store(np.full(shape, 3 * (shape == (1,))), np.int8)
+        parameters = [g.scale(*shape, size=0.01), zero, g.scale(*shape, size=0.01), zero]
+        direction = {"direction": "bidirectional"} if D == 2 else {}
+        y, *_ = g.node(
+            "DynamicQuantizeLSTM", x, *weights, g.floats(D, 8 * hidden), "", "", "", "", *parameters,
+            domain=MS, outputs=3, hidden_size=hidden, **direction,
+        )  # fmt: skip
+        t = g.node("Transpose", y, perm=[0, 2, 1, 3])
+        x, inputs = g.node("Reshape", t, g.store([0, 0, D * hidden], np.int64)), D * hidden
+    return g.done(g.node("MatMul", x, g.floats(inputs, 5)))
+
+
 @case("com.microsoft::QGemm", "float result", (24,), quantized=False)
 @case("com.microsoft::QGemm", "transposed weight", (24,), transB=1)
 @case("com.microsoft::QGemm", "integer result", (24,))

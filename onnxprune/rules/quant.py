@@ -7,7 +7,9 @@ integers stand for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from onnx import TensorProto
@@ -22,6 +24,7 @@ from ..model.operators import Trait
 from ..model.quantization import MICROSOFT, dequantize, pack, unpack
 from ..shapes.inference import FLOATS
 from ..shapes.quantized import PLAIN, PLAIN_OPSET
+from .recurrent import GATES, cells
 from .registry import RULES, pinned, rule
 
 
@@ -211,6 +214,28 @@ def dynamic_quantize_matmul(c: Walk, n: Node) -> None:
     c.meet(bias, 0, c.axis(B, -1))
 
 
+@rule("DynamicQuantizeLSTM", domain=MICROSOFT, traits=Trait.RECURRENT)
+def dynamic_quantize_lstm(c: Walk, n: Node) -> None:
+    """LSTM that quantises input and state as a whole; gates are columns, with one scale or one each."""
+    cells(c, n, GATES["LSTM"], 2)
+    _, W, R, *_, w_scale, w_zero_point, r_scale, r_zero_point = n.take(12)
+    for weight, scale, zero_point in ((W, w_scale, w_zero_point), (R, r_scale, r_zero_point)):
+        if np.prod(c.shape(zero_point)) > 1 and c.known(zero_point).any():
+            raise Blocked(f"{n} has a zero point for each direction or gate, and they are not 0")
+        c.zero(weight, zero_point)
+        for vector in (scale, zero_point):
+            if c.rank(vector) == 2:
+                c.meet(vector, 1, c.axis(weight, 2))
+        if all(map(c.stored, (weight, scale, zero_point))):
+            c.facts.decoded[weight] = partial(_by_direction, c.graph.value, weight, scale, zero_point)
+
+
+def _by_direction(value: Callable[[str], np.ndarray], weight: str, scale: str, zero_point: str) -> np.ndarray:
+    """Weights with one scale for each direction, or for each gate's row of each."""
+    step, zero = (value(name).reshape(len(value(name)), 1, -1) for name in (scale, zero_point))
+    return dequantize(value(weight), step, zero)
+
+
 def scale_behind(c: Walk, n: Node, size: int) -> str:
     """Constant vector of ``size`` that scales an integer output, behind a Cast; "" without one."""
     name = n.output
@@ -304,7 +329,7 @@ def unpacked(graph: Graph, n: Node) -> np.ndarray:
 
 
 pinned(
-    "DequantizeBFP", "DequantizeWithOrder", "DynamicQuantizeLSTM", "GatherBlockQuantized",
+    "DequantizeBFP", "DequantizeWithOrder", "GatherBlockQuantized",
     "MatMulBlockQuantizedFp4Weight", "MatMulBlockQuantizedFp8Weight", "MatMulBnb4", "MatMulFpQ4",
     "MatMulInteger16", "MatMulNBitsQkv", "MulInteger", "QEmbedLayerNormalization", "QMoE",
     "QOrderedAttention", "QOrderedGelu", "QOrderedLayerNormalization", "QOrderedLongformerAttention",

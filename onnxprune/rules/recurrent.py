@@ -17,17 +17,22 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 @rule("GRU", "LSTM", "RNN", traits=Trait.RECURRENT)
 def recurrent(c: Walk, n: Node) -> None:
     """A hidden channel is a row of every gate in W, R and B, and a column of R."""
+    cells(c, n, GATES[n.op], 1)
+
+
+def cells(c: Walk, n: Node, gates: int, made: int) -> None:
+    """Couple a recurrent layer; ``made`` is the axis of W and R that the gates are rows of."""
     X, W, R, B, sequence_lens, _, _, P = n.take(8)
-    gates, layout = GATES[n.op], n.attr("layout", 0)
-    h = c.peek(R, 2)
+    read, layout = 3 - made, n.attr("layout", 0)
+    h = c.peek(R, read)
     if h is NONE:
-        h = c.fresh(c.shape(R)[2])
+        h = c.fresh(c.shape(R)[read])
     C, batch, rows = c.axis(X, 2), c.axis(X, 1 - layout), c.tiled(h, gates)
     for name, axis, labels in (
-        (W, 1, rows),
-        (W, 2, C),
-        (R, 1, rows),
-        (R, 2, h),
+        (W, made, rows),
+        (W, read, C),
+        (R, made, rows),
+        (R, read, h),
         (B, 1, c.tiled(h, 2 * gates)),
         (P, 1, c.tiled(h, 3)),
         (sequence_lens, 0, batch),
@@ -36,8 +41,8 @@ def recurrent(c: Walk, n: Node) -> None:
     c.pin_axes(X, [layout], f"{n} steps along it")
     for labels in (C, h):
         c.role(labels, "contraction")
-    c.kernel(n, W, 1)
-    c.kernel(n, R, 1)
+    c.kernel(n, W, made)
+    c.kernel(n, R, made)
     c.inner()
     for slot in (5, 6):
         _initial_state(c, n, slot, batch, h)

@@ -60,7 +60,7 @@ def _told(graph: Graph, node: Node, name: str, axes: Axes) -> Iterator[tuple[int
     elif Trait.CONVOLUTION in traits and name == node.inputs[0] and weight is not None:
         yield 1, weight[0] if node.op == "ConvTranspose" else weight[1] * node.attr("group", 1)
     elif Trait.RECURRENT in traits and name == node.inputs[0] and weight is not None:
-        yield 2, weight[2]
+        yield 2, weight[1 if node.domain else 2]  # onnxruntime's own has its gates as columns
     elif Trait.MATRIX in traits and name == node.inputs[0]:
         matrix = next((shape for shape in shapes if len(shape) == 2), None)
         if matrix is not None:
