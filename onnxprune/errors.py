@@ -19,7 +19,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from .printable import page
+from .printable import first_of, page
 
 SHOWN = 12
 """Names that a hint lists at most."""
@@ -137,6 +137,5 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """Error for a name that is not one of ``valid``, with the nearest that is."""
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    known = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")
-    hint = f"Did you mean '{near[0]}'?" if near else f"Known: {known}."
+    hint = f"Did you mean '{near[0]}'?" if near else f"Known: {first_of(names, SHOWN)}."
     return UsageError(f"unknown {kind} '{name}'", hint)

@@ -12,7 +12,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 _COMMAND = re.compile(
@@ -35,6 +35,18 @@ def printable(text: str) -> str:
 def page(lines: Iterable[str]) -> str:
     """Several lines of text, each of which stays one line."""
     return "\n".join(map(printable, lines))
+
+
+def first_of(names: Sequence[str], shown: int = 1) -> str:
+    """Some of several names, and how many more there are.
+
+    Examples
+    --------
+    >>> first_of(["a", "b", "c"], 2), first_of(["a"])
+    ('a, b and 1 more', 'a')
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def json_text(document: Any) -> str:

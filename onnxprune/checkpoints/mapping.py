@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..printable import page
+from ..printable import first_of, printable
 from .fingerprints import ValueIndex, orders
 from .folding import directions, fold_of_bias, folds_of_weight, normalized_of, norms, scales, shifts
 from .normalized import FoldedWeight, Norm, Scale
@@ -285,6 +285,4 @@ def by_name(name: str, array: np.ndarray) -> Moved:
 
 def listed(names: Iterable[str]) -> str:
     """Some names in one line."""
-    every = list(dict.fromkeys(names))
-    more = f" and {len(every) - SHOWN} more" if every[SHOWN:] else ""
-    return page([", ".join(every[:SHOWN]) + more])
+    return printable(first_of(list(dict.fromkeys(names)), SHOWN))

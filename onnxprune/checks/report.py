@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..printable import page
+from ..printable import first_of, page
 from .accuracy import Score
 from .compare import Difference
 from .gates import Gate
@@ -158,14 +158,13 @@ class Report:
             return f"; {', '.join(self.unrun)} has no reference function, all else was compared"
         if not self.left_out:
             return ""
-        more = f" and {len(self.left_out) - 1} more" if len(self.left_out) > 1 else ""
-        return f"; {self.left_out[0]}{more} cannot be compared alone"
+        return f"; {first_of(self.left_out)} cannot be compared alone"
 
     @property
     def _origin(self) -> str:
         """Where numbers that are not finite come from."""
-        more = f" and {len(self.odd) - 1} more" if len(self.odd) > 1 else ""
-        return f"the original stores NaN or infinity in '{self.odd[0]}'{more}"
+        names = [f"'{name}'" for name in self.odd]
+        return f"the original stores NaN or infinity in {first_of(names)}"
 
     @property
     def _worst(self) -> Difference:

@@ -13,6 +13,7 @@ from ..errors import UsageError
 from ..model.file import Model, ModelLike
 from ..model.graph import Graph
 from ..model.loading import load
+from ..printable import first_of
 from ..reports.explained import Explanation
 from ..reports.page import Part, Table, numbers, words
 from .explain import explain
@@ -97,9 +98,7 @@ class KeptElsewhere:
 
 
 def _listed(channels: Collection[int]) -> str:
-    ordered = sorted(channels)
-    more = f" and {len(ordered) - SHOWN} more" if ordered[SHOWN:] else ""
-    return ", ".join(map(str, ordered[:SHOWN])) + more if ordered else "-"
+    return first_of([str(channel) for channel in sorted(channels)], SHOWN) or "-"
 
 
 def compare_kept(

@@ -10,6 +10,7 @@ from typing import Any
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..moments.consumers import Readers, Reading
+from ..printable import first_of
 from ..rules import find
 from ..selection.cost import Cost, cost, mac_terms, parameter_terms
 from ..selection.meter import hanging
@@ -188,11 +189,7 @@ def by_reason(groups: Iterable[tuple[str, int, str]]) -> tuple[tuple[str, str, s
     for name, channels, reason in groups:
         merged.setdefault(reason, []).append((name, channels))
     return tuple(
-        (
-            found[0][0] + (f" and {len(found) - 1} more" if len(found) > 1 else ""),
-            f"{sum(channels for _, channels in found):,}",
-            reason,
-        )
+        (first_of([name for name, _ in found]), f"{sum(channels for _, channels in found):,}", reason)
         for reason, found in merged.items()
     )
 

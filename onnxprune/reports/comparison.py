@@ -8,6 +8,7 @@ from typing import Any
 
 from ..checks.latency import Latency
 from ..errors import UsageError
+from ..printable import first_of
 from ..selection.cost import Cost
 from .page import Part, Table, numbers, plural, share, words
 
@@ -171,8 +172,7 @@ class SideBySide:
         if found.operators is not None:
             yield self._operators(found.operators)
             if left := found.operators.left:
-                names = ", ".join(left[:SHOWN]) + (f" and {len(left) - SHOWN} more" if left[SHOWN:] else "")
-                yield f"convolutions that left the blocked layout: {names}"
+                yield f"convolutions that left the blocked layout: {first_of(left, SHOWN)}"
         yield found.where
 
     def _counts(self) -> Iterator[tuple[str, int, int]]:
