@@ -183,7 +183,8 @@
     const folded = inside >= 0;
     const title = folded ? data.levels[inside].title : `${data.nodes[start][0]} ${data.nodes[start][1]}`;
     const carried = groups.map((group) => data.groups[group].name);
-    const about = `${title}; ${carried.length ? "carries " + carried.slice(0, 5).join(", ") + (carried.length > 5 ? ` and ${carried.length - 5} more` : "") : "carries no group"}` +
+    const shown = folded || !groups.length ? "" : sizeOf(data.groups[groups[0]]);
+    const about = `${title}; ${shown ? shown + " channels; " : ""}${carried.length ? "carries " + carried.slice(0, 5).join(", ") + (carried.length > 5 ? ` and ${carried.length - 5} more` : "") : "carries no group"}` +
       (cosine === null ? "" : `; ${folded ? "lowest " : ""}cosine ${cosine}`) + (folded ? "; opens" : "");
     const classes = [folded ? "folded" : "node"];
     if (groups.length && groups.every((group) => data.groups[group].status === "blocked")) classes.push("blocked");
@@ -200,11 +201,10 @@
         group.append(stripe);
       });
     }
-    const shown = folded || !groups.length ? "" : sizeOf(data.groups[groups[0]]);
-    group.append(drawn("text", { x: WIDE - 6, y: 15, "text-anchor": "end", class: "size" }, shown));
+    group.append(drawn("text", { x: WIDE - 6, y: 15, "text-anchor": "end", class: "size", "aria-hidden": "true" }, shown));
     const lines = folded ? [title, shared(start, count)] : data.nodes[start].slice(0, 2);
     lines.forEach((line, k) => {
-      group.append(drawn("text", { x: 6, y: 15 + 16 * k, ...(k ? {} : { "font-weight": "600" }) }, shortened(line, LETTERS)));
+      group.append(drawn("text", { x: 6, y: 15 + 16 * k, "aria-hidden": "true", ...(k ? {} : { "font-weight": "600" }) }, shortened(line, LETTERS)));
     });
     const act = () => (folded ? open(inside) : (chosen = groups.length ? groups[0] : -1, tellNode(start), paint()));
     group.addEventListener("click", () => (move(number), act()));
