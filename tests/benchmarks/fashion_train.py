@@ -6,6 +6,7 @@ needed to run this script, and only for that.
 Usage::
 
     python tests/benchmarks/fashion_train.py DATA FOLDER [--epochs 6] [--images 60000] [--network resnet20]
+        [--seed 0]
 """
 
 from __future__ import annotations
@@ -200,9 +201,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--network", choices=NETWORKS, default=next(iter(NETWORKS)))
     given = parser.parse_args()
-    torch.manual_seed(0)
+    torch.manual_seed(given.seed)
     torch.set_num_threads(given.threads)
     images, labels = read(given.data, "train")
     net = NETWORKS[given.network]()
