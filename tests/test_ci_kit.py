@@ -310,6 +310,12 @@ def test_a_model_in_ort_format_is_proven_end_to_end_or_not_at_all(
     assert "those of a file in ORT format cannot be compared alone" in outcome.err
     (result_,) = json.loads((tmp_path / "out.sarif").read_text())["runs"][0]["results"]
     assert (result_["ruleId"], "logicalLocations" in result_["locations"][0]) == ("not-proven", False)
+    (tmp_path / "cut.ort").write_bytes((tmp_path / "right.ort").read_bytes()[:3000])
+    outcome = run("verify", DIGITS, tmp_path / "cut.ort", *flags)
+    assert (outcome.code, ".cc" in outcome.err) == (1, False)
+    assert outcome.err.startswith(
+        "error: onnxruntime cannot load the slim model: ORT model verification failed"
+    )
     outcome = run("verify", DIGITS, tmp_path / "right.ort", *flags, "--layers")
     assert outcome.code == 2
     assert outcome.err.startswith("error: layers are compared node by node: found a model in ORT format\n")

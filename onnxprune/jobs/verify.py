@@ -132,7 +132,7 @@ def verify(
     if layers and isinstance(result, OrtModel):
         raise UsageError(
             "layers are compared node by node: found a model in ORT format",
-            "Without --layers it is compared end to end.",
+            "Without --layers and --plot it is compared end to end.",
         )
     if plan is not None:
         traced, plan, _ = prepared(original, plan, traced)

@@ -308,7 +308,7 @@ def first_line(error: Exception) -> str:
 
 
 _SOURCE = re.compile(
-    r"(?:\b[A-Za-z]:)?[/\\][^\s:]+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ "  # the file
+    r"(?:(?:\b[A-Za-z]:)?[/\\][^\s:]+|\b\w+)\.(?:cc|cpp|cu|cuh|h|hpp):\d+ "  # the file
     r"(?:[^()\n]*\([^()]*(?:\([^()]*\)[^()]*)*\)(?: const)?(?: \[with [^\]]*\])? )?"  # the function
 )
 """Place in onnxruntime's own source, in a message."""
