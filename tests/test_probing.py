@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from models.build import BUILDERS
 from onnxprune.coupling.trace import trace
 from onnxprune.errors import ModelError
 from onnxprune.model.graph import Graph
 from onnxprune.model.loading import load
+from onnxprune.model.protos import tensors
 from onnxprune.runtime.session import open_session, run
 from onnxprune.shapes.analysis import analyse
 from onnxprune.shapes.inference import infer
 from onnxprune.shapes.microsoft import infer_contributed
 from onnxprune.shapes.probing import probe
 from onnxprune.shapes.setting import Setting
+from onnxprune.shapes.weightless import SMALL, bare_model
 
 from . import cases_attention, cases_control, cases_fused, cases_matmul, cases_sequences
 from .building import Case, made_up
@@ -47,6 +51,14 @@ def test_shapes_are_those_of_the_run(case: Case) -> None:
     for name, array in found.items():
         if not setting.sampled and name in setting.shapes:
             assert setting.shapes[name] == array.shape, name
+
+
+def test_inference_is_given_no_large_numbers() -> None:
+    dense = BUILDERS["constant_nodes"]()
+    bare = bare_model(load(dense), {})
+    assert dense.ByteSize() > 10_000 > bare.ByteSize()
+    assert max(prod(t.dims) for t in tensors(dense.graph)) > SMALL
+    assert all(len(t.raw_data) <= 8 * SMALL for t in tensors(bare.graph))
 
 
 def test_table_needs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
