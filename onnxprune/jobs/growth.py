@@ -14,7 +14,7 @@ from ..model.file import Model
 from ..reports.page import plural
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery
-from ..settings.table import TARGETS
+from ..settings.table import BUDGETS
 
 
 def growth(before: Model, after: Model) -> int:
@@ -45,9 +45,9 @@ def never_larger(model: Model, traced: Trace, plan: Plan, slim: Model) -> tuple[
     more = growth(model, slim)
     if not more:
         return plan, slim
-    for name in TARGETS:
+    for name in BUDGETS:
         limit = plan.options.get(name)
-        if name.startswith("keep_") and limit is not None and limit < 1:
+        if limit is not None and limit < 1:
             raise BudgetError(f"{name}: found no selection within {limit:g}, because {larger(more)}")
     return plan.whole(larger(more)), traced.model
 

@@ -25,7 +25,8 @@ from ..scoring.grid import Grid
 from ..scoring.registry import DATA, PASSES, trait_of
 from ..scoring.score import unseen
 from ..scoring.table import ScoreTable
-from ..selection.decide import Decision, complete, decide
+from ..selection.decide import complete
+from ..selection.decision import Decision, decide
 from ..selection.settings import SelectSettings
 from ..selection.strategies import removal_order
 from ..timing.model import LatencyModel

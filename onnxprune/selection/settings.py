@@ -17,7 +17,7 @@ from ..errors import UsageError, unknown_name
 from ..plugins import function, is_path
 from ..scoring.registry import Criterion, Normalizer, Policy, names
 from ..settings.spellings import spelled
-from ..settings.table import OPTIONS, TARGETS
+from ..settings.table import BUDGETS, OPTIONS, TARGETS
 from ..timing.machine import MachineSettings
 
 
@@ -122,7 +122,7 @@ def one_target(given: Mapping[str, Any]) -> None:
     UsageError
     """
     targets = [name for name in TARGETS if given.get(name) is not None]
-    if len(targets) > 1 and not all(name.startswith("keep_") for name in targets):
+    if len(targets) > 1 and not set(targets) <= set(BUDGETS):
         first, second = (name.replace("_", "-") for name in targets[:2])
         raise UsageError(f"found both {first} and {second}, expected one of them", "Each says how much goes.")
 
