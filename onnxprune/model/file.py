@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -124,11 +125,35 @@ class Model:
         whole, cut = self._read_external(tensor), self.cuts.get(tensor.name)
         if cut is None or mapped(whole) is None:
             return take(whole, cut or ())
-        found, done = np.empty(kept_dims(tensor, cut), whole.dtype), 0
-        for block in _blocks(whole, cut):
-            found[done : done + len(block)] = block
-            done += len(block)
+        return _in_memory(whole, cut, kept_dims(tensor, cut))
+
+    def shared(self, tensor: TensorProto) -> np.ndarray:
+        """The same for all who hold it, contiguous and aligned: mapped where the file has it so, else a copy."""
+        if not external_data_helper.uses_external_data(tensor):
+            return np.require(self.array(tensor), requirements=["C", "A"])
+        if self.lender is not None and not tensor.external_data:
+            return self.lender.shared(self.lender.initializers[tensor.name])
+        whole, cut = self._read_external(tensor), self.cuts.get(tensor.name)
+        if cut is None and whole.flags.aligned:
+            return whole
+        key = region(tensor, cut)
+        found = self.files.held.get(key)
+        if found is None:
+            found = self.files.held[key] = _in_memory(whole, cut or (), kept_dims(tensor, cut))
         return found
+
+    def place(self, tensor: TensorProto) -> tuple[Path, int] | None:
+        """File and offset where a tensor lies as it is read; None where there is no such place."""
+        if self.lender is not None and not tensor.external_data:
+            return self.lender.place(self.lender.initializers[tensor.name])
+        if not external_data_helper.uses_external_data(tensor) or self._cut(tensor) is not None:
+            return None
+        array = self._read_external(tensor)
+        if not isinstance(array, np.memmap):
+            return None
+        path = Path(str(array.filename))
+        gone = was_left(tensor) and self.files.own is not None and not self.files.own.is_at(path)
+        return None if gone else (path, array.offset)
 
     def parts(self, tensor: TensorProto) -> Iterator[bytes | memoryview]:
         """The bytes of a stored tensor, some at a time where it lies in a file."""
@@ -146,9 +171,8 @@ class Model:
     def _read_external(self, tensor: TensorProto) -> np.ndarray:
         place, size = Place.of(tensor), tensor_nbytes(tensor, None)
         owner, start = f"tensor '{tensor.name}'", place.offset or 0
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         if was_left(tensor) and self.files.own is not None:
-            return np.memmap(self.files.own.look(owner), dtype, "r", start, tuple(tensor.dims))
+            return self._mapped(self.files.own.look(owner), tensor, start)
         path = self.files.look(place.location, owner)
         if start + size > path.stat().st_size:
             raise UnusableError(f"{owner}: external data '{place.location}' is cut short")
@@ -157,7 +181,16 @@ class Model:
                 file.seek(start)
                 loaded = TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=file.read(size))
             return numpy_helper.to_array(loaded)
-        return np.memmap(path, dtype, "r", start, tuple(tensor.dims))
+        return self._mapped(path, tensor, start)
+
+    def _mapped(self, file: Path | FileIO, tensor: TensorProto, start: int) -> np.ndarray:
+        """Part of a file; mapped once, so that who lets it go frees the memory."""
+        key = data_file(tensor), start, tensor.data_type, *tensor.dims
+        found = self.files.held.get(key)
+        if found is None:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            found = self.files.held[key] = np.memmap(file, dtype, "r", start, tuple(tensor.dims))
+        return found
 
     def _cut(self, tensor: TensorProto) -> Cut | None:
         """How a tensor is sliced when it is read."""
@@ -357,6 +390,15 @@ def let_go(array: np.ndarray) -> None:
     found = mapped(array)
     if found is not None and hasattr(mmap, "MADV_DONTNEED"):
         found.madvise(mmap.MADV_DONTNEED)
+
+
+def _in_memory(array: np.ndarray, cut: Cut, dims: list[int]) -> np.ndarray:
+    """What is kept of an array, in memory of its own."""
+    found, done = np.empty(dims, array.dtype), 0
+    for block in _blocks(array, cut):
+        found[done : done + len(block)] = block
+        done += len(block)
+    return found
 
 
 def _blocks(array: np.ndarray, cut: Cut) -> Iterator[np.ndarray]:

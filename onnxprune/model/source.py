@@ -8,7 +8,6 @@ model, if it was saved in place of its original.
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
@@ -16,6 +15,9 @@ from io import FileIO
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
+from weakref import WeakValueDictionary, finalize
+
+import numpy as np
 
 from ..errors import ModelError, UnusableError
 
@@ -54,7 +56,7 @@ class Source:
         else:
             self._state = _State.of(os.fstat(data.fileno()))
             self.size, blocks = self._state.size, self.blocks()
-            weakref.finalize(self, data.close).atexit = False
+            finalize(self, data.close).atexit = False
         self._digest = sha256()
         self._work = Thread(target=self._hash, args=(blocks,), daemon=True)
         self._work.start()
@@ -87,6 +89,10 @@ class Source:
             raise _changed(owner, "the model's file")
         return self._file
 
+    def is_at(self, path: Path) -> bool:
+        """Whether a file is still the one that was read."""
+        return path.is_file() and _State.of(path.stat()) == self._state
+
     def again(self, path: Path) -> Iterable[bytes] | None:
         """What was read, byte for byte, some at a time; None where something else is there by now.
 
@@ -117,10 +123,16 @@ class DataFiles:
         Folder that locations are relative to.
     own : Source or None
         The file of the model, where weights were left in it.
+
+    Attributes
+    ----------
+    held : mapping
+        What was read of them, as long as somebody holds it: then nobody reads it once more.
     """
 
     def __init__(self, folder: Path | None, own: Source | None = None) -> None:
         self.own = own
+        self.held: WeakValueDictionary[tuple[object, ...], np.ndarray] = WeakValueDictionary()
         self.folder = (folder or Path()).resolve()
         self._states: dict[Path, _State] = {}
 

@@ -9,14 +9,14 @@ shapes while it infers others.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from onnx import TensorProto, external_data_helper, numpy_helper
 
-from ..model.cut import tensor_nbytes
+from ..model.cut import kept_dims, payload, tensor_nbytes
 from ..model.engine import ort
-from ..model.file import LEAST_LENT, PROTOBUF_LIMIT, Model, mapped
+from ..model.file import LEAST_LENT, PROTOBUF_LIMIT, Model
 from ..model.protos import skeleton, tensors
 
 LENT = {
@@ -46,22 +46,24 @@ def lend(model: Model, options: ort.SessionOptions) -> tuple[bytes, list[ort.Ort
         fits into no message.
     """
     listed = {value.name for value in model.proto.graph.input}
+    large = _large(model, listed)
     proto = skeleton(model.proto)
     values: dict[str, ort.OrtValue] = {}
+    copied: dict[str, ort.OrtValue] = {}
     lent: list[TensorProto] = []
     for tensor in model.proto.graph.initializer:
         stored = proto.graph.initializer.add()
-        size = tensor_nbytes(tensor, model.cuts.get(tensor.name))
-        if size < LEAST_LENT or tensor.data_type not in LENT or tensor.name in listed:
+        if not _lent(model, tensor, listed):
             stored.CopyFrom(tensor)
             continue
-        array = model.array(tensor)
-        place = _place(array, model.files.folder)
+        place, name = _place(model, tensor), tensor.name
+        if place is not None and not large and place[1] % payload(tensor.data_type, 1):
+            place = None  # kernels would read numbers at odd addresses
+        if large or place is None:
+            values[name] = ort.OrtValue.ortvalue_from_numpy(model.shared(tensor))
         if place is None:
-            array = np.require(array, requirements=["C", "A"])
-            values[tensor.name] = ort.OrtValue.ortvalue_from_numpy(array)
-            place = "lent", 0
-        _name_only(stored, tensor, array.shape, place)
+            copied[name], place = values[name], ("lent", 0)
+        _name_only(stored, tensor, kept_dims(tensor, model.cuts.get(name)), place)
         lent.append(stored)
     names = {tensor.name for tensor in lent}
     kept = [t for t in tensors(proto.graph) if t.name not in names]
@@ -70,25 +72,38 @@ def lend(model: Model, options: ort.SessionOptions) -> tuple[bytes, list[ort.Ort
     for tensor in kept:
         if external_data_helper.uses_external_data(tensor):
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(model.array(tensor)), tensor.name))
-    options.add_external_initializers(list(values), list(values.values()))
+    options.add_external_initializers(list(copied), list(copied.values()))
     options.add_session_config_entry(FOLDER, str(model.files.folder))
-    if {t.data_type for t in lent} <= FLOATS and sum(tensor_nbytes(t, None) for t in lent) > LARGE:
+    if large:
         options.add_session_config_entry("session.disable_prepacking", "1")
         for name, value in values.items():
             options.add_initializer(name, value)  # without it the session has a copy
     return proto.SerializeToString(), list(values.values())
 
 
-def _place(array: np.ndarray, folder: Path) -> tuple[str, int] | None:
-    """Data file, relative to the folder, and offset of an array that is mapped from there; else None."""
-    if not isinstance(array, np.memmap) or not mapped(array) or not array.flags.aligned:
+def _lent(model: Model, tensor: TensorProto, listed: set[str]) -> bool:
+    """Whether a tensor stays where it is."""
+    large = tensor_nbytes(tensor, model.cuts.get(tensor.name)) >= LEAST_LENT
+    return large and tensor.data_type in LENT and tensor.name not in listed
+
+
+def _large(model: Model, listed: set[str]) -> bool:
+    """Whether kernels shall read the weights where they lie, too."""
+    lent = [t for t in model.proto.graph.initializer if _lent(model, t, listed)]
+    size = sum(tensor_nbytes(t, model.cuts.get(t.name)) for t in lent)
+    return size > LARGE and {t.data_type for t in lent} <= FLOATS
+
+
+def _place(model: Model, tensor: TensorProto) -> tuple[str, int] | None:
+    """Data file, relative to the folder of the model, and offset where a tensor lies; None where nowhere."""
+    place = model.place(tensor)
+    if place is None or not place[0].is_relative_to(model.files.folder):
         return None
-    path = Path(str(array.filename))
-    return (str(path.relative_to(folder)), array.offset) if path.is_relative_to(folder) else None
+    return str(place[0].relative_to(model.files.folder)), place[1]
 
 
 def _name_only(
-    stored: TensorProto, tensor: TensorProto, shape: tuple[int, ...], place: tuple[str, int]
+    stored: TensorProto, tensor: TensorProto, shape: Sequence[int], place: tuple[str, int]
 ) -> None:
     """Make an empty tensor one of that name and type whose data lie elsewhere."""
     stored.name, stored.data_type = tensor.name, tensor.data_type
