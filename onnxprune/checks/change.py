@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ..data.batches import Batch
 from ..errors import ModelError, SurgeryError, UsageError
-from ..model.engine import InferenceSession
 from ..runtime.session import Arrays
 from .accuracy import Accuracy, Score
 from .compare import Comparison, Difference
@@ -21,7 +20,7 @@ def measure_change(
     sums: dict[str, Comparison] = {}
     for batch in data:
         old, new = before.run(batch.feeds), after.run(batch.feeds)
-        _same_outputs(before.session, old, new)
+        _same_outputs(before.declared, old, new)
         for name, array in old.items():
             sums.setdefault(name, Comparison(name)).add(array, new[name], batch.size)
         accuracy.add(batch, old, new)
@@ -37,21 +36,18 @@ def ours() -> Iterator[None]:
         raise SurgeryError(error.message, "onnxruntime runs the original.") from None
 
 
-def same_inputs(before: InferenceSession, after: InferenceSession) -> None:
+def same_inputs(before: Subject, after: Subject) -> None:
     """Refuse inputs of other names."""
-    known = [value.name for value in before.get_inputs()]
-    for value in after.get_inputs():
-        if value.name not in known:
-            names = ", ".join(f"'{name}'" for name in known)
+    for value in after.inputs:
+        if value not in before.inputs:
+            names = ", ".join(f"'{name}'" for name in before.inputs)
             raise UsageError(
-                f"the original has no input '{value.name}': found {names}",
-                "The slim model was not made from it.",
+                f"the original has no input '{value}': found {names}", "The slim model was not made from it."
             )
 
 
-def _same_outputs(session: InferenceSession, before: Arrays, after: Arrays) -> None:
+def _same_outputs(declared: Mapping[str, Sequence[object]], before: Arrays, after: Arrays) -> None:
     """Refuse outputs of other names or sizes; a size that is not declared may depend on data."""
-    declared = {output.name: output.shape or [] for output in session.get_outputs()}
     for name, array in before.items():
         if name not in after:
             found = ", ".join(f"'{n}'" for n in after)

@@ -18,6 +18,9 @@ class Subject:
     ----------
     what : str
         What a message calls the model.
+    inputs : list of str
+    declared : dict
+        Output -> its declared sizes, names among them.
     seconds : float
         Processor time of its fastest run: work, whatever else the machine does. Work of a GPU is not
         in it.
@@ -25,6 +28,8 @@ class Subject:
 
     def __init__(self, session: InferenceSession, what: str) -> None:
         self.session, self.what, self.seconds = session, what, inf
+        self.inputs = [value.name for value in session.get_inputs()]
+        self.declared = {value.name: list(value.shape or ()) for value in session.get_outputs()}
         self._last: tuple[Arrays, Arrays] | None = None
 
     def run(self, feeds: Arrays) -> Arrays:
