@@ -313,9 +313,8 @@ def test_a_model_in_ort_format_is_proven_end_to_end_or_not_at_all(
     (tmp_path / "cut.ort").write_bytes((tmp_path / "right.ort").read_bytes()[:3000])
     outcome = run("verify", DIGITS, tmp_path / "cut.ort", *flags)
     assert (outcome.code, ".cc" in outcome.err) == (1, False)
-    assert outcome.err.startswith(
-        "error: onnxruntime cannot load the slim model: ORT model verification failed"
-    )
+    assert outcome.err.startswith("error: onnxruntime cannot load the slim model: ")
+    assert "ORT model verification failed" in outcome.err
     outcome = run("verify", DIGITS, tmp_path / "right.ort", *flags, "--layers")
     assert outcome.code == 2
     assert outcome.err.startswith("error: layers are compared node by node: found a model in ORT format\n")

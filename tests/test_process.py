@@ -407,6 +407,8 @@ def test_no_build_of_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
          "input_shape_size == size was false.",
          "Non-zero status code returned while running Reshape node. Name:'r' Status Message: "
          "input_shape_size == size was false."),
+        ("[ONNXRuntimeError] : 1 : FAIL : inference_session.cc:2226 operator() ORT model verification failed.",
+         "ORT model verification failed."),
         ("plain text (as it is)", "plain text (as it is)"),
         ("", "RuntimeError"),
     ],
