@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+import onnxprune
 from models.build import BUILDERS
 from onnxprune.checks.oracle import masked
 from onnxprune.checks.report import Report
@@ -237,6 +238,21 @@ def test_pack_undoes_unpack(bits: int) -> None:
     assert values.max() < 2**bits
     np.testing.assert_array_equal(pack(values, bits), data)
     assert unpack(np.array([0x21], np.uint8), 4).tolist() == [1, 2]
+
+
+def test_threads_that_share_out_a_batch_do_not_count() -> None:
+    """onnxruntime rounds the states of a small LSTM row by row, and those of a large one as a whole."""
+    g, random = Graph(17), np.random.default_rng(0)
+    weights = (random.integers(-60, 61, (1, n, 1600)).astype(np.int8) for n in (8, 400))
+    zero = g.store(np.zeros(1), np.int8)
+    stored = [g.store(weight, np.int8) for weight in weights]
+    parameters = [g.scale(1), zero, g.scale(1), zero]
+    given = [g.input(4, 2, 8), *stored, g.floats(1, 3200), "", "", "", "", *parameters]
+    y, *_ = g.node("DynamicQuantizeLSTM", *given, domain="com.microsoft", outputs=3, hidden_size=400)
+    model = g.done(g.node("MatMul", y, g.floats(400, 3))).model()
+    result = onnxprune.prune(model, ratio=0.75, granularity=1, verify=True, provider="cpu")
+    assert result.report
+    assert result.report.method == "end to end"
 
 
 # Storage -----------------------------------------------------------------------------------------

@@ -345,3 +345,10 @@ def test_numbers_of_a_stored_tensor() -> None:
     broken.graph.initializer[0].raw_data = broken.graph.initializer[0].raw_data[:-4]
     with pytest.raises(onnxprune.ModelError, match="its data does not fill the shape"):
         onnxprune.prune(broken)
+
+
+def test_an_operator_set_may_be_imported_twice() -> None:
+    """onnx.compose.merge_models lists those of both models."""
+    model = onnx.load(DIGITS)
+    model.opset_import.extend(model.opset_import)
+    assert onnxprune.load(model).opset == 17

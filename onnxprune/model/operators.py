@@ -79,6 +79,9 @@ class Trait(Flag, boundary=KEEP):
         It reads how large a tensor is, not what it holds.
     READS_TYPE
         Of all that it reads but its first input, it reads of which type that is, not what it holds.
+    SHARED_OUT
+        onnxruntime rounds what its threads share out, rows of a batch say, part by part: how many threads
+        there are, and whether it is worth while, changes results.
     UNLISTED
         onnxruntime has it in the default domain; ONNX has not, or not before opset 17.
     """
@@ -105,6 +108,7 @@ class Trait(Flag, boundary=KEEP):
     UNLISTED = 1 << 19
     READS_TYPE = 1 << 24
     SATURATES = 1 << 25
+    SHARED_OUT = 1 << 26
     RECURRENT = 1 << 14 | SATURATES
     COPIES = 1 << 20 | KEEPS_BOUNDS
     VIEW = 1 << 21 | MOVES | COPIES | IN_ORDER | BLOCKWISE

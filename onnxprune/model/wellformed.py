@@ -89,7 +89,8 @@ def _claims(proto: onnx.ModelProto, size: int) -> None:
 
 def _operator_sets(proto: onnx.ModelProto) -> None:
     newest = onnx.defs.onnx_opset_version()
-    seen = Counter("" if o.domain == "ai.onnx" else o.domain for o in proto.opset_import)
+    imported = {("" if o.domain == "ai.onnx" else o.domain, o.version) for o in proto.opset_import}
+    seen = Counter(domain for domain, _ in imported)
     owners: list[onnx.ModelProto | onnx.FunctionProto] = [proto, *proto.functions]
     for owner in owners:
         for entry in owner.opset_import:

@@ -214,7 +214,7 @@ def dynamic_quantize_matmul(c: Walk, n: Node) -> None:
     c.meet(bias, 0, c.axis(B, -1))
 
 
-@rule("DynamicQuantizeLSTM", domain=MICROSOFT, traits=Trait.RECURRENT)
+@rule("DynamicQuantizeLSTM", domain=MICROSOFT, traits=Trait.RECURRENT | Trait.SHARED_OUT)
 def dynamic_quantize_lstm(c: Walk, n: Node) -> None:
     """LSTM that quantises input and state as a whole; gates are columns, with one scale or one each."""
     cells(c, n, GATES["LSTM"], 2)

@@ -19,8 +19,9 @@ from ..errors import ModelError
 from ..model.effort import check_trips
 from ..model.engine import ort
 from ..model.file import PROTOBUF_LIMIT, Model
+from ..model.operators import Trait, told
 from ..model.ort_format import OrtModel
-from ..model.protos import skeleton, unread
+from ..model.protos import node_protos, skeleton, unread
 from .custom import PiecewiseSession, has_custom
 from .lending import lend
 
@@ -238,11 +239,18 @@ def open_session(
         options = ort.SessionOptions()
         if unhurried:  # threads that wait in a loop take as much CPU time as those that work
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if timed is None and not tf32 and _shared_out(model.proto):
+            options.intra_op_num_threads = 1
         found = lend(model, options) if sharing else None
         source = found[0] if found is not None else readable(model, folder)
         with _loading(what):
             session = make_session(source, provider, not tf32, optimize, timed, options)
         yield session
+
+
+def _shared_out(proto: onnx.ModelProto) -> bool:
+    """Whether results depend on the number of threads by more than the last digits."""
+    return any(Trait.SHARED_OUT in told(node.domain, node.op_type) for node in node_protos(proto.graph))
 
 
 @contextmanager
