@@ -64,6 +64,7 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
+Fails = Callable[..., str]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -82,6 +83,25 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     def call(*arguments: object) -> Outcome:
         code = main([str(argument) for argument in arguments])
         return Outcome(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Fails:
+    """Run a command that must fail in an empty folder; its text without the leading ``error:``."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object, code: int = 2) -> str:
+        before = sorted(p.name for p in tmp_path.iterdir())
+        found = main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        assert (found, out) == (code, "")
+        assert err.startswith("error: ")
+        assert err.count("\n") <= 2, "one sentence and a hint"
+        assert "Traceback" not in err
+        assert sorted(p.name for p in tmp_path.iterdir()) == before, "nothing is written"
+        return err.removeprefix("error: ").rstrip("\n")
 
     return call
 
