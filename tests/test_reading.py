@@ -350,5 +350,5 @@ def test_numbers_of_a_stored_tensor() -> None:
 def test_an_operator_set_may_be_imported_twice() -> None:
     """onnx.compose.merge_models lists those of both models."""
     model = onnx.load(DIGITS)
-    model.opset_import.extend(model.opset_import)
+    model.opset_import.extend(list(model.opset_import))
     assert onnxprune.load(model).opset == 17
