@@ -30,7 +30,8 @@ from ..settings.table import DEFAULTS, OPTIONS, of
 from ..shapes.analysis import analyse, examine
 from ..shapes.dimensions import sizes_of
 from ..shapes.setting import Setting, Shapes
-from .block_policy import BlockwiseCut, separate
+from .block_policy import separate
+from .blockwise_cut import BlockwiseCut
 from .both_factors import both
 from .groups import Group, NameIndex, find_groups
 from .parts import pairs

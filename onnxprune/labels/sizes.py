@@ -23,7 +23,7 @@ Index: TypeAlias = npt.NDArray[np.int64] | None
 
 
 class BlockwiseKept(Protocol):
-    """Blocks of channels that keep inner channels of their own; see ``block_policy.py``."""
+    """Blocks of channels that keep inner channels of their own; see ``blockwise_cut.py``."""
 
     @property
     def tables(self) -> Mapping[tuple[str, int], int]:
