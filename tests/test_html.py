@@ -18,11 +18,12 @@ import pytest
 import onnxprune
 from models.net import Net
 from models.transformers import attention
-from onnxprune.html.document import digest, write_page
+from onnxprune.html.document import as_section, digest, write_page
 from onnxprune.html.folding import SHOWN, Box, fold
 from onnxprune.html.layout import draw
 from onnxprune.html.network import named
 from onnxprune.reports.analysis import inspected
+from onnxprune.reports.page import Table, numbers, words
 
 from .conftest import DIGITS, IMAGES, ROOT, Run
 
@@ -167,6 +168,15 @@ def test_verbs_write_pages(verb: str, folder: Path, run: Run, tmp_path: Path) ->
     assert run(verb, *(str(a).format(folder) for a in arguments), "--html", DIGITS).err.startswith(
         "error: refusing to overwrite the input"
     )
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    table = Table(
+        (*words("layer", "why"), *numbers("kept", "size")), (("a", "", "-", "1"), ("b", "", "-", "-"))
+    )
+    section = as_section(table)
+    assert [column.title for column in section.columns] == ["layer", "size"]
+    assert [[cell.text for cell in row] for row in section.rows] == [["a", "1"], ["b", "-"]]
 
 
 def test_names_are_data(tmp_path: Path) -> None:

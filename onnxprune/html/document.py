@@ -135,15 +135,15 @@ def tone(text: str) -> str:
 
 
 def as_section(table: Table) -> Section:
-    """A table with keys to sort by."""
+    """A table with keys to sort by, without columns that say nothing."""
+    told = [any(text not in ("", "-") for text in column) for column in zip(*table.rows, strict=True)]
+    shown = [k for k in range(len(table.columns)) if not k or not table.rows or told[k]]
+    columns = tuple(table.columns[k] for k in shown)
     rows = tuple(
-        tuple(
-            Cell(printable(text), key(text) if column.number else None)
-            for text, column in zip(row, table.columns, strict=True)
-        )
+        tuple(Cell(printable(row[k]), key(row[k]) if table.columns[k].number else None) for k in shown)
         for row in table.rows
     )
-    return Section(table.titles[0] or "in numbers", table.columns, rows)
+    return Section(table.titles[0] or "in numbers", columns, rows)
 
 
 def key(text: str) -> float | None:
