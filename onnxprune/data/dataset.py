@@ -80,19 +80,11 @@ def open_data(
         If something cannot be read, does not fit the model, or has no effect on such data.
     """
     OPTIONS["samples"].refuse(samples)
-    labelled = labels is not None and labels is not False
-    if isinstance(source, DataSet):
-        for setting, used in (("labels", labelled), ("samples", samples), ("profile", profile)):
-            if used:
-                raise UsageError(f"{setting}: found a DataSet, which has its own, expected other data")
-        return source
     folder = isinstance(source, (str, os.PathLike)) and Path(source).is_dir()
-    if profile is not None and not folder:
-        found = "made-up inputs" if source is None else "arrays"
-        raise UsageError(f"profile: found {found}, expected images", "It says how images become inputs.")
+    _refuse_useless(source, folder, labels is not None and labels is not False, samples, profile)
+    if isinstance(source, DataSet):
+        return source
     if source is None:
-        if labelled:
-            raise UsageError("labels take data: found made-up inputs", "Give samples with --data.")
         return DataSet(lambda: _made_up(traced, traced.shapes.first.sizes, seed, samples or 1, smooth))
     proto = traced.model.proto
     if folder and not isinstance(source, Mapping):
@@ -101,6 +93,21 @@ def open_data(
         data = _from_arrays(proto, load_data(source), labels, samples)
     name = "arrays" if isinstance(source, Mapping) else os.fspath(source)
     return DataSet(lambda: _checked(proto, data.make()), name, data.labelled)
+
+
+def _refuse_useless(
+    source: Data | None, folder: bool, labelled: bool, samples: int | None, profile: Any
+) -> None:
+    """Refuse settings that have no effect on such data."""
+    if isinstance(source, DataSet):
+        for setting, used in (("labels", labelled), ("samples", samples), ("profile", profile)):
+            if used:
+                raise UsageError(f"{setting}: found a DataSet, which has its own, expected other data")
+    elif profile is not None and not folder:
+        found = "made-up inputs" if source is None else "arrays"
+        raise UsageError(f"profile: found {found}, expected images", "It says how images become inputs.")
+    elif source is None and labelled:
+        raise UsageError("labels take data: found made-up inputs", "Give samples with --data.")
 
 
 def runnable(

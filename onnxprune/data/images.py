@@ -142,7 +142,9 @@ def image_reader(value: onnx.ValueInfoProto, source: Any) -> Callable[[Path], np
     Raises
     ------
     UsageError
-        If Pillow is missing, the profile makes no sense, or the input takes no images.
+        If the profile makes no sense, or the input takes no images.
+    InstallationError
+        If Pillow is missing.
     """
     profile = read_profile(source)
     needed("PIL.Image", "images", "Pillow")

@@ -22,9 +22,9 @@ from ..coupling.trace import Trace
 from ..model.node import Node
 from ..printable import printable
 from ..scoring.grid import Grid
-from ..scoring.registry import DATA, PASSES, trait_of
+from ..scoring.registry import DATA, PASSES, Scores, trait_of
 from ..scoring.score import unseen
-from ..scoring.table import ScoreTable
+from ..scoring.table import LayerScore, ScoreTable
 from ..selection.decide import complete
 from ..selection.decision import Decision, decide
 from ..selection.settings import SelectSettings
@@ -173,12 +173,7 @@ def explain_group(traced: Trace, scores: ScoreTable, decision: Decision) -> Expl
     """Every number behind the decision about one group."""
     group, found = decision.group, scores[decision.group.name]
     layers = [layer for layer in found.layers if layer.measured]
-    raw: list[Any] = []
-    normalized: list[Any] = []
-    if layers:
-        grid = Grid(traced, group, [layer.kernel for layer in layers])
-        raw = [grid.units(row) for row in grid.stack([layer.raw for layer in layers])]
-        normalized = [grid.units(row) for row in grid.stack([layer.normalized for layer in layers])]
+    raw, normalized = _by_channel(traced, group, layers)
     order = removal_order(group, found.merged)
     rank = np.empty(len(order), np.int64)
     rank[order[::-1]] = np.arange(1, len(order) + 1)
@@ -201,6 +196,17 @@ def explain_group(traced: Trace, scores: ScoreTable, decision: Decision) -> Expl
     names = tuple(f"{layer.kernel.node} '{layer.kernel.tensor}'" for layer in layers)
     story = tuple(_story(traced, scores, decision))
     return Explanation(group.name, status, names, story, channels, (), None if math.isnan(cut) else cut)
+
+
+def _by_channel(
+    traced: Trace, group: Group, layers: Sequence[LayerScore]
+) -> tuple[list[Scores], list[Scores]]:
+    """Raw and normalized scores of every layer, one for each channel of the group."""
+    if not layers:
+        return [], []
+    grid = Grid(traced, group, [layer.kernel for layer in layers])
+    raw, normalized = [layer.raw for layer in layers], [layer.normalized for layer in layers]
+    return [grid.units(row) for row in grid.stack(raw)], [grid.units(row) for row in grid.stack(normalized)]
 
 
 def _story(traced: Trace, scores: ScoreTable, decision: Decision) -> Iterator[str]:

@@ -16,8 +16,10 @@ def plot_layers(report: Report, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
+    InstallationError
+        If matplotlib is missing.
     UsageError
-        If matplotlib is missing, or the file cannot be written.
+        If the file cannot be written.
     """
     figure = new_figure(max(8.0, 0.16 * len(report.entire)), 6)
     above, below = figure.subplots(2, 1, sharex=True)

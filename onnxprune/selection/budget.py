@@ -21,7 +21,7 @@ from ..coupling.trace import Trace
 from ..errors import BudgetError
 from ..labels.sizes import Term
 from ..labels.vector import Floats, Ints
-from ..scoring.table import ScoreTable
+from ..scoring.table import GroupScore, ScoreTable
 from ..timing.model import LatencyModel
 from .cost import byte_terms, mac_terms, parameter_terms, stored_bytes
 from .meter import Meter
@@ -73,25 +73,37 @@ class Chain:
         counted = dict.fromkeys([*names, MACS] if LATENCY in names else names)
         self.meter = Meter(traced, groups, orders, {n: _terms(traced, n, latency) for n in counted})
         self.whole = {name: _whole(traced, name, self.meter.totals[name]) for name in counted}
-        keys = [np.zeros(0)]
-        for number, (group, order) in enumerate(zip(groups, orders, strict=True)):
-            rungs, found = self._rungs[number], scores[group.name]
-            limits = np.asarray(rungs + rounding.limit(group, 0), np.float64)
-            if scope != "global":
-                pace = self._pace(number) if len(rungs) and LATENCY in names else 1.0
-                keys.append(np.maximum(0.0, 1 - limits / len(group)) / pace)
-            elif len(rungs) and (found.costs is not None or LATENCY in names):
-                costs = found.merged[order] if found.costs is None else found.costs
-                saved = self._saved(number)
-                per_channel = sum(saved[name] for name in names) / (len(group) - int(rungs[-1]))
-                keys.append(_slopes(costs, len(group) - rungs, per_channel))
-            else:
-                keys.append(_ranks(found.merged[order], limits))
+        limits = [
+            np.asarray(rungs + rounding.limit(group, 0), np.float64)
+            for group, rungs in zip(groups, self._rungs, strict=True)
+        ]
+        if scope == "global":
+            found = [scores[group.name] for group in groups]
+            prices = [self._prices(k, found[k], orders[k], limits[k], names) for k in range(len(groups))]
+        else:
+            prices = [self._shares(k, limits[k], names) for k in range(len(groups))]
         owner = np.repeat(np.arange(len(groups)), [len(rungs) for rungs in self._rungs])
         kept = np.concatenate([np.zeros(0, np.int64), *self._rungs])
-        order = np.lexsort((-kept, owner, np.concatenate(keys)))
+        order = np.lexsort((-kept, owner, np.concatenate([np.zeros(0), *prices])))
         self.groups, self.kept = owner[order], kept[order]
         self._last: int | None = None
+
+    def _shares(self, number: int, limits: Floats, names: Sequence[str]) -> Floats:
+        """What each step of a group leaves, as a share of it: all groups lose alike, or in step with time."""
+        pace = self._pace(number) if len(limits) and LATENCY in names else 1.0
+        return np.maximum(0.0, 1 - limits / self._full[number]) / pace
+
+    def _prices(
+        self, number: int, found: GroupScore, order: Ints, limits: Floats, names: Sequence[str]
+    ) -> Floats:
+        """What each step of a group costs, per share of the budget where costs are known or time counts."""
+        rungs, size = self._rungs[number], int(self._full[number])
+        if not len(rungs) or (found.costs is None and LATENCY not in names):
+            return _ranks(found.merged[order], limits)
+        costs = found.merged[order] if found.costs is None else found.costs
+        saved = self._saved(number)
+        per_channel = sum(saved[name] for name in names) / (size - int(rungs[-1]))
+        return _slopes(costs, size - rungs, per_channel)
 
     def _saved(self, number: int) -> dict[str, float]:
         """Share of what is counted that one group alone can save."""
