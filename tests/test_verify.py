@@ -25,6 +25,7 @@ from onnxprune.checks.report import Report
 from onnxprune.coupling.trace import retrace
 from onnxprune.data.batches import Batch
 from onnxprune.jobs.sensitivity import sensitivity
+from onnxprune.model.file import Model
 from onnxprune.model.protos import bodies
 from onnxprune.reports.result import Result
 from onnxprune.runtime import providers
@@ -194,7 +195,7 @@ def test_portions_and_batches_do_not_change_the_numbers(monkeypatch: pytest.Monk
     opened: list[int] = []
 
     def counted(model: Any, *rest: Any, **options: Any) -> Any:
-        opened.append(len(model.graph.output))
+        opened.append(len(model.proto.graph.output))
         return runtime.open_session(model, *rest, **options)
 
     monkeypatch.setattr(layers, "PORTION", 1)
@@ -725,7 +726,7 @@ def test_what_single_nodes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"h": np.zeros((2, 8, 6, 6), np.float32), "t": np.array([2, 8, 12, 12])}
     ran = Mock(side_effect=lambda session, f: f)
     monkeypatch.setattr(alone, "run", ran)
-    with nodes_alone(dense, ["r"], given, "cpu") as run_alone:
+    with nodes_alone(Model(dense), ["r"], given, "cpu") as run_alone:
         assert run_alone(given).keys() == {"h::given", "t::given"}
     shapes = {value.name: value.shape for value in ran.call_args.args[0].get_inputs()}
     assert shapes == {"h::given": [None] * 4, "t::given": [4]}

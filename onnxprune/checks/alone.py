@@ -8,23 +8,24 @@ from contextlib import contextmanager
 import onnx
 
 from ..model.engine import InferenceSession
+from ..model.file import Model
 from ..model.names import Names, names_of
 from ..model.protos import bodies, copied, node_protos
 from ..runtime.session import Arrays, open_session, run
 
 
 @contextmanager
-def exposed(model: onnx.ModelProto, names: Sequence[str], provider: str) -> Iterator[InferenceSession]:
+def exposed(model: Model, names: Sequence[str], provider: str) -> Iterator[InferenceSession]:
     """Session of a model that returns inner tensors."""
-    copy = copied(model)
-    _set_outputs(copy, names, {name for node in model.graph.node for name in node.output})
-    with open_session(copy, provider, optimize="none") as session:
+    copy = copied(model.proto)
+    _set_outputs(copy, names, {name for node in copy.graph.node for name in node.output})
+    with open_session(model.derived(copy), provider, optimize="none") as session:
         yield session
 
 
 @contextmanager
 def nodes_alone(
-    model: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str
+    model: Model, names: Sequence[str], given: Arrays, provider: str
 ) -> Iterator[Callable[[Arrays], Arrays]]:
     """Run the nodes of a model, each on given tensors instead of on each other's.
 
@@ -36,8 +37,8 @@ def nodes_alone(
         Types and sizes of the tensors that nodes read; the function that is yielded takes tensors of
         the same names.
     """
-    separate = _Separate(model, given)
-    with open_session(separate.model(names), provider, optimize="none") as session:
+    separate = _Separate(model.proto, given)
+    with open_session(model.derived(separate.model(names)), provider, optimize="none") as session:
         yield lambda tensors: run(session, {separate.alias[name]: tensors[name] for name in separate.fed})
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from ..labels.sizes import Sizes
+from ..model.file import Model
 from ..model.graph import Graph
 from ..model.node import Node
 from ..model.protos import UNLISTED, bodies, graphs, node_protos
@@ -27,13 +28,13 @@ class Scope:
     ----------
     nodes : sequence of Node
         In the view of the original.
-    reference, slim : onnx.ModelProto
+    reference, slim : Model
         The graph in the masked original and in the slim model.
     """
 
     nodes: Sequence[Node]
-    reference: onnx.ModelProto
-    slim: onnx.ModelProto
+    reference: Model
+    slim: Model
 
 
 def enter(
@@ -54,7 +55,7 @@ def enter(
         None where no graph runs, or where it is not known what enters.
     """
     entry = _ENTRIES.get(node.op)
-    protos = [_holder(node, model) for model in (scope.reference, scope.slim)]
+    protos = [_holder(node, model.proto) for model in (scope.reference, scope.slim)]
     given = {name: _value(name, graph, known) for name in node.inputs if name}
     if entry is None or node.domain or None in protos or any(v is None for v in given.values()):
         return None
@@ -118,8 +119,9 @@ def _scan(node: Node, given: Mapping[str, np.ndarray]) -> tuple[str, list[np.nda
 _ENTRIES = {"If": _if, "Loop": _loop, "Scan": _scan}
 
 
-def _alone(model: onnx.ModelProto, body: onnx.GraphProto, feeds: Arrays) -> onnx.ModelProto:
+def _alone(whole: Model, body: onnx.GraphProto, feeds: Arrays) -> Model:
     """A nested graph as a model: what it takes from outside is stored, or an input."""
+    model = whole.proto
     alone = onnx.ModelProto(ir_version=max(model.ir_version, UNLISTED))
     alone.opset_import.extend(model.opset_import)
     graph = alone.graph
@@ -137,4 +139,4 @@ def _alone(model: onnx.ModelProto, body: onnx.GraphProto, feeds: Arrays) -> onnx
         dtype = onnx.helper.np_dtype_to_tensor_dtype(feeds[name].dtype)
         value = onnx.helper.make_tensor_value_info(name, dtype, [None] * feeds[name].ndim)
         graph.input.append(value)
-    return alone
+    return whole.derived(alone)

@@ -70,12 +70,11 @@ def compare_entire(
     slim_provider : str, optional
         Where the slim model runs, if elsewhere.
     """
-    original, pruned = traced.model.embedded(), slim.embedded()
-    for nodes in _portions(traced, sizes, traced.graph.main.nodes, pruned):
+    for nodes in _portions(traced, sizes, traced.graph.main.nodes, slim.proto):
         sums = _Sums([node for node in nodes if not draws(node, traced)], exact=False)
         with (
-            exposed(original, sums.names, provider) as before,
-            exposed(pruned, sums.names, slim_provider or provider) as after,
+            exposed(traced.model, sums.names, provider) as before,
+            exposed(slim, sums.names, slim_provider or provider) as after,
         ):
             for batch in batches:
                 kept = _kept(sizes, run(before, batch.feeds))
@@ -84,12 +83,7 @@ def compare_entire(
 
 
 def compare_single(
-    traced: Trace,
-    sizes: Sizes,
-    reference: Model | onnx.ModelProto,
-    slim: Model,
-    batches: Iterable[Batch],
-    provider: str,
+    traced: Trace, sizes: Sizes, reference: Model, slim: Model, batches: Iterable[Batch], provider: str
 ) -> Iterator[Difference]:
     """Compare every node alone with the masked original, in topological order.
 
@@ -97,9 +91,7 @@ def compare_single(
     that runs are compared, too. Parameters are those of :func:`compare_entire`;
     ``reference`` is the masked original.
     """
-    if isinstance(reference, Model):
-        reference = reference.embedded()
-    scope = Scope(traced.graph.main.nodes, reference, slim.embedded())
+    scope = Scope(traced.graph.main.nodes, reference, slim)
     return _Single(traced, sizes, provider).compare(
         scope, lambda: (Fed(b.feeds, b.feeds, b.size) for b in batches)
     )
@@ -122,7 +114,7 @@ class _Single:
     def compare(self, scope: Scope, batches: Callable[[], Iterable[Fed]]) -> Iterator[Difference]:
         """Differences of all tensors of a graph, in topological order."""
         graph = self.traced.graph
-        for nodes in _portions(self.traced, self.sizes, scope.nodes, scope.slim):
+        for nodes in _portions(self.traced, self.sizes, scope.nodes, scope.slim.proto):
             sums = _Sums([node for node in nodes if not draws(node, self.traced)], exact=True)
             read = {name for node in nodes for name in graph.reads(node)}
             made = {name for name in read & graph.producers.keys() if graph.producers[name].op != "Constant"}
@@ -163,8 +155,8 @@ class _Single:
         except ModelError:
             return
         yield from found.values()
-        if node.op == "If" and not left_out(inner.slim, self.traced, set(found)):
-            for name, value in zip(node.outputs, inner.slim.graph.output, strict=True):
+        if node.op == "If" and not left_out(inner.slim.proto, self.traced, set(found)):
+            for name, value in zip(node.outputs, inner.slim.proto.graph.output, strict=True):
                 if value.name in found:
                     yield replace(found[value.name], output=name, layer=node.name)
 
@@ -177,13 +169,13 @@ def _gather(worst: dict[str, Difference], found: Iterable[Difference]) -> None:
             worst[one.output] = one
 
 
-def _moved(slim: onnx.ModelProto, names: Sequence[str], given: Arrays, provider: str) -> list[Arrays]:
+def _moved(slim: Model, names: Sequence[str], given: Arrays, provider: str) -> list[Arrays]:
     """What the nodes compute when the last bits of what they are given and of weights change.
 
     Nothing is known of it where the nodes refuse such numbers: factors of a Resize may be weights.
     """
     found: list[Arrays] = []
-    for weights in (nudged(slim), slim):
+    for weights in (Model(nudged(slim.embedded())), slim):
         with suppress(ModelError), nodes_alone(weights, names, given, provider) as run_alone:
             while len(found) < DRAWS:
                 seed = len(found)

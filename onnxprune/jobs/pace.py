@@ -17,6 +17,10 @@ RUNS, SECONDS = 7, 2.0
 CLEARLY = 0.8
 """Share of the original's processor time in the checks below which a result is not timed once more."""
 
+HEAVIEST = 2**27
+"""Bytes of weights up to which models are timed: two sessions as a user opens them, each of which keeps the
+weights as they are stored and as its kernels read them, take up to eleven times as much meanwhile."""
+
 SLOWER, LEAST = 1.1, 1e-4
 """From how many times as long on, and from how many seconds more, a result counts as slower: two runs of
 one file differ by less."""
@@ -27,8 +31,8 @@ def slower(
 ) -> str:
     """A sentence where the slim model is slower, on made-up inputs and with one thread; else empty.
 
-    Nothing is said where the original is too slow to be run several times in passing, or does not run
-    on made-up inputs.
+    Nothing is said where the original is too slow to be run several times in passing, or too large to be
+    opened once more in passing, or does not run on made-up inputs.
 
     Parameters
     ----------
@@ -38,6 +42,8 @@ def slower(
         Processor seconds of both in the checks, see :class:`onnxprune.checks.report.Report`.
     """
     machine = Machine.of(provider, 1)
+    if original.weight_bytes > HEAVIEST:
+        return ""
     if work is not None and machine.provider == "cpu" and work[1] < CLEARLY * work[0]:
         return ""
     try:

@@ -33,6 +33,7 @@ from ..errors import ModelError, SurgeryError, UsageError, unknown_name
 from ..model.file import Model, ModelLike
 from ..model.loading import load, load_runnable
 from ..model.ort_format import OrtModel
+from ..runtime import memory
 from ..runtime.conversion import in_ort_format
 from ..runtime.custom import without_reference
 from ..runtime.providers import choose_provider
@@ -182,6 +183,7 @@ class _Verification:
 
     def judged(self) -> Report:
         """What all checks and gates say; of made-up inputs also that the original does not run on them."""
+        self.check_memory()
         try:
             report = self.report()
         except _DoesNotRun as error:
@@ -202,6 +204,11 @@ class _Verification:
             return there.judged()
         except (ModelError, UsageError) as error:
             return Report((), (), name, error.message, format=stored)
+
+    def check_memory(self) -> None:
+        """Refuse what does not fit: the original, masked, and the slim model are open at the same time."""
+        if self.provider == self.slim_provider == "cpu" and (self.plan is not None or not self.runs_once):
+            memory.require("verification", self.original, self.result)
 
     def report(self) -> Report:
         """What all checks say.

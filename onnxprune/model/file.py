@@ -144,9 +144,11 @@ class Model:
 
     def place(self, tensor: TensorProto) -> tuple[Path, int] | None:
         """File and offset where a tensor lies as it is read; None where there is no such place."""
+        if not external_data_helper.uses_external_data(tensor):
+            return None
         if self.lender is not None and not tensor.external_data:
             return self.lender.place(self.lender.initializers[tensor.name])
-        if not external_data_helper.uses_external_data(tensor) or self._cut(tensor) is not None:
+        if self._cut(tensor) is not None:
             return None
         array = self._read_external(tensor)
         if not isinstance(array, np.memmap):
@@ -157,10 +159,10 @@ class Model:
 
     def parts(self, tensor: TensorProto) -> Iterator[bytes | memoryview]:
         """The bytes of a stored tensor, some at a time where it lies in a file."""
-        if self.lender is not None and not tensor.external_data:
+        outside = external_data_helper.uses_external_data(tensor)
+        if outside and self.lender is not None and not tensor.external_data:
             yield from self.lender.parts(self.lender.initializers[tensor.name])
             return
-        outside = external_data_helper.uses_external_data(tensor)
         array = self._read_external(tensor) if outside else self.array(tensor)
         cut = self._cut(tensor) or ()
         if tensor.data_type in PACKED:
