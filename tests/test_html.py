@@ -443,6 +443,20 @@ def test_the_picture_is_one_stop_of_the_keyboard(browser: Any, tmp_path: Path) -
     assert visit.complaints == []
 
 
+def test_layers_are_told_apart_by_more_than_colour(
+    browser: Any, folder: Path, run: Run, tmp_path: Path
+) -> None:
+    flags = ("--plan", folder / "plan.json", "--html", tmp_path / "page.html", "--provider", "cpu", "-q")
+    assert run("verify", DIGITS, folder / "slim.onnx", *flags).code == 0
+    visit = Visit(browser, tmp_path / "page.html", 800)
+    visit.page.locator("#colours input[value=similarity]").check()
+    shown = dict(zip(visit.texts("#picture title"), visit.texts("#picture .size"), strict=True))
+    (first,) = [text for title, text in shown.items() if title.startswith("Conv /stem/conv/Conv;")]
+    assert first == "1.000", "what it computes of the channels that stay is what it was"
+    assert any(text < "0.9" for text in shown.values())
+    assert visit.complaints == []
+
+
 def test_hostile_names_do_nothing_in_a_browser(browser: Any, tmp_path: Path) -> None:
     model = onnx.load(DIGITS)
     for node in model.graph.node:

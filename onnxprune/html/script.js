@@ -183,8 +183,9 @@
     const folded = inside >= 0;
     const title = folded ? data.levels[inside].title : `${data.nodes[start][0]} ${data.nodes[start][1]}`;
     const carried = groups.map((group) => data.groups[group].name);
-    const shown = folded || !groups.length ? "" : sizeOf(data.groups[groups[0]]);
-    const about = `${title}; ${shown ? shown + " channels; " : ""}${carried.length ? "carries " + carried.slice(0, 5).join(", ") + (carried.length > 5 ? ` and ${carried.length - 5} more` : "") : "carries no group"}` +
+    const size = folded || !groups.length ? "" : sizeOf(data.groups[groups[0]]);
+    const shown = colour === "group" || cosine === null ? size : cosine.toFixed(3);
+    const about = `${title}; ${size ? size + " channels; " : ""}${carried.length ? "carries " + carried.slice(0, 5).join(", ") + (carried.length > 5 ? ` and ${carried.length - 5} more` : "") : "carries no group"}` +
       (cosine === null ? "" : `; ${folded ? "lowest " : ""}cosine ${cosine}`) + (folded ? "; opens" : "");
     const classes = [folded ? "folded" : "node"];
     if (groups.length && groups.every((group) => data.groups[group].status === "blocked")) classes.push("blocked");
