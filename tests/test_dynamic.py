@@ -13,10 +13,13 @@ from models.build import BUILDERS
 from onnxprune.coupling.trace import Trace, retrace, trace
 from onnxprune.data.dataset import _other_sizes
 from onnxprune.jobs.verify import verify
+from onnxprune.model.graph import Graph
+from onnxprune.model.loading import load
 from onnxprune.runtime.session import open_session, run
 from onnxprune.scoring.score import score
 from onnxprune.selection.decide import select
 from onnxprune.selection.plan import Plan
+from onnxprune.shapes.analysis import analyse, examine
 from onnxprune.shapes.dimensions import free_dimensions, sample_sizes
 from onnxprune.shapes.made_up import synthetic_inputs
 from onnxprune.surgery.surgeon import rewrite_trace
@@ -266,6 +269,30 @@ def test_other_sizes_are_looked_at_only_where_needed(monkeypatch: pytest.MonkeyP
     traced = trace(dense)
     monkeypatch.setattr("onnxprune.data.dataset.infer", None)
     assert not verify(dense, dense, provider="cpu", traced=traced).problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "h = Conv(x, W)\n roi = Constant<value = float[0] {}>()\n y = Resize(h, roi, by)",
+        "h = Conv(x, W)\n y, mask = Dropout(h)",
+    ],
+)
+def test_sizes_suit_whatever_is_empty_or_unread_at_all_sizes(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by = np.array([1, 1, 2, 2], np.float32)
+    opset = 11 if "Resize" in text else 7
+    graph = Graph(load(net(text, W=(4, 3, 3, 3), by=by, inputs="float[N,3,H,V] x", opset=opset)()))
+    looked: list[int] = []
+
+    def counted(*given: Any) -> Any:
+        looked.append(given[2])
+        return examine(*given)
+
+    monkeypatch.setattr("onnxprune.shapes.analysis.examine", counted)
+    analyse(graph)
+    assert looked == [0, 1], "once per setting"
 
 
 def test_free_axes_are_not_taken_for_single_steps() -> None:

@@ -39,9 +39,12 @@ def analyse_at(graph: Graph, first: FreeDimensions, second: FreeDimensions) -> S
 def problems(graph: Graph, shapes: Shapes) -> int:
     """Number of float tensors without a shape, without an element, or that hide a free dimension.
 
-    Views of another number of elements count, too. It is zero at sizes that suit.
+    Views of another number of elements count, too. It is zero at sizes that suit, so what is stored as it
+    is, such as the empty region of a Resize, and what nothing reads, such as the mask of a Dropout, is no
+    problem.
     """
-    names = [name for node in graph.nodes for name in node.outputs if name]
+    read = graph.consumers.keys() | graph.returned
+    names = [name for name in graph.producers if name in read and name not in graph.constants]
     count = 0
     for setting in (shapes.first, shapes.second):  # twice the same one counts twice, to be fair
         count += sum(_contradicts(node, setting) for node in graph.nodes)
