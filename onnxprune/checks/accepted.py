@@ -116,7 +116,8 @@ def furthest(
         return Error(np.inf)
     noise = NOISE**2 * _noise(found, [draw for draw in moved if draw.shape == found.shape], of)
     if gated and found.dtype.kind == "f":
-        noise = np.maximum(noise, np.square(STEPS * float(np.finfo(found.dtype).epsneg)))
+        steps = np.square(STEPS * float(np.finfo(found.dtype).epsneg))
+        noise = np.maximum(np.broadcast_to(noise, found.shape), steps)
     accepted = rounding(reference)
     worst = Error(float(_relative(gap.sum(), size.sum(), noise.sum(), accepted, cap).max()))
     for axis in range(gap.ndim) if gap.size else ():
@@ -130,12 +131,12 @@ def furthest(
 
 
 def _noise(found: np.ndarray, moved: Sequence[np.ndarray], of: int) -> np.ndarray:
-    """Mean of the squares of changes."""
-    total = np.zeros(found.shape)
+    """Mean of the squares of changes, of a shape that broadcasts to that of the tensor."""
+    total = np.zeros((1,) * found.ndim)
     for draw in moved:
         with np.errstate(all="ignore"):
             change = draw.astype(np.float64) - found.astype(np.float64)
-        total += np.square(np.where(np.isfinite(change), change, 0))
+        total = total + np.square(np.where(np.isfinite(change), change, 0))
     return total / (of or max(len(moved), 1))
 
 
@@ -143,8 +144,11 @@ def _finite(reference: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.nd
     """Squares of the difference and of the reference; where both hold the same NaN or infinity, zero."""
     with np.errstate(all="ignore"):
         a, b = (v.astype(np.float64) for v in (reference, found))
+        gap, size = np.square(b - a), np.square(a)
+        if np.isfinite(gap).all():
+            return gap, size
         same = ~np.isfinite(a) & ((a == b) | (np.isnan(a) & np.isnan(b)))
-        return np.where(same, 0, np.square(b - a)), np.where(np.isfinite(a), np.square(a), 0)
+        return np.where(same, 0, gap), np.where(np.isfinite(a), size, 0)
 
 
 def _relative(

@@ -150,10 +150,12 @@ class Comparison:
 
     def _add_rows(self, a: np.ndarray, b: np.ndarray) -> None:
         """Add samples as rows."""
-        agree = (a == b) | (np.isnan(a) & np.isnan(b))
-        self.odd[1] += [np.count_nonzero(~np.isfinite(v)) for v in (a, b)]
-        a, b = np.where(agree & ~np.isfinite(a), 0, a), np.where(agree & ~np.isfinite(b), 0, b)
         gap = b - a
+        if not np.isfinite(gap).all():
+            agree = (a == b) | (np.isnan(a) & np.isnan(b))
+            self.odd[1] += [np.count_nonzero(~np.isfinite(v)) for v in (a, b)]
+            a, b = np.where(agree & ~np.isfinite(a), 0, a), np.where(agree & ~np.isfinite(b), 0, b)
+            gap = b - a
         bad = ~np.isfinite(gap).all(axis=1)
         lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
         self.odd[0] += [np.count_nonzero(v == 0) for v in lengths] if a.size else 0

@@ -72,7 +72,7 @@ class _Masker:
         self.inner = traced.walk.facts.inner
         self.odd = reached(traced.graph)
         self.apart = set(_among_constants(traced.graph))
-        self.constants: dict[tuple[bytes, tuple[int, ...], str], str] = {}
+        self.constants: dict[tuple[bytes, tuple[int, ...], np.dtype], str] = {}
         self.stored: list[onnx.NodeProto] = []
         self.names = Names(traced.graph.taken)
 
@@ -227,7 +227,7 @@ class _Masker:
         ]
 
     def _constant(self, value: np.ndarray) -> str:
-        key = value.tobytes(), value.shape, str(value.dtype)
+        key = value.tobytes(), value.shape, value.dtype
         if key not in self.constants:
             self.constants[key] = self._unique("constant")
             tensor = numpy_helper.from_array(value, self.constants[key])
