@@ -148,20 +148,22 @@ def data_name(target: Path, content: bytes, limit: int) -> str:
     content : bytes
         Digest of what is in it.
     """
-    digits, tail = _digits(content), ".data"
-    room = min(limit, NAME_MAX) - len(tail)
-    long = room - len(os.fsencode(target.name)) - 1
-    if long >= 2 * FEW:
-        return f"{target.name}.{digits[: min(long, DIGITS)]}{tail}"
-    if room < FEW:
-        room, tail = limit, ""
-    room = min(room, DIGITS)
-    return _mark(target)[: room // 2] + digits[: -(-room // 2)] + tail
+    head, count, tail = _shape_of_name(target, limit)
+    return head + _digits(hashlib.sha256(os.fsencode(target.name) + content).digest())[:count] + tail
 
 
-def _mark(target: Path) -> str:
-    """Digits that tell one model of a folder from others."""
-    return _digits(hashlib.sha256(os.fsencode(target.name)).digest())
+def _shape_of_name(target: Path, limit: int) -> tuple[str, int, str]:
+    """Beginning of the name of a data file, number of digits, and end."""
+    room, tail = min(limit, NAME_MAX), ".data"
+    if room < len(tail) + FEW:
+        tail = ""
+    room -= len(tail)
+    for head in (f"{target.name}.", f"{target.stem}."):
+        left = room - len(os.fsencode(head))
+        if left >= 2 * FEW:
+            return head, min(left, DIGITS), tail
+    head = os.fsencode(target.stem)[: max(room - FEW, 0)].decode(errors="ignore")
+    return head, room - len(head.encode()), tail
 
 
 def _digits(digest: bytes) -> str:
@@ -170,10 +172,9 @@ def _digits(digest: bytes) -> str:
 
 def _may_be_ours(target: Path, name: str) -> bool:
     """Whether a data file of a model may be called so here; what is in it tells."""
-    short = re.fullmatch(rf"([0-9a-v]{{{FEW},{DIGITS}}})(\.data)?", name)
-    if short is not None:
-        return name.startswith(_mark(target)[: len(short[1]) // 2])
-    return bool(re.fullmatch(rf"{re.escape(target.name)}\.[0-9a-v]{{{2 * FEW},{DIGITS}}}\.data", name))
+    head, count, tail = _shape_of_name(target, len(os.fsencode(name)))
+    form = rf"{re.escape(head)}[0-9a-v]{{{count}}}{re.escape(tail)}"
+    return count >= FEW and re.fullmatch(form, name) is not None
 
 
 @contextmanager
