@@ -231,14 +231,15 @@ def test_a_model_of_latency_survives_a_plan() -> None:
 
 @pytest.mark.parametrize(
     ("provider", "times", "fixed"),
-    [("openvino", [300, 100, 50], 150), ("cuda", [600 * 16 / 41, 600 * 9 / 41, 600 * 16 / 41], 0)],
+    [("openvino", [250, 50, 100, 50], 150), ("cuda", [600 * 16 / 41, 600 * 9 / 41, 600 * 16 / 41], 0)],
 )
 def test_one_kernel_for_all_is_shared_out(
     monkeypatch: pytest.MonkeyPatch, provider: str, times: list[float], fixed: float
 ) -> None:
     """On a processor as onnxruntime's own kernels take it, elsewhere by multiply-accumulates."""
     own = (
-        TimedKernel("Conv", 30, (1, 0), blocked=True), TimedKernel("ReorderOutput", 5, (1,), added=True),
+        TimedKernel("Conv", 25, (0,), blocked=True), TimedKernel("Relu", 5, (1,), blocked=True),
+        TimedKernel("ReorderOutput", 5, (1,), added=True),
         TimedKernel("Conv", 10, (2,)), TimedKernel("Conv", 5, (3,)),
     )  # fmt: skip
 
@@ -252,7 +253,9 @@ def test_one_kernel_for_all_is_shared_out(
     monkeypatch.setattr(model, "one_run", lambda traced, *_, **__: one_run(traced, "cpu"))
     found = measure_model(two_layers(), Machine(provider, 1))
     assert [kernel.us for kernel in found.kernels] == pytest.approx(times)
-    assert all(kernel.blocked for kernel in found.kernels), "all of them convolve"
+    assert all(kernel.blocked for kernel in found.kernels), (
+        "all of them convolve, or read what lies in blocks"
+    )
     assert found.fixed == pytest.approx(fixed, abs=1e-9)
     assert found.us == pytest.approx(600)
     assert "the profile explains 0% of the time" in found.notes[0]

@@ -212,7 +212,8 @@ def _shared_out(traced: Trace, us: float, feeds: Arrays, machine: Machine) -> tu
         mine = [kernel for kernel in own.kernels if kernel.nodes and not kernel.added]
         scale = us / own.us
         return [
-            replace(kernel, us=scale * kernel.us, blocked=_convolves(traced, kernel)) for kernel in mine
+            replace(kernel, us=scale * kernel.us, blocked=kernel.blocked or _convolves(traced, kernel))
+            for kernel in mine
         ], "as onnxruntime's own kernels take it"
     whole = traced.sizes()
     macs = [(node, cost(whole)) for node, cost in traced.walk.facts.costs]
