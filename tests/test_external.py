@@ -185,6 +185,28 @@ def test_functions_leave_the_data_where_they_are(tmp_path: Path) -> None:
     assert run(target).shape == (3, 24)
 
 
+def test_a_function_may_have_data_outside(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).standard_normal((24, 24)).astype(np.float32)
+    constant = onnx.helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(weight, "w"))
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 18, "ours" : 1]>
+        g (float[n, 24] x) => (float[n, 24] y) { a = ours.dense(x) b = Relu(a) y = ours.dense(b) }
+        <domain: "ours", opset_import: ["" : 18]>
+        dense (x) => (y) { y = MatMul(x, w) }
+        """)
+    model.functions[0].node.insert(0, constant)
+    tensor = model.functions[0].node[0].attribute[0].t
+    (tmp_path / "w.bin").write_bytes(tensor.raw_data)
+    onnx.external_data_helper.set_external_data(tensor, "w.bin")
+    tensor.ClearField("raw_data")
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    result = onnxprune.prune(tmp_path / "m.onnx", ratio=0.5, verify=True, provider="cpu")
+    assert result.report
+    assert [len(group) for group in result.trace] == [24]
+    result.model.save(tmp_path / "o.onnx")
+    assert run(tmp_path / "o.onnx").shape == (3, 24)
+
+
 @pytest.mark.filterwarnings("error")
 def test_further_entries_are_of_no_matter(tmp_path: Path) -> None:
     source = write(Layout(), tmp_path)

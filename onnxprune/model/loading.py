@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache
 from io import FileIO
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,8 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     for value in light.graph.output:  # whose shape tools leave open altogether
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.shape.SetInParent()
-    for tensor in tensors(light.graph):  # those of nested graphs and of Constant nodes
+    # Those of nested graphs and of Constant nodes:
+    for tensor in chain(tensors(light.graph), *map(tensors, light.functions)):
         if external_data_helper.uses_external_data(tensor):
             name, dtype = tensor.name, tensor.data_type
             tensor.CopyFrom(TensorProto(name=name, data_type=dtype, dims=[0], raw_data=b""))

@@ -171,9 +171,10 @@ def bodies(node: onnx.NodeProto) -> list[tuple[str, onnx.GraphProto]]:
     ]
 
 
-def tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """Initializers and tensor attributes of a graph and of the graphs nested in it."""
-    yield from graph.initializer
+def tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[TensorProto]:
+    """Initializers and tensor attributes of a graph, or a function, and of the graphs nested in it."""
+    if isinstance(graph, onnx.GraphProto):
+        yield from graph.initializer
     for node in graph.node:
         for attribute in () if plain(node.op_type, node.domain) else node.attribute:
             if attribute.type == TENSOR:

@@ -204,6 +204,8 @@ def _tensor(tensor: TensorProto) -> None:
     if tensor.data_type not in ELEMENTS:
         raise ModelError(f"{what}: found element type {tensor.data_type}, which is unknown")
     _dims(what, tensor.dims)
+    if tensor.HasField("segment"):
+        raise ModelError(f"{what}: found a segment, expected a tensor in one piece")
     if external_data_helper.uses_external_data(tensor):
         if tensor.data_type == TensorProto.STRING:
             raise ModelError(f"{what}: found texts in external data")
