@@ -118,7 +118,7 @@ def large(name: str, path: Path) -> Iterator[Measurement]:
     path.with_name("copied").unlink()
     commands = processes(path, path.with_name("out.onnx"))
     base = used(*commands["imports"]).memory
-    for what in ("inspect", "clean, unverified", "prune alone", "prune, unverified", "prune"):
+    for what in ("inspect", "clean, unverified", "clean", "prune alone", "prune, unverified", "prune"):
         found = used(*commands[what])
         yield Measurement("large models", name, what, "cp of the data, clock", (found.wall / copied,))
         over = (found.memory - base) / largest_tensor(path)

@@ -238,8 +238,7 @@ def _weigh_alike(kernel: np.ndarray, x: Bounds) -> tuple[Bounds, Bools | None]:
     floorless, topless = np.isinf(x)
     floor, top = (up & floorless) | (down & topless), (up & topless) | (down & floorless)
     sums = np.array([np.where(floor, -np.inf, 0.0), np.where(top, np.inf, 0.0)])
-    full = np.count_nonzero(kernel) == kernel.size
-    return sums, None if full else _acts(kernel)
+    return sums, None if kernel.all() else _acts(kernel)
 
 
 def _acts(kernel: np.ndarray) -> Bools | None:
