@@ -57,12 +57,19 @@ def json_text(document: Any) -> str:
     return _COMMAND.sub(lambda found: f"\\u{ord(found[0][0]):04x}{found[0][1]}", text)
 
 
+def parsed(source: str) -> ast.Module:
+    """Syntax tree of some code, with its docstrings: under ``python -OO`` those of Python 3.14 have none."""
+    tree = compile(source, "<source>", "exec", ast.PyCF_ONLY_AST, optimize=0)
+    assert isinstance(tree, ast.Module)
+    return tree
+
+
 def docstring(function: Callable[..., Any]) -> str:
     """Docstring of a function, from its source where Python was told to drop docstrings (-OO)."""
     if function.__doc__ is not None:
         return inspect.cleandoc(function.__doc__)
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = parsed(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):  # there is no source: it was made on the fly
         return ""
     (found,) = tree.body

@@ -24,6 +24,7 @@ from click.shell_completion import shell_complete
 
 from .. import __version__
 from ..errors import unknown_name
+from ..printable import parsed
 from .ending import ended, while_read
 
 HELPERS = {
@@ -50,7 +51,7 @@ def verbs() -> list[str]:
 def help_line(name: str) -> str:
     """The line of a verb in help, read from its source."""
     source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    return (ast.get_docstring(parsed(source)) or "").partition("\n")[0]
 
 
 class Verbs(click.Group):
