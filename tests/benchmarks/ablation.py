@@ -10,7 +10,9 @@ Usage::
 
 ``choices`` has a row per number of images, criterion and allocation; ``DATA`` and ``FOLDER`` are those of
 ``fashion.py``. ``stages`` has a row per stage, on the samples of ``real.py``: CPU seconds, and the most
-MiB that are resident during it. Every bound in MiB is that of a process of its own.
+MiB that are resident during it. Every bound in MiB is that of a process of its own. A stage ends with the first
+step of the next one: the first probe counts as scoring, the first layer that is fitted as rewriting.
+PyTorch is needed, as for ``fashion.py``.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ Usage::
 
 ``DATA`` holds the images, ``FOLDER`` what ``fashion_train.py`` wrote: BatchNorm folded and kept. Each
 seed draws the unlabelled images that calibrate; every row is one network, one draw and one variant.
-Peers need PyTorch and Torch-Pruning, or onnxsim; they rank within layers and over all of them. The
-gradients of Taylor are those of the network's own classes: nobody sees a label.
+PyTorch is needed in any case, Torch-Pruning and onnxsim for themselves as peers. The first ranks within
+layers and over all of them; the gradients of Taylor are those of the network's own classes: nobody sees a
+label.
 """
 
 from __future__ import annotations
