@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
-from ..labels.vector import Labels, carried
+from ..labels.vector import Labels, carried, distinct
 from ..model.node import Node
 from ..printable import printable
 from ..reports.chains import Chains
@@ -157,4 +157,4 @@ class Carried:
 
     def _numbers(self, labels: Labels) -> Iterator[int]:
         for of_label in self._maps:
-            yield from (number for number in np.unique(of_label[labels]).tolist() if number >= 0)
+            yield from (number for number in distinct(of_label[labels]).tolist() if number >= 0)

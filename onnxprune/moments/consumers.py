@@ -20,7 +20,7 @@ from ..coupling.groups import Group
 from ..coupling.incidence import Carriers
 from ..coupling.trace import Trace
 from ..errors import ModelError
-from ..labels.vector import Ints, carried
+from ..labels.vector import Ints, carried, distinct
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from .linear import Linear, linear_of
@@ -212,12 +212,12 @@ class Reading:
         if groups * width % len(labels):
             return  # the model contradicts itself
         columns = places[layer.column_labels(self.traced.graph, labels)]
-        alone = all(len(np.unique(block)) == 1 for block in columns)
+        alone = (columns == columns[:, :1]).all()
         if layer.groups > 1 and alone and self._carried(node.output, places):
             return  # every block reads one channel, and makes outputs of that channel alone
         mine = np.flatnonzero(places[labels] >= 0)
         taken = int((columns >= 0).sum()) * rows
-        taken //= max(1, len(np.unique(columns[columns >= 0])))
+        taken //= max(1, len(distinct(columns[columns >= 0])))
         yield Consumer(node, name, axis, int(mine[0]), len(mine), layer.weight, taken, layer, columns)
 
     def _end(self, node: Node, name: str, places: Places) -> Consumer:
@@ -242,7 +242,7 @@ class Reading:
                     continue
                 mine = places[labels][places[labels] >= 0]
                 if len(mine):
-                    each = int(np.prod(shape)) // shape[axis] * len(mine) // len(np.unique(mine))
+                    each = int(np.prod(shape)) // shape[axis] * len(mine) // len(distinct(mine))
                     if each > taken:
                         best, taken = name, each
         return best, taken

@@ -16,7 +16,7 @@ from ..coupling.groups import Group, matches
 from ..coupling.trace import Trace
 from ..errors import UsageError, unknown_name
 from ..labels.facts import Kernel
-from ..labels.vector import Floats, Ints
+from ..labels.vector import Floats, Ints, distinct
 from ..scoring.table import ScoreTable
 
 
@@ -111,7 +111,7 @@ def removal_order(group: Group, merged: Floats) -> Ints:
         return order
     blocks = group.blocks[order]
     turn = np.empty(len(order), np.int64)
-    for block in np.unique(blocks):
+    for block in distinct(blocks):
         turn[blocks == block] = np.arange(int((blocks == block).sum()))
     return order[np.lexsort((blocks, turn))]
 
@@ -183,7 +183,7 @@ def by_index(traced: Trace, remove: Mapping[str, Sequence[int]]) -> dict[str, In
         if mine is None:
             kernel = known.find(name)
             mine = unit[traced.walk.axis(kernel.tensor, kernel.axis)]
-        index = _whole_units(name, np.unique(np.asarray(indices, np.int64)), mine)
+        index = _whole_units(name, distinct(np.asarray(indices, np.int64)), mine)
         for k in index.tolist():
             if int(mine[k]) not in position:
                 raise UsageError(
