@@ -84,6 +84,26 @@ def test_data_files_are_read_where_they_are(
     np.testing.assert_array_equal(last_row(model), array[-1:])
 
 
+def test_tensors_that_share_bytes_at_odd_addresses_keep_their_shapes(tmp_path: Path) -> None:
+    proto, array = stored(TensorProto.FLOAT)
+    (tmp_path / "W.bin").write_bytes(b"\0" + array.tobytes())
+    (weight,) = proto.graph.initializer
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "W.bin"), ("offset", 1), ("length", array.nbytes)):
+        weight.external_data.add(key=key, value=str(value))
+    turned = proto.graph.initializer.add()
+    turned.CopyFrom(weight)
+    turned.name = "V"
+    turned.dims[:] = array.shape[::-1]
+    onnx.save(proto, tmp_path / "model.onnx")
+    model = onnxprune.load(tmp_path / "model.onnx")
+    first, second = (model.shared(tensor) for tensor in model.proto.graph.initializer)
+    np.testing.assert_array_equal(first, array)
+    np.testing.assert_array_equal(second, array.reshape(array.shape[::-1]))
+    assert model.shared(model.proto.graph.initializer[0]) is first
+
+
 def test_the_masked_original_has_no_weights_of_its_own() -> None:
     pruned = battery.prune(onnx.load(DIGITS))
     parts = pruned.trace, pruned.sizes, pruned.slim.proto

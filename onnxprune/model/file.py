@@ -136,10 +136,11 @@ class Model:
         whole, cut = self._read_external(tensor), self.cuts.get(tensor.name)
         if cut is None and whole.flags.aligned:
             return whole
-        key = region(tensor, cut)
+        dims = kept_dims(tensor, cut)
+        key = "copy", *region(tensor, cut), tensor.data_type, *dims
         found = self.files.held.get(key)
         if found is None:
-            found = self.files.held[key] = _in_memory(whole, cut or (), kept_dims(tensor, cut))
+            found = self.files.held[key] = _in_memory(whole, cut or (), dims)
         return found
 
     def place(self, tensor: TensorProto) -> tuple[Path, int] | None:
@@ -187,7 +188,7 @@ class Model:
 
     def _mapped(self, file: Path | FileIO, tensor: TensorProto, start: int) -> np.ndarray:
         """Part of a file; mapped once, so that who lets it go frees the memory."""
-        key = data_file(tensor), start, tensor.data_type, *tensor.dims
+        key = "map", data_file(tensor), start, tensor.data_type, *tensor.dims
         found = self.files.held.get(key)
         if found is None:
             dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
