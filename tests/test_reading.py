@@ -114,7 +114,7 @@ MODELS: dict[str, tuple[Change, str]] = {
     "negative offset": (lambda m: outside(m, location="w", offset="-1"), "found offset '-1'"),
     "length": (lambda m: outside(m, location="w", length="1e3"), "found length '1e3'"),
     "huge length": (lambda m: outside(m, location="w", length="9" * 19), "found length '999"),
-    "no location": (lambda m: outside(m, offset="0"), "no file can be called ''"),
+    "no location": (lambda m: outside(m, offset="0"), "its external data have no location"),
     "nul": (lambda m: outside(m, location="a\0b"), r"no file can be called 'a\\x00b'"),
     "long name": (lambda m: outside(m, location="x" * 300), "no file can be called 'xxx"),
     "long path": (lambda m: outside(m, location="x/" * 3000), "no file can be called 'x/x/"),

@@ -78,7 +78,10 @@ def test_the_same_is_written(name: str, tmp_path: Path, large: Callable[[bool], 
         large(yes)
         results.append(outcome(path))
     assert results[0] == results[1]
-    assert left(onnxprune.load(path))
+    model = onnxprune.load(path)
+    assert left(model)
+    with pytest.raises(onnxprune.ModelError, match="its external data have no location"):
+        onnxprune.load(model.proto)
 
 
 def test_damage_is_told_alike(tmp_path: Path, large: Callable[[bool], None]) -> None:

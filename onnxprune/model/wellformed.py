@@ -233,12 +233,12 @@ def _external(what: str, tensor: TensorProto) -> None:
     given = dict(entries)
     location = given.get("location", "")
     parts = re.split(r"[/\\]", location)
-    if (
-        not location
-        or "\0" in location
-        or len(location) > LONGEST_PATH
-        or max(map(len, parts)) > LONGEST_NAME
-    ):
+    if not location:
+        raise ModelError(
+            f"{what}: its external data have no location",
+            "Weights of a large file stay there: give the Model that was loaded, or its embedded().",
+        )
+    if "\0" in location or len(location) > LONGEST_PATH or max(map(len, parts)) > LONGEST_NAME:
         shown = location if len(location) < 80 else f"{location[:80]}..."
         raise ModelError(f"{what}: no file can be called '{shown}', where its external data is said to be")
     for key in ("offset", "length"):
