@@ -24,13 +24,13 @@ from onnx import AttributeProto, helper, numpy_helper
 LEFT_ALONE = {
     "Div": (1,), "Pow": (1,), "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2), "Mod": (1,),
     "QLinearConv": (1, 2, 4, 5, 6, 7), "QLinearMatMul": (1, 2, 4, 5, 6, 7),
-    "ConvInteger": (2, 3), "MatMulInteger": (2, 3),
+    "ConvInteger": (2, 3), "MatMulInteger": (2, 3), "DynamicQuantizeLSTM": (8, 9, 10, 11),
 }  # fmt: skip
 """Operator -> inputs that scale, divide or shift."""
 
 ZERO_POINTS = {
     "DequantizeLinear": {0: 2}, "QLinearConv": {0: 2, 3: 5}, "QLinearMatMul": {0: 2, 3: 5},
-    "ConvInteger": {0: 2, 1: 3}, "MatMulInteger": {0: 2, 1: 3},
+    "ConvInteger": {0: 2, 1: 3}, "MatMulInteger": {0: 2, 1: 3}, "DynamicQuantizeLSTM": {1: 9, 2: 11},
 }  # fmt: skip
 """Operator -> which input is the zero point of which."""
 
@@ -118,6 +118,8 @@ def _zero(graph: onnx.GraphProto, name: str, stored: Mapping[str, onnx.TensorPro
             value = numpy_helper.to_array(stored[node.input[place]])
             if value.size == 1:
                 return value.reshape(())
+            if node.op_type == "DynamicQuantizeLSTM":  # for each direction, or each of its gates
+                return value.reshape(len(value), 1, -1)
             rank, given = len(stored[name].dims), {a.name: a.i for a in node.attribute}
             axis = given.get("axis", 1) % rank
             if given.get("block_size"):
