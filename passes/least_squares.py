@@ -4,8 +4,7 @@
 layer of the original gives, ``W0`` the sliced weights and ``m`` the mean diagonal of the second
 moment of ``x``. Centring frees ``b``. For layers one by one this is the reconstruction of He et al.
 (arXiv 1707.06168) and ThiNet (arXiv 1707.06342); the pull towards ``W0`` instead of zero keeps
-directions that the samples do not show. What is left of a filter may be further from ``t`` than
-nothing would be, so every output of ``W0`` has the size at which it comes closest to ``t``.
+directions that the samples do not show.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ def solve(slim: Weights, moments: JointMoments, penalty: float) -> Weights:
     width = moments.second.shape[1]
     scale = penalty * np.trace(moments.second, axis1=1, axis2=2)[:, None, None] / width
     ridge = scale * np.eye(width) + TINY * np.eye(width)
-    anchor = slim.matrix * moments.size(slim.matrix)[:, :, None]
-    right = moments.cross + (scale + TINY) * anchor.swapaxes(1, 2)
+    right = moments.cross + (scale + TINY) * slim.matrix.swapaxes(1, 2)
     matrix: Floats = np.linalg.solve(moments.second + ridge, right).swapaxes(1, 2)
     return Weights(matrix, moments.offset(matrix), penalty)
 

@@ -85,11 +85,6 @@ class JointMoments:
         """Variance of every output."""
         return np.einsum("goi,gio->go", matrix @ self.second, matrix.swapaxes(1, 2))
 
-    def size(self, matrix: Floats) -> Floats:
-        """The factor of every output with which a matrix comes closest to the target."""
-        given, met = self.output_variance(matrix), np.einsum("goi,gio->go", matrix, self.cross)
-        return np.where(given > 0, met / np.where(given > 0, given, 1), 1)
-
 
 def row_moments(rows: Floats32) -> tuple[Floats, Floats]:
     """Mean and centred second moment of rows (n, groups, width), by blocks.
