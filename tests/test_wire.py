@@ -52,7 +52,7 @@ def outcome(path: Path) -> object:
     except OnnxPruneError as error:
         return str(error)
     target = path.with_name("out.onnx")
-    found = []
+    found: list[object] = []
     for each in (model, result.model):
         each.save(target)
         found += target.read_bytes(), each.embedded().SerializeToString(), each.nbytes()
@@ -98,7 +98,7 @@ def test_damage_is_told_alike(tmp_path: Path, large: Callable[[bool], None]) -> 
             read_around(bytes(data), 16)
         except Irregular:
             irregular += 1
-        told = []
+        told: list[bytes | str] = []
         for yes in (False, True):
             large(yes)
             try:
