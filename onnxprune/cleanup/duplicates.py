@@ -18,8 +18,8 @@ import numpy.typing as npt
 from ..coupling.groups import Member
 from ..coupling.trace import Trace
 from ..labels.vector import Bools, carried
-from ..model.file import let_go
 from ..model.graph import Graph
+from ..model.mapped import let_go
 from ..model.operators import Trait, traits_of
 from .values import Mix, Values
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,8 +24,9 @@ import onnx
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from ..errors import ModelError, UnusableError
-from .cut import PACKED, Cut, in_blocks, kept_dims, take, tensor_nbytes
+from .cut import PACKED, Cut, kept_dims, take, tensor_nbytes
 from .external import Place, data_files, region
+from .mapped import in_memory, kept_blocks, mapped
 from .protos import (
     byte_size,
     copied,
@@ -125,7 +125,7 @@ class Model:
         whole, cut = self._read_external(tensor), self.cuts.get(tensor.name)
         if cut is None or mapped(whole) is None:
             return take(whole, cut or ())
-        return _in_memory(whole, cut, kept_dims(tensor, cut))
+        return in_memory(whole, cut, kept_dims(tensor, cut))
 
     def shared(self, tensor: TensorProto) -> np.ndarray:
         """The same for all who hold it, contiguous and aligned: mapped where the file has it so, else a copy."""
@@ -140,7 +140,7 @@ class Model:
         key = "copy", *region(tensor, cut), tensor.data_type, *dims
         found = self.files.held.get(key)
         if found is None:
-            found = self.files.held[key] = _in_memory(whole, cut or (), dims)
+            found = self.files.held[key] = in_memory(whole, cut or (), dims)
         return found
 
     def place(self, tensor: TensorProto) -> tuple[Path, int] | None:
@@ -169,7 +169,7 @@ class Model:
         if tensor.data_type in PACKED:
             yield numpy_helper.from_array(take(array, cut)).raw_data
         else:
-            yield from (block.reshape(-1).view(np.uint8).data for block in _blocks(array, cut))
+            yield from (block.reshape(-1).view(np.uint8).data for block in kept_blocks(array, cut))
 
     def _read_external(self, tensor: TensorProto) -> np.ndarray:
         place, size = Place.of(tensor), tensor_nbytes(tensor, None)
@@ -380,32 +380,3 @@ def collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def mapped(array: np.ndarray) -> mmap.mmap | None:
-    """The mapping that an array is a view of; None for one in memory of its own."""
-    found: mmap.mmap | None = getattr(array, "_mmap", None)
-    return found
-
-
-def let_go(array: np.ndarray) -> None:
-    """Give back the memory of an array that is mapped from a file; it is read again if needed."""
-    found = mapped(array)
-    if found is not None and hasattr(mmap, "MADV_DONTNEED"):
-        found.madvise(mmap.MADV_DONTNEED)
-
-
-def _in_memory(array: np.ndarray, cut: Cut, dims: list[int]) -> np.ndarray:
-    """What is kept of an array, in memory of its own."""
-    found, done = np.empty(dims, array.dtype), 0
-    for block in _blocks(array, cut):
-        found[done : done + len(block)] = block
-        done += len(block)
-    return found
-
-
-def _blocks(array: np.ndarray, cut: Cut) -> Iterator[np.ndarray]:
-    """What is kept of an array, some at a time; of what is mapped from a file no more is held."""
-    for block in in_blocks(array, cut):
-        yield block
-        let_go(array)

@@ -13,7 +13,7 @@ import onnx
 from ...errors import ModelError
 from ...labels.vector import NONE, Bools, Labels, carried
 from ...labels.walk import Walk
-from ...model.file import let_go
+from ...model.mapped import let_go
 from ...model.node import Node
 from ...model.operators import Trait, traits_of
 from ...shapes.inference import FLOATS
