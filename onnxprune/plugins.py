@@ -1,9 +1,11 @@
-"""What others add: files, modules and installed packages that register passes, rules and metrics.
+"""What registers itself when it is imported: rules and passes of ours, and what others add to them.
 
 A plugin is Python code that registers when it is imported. It is found in three ways: by its file or its
 module (``--plugin``), and by the entry points ``onnxprune.plugins`` of installed packages, each of which
 names a module, or a function to call. A single function needs no registration: ``module:function``, or
 ``file.py:function``, stands wherever a registered name does.
+
+A registry stands below what registers in it, and imports none of that: it asks for it here.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +50,12 @@ def needed(module: str, extra: str, package: str = "") -> Any:
         raise InstallationError(
             f"{package or module} is not installed", f"Install it with: pip install 'onnxprune[{extra}]'"
         ) from None
+
+
+@cache
+def load_ours(room: str) -> None:
+    """Import a room of ours that registers what it holds: ``rules`` or ``passes``."""
+    importlib.import_module(f"onnxprune.{room}")
 
 
 def load_plugin(name: str) -> ModuleType:

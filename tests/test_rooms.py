@@ -112,6 +112,12 @@ def test_there_are_no_circles() -> None:
     TopologicalSorter(below).prepare()  # raises CycleError, which names one
 
 
+def test_modules_are_loaded_by_name_in_one_place() -> None:
+    """Beside packages that import what lies in them, and what the tests above see."""
+    loading = [name for name, path in MODULES.items() if "import_module(" in path.read_text(encoding="utf-8")]
+    assert [name for name in loading if MODULES[name].name != "__init__.py"] == ["plugins"]
+
+
 @pytest.mark.parametrize("room", sorted({room_of(module) for module in MODULES if "." in module}))
 def test_rooms_are_small(room: str) -> None:
     """A room that nobody can take in at one look wants another wall."""

@@ -8,10 +8,9 @@ here. Doubt leaves a trait out: every stage is right, if slower or less precise,
 
 from __future__ import annotations
 
-import importlib
 from enum import KEEP, Flag
-from functools import cache
 
+from ..plugins import load_ours
 from .node import Node
 
 
@@ -117,7 +116,7 @@ class Trait(Flag, boundary=KEEP):
 
 
 TRAITS: dict[tuple[str, str], Trait] = {}
-"""Domain and operator -> its traits. Read it through ``traits_of``, which fills it first."""
+"""Domain and operator -> its traits. Read it through ``traits_of``, which has the rules loaded first."""
 
 
 def tell(domain: str, *ops: str, traits: Trait) -> None:
@@ -132,11 +131,5 @@ def traits_of(node: Node) -> Trait:
 
 def told(domain: str, op: str) -> Trait:
     """What is known of an operator."""
-    _fill()
+    load_ours("rules")
     return TRAITS.get((domain, op), Trait.NONE)
-
-
-@cache
-def _fill() -> None:
-    """Rules register themselves when their package is imported, as passes do."""
-    importlib.import_module("onnxprune.rules")

@@ -1,6 +1,6 @@
 """Names of passes. A pass registers itself when its file in ``passes/`` is imported.
 
-The engine looks passes up by name and imports the package on the first look-up, so it depends on
+The engine looks passes up by name and has the package loaded on the first look-up, so it depends on
 none of them. A pass is a plain function; *traits* say where in the order of operations it stands:
 
     criterion per layer -> normalizer per layer -> policy over layers -> group policy over blocks
@@ -8,7 +8,6 @@ none of them. A pass is a plain function; *traits* say where in the order of ope
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError, blamed, unknown_name
-from ..plugins import function, is_path, load_installed
+from ..plugins import function, is_path, load_installed, load_ours
 from ..settings.spellings import spelled
 from .layer import Layer
 
@@ -34,9 +33,6 @@ PASSES: dict[str, dict[str, Any]] = {
 _TRAITS: dict[int, tuple[Any, str]] = {}
 """Identity of a pass -> the pass and its trait; an object that is called need not be hashable."""
 
-OURS = "onnxprune.passes"
-"""Package of the passes that come along."""
-
 DATA = "data"
 """A criterion that reads ``layer.activation``: scoring needs calibration data."""
 MOMENTS = "moments"
@@ -51,8 +47,8 @@ RAW = "raw"
 
 def _register(kind: str, name: str, trait: str = "") -> Callable[[F], F]:
     def add(function: F) -> F:
-        if not function.__module__.startswith(OURS):
-            importlib.import_module(OURS)  # first come ours, so that a clash is told where it is made
+        if not function.__module__.startswith("onnxprune.passes"):
+            load_ours("passes")  # first come ours, so that a clash is told where it is made
         if name in PASSES[kind]:
             raise ValueError(f"{kind} '{name}' is registered already")
         PASSES[kind][name] = function
@@ -142,7 +138,7 @@ def metric(name: str) -> Callable[[F], F]:
 def names(kind: str) -> list[str]:
     """Registered names of one kind, those of installed plugins among them."""
     load_installed()
-    importlib.import_module(OURS)
+    load_ours("passes")
     return sorted(PASSES[kind])
 
 
