@@ -25,12 +25,14 @@ def entry(table: Rows, *ops: str) -> Callable[[Builder], Builder]:
     return enter
 
 
-def model(text: str, opset: int = 18, **weights: tuple[int, ...]) -> onnx.ModelProto:
-    """Model from ONNX text; weights of the given shapes are drawn, He-initialised."""
+def model(text: str, opset: int = 18) -> onnx.ModelProto:
+    """Model from ONNX text; weights, the tensors that its main graph declares, are drawn, He-initialised."""
     proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{text}')
     rng = np.random.default_rng(0)
-    for name, shape in weights.items():
+    for weight in proto.graph.value_info:
+        shape = tuple(size.dim_value for size in weight.type.tensor_type.shape.dim)
         scale = (2 / math.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.3
         array = rng.normal(0, scale, shape).astype(np.float32)
-        proto.graph.initializer.append(numpy_helper.from_array(array, name))
+        proto.graph.initializer.append(numpy_helper.from_array(array, weight.name))
+    proto.graph.ClearField("value_info")
     return proto

@@ -18,7 +18,8 @@ def merged_heads() -> onnx.ModelProto:
     """PyTorch's attention with the time first: views [T, N * heads, D] of computed size."""
     return model(
         """
-        g (float[T,N,16] x) => (float[T,N,10] y) {
+        g (float[T,N,16] x) => (float[T,N,10] y)
+          <float[16,24] Q, float[16,24] K, float[16,24] V, float[24,10] P> {
           zero = Constant <value_int=0> ()
           one = Constant <value_int=1> ()
           first = Constant <value_ints=[0]> ()
@@ -49,11 +50,7 @@ def merged_heads() -> onnx.ModelProto:
           back = Concat <axis=0> (t, nn, width)
           m = Reshape(ot, back)
           y = MatMul(m, P)
-        }""",
-        Q=(16, 24),
-        K=(16, 24),
-        V=(16, 24),
-        P=(24, 10),
+        }"""
     )
 
 
@@ -62,7 +59,8 @@ def windows() -> onnx.ModelProto:
     """Partition into windows of 4 x 4 and back, with batch, height and width open (Swin)."""
     return model(
         """
-        g (float[N,3,H,W] x) => (float[N,10,H,W] y) {
+        g (float[N,3,H,W] x) => (float[N,10,H,W] y)
+          <float[12,3,1,1] C, float[12,8] Q, float[12,8] K, float[12,10] V> {
           c0 = Conv (x, C)
           c = Transpose <perm=[0,2,3,1]> (c0)
           s = Shape(c)
@@ -90,6 +88,7 @@ def windows() -> onnx.ModelProto:
           l = MatMul(q, kt)
           p = Softmax <axis=-1> (l)
           o = MatMul(p, e)
+          cut2 = Concat <axis=0> (n, hw, ww, four, four, d)
           r = Reshape(o, cut2)
           t = Transpose <perm=[0,1,3,2,4,5]> (r)
           whole = Concat <axis=0> (n, h, w, minus)
@@ -97,14 +96,7 @@ def windows() -> onnx.ModelProto:
           z = Add(u, c)
           f = MatMul(z, V)
           y = Transpose <perm=[0,3,1,2]> (f)
-        }""".replace(
-            "r = Reshape(o, cut2)",
-            "cut2 = Concat <axis=0> (n, hw, ww, four, four, d)\n          r = Reshape(o, cut2)",
-        ),
-        C=(12, 3, 1, 1),
-        Q=(12, 8),
-        K=(12, 8),
-        V=(12, 10),
+        }"""
     )
 
 
@@ -113,7 +105,8 @@ def repeated_token() -> onnx.ModelProto:
     """A class token expanded to the batch, a query tiled, a padding of zeros of computed size."""
     return model(
         """
-        g (float[N,T,6] x) => (float[N,10] y) {
+        g (float[N,T,6] x) => (float[N,10] y)
+          <float[6,16] W, float[1,1,16] C, float[1,1,16] Q, float[16,10] V> {
           h = MatMul(x, W)
           s = Shape(h)
           i0 = Constant <value_ints=[0]> ()
@@ -133,11 +126,7 @@ def repeated_token() -> onnx.ModelProto:
           u = Sigmoid(b)
           f = Squeeze(u, one)
           y = MatMul(f, V)
-        }""",
-        W=(6, 16),
-        C=(1, 1, 16),
-        Q=(1, 1, 16),
-        V=(16, 10),
+        }"""
     )
 
 
@@ -146,7 +135,7 @@ def half_of_time() -> onnx.ModelProto:
     """Bounds and sizes computed from the length: a Slice and a Split along time."""
     return model(
         """
-        g (float[N,T,6] x) => (float[N,10] y) {
+        g (float[N,T,6] x) => (float[N,10] y) <float[6,16] W, float[16,10] V> {
           h = MatMul(x, W)
           one = Constant <value_ints=[1]> ()
           two = Constant <value_ints=[2]> ()
@@ -162,9 +151,7 @@ def half_of_time() -> onnx.ModelProto:
           e = Exp(j)
           m = ReduceSum <keepdims=0> (e, one)
           y = MatMul(m, V)
-        }""",
-        W=(6, 16),
-        V=(16, 10),
+        }"""
     )
 
 
@@ -173,7 +160,8 @@ def resize_to_skip() -> onnx.ModelProto:
     """Upsampling to the size of the skip connection, read by Shape (U-Net)."""
     return model(
         """
-        g (float[N,3,H,W] x) => (float[N,4,H,W] y) {
+        g (float[N,3,H,W] x) => (float[N,4,H,W] y)
+          <float[8,3,3,3] A, float[12,8,3,3] B, float[4,20,3,3] C> {
           a0 = Conv <pads=[1,1,1,1]> (x, A)
           a = Relu(a0)
           p = MaxPool <kernel_shape=[2,2], strides=[2,2]> (a)
@@ -190,10 +178,7 @@ def resize_to_skip() -> onnx.ModelProto:
           u = Resize <mode="nearest"> (b, , , size)
           z = Concat <axis=1> (u, a)
           y = Conv <pads=[1,1,1,1]> (z, C)
-        }""",
-        A=(8, 3, 3, 3),
-        B=(12, 8, 3, 3),
-        C=(4, 20, 3, 3),
+        }"""
     )
 
 
@@ -202,7 +187,7 @@ def computed_width() -> onnx.ModelProto:
     """A flattening whose number of features is a product of sizes, behind it f(0) != 0."""
     return model(
         """
-        g (float[N,3,H,W] x) => (float[N,1] y) {
+        g (float[N,3,H,W] x) => (float[N,1] y) <float[8,3,3,3] A> {
           a = Conv <pads=[1,1,1,1]> (x, A)
           zero = Constant <value_ints=[0]> ()
           one = Constant <value_ints=[1]> ()
@@ -213,8 +198,7 @@ def computed_width() -> onnx.ModelProto:
           v = Reshape(a, size)
           s = Sigmoid(v)
           y = ReduceSum <keepdims=1> (s, one)
-        }""",
-        A=(8, 3, 3, 3),
+        }"""
     )
 
 
@@ -223,7 +207,7 @@ def computed_mean() -> onnx.ModelProto:
     """Statistics of a flattened map: channels and pixels share the axis that they run along."""
     return model(
         """
-        g (float[N,3,H,W] x) => (float[N,1] y) {
+        g (float[N,3,H,W] x) => (float[N,1] y) <float[8,3,3,3] A> {
           a = Conv <pads=[1,1,1,1]> (x, A)
           v = Flatten(a)
           m = ReduceMean <axes=[1], keepdims=1> (v)
@@ -232,7 +216,6 @@ def computed_mean() -> onnx.ModelProto:
           y = ReduceMean <axes=[1], keepdims=1> (e)
         }""",
         17,
-        A=(8, 3, 3, 3),
     )
 
 
@@ -241,7 +224,8 @@ def causal_mask() -> onnx.ModelProto:
     """A mask from Range, and one from ConstantOfShape and Trilu's forerunner, over heads."""
     return model(
         """
-        g (float[N,T,12] x) => (float[N,T,10] y) {
+        g (float[N,T,12] x) => (float[N,T,10] y)
+          <float[12,24] Q, float[12,24] K, float[12,24] V, float[24,10] P> {
           q = MatMul(x, Q)
           k = MatMul(x, K)
           v = MatMul(x, V)
@@ -275,11 +259,7 @@ def causal_mask() -> onnx.ModelProto:
           flat = Concat <axis=0> (n, t, minus)
           m = Reshape(ot, flat)
           y = MatMul(m, P)
-        }""",
-        Q=(12, 24),
-        K=(12, 24),
-        V=(12, 24),
-        P=(24, 10),
+        }"""
     )
 
 
@@ -288,7 +268,8 @@ def time_into_batch() -> onnx.ModelProto:
     """[N, T, C] seen as [N * T, C] and back, a mixed entry without channels."""
     return model(
         """
-        g (float[N,T,6] x) => (float[N,T,10] y) {
+        g (float[N,T,6] x) => (float[N,T,10] y)
+          <float[6,16] W, float[12,16] G, float[12] B, float[12] S, float[12,10] V> {
           h = MatMul(x, W)
           s = Shape(h)
           i0 = Constant <value_int=0> ()
@@ -312,12 +293,7 @@ def time_into_batch() -> onnx.ModelProto:
           back = Concat <axis=0> (n1, t1, minus)
           z = Reshape(l, back)
           y = MatMul(z, V)
-        }""",
-        W=(6, 16),
-        G=(12, 16),
-        B=(12,),
-        S=(12,),
-        V=(12, 10),
+        }"""
     )
 
 
@@ -326,7 +302,7 @@ def initial_state() -> onnx.ModelProto:
     """Batch times heads as one axis that meets a tensor made by ConstantOfShape."""
     return model(
         """
-        g (float[N,T,8] x) => (float[N,T,10] y) {
+        g (float[N,T,8] x) => (float[N,T,10] y) <float[8,20] K, float[20,10] V> {
           k = MatMul(x, K)
           n = Shape <end=1> (x)
           t = Shape <start=1, end=2> (x)
@@ -348,7 +324,5 @@ def initial_state() -> onnx.ModelProto:
           flat = Concat <axis=0> (n, t, width)
           m = Reshape(k6, flat)
           y = MatMul(m, V)
-        }""",
-        K=(8, 20),
-        V=(20, 10),
+        }"""
     )

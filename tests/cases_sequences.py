@@ -18,7 +18,8 @@ def list_in_loop() -> onnx.ModelProto:
     """PyTorch's list.append in a loop, stacked behind it."""
     return model(
         """
-        g (float[2,6] x, int64 M) => (float[2,10] y) {
+        g (float[2,6] x, int64 M) => (float[2,10] y)
+          <float[8,6] W, float[8,8] R, float[8,12] O, float[10,12] V> {
           h0 = Gemm <transB=1> (x, W)
           yes = Constant <value = bool {1}> ()
           empty = SequenceEmpty ()
@@ -34,11 +35,7 @@ def list_in_loop() -> onnx.ModelProto:
           one = Constant <value_ints=[1]> ()
           z = ReduceSum <keepdims=0> (t, one)
           y = Gemm <transB=1> (z, V)
-        }""",
-        W=(8, 6),
-        R=(8, 8),
-        O=(8, 12),
-        V=(10, 12),
+        }"""
     )
 
 
@@ -47,7 +44,8 @@ def split_by_size() -> onnx.ModelProto:
     """A scalar split size becomes a list once the parts differ (PyTorch's chunk)."""
     return model(
         """
-        g (float[N,3,8,8] x) => (float[N,10] y) {
+        g (float[N,3,8,8] x) => (float[N,10] y)
+          <float[20,3,3,3] W, float[12,8,1,1] L, float[16,4,1,1] R, float[10,28] V> {
           a = Conv <pads=[1,1,1,1]> (x, W)
           size = Constant <value_int=8> ()
           s = SplitToSequence <axis=1> (a, size)
@@ -61,11 +59,7 @@ def split_by_size() -> onnx.ModelProto:
           p = GlobalAveragePool(z)
           f = Flatten(p)
           y = Gemm <transB=1> (f, V)
-        }""",
-        W=(20, 3, 3, 3),
-        L=(12, 8, 1, 1),
-        R=(16, 4, 1, 1),
-        V=(10, 28),
+        }"""
     )
 
 
@@ -74,16 +68,14 @@ def split_by_sizes() -> onnx.ModelProto:
     """A list of sizes; the parts are joined again."""
     return model(
         """
-        g (float[2,6] x) => (float[2,10] y) {
+        g (float[2,6] x) => (float[2,10] y) <float[16,6] W, float[10,16] V> {
           a = Gemm <transB=1> (x, W)
           sizes = Constant <value_ints=[4,12]> ()
           s = SplitToSequence <axis=1> (a, sizes)
           t = ConcatFromSequence <axis=1> (s)
           u = Relu(t)
           y = Gemm <transB=1> (u, V)
-        }""",
-        W=(16, 6),
-        V=(10, 16),
+        }"""
     )
 
 
@@ -92,7 +84,7 @@ def split_into_entries() -> onnx.ModelProto:
     """Without sizes every entry is an element of its own: the axis must stay."""
     return model(
         """
-        g (float[2,6] x) => (float[2,10] y) {
+        g (float[2,6] x) => (float[2,10] y) <float[4,6] W, float[16,6] U, float[10,16] V> {
           a = Gemm <transB=1> (x, W)
           h = Gemm <transB=1> (x, U)
           s = SplitToSequence <axis=1, keepdims=0> (a)
@@ -102,10 +94,7 @@ def split_into_entries() -> onnx.ModelProto:
           f = Unsqueeze(e, one)
           m = Mul(f, h)
           y = Gemm <transB=1> (m, V)
-        }""",
-        W=(4, 6),
-        U=(16, 6),
-        V=(10, 16),
+        }"""
     )
 
 
@@ -114,7 +103,9 @@ def edited_list() -> onnx.ModelProto:
     """Insert, erase and read elements of different widths at known places."""
     return model(
         """
-        g (float[2,6] x) => (float[2,10] y) {
+        g (float[2,6] x) => (float[2,10] y)
+          <float[8,6] A, float[12,6] B, float[16,6] C, float[10,28] V, float[10,12] E> {
+          one = Constant <value_int=1> ()
           a = Gemm <transB=1> (x, A)
           b = Gemm <transB=1> (x, B)
           c = Gemm <transB=1> (x, C)
@@ -131,12 +122,7 @@ def edited_list() -> onnx.ModelProto:
           e = Gemm <transB=1> (last, E)
           v = Gemm <transB=1> (d, V)
           y = Add(e, v)
-        }""".replace("a = Gemm", "one = Constant <value_int=1> ()\n          a = Gemm", 1),
-        A=(8, 6),
-        B=(12, 6),
-        C=(16, 6),
-        V=(10, 28),
-        E=(10, 12),
+        }"""
     )
 
 
@@ -145,7 +131,8 @@ def position_from_data() -> onnx.ModelProto:
     """Which element is read, added or dropped is known only when the model runs."""
     return model(
         """
-        g (float[2,6] x, int64 i) => (float[2,10] y) {
+        g (float[2,6] x, int64 i) => (float[2,10] y)
+          <float[8,6] A, float[8,6] B, float[8,6] C, float[10,8] V> {
           a = Gemm <transB=1> (x, A)
           b = Gemm <transB=1> (x, B)
           c = Gemm <transB=1> (x, C)
@@ -154,11 +141,7 @@ def position_from_data() -> onnx.ModelProto:
           s3 = SequenceErase(s2, i)
           e = SequenceAt(s3, i)
           y = Gemm <transB=1> (e, V)
-        }""",
-        A=(8, 6),
-        B=(8, 6),
-        C=(8, 6),
-        V=(10, 8),
+        }"""
     )
 
 
@@ -167,7 +150,7 @@ def list_of_branches() -> onnx.ModelProto:
     """An If returns a sequence."""
     return model(
         """
-        g (float[2,6] x, bool c) => (float[2,10] y) {
+        g (float[2,6] x, bool c) => (float[2,10] y) <float[8,6] A, float[8,6] B, float[10,8] V> {
           a = Gemm <transB=1> (x, A)
           b = Gemm <transB=1> (x, B)
           s = If (c) <
@@ -177,10 +160,7 @@ def list_of_branches() -> onnx.ModelProto:
           zero = Constant <value_ints=[0]> ()
           m = ReduceSum <keepdims=0> (z, zero)
           y = Gemm <transB=1> (m, V)
-        }""",
-        A=(8, 6),
-        B=(8, 6),
-        V=(10, 8),
+        }"""
     )
 
 
@@ -189,7 +169,7 @@ def optional_tensor() -> onnx.ModelProto:
     """A tensor and a sequence through optional values."""
     return model(
         """
-        g (float[2,6] x) => (float[2,10] y) {
+        g (float[2,6] x) => (float[2,10] y) <float[8,6] A, float[12,6] B, float[10,20] V> {
           a = Gemm <transB=1> (x, A)
           b = Gemm <transB=1> (x, B)
           o = Optional(a)
@@ -204,8 +184,5 @@ def optional_tensor() -> onnx.ModelProto:
           z = Concat <axis=1> (g1, e)
           w = Mul(z, f)
           y = Gemm <transB=1> (w, V)
-        }""",
-        A=(8, 6),
-        B=(12, 6),
-        V=(10, 20),
+        }"""
     )

@@ -13,7 +13,7 @@ from onnxprune.model.ordering import sort_nodes
 from .building_text import model
 
 BRANCHES = """
-    g (float[2,6] x, bool yes) => (float[2,10] y) {
+    g (float[2,6] x, bool yes) => (float[2,10] y) <float[8,6] A, float[10,8] B> {
       a = Gemm <transB=1> (x, A)
       b = Relu (a)
       c = If (yes) <
@@ -26,7 +26,7 @@ BRANCHES = """
 
 
 def branches() -> onnx.ModelProto:
-    return model(BRANCHES, A=(8, 6), B=(10, 8))
+    return model(BRANCHES)
 
 
 def turned_round(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -99,15 +99,11 @@ def test_layer_normalization_before_it_was_in_onnx(opset: int) -> None:
     """onnxruntime's optimizer writes it into models of any opset."""
     dense = model(
         """
-        g (float[2,5,6] x) => (float[2,5,10] y) {
+        g (float[2,5,6] x) => (float[2,5,10] y) <float[6,8] A, float[8] S, float[8] H, float[8,10] B> {
           a = MatMul (x, A)
           n = LayerNormalization <axis=-1> (a, S, H)
           y = MatMul (n, B)
-        }""",
-        A=(6, 8),
-        S=(8,),
-        H=(8,),
-        B=(8, 10),
+        }"""
     )
     dense.opset_import[0].version = opset
     result = onnxprune.prune(dense, granularity=1, verify=True, provider="cpu")

@@ -656,7 +656,8 @@ def test_nodes_in_a_branch_are_compared_alone(unmeasured: Callable[[], None]) ->
     """There rounding does not add up either, whatever it does to the branch as a whole."""
     dense = model(
         """
-        g (float[5,2,6] x, bool yes) => (float[5,1,2,4] y) {
+        g (float[5,2,6] x, bool yes) => (float[5,1,2,4] y)
+          <float[6,8] A, float[1,24,8] W, float[1,24,8] R, float[8,4] B> {
           h = MatMul (x, A)
           r = If (yes) <
             then_branch = t () => (float[5,1,2,8] u) {
@@ -671,11 +672,7 @@ def test_nodes_in_a_branch_are_compared_alone(unmeasured: Callable[[], None]) ->
             }
           >
           y = MatMul (r, B)
-        }""",
-        A=(6, 8),
-        W=(1, 24, 8),
-        R=(1, 24, 8),
-        B=(8, 4),
+        }"""
     )
     result = onnxprune.prune(dense, granularity=1)
     data = {"x": np.ones((5, 2, 6), np.float32), "yes": np.array(True)}
@@ -714,14 +711,13 @@ def test_what_single_nodes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     list of sizes has to have its length for inference."""
     dense = model(
         """
-        g (float[N,3,K,K] x) => (float[N,8,12,12] r) {
+        g (float[N,3,K,K] x) => (float[N,8,12,12] r) <float[8,3,1,1] A> {
           h = Conv (x, A)
           s = Shape <end=2> (h)
           wanted = Constant <value_ints=[12,12]> ()
           t = Concat <axis=0> (s, wanted)
           r = Resize <mode="linear"> (h, , , t)
-        }""",
-        A=(8, 3, 1, 1),
+        }"""
     )
     given = {"h": np.zeros((2, 8, 6, 6), np.float32), "t": np.array([2, 8, 12, 12])}
     ran = Mock(side_effect=lambda session, f: f)
