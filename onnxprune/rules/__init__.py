@@ -5,7 +5,7 @@ One file per operator family, one function per behaviour, stacked names. A rule 
 outputs. Names in rules are the operator schema's own, so a rule reads against the ONNX page. The
 first line of its docstring is what ``onnxprune ops`` prints.
 
-To add one: write it beside its family, register it, add a case to ``tests/cases.py``.
+To add one: write it beside its family, register it, add a case to the table of that family in ``tests/``.
 """
 
 from __future__ import annotations
