@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ from onnxprune.scoring.registry import lookup
 from onnxprune.selection.recovered import Recovery
 from onnxprune.surgery.surgeon import rewrite_trace
 
-from .conftest import DIGITS, IMAGES, Run, digest
+from .building import net
+from .conftest import DIGITS, IMAGES, ROOT, Run, digest
 
 CALIBRATION = DIGITS.parent / "digits_train.npz"
 
@@ -511,6 +514,50 @@ def test_memory_does_not_change_the_result(half: Path) -> None:
     assert plenty.weights.keys() == scarce.weights.keys()
     for name, value in plenty.weights.items():
         np.testing.assert_allclose(value, scarce.weights[name], atol=1e-2)
+
+
+BOUND = 48 * 2**20
+
+PEAK = """
+import re, sys
+from pathlib import Path
+import numpy as np
+import onnxprune
+status, there = Path("/proc/self/status"), 0
+def bytes_of(what):
+    return 1024 * int(re.search(rf"{what}:\\s+(\\d+)", status.read_text())[1])
+def progress(stage):
+    global there
+    if stage == "score":
+        there = bytes_of("VmRSS")
+data = {"x": np.random.default_rng(0).standard_normal((32, 3, 128, 128), np.float32)}
+settings = {"keep_macs": 0.6, "memory": int(sys.argv[2]), "provider": "cpu"}
+result = onnxprune.prune(sys.argv[1], data=data, progress=progress, **settings)
+assert len(result.recovery.weights) > 2
+print(bytes_of("VmHWM") - there)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read the peak")
+def test_memory_is_held(tmp_path: Path) -> None:
+    """Of 32 samples that a layer makes 64 MiB of: scores, probes and fits stay near the bound."""
+    build = net(
+        """a = Conv (x, W1, b1)
+        b = Relu (a)
+        c = Conv (b, W2, b2)
+        d = Relu (c)
+        e = Conv (d, W3, b3)
+        f = Relu (e)
+        g = GlobalAveragePool (f)
+        h = Flatten (g)
+        y = Gemm (h, V)""",
+        inputs="float[N,3,128,128] x",
+        W1=(32, 3, 1, 1), b1=(32,), W2=(32, 32, 1, 1), b2=(32,), W3=(32, 32, 1, 1), b3=(32,), V=(32, 10),
+    )  # fmt: skip
+    onnx.save(build(), tmp_path / "m.onnx")
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "m.onnx"), str(BOUND)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(done.stdout) < 1.5 * BOUND  # about as much as it; 2.4 times before runs were counted
 
 
 def test_replay_is_byte_for_byte(half: Path, run: Run, tmp_path: Path) -> None:

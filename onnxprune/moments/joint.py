@@ -12,6 +12,9 @@ from ..labels.vector import Floats
 
 Floats32 = npt.NDArray[np.float32]
 
+AT_ONCE = 16
+"""Blocks that are centred at the same time."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Weights:
@@ -89,12 +92,19 @@ class JointMoments:
 def row_moments(rows: Floats32) -> tuple[Floats, Floats]:
     """Mean and centred second moment of rows (n, groups, width), by blocks.
 
-    Products are taken in float32 of centred values: what follows from them is no more exact.
+    Products are taken in float32 of centred values: what follows from them is no more exact. Some
+    blocks are centred at a time, so that no copy of all rows is made.
     """
     blocks = rows.swapaxes(0, 1)
     mean = blocks.mean(axis=1, dtype=np.float64)
-    blocks = np.ascontiguousarray(blocks) - mean[:, None].astype(np.float32)
-    return mean, (blocks.swapaxes(1, 2) @ blocks).astype(np.float64) / len(rows)
+    groups, width = mean.shape
+    second = np.empty((groups, width, width))
+    for some in range(0, groups, AT_ONCE):
+        part = slice(some, some + AT_ONCE)
+        centred = np.subtract(blocks[part], mean[part, None].astype(np.float32), order="C")
+        second[part] = centred.swapaxes(1, 2) @ centred
+    second /= len(rows)
+    return mean, second
 
 
 def joint_moments(

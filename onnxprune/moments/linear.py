@@ -191,25 +191,26 @@ class Linear:
             return x
         return np.broadcast_to(x, (*np.broadcast_shapes(x.shape[:-2], self.blocks), *x.shape[-2:]))
 
-    def _table(self, x: np.ndarray, axis: int) -> np.ndarray:
-        """Positions by entries."""
-        moved = np.moveaxis(x, axis, -1)
-        if self.blocks:
-            moved = np.moveaxis(moved, -2, -2 - len(self.blocks))
-        return moved.reshape(-1, self.entries(x.shape, axis))
+    def _picked(self, x: np.ndarray, axis: int, positions: Positions) -> np.ndarray:
+        """Entries at some positions, (rows, entries)."""
+        moved, blocks = np.moveaxis(x, axis, -1), len(self.blocks)
+        if blocks:
+            moved = np.moveaxis(moved, -2, -2 - blocks)
+        where = np.unravel_index(positions, moved.shape[: moved.ndim - 1 - blocks])
+        return moved[where].reshape(len(positions), -1)
 
     def rows(self, x: np.ndarray, positions: Positions) -> np.ndarray:
         """Rows at some positions, shape (rows, groups, width), float32."""
         if self.windows is not None:
             picked = self.windows.pick(x, positions)
         else:
-            picked = self._table(self._source(x), self.contracted)[positions]
+            picked = self._picked(self._source(x), self.contracted, positions)
         picked = picked if self.own is None else picked - self.own
         return np.ascontiguousarray(picked, np.float32).reshape(len(positions), self.groups, -1)
 
     def outputs(self, y: np.ndarray, positions: Positions) -> np.ndarray:
         """Entries of a tensor of the output's shape at the same positions, (rows, outputs)."""
-        return np.ascontiguousarray(self._table(y, self.channels)[positions], np.float32)
+        return np.ascontiguousarray(self._picked(y, self.channels, positions), np.float32)
 
     def column_labels(self, graph: Graph, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Labels of the columns of the matrix, (groups, width), from those of ``contracted``."""

@@ -51,11 +51,12 @@ class Read:
         A thousandth of the mean diagonal is added; more where there are few rows for the columns,
         because then they show directions as empty that are not: ``RIDGE (1 + 10 columns / rows)``.
         """
-        second = self.moments.second
+        second = self.moments.second.copy()
         width = second.shape[1]
         ridge = RIDGE * (1 + 10 * width / self.moments.count)
-        diagonal = np.trace(second, axis1=1, axis2=2)[:, None, None] / width
-        return second + (ridge * diagonal + 1e-12) * np.eye(width)
+        diagonal = np.einsum("gii->gi", second)
+        diagonal += ridge * np.trace(second, axis1=1, axis2=2)[:, None] / width + 1e-12
+        return second
 
     @property
     def scaled(self) -> Floats:
@@ -110,7 +111,7 @@ def reads_of(traced: Trace, groups: Sequence[Group], data: Held, means: Means) -
         for part in ([cluster] if fits(cluster) else [[one] for one in cluster])
     ]
     done = 0
-    for turn in portions(clusters, lambda one: held(one) if fits(one) else 0, means.memory):
+    for turn in portions(clusters, lambda one: held(one) if fits(one) else 0, means.memory // 2):
         layers = _layers([one for cluster in turn if fits(cluster) for one in cluster])
         collected = collect(traced, list(layers.values()), data, replace(means, progress=silent))
         known = {layer.node.index: moments for layer, moments in collected}

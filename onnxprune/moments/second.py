@@ -5,17 +5,17 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from ..coupling.trace import Trace
-from ..data.batches import BATCH
 from ..data.portions import portions
 from ..labels.vector import Floats
+from ..runtime.session import Arrays
 from ..settings.table import DEFAULTS
+from .bound import fed
 from .held import Held
 from .linear import Linear
 from .segment import Parts, running
@@ -157,45 +157,64 @@ class Means:
 PLAIN = Means()
 
 
+class _Sums:
+    """Sums of one layer over the batches.
+
+    Parameters
+    ----------
+    batches : int
+        How many there will be.
+    """
+
+    def __init__(self, traced: Trace, layer: Linear, means: Means, batches: int) -> None:
+        width = layer.shape(traced.graph)[2]
+        self.layer, self.batches, self.sums = layer, batches, MomentSums()
+        self.sampler = Sampler(means.seed, layer.node.name, enough(width, means.positions))
+
+    def add(self, found: Arrays) -> None:
+        """Add rows of one batch."""
+        x = found[self.layer.source]
+        count = self.layer.positions(x)
+        if not self.sums.count:
+            self.sampler.expect(count * self.batches)
+        self.sums.add(self.layer.rows(x, self.sampler.draw(count)))
+
+
+def _add(turn: Sequence[_Sums], found: Arrays) -> None:
+    """Add one batch to all sums; what was computed is let go before the next one is."""
+    for one in turn:
+        one.add(found)
+
+
 def collect(
     traced: Trace, layers: Sequence[Linear], data: Held, means: Means = PLAIN
 ) -> Iterator[tuple[Linear, Moments]]:
     """Moments of what some layers read, as soon as they are known.
 
     Layers are taken in turns, so that the second moments of one turn and the tensors of one batch
-    fit into the bound; the model runs over the data once per turn, as far as the turn needs it.
+    fit into half of the bound; the model runs over the data once per turn, as far as the turn needs it.
 
     Yields
     ------
     (Linear, Moments)
     """
-    parts, done = Parts(traced.model), 0
-    for turn in portions(layers, partial(_held, traced), means.memory):
-        sums = [MomentSums() for _ in turn]
-        samplers = [
-            Sampler(means.seed, layer.node.name, enough(layer.shape(traced.graph)[2], means.positions))
-            for layer in turn
-        ]
-        names = [layer.source for layer in turn]
-        with running(parts, data.first.feeds, names, means.provider) as step:
-            for number, batch in enumerate(data):
-                found = step(batch.feeds)
-                for layer, total, sampler in zip(turn, sums, samplers, strict=True):
-                    x = found[layer.source]
-                    count = layer.positions(x)
-                    if not number:
-                        sampler.expect(count * len(data))
-                    total.add(layer.rows(x, sampler.draw(count)))
-        for layer, total in zip(turn, sums, strict=True):
-            yield layer, total.moments()
+    parts, done, first = Parts(traced.model), 0, data.first.feeds
+    scale, shapes = fed(traced, first), traced.shapes.shown.shapes
+
+    def held(layer: Linear) -> int:
+        """Bytes of second moments, of a product of them, and of what the layer reads of one batch."""
+        return 2 * bytes_of(traced, layer) + int(4 * scale * prod(shapes.get(layer.source, (1,))))
+
+    for turn in portions(layers, held, means.memory // 2):
+        sums = [_Sums(traced, layer, means, len(data)) for layer in turn]
+        with running(parts, first, [layer.source for layer in turn], means.provider) as step:
+            for batch in data:
+                _add(sums, step(batch.feeds))
+        while sums:
+            one = sums.pop(0)
+            yield one.layer, one.sums.moments()
         done += len(turn)
         means.progress(done, len(layers))
-
-
-def _held(traced: Trace, layer: Linear) -> int:
-    """Bytes of the second moments of a layer, of a product of them, and of what it reads of one batch."""
-    source = 4 * BATCH * prod(traced.shapes.shown.shapes.get(layer.source, (1,))[1:])
-    return 2 * bytes_of(traced, layer) + source
 
 
 def bytes_of(traced: Trace, layer: Linear) -> int:

@@ -7,6 +7,7 @@ positions, so windows are a strided view of the padded tensor, from which those 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -73,13 +74,20 @@ class Windows:
         return found
 
     def pick(self, x: np.ndarray, positions: Positions) -> np.ndarray:
-        """Windows at flat positions over (batch, *positions), shape (rows, C, kernel elements)."""
-        windows = self.view(x)
-        count = len(self.kernel)
-        batch, *where = np.unravel_index(positions, (x.shape[0], *windows.shape[2 : 2 + count]))
-        index: tuple[Any, ...] = (batch, slice(None), *where)
-        picked = windows[index]
-        return picked.reshape(*picked.shape[:2], -1)
+        """Windows at flat positions over (batch, *positions), ascending, shape (rows, C, kernel elements).
+
+        One sample is padded at a time.
+        """
+        each = self.positions(x[:1])
+        found = np.empty((len(positions), x.shape[1], prod(self.kernel)), x.dtype)
+        ends = np.searchsorted(positions, each * np.arange(len(x) + 1))
+        for k, (start, end) in enumerate(pairwise(ends)):
+            windows = self.view(x[k : k + 1])[0]
+            sizes = windows.shape[1 : 1 + len(self.kernel)]
+            where = np.unravel_index(positions[start:end] - k * each, sizes)
+            index: tuple[Any, ...] = (slice(None), *where)
+            found[start:end] = windows[index].swapaxes(0, 1).reshape(end - start, *found.shape[1:])
+        return found
 
     def positions(self, x: np.ndarray) -> int:
         """How many positions there are."""

@@ -9,7 +9,7 @@ import numpy as np
 from ..data.batches import Batch
 from ..moments.held import Held
 from ..moments.segment import Parts
-from ..runtime.session import Arrays
+from ..runtime.session import Arrays, owned
 
 
 class Front:
@@ -35,11 +35,9 @@ class Front:
 
     def hold(self, found: Arrays, names: Sequence[str]) -> bool:
         """Keep tensors of one batch for the next step, if those of all batches will fit."""
-        part = {name: found[name] for name in names}
-        size = sum(array.nbytes for array in part.values())
-        fits = size * len(self.data) <= self.memory
+        fits = sum(found[name].nbytes for name in names) * len(self.data) <= self.memory
         if fits:
-            self._next.append(part)
+            self._next.append(owned(found, names))
         return fits
 
     def step(self) -> None:

@@ -24,7 +24,7 @@ from ..model.file import Model
 from ..model.graph import Graph
 from ..model.operators import Trait, traits_of
 from ..moments.segment import Parts, running
-from ..runtime.session import Arrays, open_session, run
+from ..runtime.session import Arrays, open_session, owned, run
 from ..selection.recovered import Recovery
 from .front import Front
 
@@ -220,7 +220,8 @@ class OriginalOutputs:
         self.provider = provider
         self.batches = list(batches)
         with open_session(model, provider, "the original") as session:
-            self.outputs = [run(session, batch.feeds, "the original") for batch in self.batches]
+            runs = (run(session, batch.feeds, "the original") for batch in self.batches)
+            self.outputs = [owned(found, found) for found in runs]
         graph = Graph(model)
         self._probable = {name for name in self.outputs[0] if _probability(graph, name)}
         self._front, self._place = Front(Parts(model), self.batches, memory // 2), 0
@@ -261,8 +262,8 @@ class OriginalOutputs:
         front.step()
         self._place = place if fits else self._place
 
-    def _harm(self, outputs: Iterable[Arrays]) -> float:
+    def _harm(self, outputs: Iterator[Arrays]) -> float:
         found = Harm(self._probable)
-        for batch, before, after in zip(self.batches, self.outputs, outputs, strict=True):
-            found.add(before, after, batch.size)
+        for batch, before in zip(self.batches, self.outputs, strict=True):
+            found.add(before, next(outputs), batch.size)  # no outputs are alive while the next are computed
         return found.value

@@ -13,6 +13,7 @@ from ..data.dataset import open_data
 from ..errors import PlanError, UsageError
 from ..labels.sizes import Sizes
 from ..model.file import Model
+from ..moments.bound import fitting
 from ..moments.held import Held
 from ..moments.second import MEMORY, Progress, silent
 from ..runtime.providers import choose_provider
@@ -171,7 +172,7 @@ def _label(data: Any) -> Any:
 
 def open_samples(traced: Trace, settings: Mapping[str, Any], memory: int) -> Held:
     """The samples of some settings, without labels; in enough batches for parts of them."""
-    data = first_samples(traced, settings)
+    data = fitting(traced, first_samples(traced, settings), memory)
     found = Held(data, memory // 4)
     if found.count < PARTS and free_batch(declared_dims(traced.model.proto)):
         return Held(data.divided(max(1, found.samples // PARTS)), memory // 4)

@@ -130,7 +130,7 @@ def up_to_activation(graph: Graph, layer: Linear, after: Affine) -> Weights:
 def find_pairs(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts) -> Found:
     """Every linear layer whose input surgery changed, and every scale of statistics that it changed."""
     dense = {made(node): node for node in traced.graph.main.nodes}
-    cut = {name for name in parts.makers if sizes.cut(name)}
+    changed = _changed(sizes, parts)
     weighing = {kernel.node.index for kernel in traced.walk.facts.kernels}
     scales, found = Scales(traced, sizes), Found([])
     for node in sorted(slim.main.nodes, key=lambda n: parts.makers.get(made(n), -1)):
@@ -144,12 +144,10 @@ def find_pairs(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts) -> Found:
             found.skipped[node.name] = error.message
             continue
         if one is None or two is None or one.source != two.source:
-            if twin.index in weighing and any(
-                _changed(name, cut, parts) for name in filter(None, node.inputs)
-            ):
+            if twin.index in weighing and changed.intersection(node.inputs):
                 found.skipped[node.name] = f"{node.kind} has no weight in matrix form"
             continue
-        if not _changed(two.source, cut, parts):
+        if two.source not in changed:
             continue  # it reads what it always read
         make = _inner if one.inner else _pair
         pair = make(traced, sizes, slim, parts, one, two)
@@ -162,11 +160,13 @@ def find_pairs(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts) -> Found:
     return found
 
 
-def _changed(name: str, cut: set[str], parts: Parts) -> bool:
-    """Whether a tensor depends on one that lost entries."""
-    nodes = parts.needed((), [name])
-    outputs = {output for k in nodes for output in parts.proto.graph.node[k].output}
-    return name in cut or bool(outputs & cut)
+def _changed(sizes: Sizes, parts: Parts) -> set[str]:
+    """Tensors that lost entries, and all that depend on them."""
+    found: set[str] = set()
+    for read, node in zip(parts.reads, parts.proto.graph.node, strict=True):
+        if found.intersection(read) or any(sizes.cut(name) for name in node.output if name):
+            found.update(filter(None, node.output))
+    return found
 
 
 def _pair(traced: Trace, sizes: Sizes, slim: Graph, parts: Parts, one: Linear, two: Linear) -> LayerPair:

@@ -14,6 +14,32 @@ HELD = 0.2
 """Share of the samples, the last ones, on which a fit is judged."""
 
 
+class Pile:
+    """Rows that come batch by batch, in one array from the start: joining parts would hold all twice."""
+
+    def __init__(self) -> None:
+        self._rows = np.empty((0, 0), np.float32)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, rows: Floats32, batches: int) -> None:
+        """Add the rows of one batch, of about as many batches of such a size."""
+        end = self._count + len(rows)
+        if end > len(self._rows):
+            room = np.empty((max(end, len(rows) * batches), *rows.shape[1:]), np.float32)
+            room[: self._count] = self.whole.reshape(-1, *rows.shape[1:])
+            self._rows = room
+        self._rows[self._count : end] = rows
+        self._count = end
+
+    @property
+    def whole(self) -> Floats32:
+        """All of them."""
+        return self._rows[: self._count]
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Rows of a layer in the slim model, with their targets.

@@ -29,7 +29,7 @@ from ..selection.recovered import LayerOutcome, Recovery
 from .fit import fit
 from .front import Front
 from .pairs import Found, LayerPair, find_pairs, in_steps, up_to_activation
-from .samples import Samples
+from .samples import Pile, Samples
 from .stores import Unwritable
 
 ROWS = 30_000
@@ -177,14 +177,19 @@ class _Walk:
             running(self.before.parts, first[1], sorted(gives | set(before)), provider) as dense,
         ):
             for mine, theirs in zip(self.after.known(), self.before.known(), strict=True):
-                found, goal = slim(mine), dense(theirs)
-                self.after.hold(found, after)
-                self.before.hold(goal, before)
-                for part in rows:
-                    part.add(found, goal, len(self.data))
+                self._add(rows, slim(mine), dense(theirs), after, before)
         self.after.step()
         self.before.step()
         return [part.samples() for part in rows]
+
+    def _add(
+        self, rows: Sequence[_Rows], slim: Arrays, dense: Arrays, after: Sequence[str], before: Sequence[str]
+    ) -> None:
+        """Take what is needed of one batch; all else is let go before the next one is computed."""
+        self.after.hold(slim, after)
+        self.before.hold(dense, before)
+        for part in rows:
+            part.add(slim, dense, len(self.data))
 
     def _limit(self, step: Sequence[LayerPair], pair: LayerPair) -> int:
         """Rows of a layer that fit into its share of the bound."""
@@ -201,9 +206,7 @@ class _Rows:
         inner = pair.dense.inner
         self.matrix = pair.dense.matrix(graph)[0].astype(np.float32) if inner else np.zeros((0, 0))
         self.sampler = Sampler(way.seed, pair.slim.node.name, limit)
-        self.rows: list[np.ndarray] = []
-        self.targets: list[np.ndarray] = []
-        self.others: list[np.ndarray] = []
+        self.rows, self.targets, self.others = Pile(), Pile(), Pile()
         self.fits = True
 
     def add(self, slim: Arrays, dense: Arrays, batches: int) -> None:
@@ -215,7 +218,7 @@ class _Rows:
         self.fits = self.fits and goal.size == count * width
         if not self.fits:
             return
-        if not self.rows:
+        if not len(self.rows):
             self.sampler.expect(count * batches)
         chosen = self.sampler.draw(count)
         target = layer.outputs(goal, chosen) if not layer.inner else self._product(goal, chosen)
@@ -225,10 +228,11 @@ class _Rows:
             self.fits = other.size == count * target.shape[1]
             if not self.fits:
                 return
-            self.others.append(layer.outputs(other, chosen))
-            target = target - self.others[-1]
-        self.rows.append(layer.rows(x, chosen))
-        self.targets.append(target)
+            added = layer.outputs(other, chosen)
+            self.others.add(added, batches)
+            target = target - added
+        self.rows.add(layer.rows(x, chosen), batches)
+        self.targets.add(target, batches)
 
     def _product(self, x: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """What the layer of the original makes of what it reads, where no tensor holds it."""
@@ -237,10 +241,9 @@ class _Rows:
 
     def samples(self) -> Samples | None:
         """All of them; None where both models do not have the same positions."""
-        if not self.fits or not self.rows:
+        if not self.fits or not len(self.rows):
             return None
-        rows, target = np.concatenate(self.rows), np.concatenate(self.targets)
+        rows, target = self.rows.whole, self.targets.whole
         shape = len(rows), rows.shape[1], -1
-        other = np.concatenate(self.others).reshape(shape) if self.others else None
-        self.rows, self.targets, self.others = [], [], []
+        other = self.others.whole.reshape(shape) if len(self.others) else None
         return Samples(rows, target.reshape(shape), other, self.pair.low, self.pair.high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -237,7 +237,10 @@ def open_session(
     model = _what_is_read(model)
     with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
         options = ort.SessionOptions()
-        if unhurried:  # threads that wait in a loop take as much CPU time as those that work
+        if unhurried:
+            # Threads that wait in a loop take as much CPU time as those that work, and the block that is
+            # planned for a second run comes on top of what the first one took piece by piece.
+            options.enable_mem_pattern = False
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if timed is None and not tf32 and _shared_out(model.proto):
             options.intra_op_num_threads = 1
@@ -295,6 +298,11 @@ def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -
     except Exception as error:  # as above
         raise ModelError(f"{what} does not run on these inputs: {first_line(error)}") from None
     return dict(pair for named in zip(names, results, strict=True) for pair in _tensors(*named))
+
+
+def owned(found: Arrays, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Some outputs in memory of their own: what a run returns keeps all that the session took for runs."""
+    return {name: np.array(found[name]) for name in names}
 
 
 def _tensors(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:

@@ -16,6 +16,7 @@ from ..data.batches import Data
 from ..data.calibration import activations
 from ..data.dataset import load_data, open_data
 from ..errors import UsageError, unknown_name
+from ..moments.bound import fitting
 from ..moments.held import Held
 from ..moments.ranking import rank
 from ..moments.removal import Choose
@@ -125,7 +126,7 @@ class Calibration:
             made = open_data(traced, samples=RUNS, seed=self.seed, smooth=True)
             return Held(made, self.memory // 4)
         data = open_data(traced, self.data, labels=False, samples=self.samples, profile=self.profile)
-        return Held(data, self.memory // 4)
+        return Held(fitting(traced, data, self.memory), self.memory // 4)
 
 
 def _by_layers(traced: Trace, steps: Steps, source: Calibration) -> dict[str, GroupScore]:

@@ -230,7 +230,7 @@ TABLE = (
     ),
     Option(
         "memory", ("score", "recover"), "int", 2 * 2**30,
-        "Bytes that statistics of --data may take beside the models.",
+        "Bytes that --data may make pruning take, beside the models, their analysis and the samples.",
         check=integer(1), metavar="N[K|M|G]", unset="2G",
     ),
     # gates

@@ -9,10 +9,10 @@ Usage::
         [--budget 0.75] [--memory 512,2048]
 
 ``choices`` has a row per number of images, criterion and allocation; ``DATA`` and ``FOLDER`` are those of
-``fashion.py``. ``stages`` has a row per stage, on the samples of ``real.py``: CPU seconds, and the most
-MiB that are resident during it. Every bound in MiB is that of a process of its own. A stage ends with the first
-step of the next one: the first probe counts as scoring, the first layer that is fitted as rewriting.
-PyTorch is needed, as for ``fashion.py``.
+``fashion.py``, and PyTorch is needed as for that. ``stages`` has a row per stage, on the samples of ``real.py``:
+CPU seconds, and the most MiB that are resident during it on top of what the packages, the model, its analysis
+and the samples take. Every bound in MiB is that of a process of its own. A stage ends with the first step of
+the next one: the first probe counts as scoring, the first layer that is fitted as rewriting.
 """
 
 from __future__ import annotations
@@ -29,9 +29,6 @@ import numpy as np
 
 import onnxprune
 
-from .accuracy import scores
-from .fashion import own
-from .fashion_train import NETWORKS, read
 from .real import TASKS
 
 ALLOCATIONS = {"l2": ("uniform", "global")}
@@ -40,6 +37,10 @@ ALLOCATIONS = {"l2": ("uniform", "global")}
 
 def choices(given: argparse.Namespace) -> None:
     """Accuracy by what decides which channels go, how many go where, and what is done for the rest."""
+    from .accuracy import scores
+    from .fashion import own
+    from .fashion_train import read
+
     images, _ = read(given.data, "train")
     held, labels = (t[: given.tests].numpy() for t in read(given.data, "t10k"))
     order = np.random.default_rng(0).permutation(len(images))
@@ -59,26 +60,27 @@ def choices(given: argparse.Namespace) -> None:
         print(f"| {count} | {criterion} | {allocation} | {' | '.join(cells)} |", flush=True)
 
 
-def resident(reset: bool = False) -> float:
-    """Most MiB that were resident since the last reset."""
+def resident(what: str) -> float:
+    """MiB that are resident now (``VmRSS``), or the most since this was asked last (``VmHWM``)."""
     status = Path("/proc/self/status").read_text()
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    return float(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
+    Path("/proc/self/clear_refs").write_text("5")
+    return float(re.findall(rf"{what}:\s+(\d+)", status)[0]) / 1024
 
 
 def staged(network: str, shared: Path, budget: float, memory: int) -> None:
     """Print a row per stage of one pruning."""
     task, path = TASKS[network], shared / "models" / f"{network}.onnx"
     data, _, _ = task.samples(shared / "data", path, task.calibration, 1)
-    now, start = "before", time.process_time()
-    resident(reset=True)
+    now, start, there = "", time.process_time(), 0.0
 
     def progress(told: str = "") -> None:
-        nonlocal now, start
+        nonlocal now, start, there
         if (stage := told.split(" ")[0]) != now:
-            spent = time.process_time() - start
-            print(f"| {memory} | {now} | {spent:.1f} | {resident(reset=True):,.0f} |", flush=True)
+            if there:
+                spent, most = time.process_time() - start, resident("VmHWM") - there
+                print(f"| {memory} | {now} | {spent:.1f} | {most:,.0f} |", flush=True)
+            elif stage == "score":
+                there = resident("VmRSS")
             now, start = stage, time.process_time()
 
     settings: dict[str, Any] = {"keep_macs": budget, "data": data, "memory": memory * 2**20}
@@ -88,7 +90,7 @@ def staged(network: str, shared: Path, budget: float, memory: int) -> None:
 
 def stages(given: argparse.Namespace) -> None:
     """Time and memory."""
-    print("| memory, MiB | stage | CPU s | resident, MiB |\n| --- | --- | --- | --- |", flush=True)
+    print("| memory, MiB | stage | CPU s | most MiB |\n| --- | --- | --- | --- |", flush=True)
     for memory in map(int, given.memory.split(",")):
         process = multiprocessing.get_context("spawn").Process(
             target=staged, args=(given.network, given.shared, given.budget, memory)
@@ -105,7 +107,7 @@ def main() -> None:
     one.set_defaults(do=choices)
     one.add_argument("data", type=Path)
     one.add_argument("folder", type=Path)
-    one.add_argument("--network", choices=NETWORKS, default="resnet20")
+    one.add_argument("--network", default="resnet20")
     one.add_argument("--images", default="512")
     one.add_argument("--tests", type=int, default=10_000)
     one.add_argument("--budgets", default="0.48,0.25")
