@@ -30,7 +30,7 @@ GATES = f"""
 data = "{IMAGES.as_posix()}"
 samples = 16
 provider = "cpu"
-min-agreement = 0.0
+min-cosine = -1.0
 """
 
 
@@ -55,10 +55,10 @@ def verify(run: Run, slim: Path, *flags: object) -> Any:
 def test_gates_and_data_come_from_a_file(run: Run, slim: Path, tmp_path: Path) -> None:
     document = verify(run, slim, "--json").document
     assert (document["samples"], document["data"]) == (16, IMAGES.as_posix())
-    assert [(g["name"], g["limit"]) for g in document["gates"]] == [("min_agreement", 0.0)]
-    outcome = verify(run, slim, "--min-agreement", 1.5)
+    assert [(g["name"], g["limit"]) for g in document["gates"]] == [("min_cosine", -1.0)]
+    outcome = verify(run, slim, "--min-cosine", 1)
     assert outcome.code == 1, "a flag comes before the file"
-    assert "min-agreement of 'logits'" in outcome.err
+    assert "min-cosine of 'logits'" in outcome.err
     wrong = tmp_path / "wrong.toml"
     wrong.write_text("min-cosin = 0.5\n")
     outcome = run("verify", DIGITS, slim, "--config", wrong)
@@ -72,9 +72,9 @@ def test_gates_and_data_come_from_a_file(run: Run, slim: Path, tmp_path: Path) -
 def test_parity_reads_the_same_file(slim: Path) -> None:
     plan, gates = slim.with_name("plan.json"), slim.with_name("gates.toml")
     report = assert_parity(DIGITS, slim, plan=plan, config=gates)
-    assert (report.samples, report.gates[0].name) == (16, "min_agreement")
-    with pytest.raises(AssertionError, match="FAILED: min-agreement"):
-        assert_parity(DIGITS, slim, config=gates, min_agreement=1.5)
+    assert (report.samples, report.gates[0].name) == (16, "min_cosine")
+    with pytest.raises(AssertionError, match="FAILED: min-cosine"):
+        assert_parity(DIGITS, slim, config=gates, min_cosine=1.0)
 
 
 # Baseline -------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_a_baseline_grows_by_runs_that_passed(run: Run, slim: Path, tmp_path: Pa
     verify(run, slim, *flags, "--update-baseline")
     before = path.read_bytes()
     assert len(json.loads(before)["runs"]) == 2
-    assert verify(run, slim, *flags, "--update-baseline", "--min-agreement", 1.5).code == 1
+    assert verify(run, slim, *flags, "--update-baseline", "--min-cosine", 1).code == 1
     gates = slim.with_name("gates.toml")
     assert run("verify", DIGITS, DIGITS, "--config", gates, *flags, "--markdown", comment).code == 0
     assert path.read_bytes() == before
@@ -267,9 +267,9 @@ def test_every_provider_is_a_row(
 
 
 def test_every_provider_keeps_to_the_gates(run: Run, slim: Path) -> None:
-    outcome = verify(run, slim, "--also", "cpu", "--min-agreement", 1.5)
+    outcome = verify(run, slim, "--also", "cpu", "--min-cosine", 1)
     assert (outcome.code, outcome.out.count("FAILED")) == (1, 3), "of the gate, and of both rows"
-    elsewhere = onnxprune.verify(DIGITS, slim, also=["cpu"], provider="cpu", min_cosine=1.5)
+    elsewhere = onnxprune.verify(DIGITS, slim, also=["cpu"], provider="cpu", min_cosine=1.0)
     assert not replace(elsewhere, gates=()), "the other row alone fails the whole"
     assert run("verify", DIGITS, slim, "--also", "tpu").err.startswith("error: unknown provider 'tpu'")
 
@@ -347,7 +347,7 @@ def test_errors_are_documents(
 
 
 def test_a_failed_gate_is_a_whole_report(run: Run, slim: Path) -> None:
-    outcome = verify(run, slim, "--min-agreement", 1.5, "--json")
+    outcome = verify(run, slim, "--min-cosine", 1, "--json")
     assert outcome.code == 1
     assert outcome.document["passed"] is False
     assert "error" not in outcome.document

@@ -437,6 +437,18 @@ def test_ops(run: Run) -> None:
     assert rules["Conv"]["rule"].startswith("One kernel makes one output channel")
 
 
+def test_ops_of_some_operators(run: Run) -> None:
+    def shown(*patterns: str) -> list[str]:
+        rules = run("ops", "--json", *patterns).document["rules"]
+        return [f"{row['domain']}::{row['operator']}" for row in rules]
+
+    assert shown("convinteger", "Reduce*l1") == ["::ConvInteger", "::ReduceL1"]
+    assert shown("com.microsoft::FusedC*") == ["com.microsoft::FusedConv"]
+    assert "com.microsoft::FusedMatMul" in shown("*matmul")
+    outcome = run("ops", "Conf")
+    assert (outcome.code, outcome.err) == (2, "error: unknown operator 'Conf'\nhint: Did you mean 'Conv'?\n")
+
+
 def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing CUDA library is called by its name."""
 

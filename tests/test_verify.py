@@ -394,14 +394,28 @@ def test_gates_that_cannot_be_checked(pruned: Result) -> None:
         check_gates({"min_agreement": 0.5}, [difference("y", np.ones(3), np.ones(3))], [], None)
     with pytest.raises(onnxprune.UsageError, match="unknown gate 'min_cosin'\nDid you mean"):
         check_gates({"min_cosin": 0.5}, [], [], None)  # type: ignore[typeddict-unknown-key]
-    with pytest.raises(onnxprune.UsageError, match="gate max-abs: found 'a', expected a number"):
-        check_gates({"max_abs": "a"}, [], [], None)  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(
+    ("gate", "limit", "expected"),
+    [
+        ("min_cosine", 2, "a cosine, -1 to 1"),
+        ("min_cosine", float("nan"), "a cosine, -1 to 1"),
+        ("max_abs", "a", "a number that is at least 0"),
+        ("min_agreement", 95, "a share, 0 to 1"),
+        ("max_accuracy_drop", float("nan"), "a number"),
+        ("max_latency_ratio", 0, "a number above 0"),
+    ],
+)
+def test_gates_that_say_nothing_are_refused_first(gate: str, limit: Any, expected: str) -> None:
+    with pytest.raises(onnxprune.UsageError, match=f"gate {gate.replace('_', '-')}: .*, expected {expected}"):
+        onnxprune.verify("no such file", "no such file", **{gate: limit})
 
 
 def test_failed_gates_in_the_command_line(run: Run, pruned: Result, tmp_path: Path) -> None:
     pruned.model.save(tmp_path / "slim.onnx")
     files = DIGITS, tmp_path / "slim.onnx", "--data", IMAGES, "--provider", "cpu"
-    outcome = run("verify", *files, "--min-cosine", 2, "--max-abs", 1e9, "--min-agreement", 2)
+    outcome = run("verify", *files, "--min-cosine", 1, "--max-abs", 1e9, "--min-agreement", 1)
     assert outcome.code == 1
     assert "\nmax-abs        logits" in outcome.out
     assert outcome.err.splitlines()[-1].startswith("error: 2 gates failed: min-cosine of 'logits': found 0.")

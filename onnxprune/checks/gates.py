@@ -72,6 +72,19 @@ class Gate:
         return text if self else f"{text} (off by {self.excess:.3g})"
 
 
+def check_limits(limits: Limits) -> None:
+    """Refuse gates that no model could pass or fail, before anything is measured.
+
+    Raises
+    ------
+    UsageError
+        With what was expected.
+    """
+    for name, limit in limits.items():
+        if limit is not None and (expected := OPTIONS[name].check(limit)):
+            raise UsageError(f"gate {OPTIONS[name].flag}: found {limit!r}, expected {expected}")
+
+
 def check_gates(
     limits: Limits, change: Sequence[Difference], scores: Sequence[Score], latency_ratio: float | None
 ) -> tuple[Gate, ...]:
@@ -97,8 +110,6 @@ def check_gates(
         limit = limits.get(name)
         if limit is None:
             continue
-        if expected := OPTIONS[name].check(limit):
-            raise UsageError(f"gate {OPTIONS[name].flag}: found {limit!r}, expected {expected}")
         if not found[name]:
             reason = MISSING.get(name, "it was not measured")
             raise UsageError(f"gate {name.replace('_', '-')} cannot be checked: {reason}")

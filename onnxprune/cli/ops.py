@@ -9,10 +9,14 @@ from .verb import Verb
 
 
 @click.command(cls=Verb)
+@click.argument("patterns", metavar="[OPERATOR]...", nargs=-1)
 @options.plugin_option
 @options.json_option
-def command(as_json: bool) -> None:
-    """Print the table of rules: what happens to channels at every operator."""
+def command(patterns: tuple[str, ...], as_json: bool) -> None:
+    """Print the table of rules: what happens to channels at every operator.
+
+    OPERATOR is a name or a pattern such as "Reduce*" or "com.microsoft::*"; without any, all are shown.
+    """
     from ..reports.operators import operators
 
-    output.show("ops", operators(), as_json=as_json)
+    output.show("ops", operators(*patterns), as_json=as_json)

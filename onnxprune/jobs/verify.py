@@ -21,7 +21,7 @@ from ..checks.change import measure_change, ours, same_inputs
 from ..checks.compare import Difference
 from ..checks.exactness import FIRST, ModelPair, check_surgery
 from ..checks.finite import not_finite
-from ..checks.gates import Limits, check_gates
+from ..checks.gates import Limits, check_gates, check_limits
 from ..checks.latency import measure_latency
 from ..checks.nodes import compare_entire
 from ..checks.report import Report
@@ -332,4 +332,5 @@ def _parted(settings: VerifySettings) -> tuple[Limits, DataSettings]:
     unknown = settings.keys() - limits.keys() - options.keys()
     if unknown:
         raise unknown_name("setting", min(unknown), VerifySettings.__annotations__)
+    check_limits(cast(Limits, limits))
     return cast(Limits, limits), cast(DataSettings, options)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
+from ..errors import unknown_name
 from ..plugins import load_installed
 from ..rules.table import OperatorRow, operator_table
 from .page import Part, Table, words
@@ -34,12 +36,31 @@ class OperatorList:
 
     def page(self) -> Iterator[Part]:
         """One row per operator."""
-        rows = ((f"{r.domain}::{r.op}" if r.domain else r.op, r) for r in self.rows)
-        cells = tuple((name, r.status, r.along, r.summary) for name, r in rows)
+        cells = tuple((_name(r), r.status, r.along, r.summary) for r in self.rows)
         yield Table(words("operator", "status", "along", "rule"), cells)
 
 
-def operators() -> OperatorList:
-    """Those of the installed onnx, and all others that have a rule."""
+def operators(*patterns: str) -> OperatorList:
+    """Those of the installed onnx, and all others that have a rule; without patterns, all of them.
+
+    Raises
+    ------
+    UsageError
+        If a pattern names none.
+    """
     load_installed()
-    return OperatorList(tuple(operator_table()))
+    rows = tuple(operator_table())
+    for pattern in patterns:
+        if not any(_named(row, pattern) for row in rows):
+            raise unknown_name("operator", pattern, {row.op for row in rows})
+    return OperatorList(tuple(r for r in rows if not patterns or any(_named(r, p) for p in patterns)))
+
+
+def _name(row: OperatorRow) -> str:
+    """With its domain, but for those of ONNX itself."""
+    return f"{row.domain}::{row.op}" if row.domain else row.op
+
+
+def _named(row: OperatorRow, pattern: str) -> bool:
+    """Whether a pattern, in any case of letters, is its name with or without the domain."""
+    return any(fnmatchcase(name.lower(), pattern.lower()) for name in (row.op, _name(row)))

@@ -236,15 +236,17 @@ TABLE = (
     # gates
     Option(
         "min_cosine", ("gates",), "float | None", None, "Gate: cosine of the worst sample.",
-        "Of the worst output.", check=not_nan, metavar="C",
+        "Of the worst output.", check=number("a cosine, -1 to 1", lambda cosine: -1 <= cosine <= 1),
+        metavar="C",
     ),
     Option(
         "max_abs", ("gates",), "float | None", None, "Gate: largest absolute difference.",
-        check=not_nan, metavar="D",
+        check=number("a number that is at least 0", lambda limit: limit >= 0), metavar="D",
     ),
     Option(
         "min_agreement", ("gates",), "float | None", None,
-        "Gate: share of samples with the same best class.", check=not_nan, metavar="F",
+        "Gate: share of samples with the same best class.",
+        check=number("a share, 0 to 1", lambda share: 0 <= share <= 1), metavar="F",
     ),
     Option(
         "max_accuracy_drop", ("gates",), "float | None", None,
@@ -252,7 +254,8 @@ TABLE = (
     ),
     Option(
         "max_latency_ratio", ("gates",), "float | None", None,
-        "Gate: latency of SLIM over that of DENSE.", check=not_nan, metavar="F",
+        "Gate: latency of SLIM over that of DENSE.",
+        check=number("a number above 0", lambda ratio: ratio > 0), metavar="F",
     ),
     # other jobs
     Option(
