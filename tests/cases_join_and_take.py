@@ -31,6 +31,11 @@ CASES = [
     Case("Concat", "along pixels", between("r = Concat <axis=2> (h, h)"), groups=(8,)),
     Case("Concat", "along pixels with a branch", between(BRANCH + "r = Concat <axis=3> (h, a)",
         W3=(8, 3, 3, 3)), groups=(8,), slim={"W3": (4, 3, 3, 3)}),
+    Case("Concat", "with nothing of a branch", between(BRANCH + """
+        n = Constant <value_ints=[0]> ()
+        two = Constant <value_ints=[2]> ()
+        e = Slice (a, n, n, two)
+        r = Concat <axis=2> (e, h)""", W3=(8, 3, 3, 3)), groups=(8,), slim={"W3": (4, 3, 3, 3)}),
     Case("Concat", "class token", tokens("r = Concat <axis=1> (c, h)", inputs="float[2,6,5] x",
         c=(2, 1, 8)), groups=(8,), slim={"c": (2, 1, 4)}),
     Case("Concat", "dense block", between("""

@@ -74,3 +74,18 @@ def test_a_free_axis_of_channels_is_that_of_the_weight() -> None:
     )
     (note,) = result.trace.notes
     assert note == "input 'x': axis 1 is taken to be 3, as the inside of the model asks for it"
+
+
+def test_a_declared_size_of_0_is_a_size() -> None:
+    """As that of a cache which is empty at first; onnxruntime takes no other. -1 leaves it open."""
+    text = "h = MatMul (x, W)\nk = MatMul (past, K)\nc = Concat <axis=1> (k, h)\ny = MatMul (c, V)"
+    model = net(text, inputs="float[1,7,3] x, float[1,0,6] past", W=(3, 8), K=(6, 8), V=(8, 5))()
+    result = onnxprune.prune(model, ratio=0.5, verify=True, provider="cpu")
+    assert result.report is not None
+    assert result.report.exact
+    assert [d.dim_value for d in result.model.proto.graph.input[1].type.tensor_type.shape.dim] == [1, 0, 6]
+    data = {"x": np.zeros((1, 7, 3), np.float32), "past": np.zeros((1, 2, 6), np.float32)}
+    with pytest.raises(onnxprune.UsageError, match=r"input 'past': .* expected float32 \[1, 0, 6\]"):
+        onnxprune.verify(model, result.model, data=data)
+    model.graph.input[1].type.tensor_type.shape.dim[1].dim_value = -1
+    assert onnxprune.verify(model, model, data=data, provider="cpu")

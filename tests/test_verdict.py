@@ -47,6 +47,20 @@ def stored(model: onnx.ModelProto, name: str, edit: Callable[[np.ndarray], Any])
     return changed
 
 
+def detector(head: str = "y = Mul (v, v)", **weights: Any) -> onnx.ModelProto:
+    """Where a map is large, which it is nowhere, and what a head makes of the values there."""
+    text = f"""
+        h = Conv (x, W)
+        r = Relu (h)
+        s = Conv (r, S)
+        g = Greater (s, t)
+        z = NonZero (g)
+        p = Transpose <perm=[1, 0]> (z)
+        v = GatherND (s, p)
+        {head}"""
+    return net(text, W=(8, 3, 3, 3), S=(1, 8, 1, 1), t=1e6, **weights)()
+
+
 # What a report is worth -----------------------------------------------------------------------
 
 
@@ -59,6 +73,30 @@ def test_what_could_not_be_verified_is_not_true() -> None:
     assert result.report.exact is None
     with pytest.raises(AssertionError, match="not verified"):
         assert_parity(unrunnable(), result.model, plan=result.plan, provider="cpu")
+
+
+def test_an_empty_output_proves_nothing() -> None:
+    """All nodes are compared then, and nothing is said of a change that nobody saw."""
+    found = onnxprune.prune(detector(), ratio=0.5, verify=True, provider="cpu")
+    assert "exact layer by layer" in str(found.report.headline if found.report else "")
+    assert (found.report and found.report.change) == ()
+    found.model.proto.CopyFrom(stored(found.model.proto, "W", lambda w: np.multiply(w, -1, out=w)))
+    wrong = onnxprune.verify(detector(), found.model, plan=found.plan, provider="cpu")
+    assert wrong.exact is False
+    assert wrong.wrong is not None
+    assert wrong.wrong.layer == "h"
+    assert "change not measured: the outputs are empty" in wrong.headline
+    with pytest.raises(onnxprune.UsageError, match="min-cosine cannot be checked: no output holds anything"):
+        onnxprune.verify(detector(), found.model, provider="cpu", min_cosine=0.5)
+
+
+def test_layers_that_saw_nothing_are_not_proven() -> None:
+    head = "w = Unsqueeze (v, o)\nm = MatMul (w, U)\nq = Relu (m)\ny = MatMul (q, V)"
+    model = detector(head, o=np.array([1]), U=(1, 16), V=(16, 3))
+    report = onnxprune.prune(model, ratio=0.5, verify=True, provider="cpu").report
+    assert report is not None
+    assert report.headline == "not verified: output 'y' is empty on these inputs"
+    assert (bool(report), report.failed, report.exact) == (False, False, None)
 
 
 @pytest.fixture

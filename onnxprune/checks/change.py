@@ -16,7 +16,7 @@ from .subject import Subject
 def measure_change(
     before: Subject, after: Subject, data: Iterable[Batch], accuracy: Accuracy
 ) -> tuple[tuple[Difference, ...], tuple[Score, ...]]:
-    """Run both models; how they differ, and how accurate they are."""
+    """Run both models; how outputs that hold anything differ, and how accurate they are."""
     sums: dict[str, Comparison] = {}
     for batch in data:
         old, new = before.run(batch.feeds), after.run(batch.feeds)
@@ -24,7 +24,7 @@ def measure_change(
         for name, array in old.items():
             sums.setdefault(name, Comparison(name)).add(array, new[name], batch.size)
         accuracy.add(batch, old, new)
-    return tuple(s.difference() for s in sums.values()), accuracy.scores()
+    return tuple(s.difference() for s in sums.values() if s.samples), accuracy.scores()
 
 
 @contextmanager

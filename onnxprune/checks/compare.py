@@ -38,6 +38,8 @@ class Difference:
     top1, top5 : float or None
         Share of samples with the same best class, and mean share of the five best that are among
         the slim model's five; None where there are no scores of (more than five) classes.
+    samples : int
+        How many were compared; 0 where there were no numbers to compare.
     remark : str
         Samples that are zero, and values that are not finite.
     layer : str
@@ -102,7 +104,7 @@ class Comparison:
         self.name, self.layer, self.exact, self.cap, self.gated = name, layer, exact, cap, gated
         self.tolerance: float | None = None
         self.furthest = Error(0.0)
-        self.samples = self.ranked = 0
+        self.runs = self.samples = self.ranked = 0
         self.cosines, self.worst, self.max_abs = 0.0, 1.0, 0.0
         self.energy = self.noise = self.top1 = self.top5 = 0.0
         self.classes = 0
@@ -122,10 +124,13 @@ class Comparison:
         """
         if self.exact:
             self._judge(reference, found, moved)
+        self.runs += 1
+        if not reference.size and not found.size:
+            return
         if reference.shape != found.shape:
             self._count(np.zeros(1), 0.0, np.inf, np.inf)
         elif reference.dtype.kind in "OSU":
-            same = float((reference == found).mean()) if reference.size else 1.0
+            same = float((reference == found).mean())
             self._count(np.array([same]), 1.0, (1 - same) ** 2, 1 - same)
         else:
             rows = samples if reference.ndim and len(reference) == samples else 1
@@ -158,7 +163,7 @@ class Comparison:
             gap = b - a
         bad = ~np.isfinite(gap).all(axis=1)
         lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
-        self.odd[0] += [np.count_nonzero(v == 0) for v in lengths] if a.size else 0
+        self.odd[0] += [np.count_nonzero(v == 0) for v in lengths]
         product = lengths[0] * lengths[1]
         cosine = np.einsum("ij,ij->i", a, b) / np.where(product, product, 1)
         cosine = np.where(product == 0, (lengths[0] == lengths[1]).astype(float), cosine)

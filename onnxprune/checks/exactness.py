@@ -39,11 +39,15 @@ CAP = max(ROUNDING.values())
 
 @dataclass(frozen=True)
 class Surgery:
-    """What the check found: differences of all outputs or nodes, how, and which nodes it left out."""
+    """What the check found: differences of all outputs or nodes, how, and which nodes it left out.
+
+    Or the problem: why nothing is proven.
+    """
 
     found: tuple[Difference, ...] = ()
     method: str = ""
     left_out: tuple[str, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +123,12 @@ class ModelPair:
         with open_session(model, self.provider, "the slim model", level) as session:
             yield Subject(session, "the slim model")
 
+    def cut_around(self, name: str) -> bool:
+        """Whether the node that makes a tensor reads or makes anything of which not all is kept."""
+        node = self.traced.graph.producers.get(name)
+        around = [name] if node is None else [*self.traced.graph.reads(node), *node.outputs]
+        return any(kept is not None for n in around for kept in self.sizes.indices(n))
+
     def compare_nodes(self, batches: Iterable[Batch]) -> Iterator[Difference]:
         """Compare every node alone, see :func:`onnxprune.checks.nodes.compare_single`."""
         fed = [replace(b, feeds=self.feeds(b.feeds)) for b in batches]
@@ -138,8 +148,9 @@ def check_surgery(
 
     First the outputs. Where they differ by more than rounding, the network may only have amplified
     it (a recurrent network, a saturated sigmoid): then every node is compared alone, on the masked
-    original's own tensors, where nothing adds up. A node that cannot be compared leaves it open, and of
-    a model in ORT format no node can.
+    original's own tensors, where nothing adds up. So it is where an output is empty, as that of a detector
+    which detects nothing. A node that cannot be compared leaves it open, and of a model in ORT format no
+    node can.
 
     Recovered weights are put into the original, too, in the places that the plan keeps.
 
@@ -155,14 +166,20 @@ def check_surgery(
     if pair.provider == provider:
         pair = replace(pair, opened=opened)
     pair, found = _end_to_end(pair, feeds)
-    closed = isinstance(slim, OrtModel)
-    if all(found) or closed:
-        return pair, Surgery(found, "end to end", () if all(found) else (CLOSED,))
-    alone = tuple(pair.compare_nodes([Batch(feeds)]))
-    missing = left_out(pair.slim.proto, pair.traced, {d.output for d in alone})
-    if all(alone) and missing:
-        return pair, Surgery(found, "end to end", missing)
-    return pair, Surgery(alone, "layer by layer")
+    blank = [d.output for d in found if not d.samples]
+    if all(found) and not blank:
+        return pair, Surgery(found, "end to end")
+    alone: tuple[Difference, ...] = ()
+    missing: tuple[str, ...] = (CLOSED,)
+    if not isinstance(slim, OrtModel):
+        alone = tuple(pair.compare_nodes([Batch(feeds)]))
+        told = {d.output for d in alone if d.samples or not (blank and pair.cut_around(d.output))}
+        missing = left_out(pair.slim.proto, pair.traced, told)
+    if not all(alone) or not missing:
+        return pair, Surgery(alone, "layer by layer")
+    if all(found):
+        return pair, Surgery(problem=f"output '{blank[0]}' is empty on these inputs")
+    return pair, Surgery(found, "end to end", missing)
 
 
 def _end_to_end(pair: ModelPair, feeds: Arrays) -> tuple[ModelPair, tuple[Difference, ...]]:

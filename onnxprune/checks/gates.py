@@ -37,6 +37,7 @@ class Limits(TypedDict, total=False):
 
 
 MISSING = {
+    **dict.fromkeys(("min_cosine", "max_abs"), "no output holds anything to compare"),
     "min_agreement": "no output holds scores of classes",
     "max_accuracy_drop": "the data have no labels, and there is no metric",
 }

@@ -227,7 +227,7 @@ class _Sums:
 
     def differences(self) -> Iterator[Difference]:
         """What the sums say of the tensors that both models have."""
-        return (sums.difference() for sums in self._all.values() if sums.samples)
+        return (sums.difference() for sums in self._all.values() if sums.runs)
 
 
 def _portions(

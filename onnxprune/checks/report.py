@@ -146,7 +146,7 @@ class Report:
             change = summary(self.change)
             parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
         else:
-            parts.append("change not measured")
+            parts.append("change not measured" + ("" if self.unrun else ": the outputs are empty"))
         if self.odd:
             parts.append(self._origin)
         return f"{self.place}: {'; '.join(parts)}"

@@ -12,7 +12,7 @@ import onnx
 
 from ..errors import UsageError
 from ..runtime.session import Arrays
-from ..shapes.dimensions import graph_inputs
+from ..shapes.dimensions import declared_size, graph_inputs
 
 BATCH = 16
 """Samples per run of a model whose batch is free."""
@@ -117,20 +117,19 @@ def declared_dims(proto: onnx.ModelProto) -> Dims:
 
 def batch_size(dims: Dims) -> int:
     """How many samples to feed at once; 0 where the first axes are no common batch."""
-    sizes = {d[0].dim_value if len(d) else -1 for d in dims}
-    if len(sizes) != 1 or -1 in sizes:
-        return 0
-    return sizes.pop() or BATCH
+    sizes = {declared_size(d[0]) if len(d) else 0 for d in dims}
+    (size,) = sizes if len(sizes) == 1 else (0,)
+    return BATCH if size is None else size
 
 
 def free_batch(dims: Dims) -> bool:
     """Whether the first axes of all inputs are a batch of any size."""
-    return batch_size(dims) > 0 and not any(d[0].dim_value for d in dims)
+    return batch_size(dims) > 0 and all(declared_size(d[0]) is None for d in dims)
 
 
 def whole_batches(dims: Dims, count: int, size: int) -> int:
     """How many samples make whole batches, where the model takes no part of one."""
-    fixed = all(len(d) and d[0].dim_value > 0 for d in dims)
+    fixed = all(len(d) and declared_size(d[0]) is not None for d in dims)
     if fixed and count < size:
         raise UsageError(f"data: found {count} samples, expected at least {size}, a batch of the model")
     return count - count % size if fixed else count

@@ -9,7 +9,7 @@ import onnx
 
 from ..errors import UsageError
 from ..runtime.session import Arrays
-from ..shapes.dimensions import graph_inputs
+from ..shapes.dimensions import declared_size, graph_inputs
 
 
 def check_inputs(proto: onnx.ModelProto, feeds: Arrays) -> None:
@@ -43,7 +43,7 @@ def _fits(declared: onnx.TypeProto.Tensor, array: np.ndarray) -> bool:
         return True
     dims = declared.shape.dim
     return len(dims) == array.ndim and all(
-        dim.dim_value <= 0 or dim.dim_value == size for dim, size in zip(dims, array.shape, strict=True)
+        declared_size(dim) in (None, size) for dim, size in zip(dims, array.shape, strict=True)
     )
 
 
@@ -54,7 +54,12 @@ def _declared(tensor: onnx.TypeProto.Tensor) -> str:
         kind = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     if not tensor.HasField("shape"):
         return kind
-    return f"{kind} {shown_dims([d.dim_value or d.dim_param or '?' for d in tensor.shape.dim])}"
+    return f"{kind} {shown_dims(map(_shown, tensor.shape.dim))}"
+
+
+def _shown(dim: onnx.TensorShapeProto.Dimension) -> int | str:
+    size = declared_size(dim)
+    return dim.dim_param or "?" if size is None else size
 
 
 def shown_dims(sizes: Iterable[object]) -> str:

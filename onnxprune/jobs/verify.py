@@ -299,7 +299,8 @@ class _Verification:
         )
         if self.recovery is None and not all(found.found):
             require_none(plan.options)
-        return replace(report, surgery=found.found, method=found.method, left_out=found.left_out), pair
+        report = replace(report, surgery=found.found, method=found.method, left_out=found.left_out)
+        return replace(report, problem=found.problem), pair
 
     def _with_layers(self, report: Report, pair: ModelPair, batches: Iterable[Batch]) -> Report:
         """Add the comparisons layer by layer."""

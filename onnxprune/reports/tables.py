@@ -23,7 +23,8 @@ LIMIT = 40
 
 def tables(report: Report) -> Iterator[Table]:
     """All that a report says, but for its verdict."""
-    yield outputs(report)
+    if report.change:
+        yield outputs(report)
     ranked = [d for d in report.change if d.top1 is not None]
     if ranked:
         agreement = [(d.output, _share(d.top1), _share(d.top5), str(d.samples)) for d in ranked]

@@ -19,9 +19,10 @@ from .signs import kept, padded, shared
 @rule("Concat", sign=shared, traits=Trait.MOVES | Trait.KEEPS_BOUNDS | Trait.BLOCKWISE_WHERE_KEPT)
 def concat(c: Walk, n: Node) -> None:
     """Joins the labels along its axis and couples the other axes."""
-    rank = c.rank(n.output)
+    whole = c.shape(n.output)
+    rank = len(whole)
     axis = n.attr("axis") % rank
-    names = [x for x in n.inputs if c.shape(x)[axis]]
+    names = [x for x in n.inputs if (*(s := c.shape(x))[:axis], whole[axis], *s[axis + 1 :]) == whole]
     result: list[Labels] = [c.broadcast_axis(names, k - rank) if k != axis else NONE for k in range(rank)]
     moving = [x for x in names if not c.graph.is_constant(x)]
     if any(c.axis(x, axis) is not NONE for x in moving or names):

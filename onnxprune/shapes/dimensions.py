@@ -47,13 +47,18 @@ def graph_inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [value for value in proto.graph.input if value.name not in stored]
 
 
+def declared_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """Size that a model declares, None where it leaves it open (Paddle writes -1)."""
+    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
+
+
 def free_dimensions(proto: onnx.ModelProto) -> list[tuple[str, int]]:
     """(input, axis) of every dimension that the model leaves open."""
     found = [
         (value.name, axis)
         for value in proto.graph.input
         for axis, dim in enumerate(value.type.tensor_type.shape.dim)
-        if not dim.HasField("dim_value") or dim.dim_value <= 0
+        if declared_size(dim) is None
     ]
     fed = {value.name for value in graph_inputs(proto)} if found else ()
     return [(name, axis) for name, axis in found if name in fed]
