@@ -216,3 +216,15 @@ def test_further_entries_are_of_no_matter(tmp_path: Path) -> None:
     source.write_bytes(model.SerializeToString())
     onnxprune.prune(source, ratio=0.5).model.save(tmp_path / "o.onnx")
     assert run(tmp_path / "o.onnx").shape == (3, 8)
+
+
+def test_a_place_of_what_lies_inside_is_of_no_matter(tmp_path: Path) -> None:
+    """Tools forget it when they put weights back into a model: it does not send them out again."""
+    model = network()
+    for tensor in model.graph.initializer:
+        tensor.external_data.add(key="location", value="gone.bin")
+    onnx.save(model, tmp_path / "model.onnx")
+    for given in (model, tmp_path / "model.onnx"):
+        onnxprune.prune(given, ratio=0.5, granularity=1).model.save(tmp_path / "slim.onnx")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "slim.onnx"]
+    assert model.graph.initializer[0].external_data, "what was given stays as it was"

@@ -255,7 +255,10 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _normalise(model: Model) -> Model:
-    """Inline local functions and make names unique over nested graphs, on a copy if needed."""
+    """Inline functions, make names unique over nested graphs, and forget places of what lies inside.
+
+    That is done on a copy if needed. Such a place is how a tensor notes which file it came from.
+    """
     proto = model.proto
     if proto.functions:
         try:
@@ -267,7 +270,16 @@ def _normalise(model: Model) -> Model:
         if proto is model.proto:
             proto = copied(model.proto)
         _rename_clashes(proto.graph, Names(names_of(proto)), set(), {})
+    if any(map(_misplaced, tensors(proto.graph))):
+        proto = copied(proto) if proto is model.proto else proto
+        for tensor in filter(_misplaced, tensors(proto.graph)):
+            tensor.ClearField("external_data")
     return replace(model, proto=proto)
+
+
+def _misplaced(tensor: TensorProto) -> bool:
+    """Whether a tensor names a place outside, but holds its data."""
+    return bool(tensor.external_data) and not external_data_helper.uses_external_data(tensor)
 
 
 def _own_names(graph: onnx.GraphProto) -> list[str]:
