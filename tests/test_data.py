@@ -458,3 +458,22 @@ def test_accuracy_on_photographs(tmp_path: Path, model: str, preset: str, top1: 
             total += batch.size
     assert total >= 50
     assert abs(hits / total - top1) < 0.14, "within two standard deviations"
+
+
+def test_inputs_that_no_data_can_hold(run: Run, tmp_path: Path) -> None:
+    """Nobody is sent for data then."""
+    text = "h = MatMul (x, W)\ny = MatMul (h, V)\nz = SequenceLength (s)"
+    inputs = "float[4,3] x, seq(float[2]) s"
+    path, data = tmp_path / "model.onnx", tmp_path / "data.npz"
+    onnx.save(net(text, inputs=inputs, outputs="y, int64 z", W=(3, 8), V=(8, 5))(), path)
+    np.savez(data, x=np.ones((4, 3), np.float32))
+    why = "input 's' is of the kind 'sequence', which data cannot hold"
+    outcome = run("prune", path, "-o", tmp_path / "slim.onnx", "--provider", "cpu")
+    assert (outcome.code, outcome.err) == (0, "the result is not verified\n")
+    assert f"\nnot verified: {why}\n" in outcome.out
+    assert run("verify", path, path, "--provider", "cpu").err == f"error: {why}\n"
+    for given in ([], ["--data", data]):
+        outcome = run("sensitivity", path, "--provider", "cpu", *given)
+        assert outcome.err.splitlines()[-2:] == [
+            f"error: {why}", "hint: It can be pruned without data, and is not verified then."
+        ]  # fmt: skip

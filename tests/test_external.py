@@ -224,7 +224,7 @@ def test_a_place_of_what_lies_inside_is_of_no_matter(tmp_path: Path) -> None:
     for tensor in model.graph.initializer:
         tensor.external_data.add(key="location", value="gone.bin")
     onnx.save(model, tmp_path / "model.onnx")
-    for given in (model, tmp_path / "model.onnx"):
-        onnxprune.prune(given, ratio=0.5, granularity=1).model.save(tmp_path / "slim.onnx")
+    for source in (model, tmp_path / "model.onnx"):
+        onnxprune.prune(source, ratio=0.5, granularity=1).model.save(tmp_path / "slim.onnx")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "slim.onnx"]
     assert model.graph.initializer[0].external_data, "what was given stays as it was"

@@ -131,8 +131,8 @@ def test_files_of_the_command_line(run: Run, tmp_path: Path) -> None:
         IMAGES,
         "--samples",
         4,
-        "--min-agreement",
-        1.5,
+        "--max-abs",
+        0,
         "--provider",
         "cpu",
         *flags,
@@ -145,7 +145,7 @@ def test_files_of_the_command_line(run: Run, tmp_path: Path) -> None:
     assert "/stage1/first/conv/Conv" in drawing
     text = " ".join(outcome.out.split())
     assert "surgery bug: layer '/head/Gemm'" in text
-    assert "min-agreement logits" in text
+    assert "max-abs logits" in text
 
 
 @pytest.mark.parametrize("flag", ["--junit", "--markdown", "--plot"])

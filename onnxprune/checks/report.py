@@ -27,6 +27,8 @@ class Report:
     surgery : tuple of Difference
         Slim against masked original, of every output or of every inner tensor; empty where no plan
         was given.
+    takes_data : bool
+        Whether other inputs may mend that.
     method : str
         How the surgery was checked: ``end to end`` or ``layer by layer``.
     change : tuple of Difference
@@ -84,6 +86,7 @@ class Report:
     structure: str = ""
     precision: str = ""
     elsewhere: tuple[Report, ...] = ()
+    takes_data: bool = True
     work: tuple[float, float] | None = field(default=None, compare=False)
 
     def __bool__(self) -> bool:

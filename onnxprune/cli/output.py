@@ -134,4 +134,4 @@ def judge(report: Report | None, kind: str, quiet: bool) -> None:
             f"Nothing was written. {report.cause}",
         )
     if report is not None and report.problem:
-        note("the result is not verified; give inputs with --data", quiet)
+        note("the result is not verified" + ("; give inputs with --data" if report.takes_data else ""), quiet)

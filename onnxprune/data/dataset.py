@@ -24,7 +24,7 @@ from ..settings.table import DEFAULTS, OPTIONS
 from ..shapes.dimensions import SAMPLES, FreeDimensions, affordable, graph_inputs, sample_sizes
 from ..shapes.inference import infer
 from ..shapes.limits import runs_on_made_up
-from ..shapes.made_up import synthetic_inputs
+from ..shapes.made_up import only_tensors, synthetic_inputs
 from ..shapes.told import told_sizes
 from .archives import read_archive
 from .batches import Batch, Data, DataSet, batch_size, shared_length, whole_batches
@@ -87,6 +87,7 @@ def open_data(
     if source is None:
         return DataSet(lambda: _made_up(traced, traced.shapes.first.sizes, seed, samples or 1, smooth))
     proto = traced.model.proto
+    only_tensors(proto)
     if folder and not isinstance(source, Mapping):
         data = from_folder(proto, Path(source), labels, samples, profile)
     else:

@@ -42,6 +42,7 @@ from ..selection.plan import Plan
 from ..selection.recovered import Recovery, opened_recovery, require_none
 from ..settings.described import described
 from ..settings.table import DEFAULTS, ORT, PROVIDERS
+from ..shapes.made_up import untold
 from .replay import prepared
 
 FORMAT = "ORT"
@@ -189,7 +190,9 @@ class _Verification:
         except _DoesNotRun as error:
             if self.given.data is not None or any(limit is not None for limit in self.limits.values()):
                 raise ModelError(error.message, error.hint) from None
-            return Report((), (), self.provider, f"{error.message}; they are synthetic")
+            mended = not untold(self.original.proto)
+            problem = f"{error.message}; they are synthetic" if mended else error.message
+            return Report((), (), self.provider, problem, takes_data=mended)
         ratio = report.latency.ratio if report.latency else None
         gates = check_gates(self.limits, report.change, report.scores, ratio)
         return replace(report, gates=gates, odd=_odd(self.traced, (*report.change, *report.surgery)))

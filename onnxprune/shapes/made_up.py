@@ -39,20 +39,36 @@ def synthetic_inputs(
     smooth : bool
         Whether floats vary slowly along long axes, but for the first one, as images and sounds do.
     """
+    only_tensors(graph.model.proto)
     rng = np.random.default_rng(seed)
     feeds = {}
     for value in graph_inputs(graph.model.proto):
         tensor = value.type.tensor_type
-        if not value.type.HasField("tensor_type"):
-            raise ModelError(
-                f"input '{value.name}' is no tensor, so no input can be made up for it",
-                "Give one with --data.",
-            )
         shape = [sizes.get((value.name, k), d.dim_value) for k, d in enumerate(tensor.shape.dim)]
         hint = _integer_hint(graph, value.name, sizes) if tensor.elem_type in _INTEGERS else None
         made = _random(tensor.elem_type, shape, hint, rng)
         feeds[value.name] = _smooth(made) if smooth and tensor.elem_type not in _INTEGERS else made
     return feeds
+
+
+def untold(proto: onnx.ModelProto) -> str:
+    """Which input no data can hold, as it is no tensor; empty where there is none."""
+    for value in graph_inputs(proto):
+        kind = str(value.type.WhichOneof("value") or "tensor_type").removesuffix("_type").replace("_", " ")
+        if kind != "tensor":
+            return f"input '{value.name}' is of the kind '{kind}', which data cannot hold"
+    return ""
+
+
+def only_tensors(proto: onnx.ModelProto) -> None:
+    """Refuse a model of such an input where it would be run.
+
+    Raises
+    ------
+    ModelError
+    """
+    if problem := untold(proto):
+        raise ModelError(problem, "It can be pruned without data, and is not verified then.")
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
