@@ -12,6 +12,7 @@ import pytest
 from models.build import BUILDERS
 from onnxprune.coupling.trace import Trace, retrace, trace
 from onnxprune.data.dataset import _other_sizes
+from onnxprune.jobs.prune import prune as prune_model
 from onnxprune.jobs.verify import verify
 from onnxprune.model.graph import Graph
 from onnxprune.model.loading import load
@@ -382,3 +383,26 @@ def test_sizes_are_scaled_once_and_by_no_ones() -> None:
     assert [n.op_type for n in pruned.slim.proto.graph.node].count("Mul") == [
         n.op_type for n in pruned.trace.model.proto.graph.node
     ].count("Mul")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "made", "shape"),
+    [
+        ("r = Reshape (h, s)", "r", [4, 4]),
+        ("r = Expand (h, s)", "r", [2, 8]),
+        ("k = ConstantOfShape (s)\nr = Add (h, k)", "k", [2, 8]),
+    ],
+    ids=["Reshape", "Expand", "ConstantOfShape"],
+)
+def test_a_declared_shape_that_is_computed_stays(nodes: str, made: str, shape: list[int]) -> None:
+    """The shape of the output is known then, but not what says it: it cannot be made to say another."""
+    text = f"a = MatMul (x, A)\nb = Relu (a)\nh = MatMul (b, W)\n{nodes}\ny = Relu (r)"
+    model = net(text, inputs="float[2,3] x, int64[2] s", outputs="float[U,V] y", A=(3, 6), W=(6, 8))()
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info(made, 1, shape))
+    result = prune_model(model, ratio=0.5, granularity=1)
+    assert [(g.name, len(g)) for g in result.trace] == [("a", 6)]
+    assert any(
+        "takes its shape from 's', which is computed from data" in g.reason for g in result.trace.blocked
+    )
+    feeds = {"x": np.ones((2, 3), np.float32), "s": np.array(shape)}
+    assert verify(model, result.model, plan=result.plan, data=feeds, provider="cpu").exact

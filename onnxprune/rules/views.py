@@ -41,7 +41,7 @@ def reshape(c: Walk, n: Node) -> None:
     else:
         c.out(n.output, seen_as(c, n, n.output))
     if len(n.inputs) > 1:
-        c.fix(lambda e: e.shape_input(1, n.output))
+        _follow_shape(c, n, 1)
     else:  # the target is an attribute before opset 5, which is not supported
         c.freeze(n.inputs, f"{n} holds its shape in an attribute")
 
@@ -59,7 +59,7 @@ def expand(c: Walk, n: Node) -> None:
     """Repeats axes of size 1; the new ones are free to shrink."""
     X = n.inputs[0]
     c.out(n.output, repeated(c, X, n.output))
-    c.fix(lambda e: e.shape_input(1, n.output))
+    _follow_shape(c, n, 1)
 
 
 def repeated(c: Walk, X: str, output: str) -> list[Labels]:
@@ -111,7 +111,19 @@ def constant(c: Walk, n: Node) -> None:
 def constant_of_shape(c: Walk, n: Node) -> None:
     """Makes a tensor whose static axes are free to shrink."""
     c.out(n.output, _free(c, n))
-    c.fix(lambda e: e.shape_input(0, n.output))
+    _follow_shape(c, n, 0)
+
+
+def _follow_shape(c: Walk, n: Node, slot: int) -> None:
+    """Let an input that says the shape of the output say the kept one.
+
+    Where it is computed from data, a declared shape of the output does not tell what to compute instead.
+    """
+    name = n.inputs[slot]
+    if name in c.shapes.first.values:
+        c.fix(lambda e: e.shape_input(slot, n.output))
+    else:
+        c.freeze([*n.inputs, n.output], f"{n} takes its shape from '{name}', which is computed from data")
 
 
 @rule("RandomNormal", "RandomUniform", random=always, traits=Trait.NONE)
@@ -181,7 +193,7 @@ def resize(c: Walk, n: Node) -> None:
     c.pin_axes(X, changed, f"{n} interpolates along it")
     c.out(n.output, [NONE if k in changed else v for k, v in enumerate(c.labels(X))])
     if len(n.inputs) > 3 and n.inputs[3] and n.attr("axes") is None:
-        c.fix(lambda e: e.shape_input(3, n.output))
+        _follow_shape(c, n, 3)
 
 
 def left_alone(c: Walk, n: Node) -> list[bool]:

@@ -98,10 +98,12 @@ def make_session(
     if timed is not None:
         _time(options, timed, provider)
     elif exact:
-        # Otherwise int8 runs as integers or as floats, depending on the nodes in between, and what
-        # meets 4-bit weights is rounded to 8 bits.
+        # Otherwise int8 runs as integers or as floats, depending on the nodes in between, what meets
+        # 4-bit weights is rounded to 8 bits, and older processors add neighbouring products in 16 bits,
+        # which saturates: then sums depend on which channels are neighbours.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+        options.add_session_config_entry("session.x64quantprecision", "1")
     chosen = _providers(provider, exact, timed)
     no_tf32 = _without_tf32() if exact and provider == "tensorrt" else nullcontext()
     with no_tf32:  # TensorRT has no option of its own for it
