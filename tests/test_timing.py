@@ -22,6 +22,7 @@ from onnxprune.jobs import aim as aiming
 from onnxprune.model.graph import Graph
 from onnxprune.reports.comparison import EachAlone, Sensitivity
 from onnxprune.reports.page import Table
+from onnxprune.selection.budget import _slopes
 from onnxprune.surgery.surgeon import rewrite_trace
 from onnxprune.timing import blocks, model, store
 from onnxprune.timing.blocks import FULL, HALF, STEPS, BlockedLayout, from_times
@@ -69,6 +70,15 @@ def test_a_rule_is_found_from_times(block: int, align: int, slow: float) -> None
     assert found.depthwise == pytest.approx(slow, rel=0.35)  # what is computed differs, too
 
 
+@pytest.mark.parametrize("shared", [0.0, 0.4])
+def test_what_the_blocks_of_a_set_share_is_found_from_times(shared: float) -> None:
+    rule = BlockedLayout(8, 4, shared=shared)
+    alone, pairs = ({n: times * (rule.made(n) + n) + 9 for n in (8, 16, 24, 32)} for times in (1, 4))
+    assert blocks.shared_in(alone, pairs) == pytest.approx(shared)
+    assert [rule.made(n) for n in (32, 64)] == [32, 64]
+    assert rule.made(40) == rule.made(33) == pytest.approx(40 + 24 * shared)
+
+
 def test_times_that_make_no_sense_give_no_rule() -> None:
     dense, one, three = chains(16, 4, 6.0)
     assert from_times({**dense, HALF: dense[FULL]}, one, three) is None
@@ -79,17 +89,19 @@ def test_a_rule_is_timed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(store, "folder", lambda: tmp_path / "cache")
     asked: list[int] = []
     rules: dict[int, Any] = {0: [None], 1: [BlockedLayout(8, 2, 1.1, 3.0)]}
+    found = BlockedLayout(8, 2, 1.1, 3.0, 0.25)
 
-    def times(machine: Machine, chain: Any) -> dict[int, float]:
+    def times(machine: Machine, chains: Any, counts: Any) -> list[Any]:
         asked.append(machine.threads)
-        return {}
+        return [{} for _ in chains]
 
     monkeypatch.setattr(blocks, "_times", times)
+    monkeypatch.setattr(blocks, "shared_in", lambda *_: 0.25)
     monkeypatch.setattr(blocks, "from_times", lambda *_: rules[asked[-1]][0])
-    assert blocks.find_blocks(Machine("cpu")) == BlockedLayout(8, 2, 1.1, 3.0)
-    assert asked == [0, 0, 0, 1, 1, 1], "what makes no sense is timed again, with one thread"
-    assert blocks.find_blocks(ONE) == BlockedLayout(8, 2, 1.1, 3.0)
-    assert len(asked) == 6
+    assert blocks.find_blocks(Machine("cpu")) == found
+    assert asked == [0, 1, 1, 1], "what makes no sense is timed again, with one thread"
+    assert blocks.find_blocks(ONE) == found
+    assert len(asked) == 4
     (file,) = (tmp_path / "cache").iterdir()
     file.write_text("{")
     rules[1] = [None]
@@ -318,6 +330,25 @@ def test_groups_lose_more_where_more_time_is_saved(
     timed = LatencyModel(kernels, 10.0, BlockedLayout(), ONE.to_dict())
     plan = onnxprune.select(traced, onnxprune.score(traced), keep_latency=share, latency=timed, granularity=4)
     assert [len(group.keep) for group in plan.groups[:2]] == kept
+
+
+def test_channels_go_in_steps_in_which_the_time_falls() -> None:
+    """64 channels are two sets of four blocks, and a third block of a set takes hardly longer than two."""
+    shapes: dict[str, Any] = {"U": (96, 16, 1, 1), "V": (96, 96, 1, 1), "W": (16, 96, 1, 1)}
+    text = "a = Conv (x, U)\nb = Conv (a, V)\ny = Conv (b, W)"
+    traced = trace(net(text, inputs="float[1,16,8,8] x", **shapes)())
+    kernels = TimedKernel("Conv", 45.0, (0,), blocked=True), TimedKernel("Conv", 45.0, (1,), blocked=True)
+    timed = LatencyModel(kernels, 10.0, BlockedLayout(8, 4, shared=1.0), ONE.to_dict())
+    for share, kept in ((0.72, [64, 96]), (0.69, [64, 64])):
+        plan = onnxprune.select(
+            traced, onnxprune.score(traced), keep_latency=share, latency=timed, granularity=8
+        )
+        assert [len(group.keep) for group in plan.groups[:2]] == kept
+
+
+def test_a_step_that_saves_is_paid_for_with_those_before_it_that_save_nothing() -> None:
+    prices = _slopes(np.array([1.0, 2.0, 3.0, 5.0, 6.0]), np.array([0.0, 0.0, 0.5, 0.5, 0.6]))
+    assert prices == pytest.approx([6.0, 6.0, 6.0, 30.0, 30.0], rel=1e-6)
 
 
 def test_scores_of_all_groups_are_ranked_per_millisecond() -> None:

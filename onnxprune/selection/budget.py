@@ -35,7 +35,10 @@ TERMS: dict[str, Callable[[Trace], list[Term]]] = {
 MACS, LATENCY = "keep_macs", "keep_latency"
 
 SLIGHT = 1e-9
-"""Share of the time that a group counts as saving at least, so that it goes last and not never."""
+"""Share of a budget that a step counts as saving at least, so that it goes last and not never."""
+
+PROBED = 64
+"""Steps of a group at most of which the time is predicted: between them it is taken to fall with the channels."""
 
 SMALLER = "or allow fewer channels (min-channels, min-share, granularity)."
 
@@ -89,9 +92,20 @@ class Chain:
         self._last: int | None = None
 
     def _shares(self, number: int, limits: Floats, names: Sequence[str]) -> Floats:
-        """What each step of a group leaves, as a share of it: all groups lose alike, or in step with time."""
-        pace = self._pace(number) if len(limits) and LATENCY in names else 1.0
-        return np.maximum(0.0, 1 - limits / self._full[number]) / pace
+        """What each step of a group leaves, as a share of it: all groups lose alike, or in step with time.
+
+        A group then counts as much as half of its shares of the time and of the multiply-accumulates, and a
+        step as much as the share that is gone behind it: where time falls with the channels, a group loses at
+        most twice as much as one of which both shares are alike, and next to nothing where it saves none.
+        """
+        lost = np.maximum(0.0, 1 - limits / self._full[number])
+        if not len(limits) or LATENCY not in names:
+            return lost
+        rungs, size = self._rungs[number], int(self._full[number])
+        saved = self._saved(number)
+        worth = (max(saved[LATENCY][-1], SLIGHT) + max(saved[MACS][-1], 0.0)) / 2
+        steps = -np.diff(rungs, prepend=size) / (size - rungs[-1])
+        return _slopes(worth * np.cumsum(lost * steps), saved[LATENCY])
 
     def _prices(
         self, number: int, found: GroupScore, order: Ints, limits: Floats, names: Sequence[str]
@@ -102,26 +116,26 @@ class Chain:
             return _ranks(found.merged[order], limits)
         costs = found.merged[order] if found.costs is None else found.costs
         saved = self._saved(number)
-        per_channel = sum(saved[name] for name in names) / (size - int(rungs[-1]))
-        return _slopes(costs, size - rungs, per_channel)
+        return _slopes(np.cumsum(costs)[size - rungs - 1], sum(saved[name] for name in names))
 
-    def _saved(self, number: int) -> dict[str, float]:
-        """Share of what is counted that one group alone can save."""
-        before = dict(self.meter.totals)
-        self.meter.keep([(number, int(self._rungs[number][-1]))])
-        after = dict(self.meter.totals)
-        self.meter.keep([(number, int(self._full[number]))])
-        return {name: 1 - after[name] / count if count else 0.0 for name, count in before.items()}
+    def _saved(self, number: int) -> dict[str, Floats]:
+        """Share of what is counted that one group alone saves with each of its steps.
 
-    def _pace(self, number: int) -> float:
-        """How much more than others a group loses for the time that it saves.
-
-        Twice its share of the time over that and its share of the multiply-accumulates: next to nothing
-        where no time is saved, and at most twice as much as where both are alike.
+        Where time counts it may fall in leaps; all else falls with the channels.
         """
-        saved = self._saved(number)
-        time, work = max(saved[LATENCY], SLIGHT), max(saved[MACS], 0.0)
-        return 2 * time / (time + work)
+        rungs, size = self._rungs[number], int(self._full[number])
+        before = dict(self.meter.totals)
+        last = len(rungs) - 1
+        places = np.linspace(0, last, PROBED).astype(np.int64) if LATENCY in before else [last]
+        probed = rungs[np.unique(places)]
+        found: dict[str, list[float]] = {name: [0.0] for name in before}
+        for count in probed.tolist():
+            self.meter.keep([(number, count)])
+            for name, left in self.meter.totals.items():
+                found[name].append(1 - left / before[name] if before[name] else 0.0)
+        self.meter.keep([(number, size)])
+        lost = [0, *(size - probed)]
+        return {name: np.interp(size - rungs, lost, saved) for name, saved in found.items()}
 
     def go(self, length: int) -> None:
         """Stand at the plan behind so many steps."""
@@ -183,22 +197,27 @@ class Chain:
         self.meter.keep([(number, rungs[low] if low >= 0 else kept)])
 
 
-def _slopes(costs: Floats, lost: Ints, saved: float) -> Floats:
+def _slopes(costs: Floats, saved: Floats) -> Floats:
     """Price of every step of a group: cost per share of the budget that is saved.
 
     Steps of one edge of the lower convex hull have one price, so a cheap step behind a dear one
     pays for both (the relaxation of a multiple-choice knapsack problem, Sinha and Zoltners 1979).
+
+    Parameters
+    ----------
+    costs, saved : float array
+        Of each step and all before it.
     """
-    total = np.concatenate([[0.0], np.cumsum(costs)])[lost]
-    places = np.concatenate([[0], lost]).astype(np.float64)
-    heights = np.concatenate([[0.0], total])
-    prices, at = np.empty(len(lost)), 0
-    while at < len(lost):
+    slight = SLIGHT * np.arange(1, len(saved) + 1)
+    places = np.concatenate([[0.0], np.maximum.accumulate(np.maximum(saved, 0.0)) + slight])
+    heights = np.concatenate([[0.0], costs])
+    prices, at = np.empty(len(saved)), 0
+    while at < len(saved):
         slopes = (heights[at + 1 :] - heights[at]) / (places[at + 1 :] - places[at])
         best = len(slopes) - 1 - int(np.argmin(slopes[::-1]))
         prices[at : at + best + 1] = slopes[best]
         at += best + 1
-    return prices / max(saved, 1e-30)
+    return prices
 
 
 def _ranks(merged: Floats, limits: Floats) -> Floats:

@@ -156,7 +156,7 @@ def _padding(blocks: BlockedLayout, node: Node, sizes: SizeView) -> float:
     made, read = sizes.size(node.output, 1), sizes.size(node.inputs[0], 1)
     inner = sizes.size(node.inputs[1], 1)
     depthwise = inner == 1 and read > 1
-    factor = blocks.padded(made) / max(made, 1)
+    factor = (blocks.padded if depthwise else blocks.made)(made) / max(made, 1)
     if not depthwise:
         factor *= blocks.padded(inner) / max(inner, 1)
     if made % blocks.align or (inner >= blocks.block and inner % blocks.align):
