@@ -102,10 +102,15 @@ def test_scores_sort_as_the_order_does() -> None:
 
 
 def test_a_cheap_step_behind_a_dear_one_pays_for_both() -> None:
-    costs = np.array([1.0, 1.0, 9.0, 1.0, 1.0, 30.0])
-    found = _slopes(costs, np.array([1, 2, 3, 4, 5, 6]), saved=0.5)
-    np.testing.assert_allclose(found, np.array([1, 1, 11 / 3, 11 / 3, 11 / 3, 30]) / 0.5)
-    np.testing.assert_allclose(_slopes(costs, np.array([2, 4, 6]), saved=1.0), [1, 5, 15.5])
+    costs = np.cumsum([1.0, 1.0, 9.0, 1.0, 1.0, 30.0])
+    found = _slopes(costs, np.array([1, 2, 3, 4, 5, 6]) * 0.5)
+    np.testing.assert_allclose(found, np.array([1, 1, 11 / 3, 11 / 3, 11 / 3, 30]) / 0.5, rtol=1e-6)
+    np.testing.assert_allclose(_slopes(costs[1::2], np.array([2.0, 4.0, 6.0])), [1, 5, 15.5], rtol=1e-6)
+
+
+def test_a_step_that_saves_pays_for_those_before_it_that_save_nothing() -> None:
+    prices = _slopes(np.array([1.0, 2.0, 3.0, 5.0, 6.0]), np.array([0.0, 0.0, 0.5, 0.5, 0.6]))
+    np.testing.assert_allclose(prices, [6, 6, 6, 30, 30], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", sampled([n for n in BUILDERS if n != "residual"], lambda k, _: k % 3 == 0))

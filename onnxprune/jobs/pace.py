@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+
+import numpy as np
 
 from ..coupling.trace import Trace
 from ..data.one_run import made_up_run
 from ..errors import ModelError
+from ..model.engine import InferenceSession
 from ..model.file import Model
-from ..runtime.session import open_session, run
+from ..model.operators import Trait, traits_of
+from ..runtime.session import Arrays, open_session, run
 from ..timing.machine import Machine
 
-RUNS, SECONDS = 7, 2.0
-"""Runs of each model of which the fastest counts; and how long they may take in all."""
+FEWEST, RUNS, SECONDS = 3, 40, 2.0
+"""Runs of each model, after a first one, that tell at least and at most; and how long they may take in all."""
 
 CLEARLY = 0.8
 """Share of the original's processor time in the checks below which a result is not timed once more."""
@@ -25,14 +30,17 @@ SLOWER, LEAST = 1.1, 1e-4
 """From how many times as long on, and from how many seconds more, a result counts as slower: two runs of
 one file differ by less."""
 
+CHECKED = 1.3
+"""The same for the one run of each in the checks, which is all that is known of heavier ones."""
+
 
 def slower(
     original: Model, slim: Model, traced: Trace, provider: str, work: tuple[float, float] | None
 ) -> str:
     """A sentence where the slim model is slower, on made-up inputs and with one thread; else empty.
 
-    Nothing is said where the original is too slow to be run several times in passing, or too large to be
-    opened once more in passing, or does not run on made-up inputs.
+    Nothing is said where the original is too slow to be run several times in passing, or does not run on
+    made-up inputs. Of a model too large to be opened once more, the checks tell.
 
     Parameters
     ----------
@@ -42,34 +50,64 @@ def slower(
         Processor seconds of both in the checks, see :class:`onnxprune.checks.report.Report`.
     """
     machine = Machine.of(provider, 1)
+    told = work if machine.provider == "cpu" else None
     if original.weight_bytes > HEAVIEST:
-        return ""
-    if work is not None and machine.provider == "cpu" and work[1] < CLEARLY * work[0]:
+        return _said(told, "processor time in the checks") if told and _longer(*told, CHECKED) else ""
+    if told and told[1] < CLEARLY * told[0] and not _convolves(traced):
         return ""
     try:
         with (
             open_session(original, machine.provider, tf32=True, timed=machine.timed()) as before,
             open_session(slim, machine.provider, tf32=True, timed=machine.timed()) as after,
         ):
-            feeds = made_up_run(partial(run, before), traced).feeds
-            best = {before: float("inf"), after: float("inf")}
-            end = machine.clock() + SECONDS
-            for number in range(RUNS):
-                for session in best:
-                    start = machine.clock()
-                    run(session, feeds)
-                    took = machine.clock() - start
-                    if number:  # the first run is slower, in both
-                        best[session] = min(best[session], took)
-                if machine.clock() > end:
-                    break
+            found = _timed(before, after, made_up_run(partial(run, before), traced).feeds, machine)
     except ModelError:
         return ""  # the checks say so, and why
-    old, new = best[before], best[after]
-    if not new > max(SLOWER * old, old + LEAST):
-        return ""
+    return _said(found, machine.running) if found and _longer(*found, SLOWER) else ""
+
+
+def _convolves(traced: Trace) -> bool:
+    """Whether there are convolutions: the checks run them in another layout than a user does."""
+    return any(Trait.CONVOLUTION in traits_of(node) for node in traced.graph.nodes)
+
+
+def _timed(
+    before: InferenceSession, after: InferenceSession, feeds: Arrays, machine: Machine
+) -> tuple[float, float] | None:
+    """Seconds of both, run in turns until it is clear which takes longer; None where that does not become so.
+
+    It is clear where three quarters of the pairs of runs agree, or the fastest runs do where all are done.
+    """
+    times: dict[InferenceSession, list[float]] = {before: [], after: []}
+    end = machine.clock() + SECONDS
+    for number in range(RUNS + 1):
+        for session in (before, after) if number % 2 else (after, before):
+            start = machine.clock()
+            run(session, feeds)
+            if number:  # the first run is slower, in both
+                times[session].append(machine.clock() - start)
+        if number >= FEWEST and _clear(*times.values()):
+            break
+        if machine.clock() > end:
+            break
+    old, new = times.values()
+    return (min(old), min(new)) if len(old) >= FEWEST else None
+
+
+def _clear(old: Sequence[float], new: Sequence[float]) -> bool:
+    """Whether three quarters of the pairs lie on one side of what counts as slower."""
+    low, high = np.quantile(np.divide(new, old), (0.25, 0.75))
+    return bool(low > SLOWER or high < SLOWER)
+
+
+def _longer(old: float, new: float, times: float) -> bool:
+    return new > max(times * old, old + LEAST)
+
+
+def _said(times: tuple[float, float], where: str) -> str:
+    old, new = times
     return (
         f"the slim model is slower than its original: {new * 1e3:.3f} against {old * 1e3:.3f} ms "
-        f"({machine.running}); 'onnxprune bench' shows where, and --granularity auto or --keep-latency "
+        f"({where}); 'onnxprune bench' shows where, and --granularity auto or --keep-latency "
         "keep channel counts that are fast"
     )

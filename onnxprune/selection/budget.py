@@ -116,7 +116,7 @@ class Chain:
             return _ranks(found.merged[order], limits)
         costs = found.merged[order] if found.costs is None else found.costs
         saved = self._saved(number)
-        return _slopes(np.cumsum(costs)[size - rungs - 1], sum(saved[name] for name in names))
+        return _slopes(np.cumsum(costs)[size - rungs - 1], np.sum([saved[n] for n in names], axis=0))
 
     def _saved(self, number: int) -> dict[str, Floats]:
         """Share of what is counted that one group alone saves with each of its steps.
