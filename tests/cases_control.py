@@ -30,8 +30,7 @@ def move_inside(proto: onnx.ModelProto, holder: str, *names: str) -> onnx.ModelP
 @case("If")
 def branches_with_layers() -> onnx.ModelProto:
     """Each branch has a convolution of its own, one with its weight inside the branch."""
-    proto = model(
-        """
+    proto = model("""
         g (float[N,3,8,8] x, bool c) => (float[N,10] y)
           <float[16,3,3,3] W1, float[24,16,3,3] W2, float[24] B2, float[24,16,1,1] W3, float[10,24] V> {
           a = Conv <pads=[1,1,1,1]> (x, W1)
@@ -42,16 +41,14 @@ def branches_with_layers() -> onnx.ModelProto:
           p = GlobalAveragePool(z)
           f = Flatten(p)
           y = Gemm <transB=1> (f, V)
-        }"""
-    )
+        }""")
     return move_inside(proto, "If", "W2")
 
 
 @case("If")
 def branch_is_constant() -> onnx.ModelProto:
     """One branch returns a Constant, which is sliced in place; it is read inside, too."""
-    return model(
-        """
+    return model("""
         g (float[N,6] x, bool c) => (float[N,10] y) <float[8,6] W, float[10,8] V> {
           h = Gemm <transB=1> (x, W)
           z = If (c) <
@@ -62,46 +59,40 @@ def branch_is_constant() -> onnx.ModelProto:
             }>
           s = Add(h, z)
           y = Gemm <transB=1> (s, V)
-        }"""
-    )
+        }""")
 
 
 @case("If")
 def branch_returns_initializer() -> onnx.ModelProto:
     """A branch hands out an initializer of its own graph."""
-    proto = model(
-        """
+    proto = model("""
         g (float[2,6] x, bool c) => (float[2,10] y) <float[8,6] W, float[2,8] K, float[10,8] V> {
           h = Gemm <transB=1> (x, W)
           z = If (c) <
             then_branch = t () => (float[2,8] K) { k2 = Relu(h) },
             else_branch = e () => (h2) { h2 = Tanh(h) }>
           y = Gemm <transB=1> (z, V)
-        }"""
-    )
+        }""")
     return move_inside(proto, "If", "K")
 
 
 @case("If")
 def branch_computes_constant() -> onnx.ModelProto:
     """A branch returns what is computed from stored tensors alone."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, bool c) => (float[2,10] y) <float[8,6] W, float[2,8] K, float[10,8] V> {
           h = Gemm <transB=1> (x, W)
           z = If (c) <
             then_branch = t () => (k) { k = Sigmoid(K) },
             else_branch = e () => (h2) { h2 = Tanh(h) }>
           y = Gemm <transB=1> (z, V)
-        }"""
-    )
+        }""")
 
 
 @case("If")
 def nested_branches() -> onnx.ModelProto:
     """A condition inside a branch, on a tensor of the outermost graph."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, bool c, int64 k) => (float[2,10] y)
           <float[8,6] W, float[8,12] A, float[8,12] B, float[8,12] C, float[10,12] V> {
           h = Gemm <transB=1> (x, W)
@@ -115,15 +106,13 @@ def nested_branches() -> onnx.ModelProto:
             },
             else_branch = e () => (e1) { e1 = MatMul(h, C) }>
           y = Gemm <transB=1> (z, V)
-        }"""
-    )
+        }""")
 
 
 @case("If")
 def squeeze_if_single() -> onnx.ModelProto:
     """PyTorch's squeeze: the shape decides the branch, and the branches differ in rank."""
-    return model(
-        """
+    return model("""
         g (float[N,3,8,8] x) => (float[N,10] y) <float[16,3,3,3] W, float[10,16] V> {
           a = Conv (x, W)
           p = GlobalAveragePool(a)
@@ -137,15 +126,13 @@ def squeeze_if_single() -> onnx.ModelProto:
             else_branch = e () => (e1) { e1 = Identity(p) }>
           f = Squeeze(z, two)
           y = Gemm <transB=1> (f, V)
-        }"""
-    )
+        }""")
 
 
 @case("If")
 def branch_by_batch() -> onnx.ModelProto:
     """The batch decides the branch: at the sample sizes always the same one."""
-    return model(
-        """
+    return model("""
         g (float[N,6] x) => (float[N,10] y) <float[8,6] W, float[8,12] A, float[8,12] B, float[10,12] V> {
           h = Gemm <transB=1> (x, W)
           one = Constant <value_ints=[1]> ()
@@ -155,15 +142,13 @@ def branch_by_batch() -> onnx.ModelProto:
             then_branch = t () => (t2) { t1 = MatMul(h, A) t2 = Sigmoid(t1) },
             else_branch = e () => (e2) { e1 = MatMul(h, B) e2 = Relu(e1) }>
           y = Gemm <transB=1> (z, V)
-        }"""
-    )
+        }""")
 
 
 @case("If")
 def branch_computes_from_shared() -> onnx.ModelProto:
     """A branch returns what is computed from a matrix, so the rows of that must stay elsewhere."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, bool c) => (float[2,10] y) <float[8,6] K, float[10,8] U, float[6,10] M> {
           h = Gemm <transB=1> (x, K)
           w = Tanh(h)
@@ -175,15 +160,13 @@ def branch_computes_from_shared() -> onnx.ModelProto:
           m = ReduceMax <keepdims=1> (z, zero)
           v = MatMul(m, M)
           y = Add(u, v)
-        }"""
-    )
+        }""")
 
 
 @case("If")
 def branches_of_different_size() -> onnx.ModelProto:
     """One branch halves the channels: they must stay; those of the other axis go."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, bool c) => (float[2,4] y) <float[8,6] W, float[12,6] U, float[4,12] V> {
           one = Constant <value_ints=[1]> ()
           h = Gemm <transB=1> (x, W)
@@ -194,8 +177,7 @@ def branches_of_different_size() -> onnx.ModelProto:
           m = ReduceSum <keepdims=1> (z, one)
           v = Mul(m, u)
           y = Gemm <transB=1> (v, V)
-        }"""
-    )
+        }""")
 
 
 # Loop -------------------------------------------------------------------------------------
@@ -204,8 +186,7 @@ def branches_of_different_size() -> onnx.ModelProto:
 @case("Loop")
 def recurrent_cell() -> onnx.ModelProto:
     """A hidden state computed from an input and carried over the iterations."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, int64 M) => (float[2,10] y)
           <float[16,6] W, float[16,6] U, float[16] B, float[16,16] R, float[10,16] V> {
           h0 = Gemm <transB=1> (x, W)
@@ -219,15 +200,13 @@ def recurrent_cell() -> onnx.ModelProto:
               ho = Tanh(s)
             }>
           y = Gemm <transB=1> (h, V)
-        }"""
-    )
+        }""")
 
 
 @case("Loop")
 def constant_initial_state() -> onnx.ModelProto:
     """The state starts from a stored tensor; the body holds its weights and layers of its own."""
-    proto = model(
-        """
+    proto = model("""
         g (float[2,6] x) => (float[2,10] y)
           <float[2,16] H0, float[16,16] R, float[6,16] U, float[16,12] S, float[16,12] P, float[10,12] V> {
           M = Constant <value_int=4> ()
@@ -247,16 +226,14 @@ def constant_initial_state() -> onnx.ModelProto:
           p = MatMul(h, P)
           q = Add(p, s)
           y = Gemm <transB=1> (q, V)
-        }"""
-    )
+        }""")
     return move_inside(proto, "Loop", "R", "S")
 
 
 @case("Loop")
 def carries_its_weights() -> onnx.ModelProto:
     """The loop hands on weights and a bias as they are; the scores of channels come from them."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x) => (float[2,10] y) <float[6,16] U, float[16,16] R, float[16] B, float[10,16] V> {
           M = Constant <value_int=3> ()
           yes = Constant <value = bool {1}> ()
@@ -275,15 +252,13 @@ def carries_its_weights() -> onnx.ModelProto:
               ho = Tanh(c)
             }>
           y = Gemm <transB=1> (h, V)
-        }"""
-    )
+        }""")
 
 
 @case("Loop")
 def ends_by_a_counter() -> onnx.ModelProto:
     """A counter that is carried ends the loop after four steps, which fixes the size of a Reshape."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x) => (float[2,10] y) <float[8,6] W, float[8,8] R, float[10,32] V> {
           M = Constant <value_int=9> ()
           yes = Constant <value = bool {1}> ()
@@ -306,15 +281,13 @@ def ends_by_a_counter() -> onnx.ModelProto:
           s = Constant <value_ints=[-1,32]> ()
           f = Reshape(t, s)
           y = Gemm <transB=1> (f, V)
-        }"""
-    )
+        }""")
 
 
 @case("Loop")
 def growing_state() -> onnx.ModelProto:
     """A list of steps grows by one in every iteration; its channels go."""
-    return model(
-        """
+    return model("""
         g (float[1,6] x, int64 M) => (float[1,10] y) <float[8,6] W, float[8,8] R, float[10,8] V> {
           h0 = Gemm <transB=1> (x, W)
           yes = Constant <value = bool {1}> ()
@@ -329,15 +302,13 @@ def growing_state() -> onnx.ModelProto:
             }>
           z = ReduceSum <keepdims=1> (hs, zero)
           y = Gemm <transB=1> (z, V)
-        }"""
-    )
+        }""")
 
 
 @case("Loop")
 def growing_channels() -> onnx.ModelProto:
     """The axis that grows is one of channels: those that it starts with must stay."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, int64 M) => (float[2,1] y) <float[8,6] W, float[12,6] U, float[12,4] P> {
           h0 = Gemm <transB=1> (x, W)
           u0 = Gemm <transB=1> (x, U)
@@ -350,15 +321,13 @@ def growing_channels() -> onnx.ModelProto:
             }>
           one = Constant <value_ints=[1]> ()
           y = ReduceSum <keepdims=1> (h, one)
-        }"""
-    )
+        }""")
 
 
 @case("Loop")
 def passed_through() -> onnx.ModelProto:
     """One state passes the body unchanged, two others swap places."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, int64 M) => (float[2,10] y)
           <float[8,6] W, float[8,6] U, float[12,6] S, float[10,8] E, float[10,12] F> {
           p0 = Gemm <transB=1> (x, W)
@@ -375,15 +344,13 @@ def passed_through() -> onnx.ModelProto:
           e = Gemm <transB=1> (d, E)
           f = Gemm <transB=1> (s, F)
           y = Add(e, f)
-        }"""
-    )
+        }""")
 
 
 @case("Loop")
 def branch_in_loop() -> onnx.ModelProto:
     """An If in the body of a Loop, on the number of the iteration."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, int64 M) => (float[2,10] y)
           <float[16,6] W, float[16,12] D, float[12,16] A, float[12,16] B, float[10,16] V> {
           h0 = Gemm <transB=1> (x, W)
@@ -399,15 +366,13 @@ def branch_in_loop() -> onnx.ModelProto:
                 else_branch = e () => (e2) { e1 = MatMul(d, B) e2 = Sigmoid(e1) }>
             }>
           y = Gemm <transB=1> (h, V)
-        }"""
-    )
+        }""")
 
 
 @case("Loop")
 def mended_inside() -> onnx.ModelProto:
     """Heads, a strided Slice, a grouped Conv, a normalisation and a Shape inside a body."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, int64 M) => (float[2,10] y)
           <float[16,6] W, float[16,24] Q, float[24] G, float[12,1,1,1] K, float[12,16] Z, float[10,16] V> {
           h0 = Gemm <transB=1> (x, W)
@@ -441,8 +406,7 @@ def mended_inside() -> onnx.ModelProto:
               ho = Add(z, hi)
             }>
           y = Gemm <transB=1> (h, V)
-        }"""
-    )
+        }""")
 
 
 # Scan -------------------------------------------------------------------------------------
@@ -451,8 +415,7 @@ def mended_inside() -> onnx.ModelProto:
 @case("Scan")
 def scan_over_time() -> onnx.ModelProto:
     """A recurrent cell along the second axis, backwards for one of two scanned tensors."""
-    return model(
-        """
+    return model("""
         g (float[2,T,6] x) => (float[2,T,10] y)
           <float[6,16] W, float[6,12] U, float[2,16] H0, float[16,16] R, float[16,12] P, float[16,12] Q, float[12,10] V> {
           u = MatMul(x, W)
@@ -471,22 +434,19 @@ def scan_over_time() -> onnx.ModelProto:
           hv = MatMul(hl, Q)
           z = Add(hv, hs)
           y = MatMul(z, V)
-        }"""
-    )
+        }""")
 
 
 @case("Scan")
 def scan_over_channels() -> onnx.ModelProto:
     """The scanned axis is one of channels, so they must stay; what is computed may go."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x) => (float[8,10] y) <float[8,6] W, float[2,12] R, float[12,10] V> {
           u = Gemm <transB=1> (x, W)
           hs = Scan (u) <num_scan_inputs=1, scan_input_axes=[1],
             body = b (float[2] ut) => (out) { r = MatMul(ut, R) out = Sigmoid(r) }>
           y = MatMul(hs, V)
-        }"""
-    )
+        }""")
 
 
 # SequenceMap ------------------------------------------------------------------------------
@@ -495,8 +455,7 @@ def scan_over_channels() -> onnx.ModelProto:
 @case("SequenceMap")
 def layer_per_element() -> onnx.ModelProto:
     """One layer applied to every element, with a second, whole input."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, float[2,7] v) => (float[2,10] y)
           <float[8,6] A, float[8,7] B, float[12,7] C, float[2,8] K, float[8,12] R, float[12,10] V> {
           a = Gemm <transB=1> (x, A)
@@ -520,5 +479,4 @@ def layer_per_element() -> onnx.ModelProto:
           r3 = Reshape(p, two)
           zero = Constant <value_ints=[0]> ()
           y = ReduceSum <keepdims=0> (r3, zero)
-        }"""
-    )
+        }""")

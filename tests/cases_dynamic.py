@@ -16,8 +16,7 @@ case = partial(entry, CASES)
 @case("Reshape")
 def merged_heads() -> onnx.ModelProto:
     """PyTorch's attention with the time first: views [T, N * heads, D] of computed size."""
-    return model(
-        """
+    return model("""
         g (float[T,N,16] x) => (float[T,N,10] y)
           <float[16,24] Q, float[16,24] K, float[16,24] V, float[24,10] P> {
           zero = Constant <value_int=0> ()
@@ -50,15 +49,13 @@ def merged_heads() -> onnx.ModelProto:
           back = Concat <axis=0> (t, nn, width)
           m = Reshape(ot, back)
           y = MatMul(m, P)
-        }"""
-    )
+        }""")
 
 
 @case("Reshape")
 def windows() -> onnx.ModelProto:
     """Partition into windows of 4 x 4 and back, with batch, height and width open (Swin)."""
-    return model(
-        """
+    return model("""
         g (float[N,3,H,W] x) => (float[N,10,H,W] y)
           <float[12,3,1,1] C, float[12,8] Q, float[12,8] K, float[12,10] V> {
           c0 = Conv (x, C)
@@ -96,15 +93,13 @@ def windows() -> onnx.ModelProto:
           z = Add(u, c)
           f = MatMul(z, V)
           y = Transpose <perm=[0,3,1,2]> (f)
-        }"""
-    )
+        }""")
 
 
 @case("Expand")
 def repeated_token() -> onnx.ModelProto:
     """A class token expanded to the batch, a query tiled, a padding of zeros of computed size."""
-    return model(
-        """
+    return model("""
         g (float[N,T,6] x) => (float[N,10] y)
           <float[6,16] W, float[1,1,16] C, float[1,1,16] Q, float[16,10] V> {
           h = MatMul(x, W)
@@ -126,15 +121,13 @@ def repeated_token() -> onnx.ModelProto:
           u = Sigmoid(b)
           f = Squeeze(u, one)
           y = MatMul(f, V)
-        }"""
-    )
+        }""")
 
 
 @case("Slice")
 def half_of_time() -> onnx.ModelProto:
     """Bounds and sizes computed from the length: a Slice and a Split along time."""
-    return model(
-        """
+    return model("""
         g (float[N,T,6] x) => (float[N,10] y) <float[6,16] W, float[16,10] V> {
           h = MatMul(x, W)
           one = Constant <value_ints=[1]> ()
@@ -151,15 +144,13 @@ def half_of_time() -> onnx.ModelProto:
           e = Exp(j)
           m = ReduceSum <keepdims=0> (e, one)
           y = MatMul(m, V)
-        }"""
-    )
+        }""")
 
 
 @case("Resize")
 def resize_to_skip() -> onnx.ModelProto:
     """Upsampling to the size of the skip connection, read by Shape (U-Net)."""
-    return model(
-        """
+    return model("""
         g (float[N,3,H,W] x) => (float[N,4,H,W] y)
           <float[8,3,3,3] A, float[12,8,3,3] B, float[4,20,3,3] C> {
           a0 = Conv <pads=[1,1,1,1]> (x, A)
@@ -178,15 +169,13 @@ def resize_to_skip() -> onnx.ModelProto:
           u = Resize <mode="nearest"> (b, , , size)
           z = Concat <axis=1> (u, a)
           y = Conv <pads=[1,1,1,1]> (z, C)
-        }"""
-    )
+        }""")
 
 
 @case("Reshape")
 def computed_width() -> onnx.ModelProto:
     """A flattening whose number of features is a product of sizes, behind it f(0) != 0."""
-    return model(
-        """
+    return model("""
         g (float[N,3,H,W] x) => (float[N,1] y) <float[8,3,3,3] A> {
           a = Conv <pads=[1,1,1,1]> (x, A)
           zero = Constant <value_ints=[0]> ()
@@ -198,8 +187,7 @@ def computed_width() -> onnx.ModelProto:
           v = Reshape(a, size)
           s = Sigmoid(v)
           y = ReduceSum <keepdims=1> (s, one)
-        }"""
-    )
+        }""")
 
 
 @case("Flatten")
@@ -222,8 +210,7 @@ def computed_mean() -> onnx.ModelProto:
 @case("Where")
 def causal_mask() -> onnx.ModelProto:
     """A mask from Range, and one from ConstantOfShape and Trilu's forerunner, over heads."""
-    return model(
-        """
+    return model("""
         g (float[N,T,12] x) => (float[N,T,10] y)
           <float[12,24] Q, float[12,24] K, float[12,24] V, float[24,10] P> {
           q = MatMul(x, Q)
@@ -259,15 +246,13 @@ def causal_mask() -> onnx.ModelProto:
           flat = Concat <axis=0> (n, t, minus)
           m = Reshape(ot, flat)
           y = MatMul(m, P)
-        }"""
-    )
+        }""")
 
 
 @case("Reshape")
 def time_into_batch() -> onnx.ModelProto:
     """[N, T, C] seen as [N * T, C] and back, a mixed entry without channels."""
-    return model(
-        """
+    return model("""
         g (float[N,T,6] x) => (float[N,T,10] y)
           <float[6,16] W, float[12,16] G, float[12] B, float[12] S, float[12,10] V> {
           h = MatMul(x, W)
@@ -293,15 +278,13 @@ def time_into_batch() -> onnx.ModelProto:
           back = Concat <axis=0> (n1, t1, minus)
           z = Reshape(l, back)
           y = MatMul(z, V)
-        }"""
-    )
+        }""")
 
 
 @case("ConstantOfShape")
 def initial_state() -> onnx.ModelProto:
     """Batch times heads as one axis that meets a tensor made by ConstantOfShape."""
-    return model(
-        """
+    return model("""
         g (float[N,T,8] x) => (float[N,T,10] y) <float[8,20] K, float[20,10] V> {
           k = MatMul(x, K)
           n = Shape <end=1> (x)
@@ -324,5 +307,4 @@ def initial_state() -> onnx.ModelProto:
           flat = Concat <axis=0> (n, t, width)
           m = Reshape(k6, flat)
           y = MatMul(m, V)
-        }"""
-    )
+        }""")

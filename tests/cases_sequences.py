@@ -16,8 +16,7 @@ case = partial(entry, CASES)
 @case("Loop", "SequenceEmpty", "ConcatFromSequence")
 def list_in_loop() -> onnx.ModelProto:
     """PyTorch's list.append in a loop, stacked behind it."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, int64 M) => (float[2,10] y)
           <float[8,6] W, float[8,8] R, float[8,12] O, float[10,12] V> {
           h0 = Gemm <transB=1> (x, W)
@@ -35,15 +34,13 @@ def list_in_loop() -> onnx.ModelProto:
           one = Constant <value_ints=[1]> ()
           z = ReduceSum <keepdims=0> (t, one)
           y = Gemm <transB=1> (z, V)
-        }"""
-    )
+        }""")
 
 
 @case("SplitToSequence")
 def split_by_size() -> onnx.ModelProto:
     """A scalar split size becomes a list once the parts differ (PyTorch's chunk)."""
-    return model(
-        """
+    return model("""
         g (float[N,3,8,8] x) => (float[N,10] y)
           <float[20,3,3,3] W, float[12,8,1,1] L, float[16,4,1,1] R, float[10,28] V> {
           a = Conv <pads=[1,1,1,1]> (x, W)
@@ -59,15 +56,13 @@ def split_by_size() -> onnx.ModelProto:
           p = GlobalAveragePool(z)
           f = Flatten(p)
           y = Gemm <transB=1> (f, V)
-        }"""
-    )
+        }""")
 
 
 @case("SplitToSequence")
 def split_by_sizes() -> onnx.ModelProto:
     """A list of sizes; the parts are joined again."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x) => (float[2,10] y) <float[16,6] W, float[10,16] V> {
           a = Gemm <transB=1> (x, W)
           sizes = Constant <value_ints=[4,12]> ()
@@ -75,15 +70,13 @@ def split_by_sizes() -> onnx.ModelProto:
           t = ConcatFromSequence <axis=1> (s)
           u = Relu(t)
           y = Gemm <transB=1> (u, V)
-        }"""
-    )
+        }""")
 
 
 @case("SplitToSequence")
 def split_into_entries() -> onnx.ModelProto:
     """Without sizes every entry is an element of its own: the axis must stay."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x) => (float[2,10] y) <float[4,6] W, float[16,6] U, float[10,16] V> {
           a = Gemm <transB=1> (x, W)
           h = Gemm <transB=1> (x, U)
@@ -94,15 +87,13 @@ def split_into_entries() -> onnx.ModelProto:
           f = Unsqueeze(e, one)
           m = Mul(f, h)
           y = Gemm <transB=1> (m, V)
-        }"""
-    )
+        }""")
 
 
 @case("SequenceInsert", "SequenceErase", "SequenceLength")
 def edited_list() -> onnx.ModelProto:
     """Insert, erase and read elements of different widths at known places."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x) => (float[2,10] y)
           <float[8,6] A, float[12,6] B, float[16,6] C, float[10,28] V, float[10,12] E> {
           one = Constant <value_int=1> ()
@@ -122,15 +113,13 @@ def edited_list() -> onnx.ModelProto:
           e = Gemm <transB=1> (last, E)
           v = Gemm <transB=1> (d, V)
           y = Add(e, v)
-        }"""
-    )
+        }""")
 
 
 @case("SequenceAt")
 def position_from_data() -> onnx.ModelProto:
     """Which element is read, added or dropped is known only when the model runs."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, int64 i) => (float[2,10] y)
           <float[8,6] A, float[8,6] B, float[8,6] C, float[10,8] V> {
           a = Gemm <transB=1> (x, A)
@@ -141,15 +130,13 @@ def position_from_data() -> onnx.ModelProto:
           s3 = SequenceErase(s2, i)
           e = SequenceAt(s3, i)
           y = Gemm <transB=1> (e, V)
-        }"""
-    )
+        }""")
 
 
 @case("SequenceConstruct")
 def list_of_branches() -> onnx.ModelProto:
     """An If returns a sequence."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x, bool c) => (float[2,10] y) <float[8,6] A, float[8,6] B, float[10,8] V> {
           a = Gemm <transB=1> (x, A)
           b = Gemm <transB=1> (x, B)
@@ -160,15 +147,13 @@ def list_of_branches() -> onnx.ModelProto:
           zero = Constant <value_ints=[0]> ()
           m = ReduceSum <keepdims=0> (z, zero)
           y = Gemm <transB=1> (m, V)
-        }"""
-    )
+        }""")
 
 
 @case("Optional", "OptionalGetElement", "OptionalHasElement")
 def optional_tensor() -> onnx.ModelProto:
     """A tensor and a sequence through optional values."""
-    return model(
-        """
+    return model("""
         g (float[2,6] x) => (float[2,10] y) <float[8,6] A, float[12,6] B, float[10,20] V> {
           a = Gemm <transB=1> (x, A)
           b = Gemm <transB=1> (x, B)
@@ -184,5 +169,4 @@ def optional_tensor() -> onnx.ModelProto:
           z = Concat <axis=1> (g1, e)
           w = Mul(z, f)
           y = Gemm <transB=1> (w, V)
-        }"""
-    )
+        }""")

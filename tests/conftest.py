@@ -1,4 +1,4 @@
-"""What tests of the command line share."""
+"""What tests of many files share: the digits network, and the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+import onnxprune
 from onnxprune.cli import main
+from onnxprune.reports.result import Result
 
 # One test per core runs already: threads of numpy's BLAS would only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -104,6 +106,12 @@ def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         return err.removeprefix("error: ").rstrip("\n")
 
     return call
+
+
+@pytest.fixture(scope="session")
+def pruned() -> Result:
+    """The digits network, a little smaller; nobody changes it."""
+    return onnxprune.prune(DIGITS, ratio=0.06, granularity=1)
 
 
 @pytest.fixture

@@ -142,8 +142,7 @@ def test_wrong_weight_in_a_body_is_found(name: str, weight: str) -> None:
 
 
 def test_names_may_repeat_in_branches() -> None:
-    dense = model(
-        """
+    dense = model("""
         g (float[2,6] x, bool c) => (float[2,10] y)
           <float[8,6] W, float[8,12] A, float[8,12] B, float[10,12] V> {
           h = Gemm <transB=1> (x, W)
@@ -151,31 +150,27 @@ def test_names_may_repeat_in_branches() -> None:
             then_branch = t () => (o) { a = MatMul(h, A) o = Relu(a) },
             else_branch = e () => (o) { a = MatMul(h, B) o = Tanh(a) }>
           y = Gemm <transB=1> (z, V)
-        }"""
-    )
+        }""")
     assert trace(dense).units == 20
     assert prune_half(dense).exact
 
 
 def test_sequence_output_is_pinned() -> None:
-    dense = model(
-        """
+    dense = model("""
         g (float[2,6] x) => (seq(float[2,8]) s, float[2,10] y)
           <float[8,6] A, float[12,6] B, float[10,12] V> {
           a = Gemm <transB=1> (x, A)
           b = Gemm <transB=1> (x, B)
           s = SequenceConstruct(a, a)
           y = Gemm <transB=1> (b, V)
-        }"""
-    )
+        }""")
     traced = trace(dense)
     assert {g.name: g.reason for g in traced.blocked} == {"a": "graph output 's'", "y": "graph output 'y'"}
     assert prune_half(dense).exact
 
 
 def test_sequence_input_is_unknown() -> None:
-    dense = model(
-        """
+    dense = model("""
         g (seq(float[2,6]) s, float[2,6] x) => (float[2,10] y) <float[8,6] A, float[8,6] B, float[10,8] V> {
           i = Constant <value_int=0> ()
           e = SequenceAt(s, i)
@@ -183,8 +178,7 @@ def test_sequence_input_is_unknown() -> None:
           b = Gemm <transB=1> (x, B)
           m = Mul(a, b)
           y = Gemm <transB=1> (m, V)
-        }"""
-    )
+        }""")
     traced = trace(dense)
     assert next(iter(traced.walk.facts.blocked.values())) == (
         "SequenceAt 'e': the elements of 's' are not known"
@@ -192,8 +186,7 @@ def test_sequence_input_is_unknown() -> None:
 
 
 def test_loop_that_changes_the_rank_is_pinned() -> None:
-    dense = model(
-        """
+    dense = model("""
         g (float[2,6] x, int64 M) => (float y) <float[8,6] W> {
           h = Gemm <transB=1> (x, W)
           yes = Constant <value = bool {1}> ()
@@ -204,8 +197,7 @@ def test_loop_that_changes_the_rank_is_pinned() -> None:
               ho = Unsqueeze(hi, zero)
             }>
           y = ReduceSum <keepdims=0> (z)
-        }"""
-    )
+        }""")
     traced = trace(dense)
     assert not traced.units
     (group,) = traced.blocked
@@ -227,16 +219,14 @@ def test_old_scan_is_pinned() -> None:
 
 
 def test_custom_node_with_a_body_pins_what_it_captures() -> None:
-    dense = model(
-        """
+    dense = model("""
         g (float[2,6] x) => (float[2,10] y) <float[8,6] W, float[12,6] U, float[8,12] A, float[10,12] V> {
           h = Gemm <transB=1> (x, W)
           u = Gemm <transB=1> (x, U)
           z = ai.example.Twice <body = b () => (o) { o = MatMul(h, A) }> ()
           s = Add(z, u)
           y = Gemm <transB=1> (s, V)
-        }"""
-    )
+        }""")
     dense.opset_import.append(onnx.helper.make_opsetid("ai.example", 1))
     traced = trace(dense)
     assert not traced.units
@@ -246,8 +236,7 @@ def test_custom_node_with_a_body_pins_what_it_captures() -> None:
 
 
 def test_unknown_sequence_pins_what_else_the_branches_return() -> None:
-    dense = model(
-        """
+    dense = model("""
         g (seq(float[2,6]) s, float[2,6] x, bool c) => (float[2,10] y)
           <float[8,6] W, float[8,12] A, float[8,12] B, float[10,12] V> {
           h = Gemm <transB=1> (x, W)
@@ -255,15 +244,13 @@ def test_unknown_sequence_pins_what_else_the_branches_return() -> None:
             then_branch = t () => (s1, o1) { s1 = SequenceConstruct(x) o1 = MatMul(h, A) },
             else_branch = e () => (s2, o2) { s2 = Identity(s) o2 = MatMul(h, B) }>
           y = Gemm <transB=1> (z, V)
-        }"""
-    )
+        }""")
     traced = trace(dense)
     assert not traced.units, str(traced)
 
 
 def test_unknown_result_pins_nothing_else() -> None:
-    dense = model(
-        """
+    dense = model("""
         g (float[2,6] x, int64 M) => (float[2,10] y) <float[8,6] W, float[8,12] Q, float[10,12] V> {
           h = Gemm <transB=1> (x, W)
           yes = Constant <value = bool {1}> ()
@@ -277,8 +264,7 @@ def test_unknown_result_pins_nothing_else() -> None:
             }>
           s = ReduceSum <keepdims=0> (b, zero)
           y = Gemm <transB=1> (s, V)
-        }"""
-    )
+        }""")
     dense.opset_import.append(onnx.helper.make_opsetid("ai.example", 1))
     traced = trace(dense)
     assert [(g.name, len(g)) for g in traced] == [("h", 8), ("q", 12)]
@@ -305,20 +291,17 @@ def test_external_data_in_a_body(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("keepdims", "shape"), [("", (2, 1)), ("<axis=1, keepdims=0>", (2,))])
 def test_entries_of_a_split_keep_their_axis_unless_told(keepdims: str, shape: tuple[int, ...]) -> None:
-    dense = model(
-        f"""
+    dense = model(f"""
         g (float[2,6] x) => (float[2,4] y) <float[4,6] W> {{
           y = Gemm <transB=1> (x, W)
           s = SplitToSequence {keepdims or "<axis=1>"} (y)
-        }}"""
-    )
+        }}""")
     assert trace(dense).shapes.first.sequences["s"].shapes == (shape,) * 4
 
 
 def test_recorded_types_of_sequences_do_not_contradict() -> None:
     """Parts of one size need not be of one size any more, and one type says it of all of them."""
-    dense = model(
-        """
+    dense = model("""
         g (float[2,3,8,8] x) => (float[2,10] y) <float[16,3,3,3] W, float[10,16] V> {
           a = Conv <pads=[1,1,1,1]> (x, W)
           size = Constant <value_int=8> ()
@@ -333,8 +316,7 @@ def test_recorded_types_of_sequences_do_not_contradict() -> None:
           p = GlobalAveragePool (z)
           f = Flatten (p)
           y = Gemm <transB=1> (f, V)
-        }"""
-    )
+        }""")
     tensor = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [2, 8, 8, 8])
     kind = onnx.helper.make_sequence_type_proto(tensor)
     dense.graph.value_info.append(onnx.helper.make_value_info("s", kind))
@@ -350,8 +332,7 @@ def test_recorded_types_of_sequences_do_not_contradict() -> None:
 
 def test_a_branch_that_is_not_taken_may_contradict_the_sizes_of_a_run() -> None:
     """Its node runs alone on tensors of fixed sizes, along which the other branch cannot squeeze."""
-    dense = model(
-        """
+    dense = model("""
         g (float[N,K,6] x) => (float[N,M,10] y) <float[6,12] U, float[12,16] W, float[16,10] V> {
           h = MatMul (x, U)
           a = MatMul (h, W)
@@ -362,8 +343,7 @@ def test_a_branch_that_is_not_taken_may_contradict_the_sizes_of_a_run() -> None:
             then_branch = t () => (t2) { t1 = Squeeze (a, one) t2 = Unsqueeze (t1, one) },
             else_branch = e () => (e1) { e1 = Relu (a) }>
           y = MatMul (z, V)
-        }"""
-    )
+        }""")
     result = onnxprune.prune(dense, granularity=1)
     report = verify(dense, result.model, plan=result.plan, layers=True, provider="cpu")
     assert report.exact

@@ -124,8 +124,7 @@ def test_plan_does_not_depend_on_the_sizes(name: str) -> None:
 
 
 def test_number_of_results_may_depend_on_data() -> None:
-    dense = text_model(
-        """
+    dense = text_model("""
         g (float[N,6] x) => (float[M,1] y) <float[32,6] W, float[1,32] V> {
           h = Gemm <transB=1> (x, W)
           r = Relu(h)
@@ -135,8 +134,7 @@ def test_number_of_results_may_depend_on_data() -> None:
           one = Constant <value_ints=[1]> ()
           flat = Squeeze(found, one)
           y = Compress <axis=0> (s, flat)
-        }"""
-    )
+        }""")
     traced = trace(dense)
     assert traced.units == 32
     plan = prune(traced, seed=1)
@@ -153,8 +151,7 @@ def test_number_of_results_may_depend_on_data() -> None:
 
 def test_a_branch_that_makes_no_sense_at_the_sizes_given() -> None:
     """It is not taken there: at 100 steps the second window would not be single."""
-    dense = text_model(
-        """
+    dense = text_model("""
         g (float[N,1,T] x, bool c) => (float[N,4] y)
           <float[8,1,64] W1, float[4,8] V1, float[8,1,49] W2, float[4,8] V2> {
           two = Constant <value_ints=[2]> ()
@@ -167,8 +164,7 @@ def test_a_branch_that_makes_no_sense_at_the_sizes_given() -> None:
               e1 = Conv <strides=[49]> (x, W2) e2 = Relu(e1)
               e3 = Squeeze(e2, two) e4 = Gemm <transB=1> (e3, V2)
             }>
-        }"""
-    )
+        }""")
     traced = trace(dense)
     assert (len(traced), traced.units) == (2, 16)
     assert retrace(traced, {"x": (3, 1, 100), "c": ()}).shapes.get("t1") == (3, 8, 1)
@@ -182,8 +178,7 @@ def test_a_branch_that_makes_no_sense_at_the_sizes_given() -> None:
 
 def test_made_up_inputs_are_as_long_as_the_model_needs() -> None:
     """Analysis is content with 16 steps, which a Pad by reflection cannot do with."""
-    dense = text_model(
-        """
+    dense = text_model("""
         g (float[N,T] x) => (float[N,4,S] y) <float[8,1,32] W, float[4,8,1] V> {
           pads = Constant <value_ints=[0,200,0,200]> ()
           one = Constant <value_ints=[1]> ()
@@ -192,8 +187,7 @@ def test_made_up_inputs_are_as_long_as_the_model_needs() -> None:
           a = Conv <strides=[16]> (u, W)
           r = Relu(a)
           y = Conv(r, V)
-        }"""
-    )
+        }""")
     traced = trace(dense)
     assert set(traced.shapes.first.sizes.values()) == {2, 16}
     plan = prune(traced, seed=1)
@@ -233,26 +227,22 @@ def test_labels_on_a_tensor_of_unknown_shape() -> None:
 
 
 def test_made_up_indices_are_in_every_table_that_they_look_up() -> None:
-    dense = text_model(
-        """
+    dense = text_model("""
         g (int64[8] i) => (float[8,6] y) <float[9,6] A, float[3,6] B> {
           a = Gather(A, i) b = Gather(B, i) y = Add(a, b)
-        }"""
-    )
+        }""")
     found = {int(i) for seed in range(5) for i in synthetic_inputs(trace(dense).graph, {}, seed)["i"]}
     assert found == {0, 1, 2}
 
 
 def test_made_up_inputs_leave_some_memory() -> None:
     """Products of all pairs of 16,000 steps are not tried, whatever the model refuses before."""
-    dense = text_model(
-        """
+    dense = text_model("""
         g (float[N,T,3] x) => (float[N,T,U] y) <float[3,8] W> {
           q = MatMul(x, W)
           k = Transpose <perm=[0,2,1]> (q)
           y = MatMul(q, k)
-        }"""
-    )
+        }""")
     traced = trace(dense)
     steps = [samples.first.feeds["x"].shape[1] for samples in _other_sizes(traced, {})]
     assert steps == [64, 512, 4096, 16, 64, 512, 4096]

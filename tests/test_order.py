@@ -97,14 +97,12 @@ def test_a_cycle_is_refused() -> None:
 @pytest.mark.parametrize("opset", [13, 16])
 def test_layer_normalization_before_it_was_in_onnx(opset: int) -> None:
     """onnxruntime's optimizer writes it into models of any opset."""
-    dense = model(
-        """
+    dense = model("""
         g (float[2,5,6] x) => (float[2,5,10] y) <float[6,8] A, float[8] S, float[8] H, float[8,10] B> {
           a = MatMul (x, A)
           n = LayerNormalization <axis=-1> (a, S, H)
           y = MatMul (n, B)
-        }"""
-    )
+        }""")
     dense.opset_import[0].version = opset
     result = onnxprune.prune(dense, granularity=1, verify=True, provider="cpu")
     assert result.report is not None

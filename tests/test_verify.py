@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -16,31 +14,20 @@ import pytest
 from onnx import numpy_helper
 
 import onnxprune
-from onnxprune.checks import alone, subject
 from onnxprune.checks import nodes as layers
-from onnxprune.checks.alone import nodes_alone
 from onnxprune.checks.compare import Comparison, difference
 from onnxprune.checks.gates import check_gates
 from onnxprune.checks.report import Report
 from onnxprune.coupling.trace import retrace
 from onnxprune.data.batches import Batch
 from onnxprune.jobs.sensitivity import sensitivity
-from onnxprune.model.file import Model
-from onnxprune.model.protos import bodies
 from onnxprune.reports.result import Result
-from onnxprune.runtime import providers
 from onnxprune.runtime import session as runtime
 
 from .building import between, net, positive
-from .building_text import model
 from .conftest import DIGITS, IMAGES, Run
 
 Damage = Callable[[onnx.ModelProto], None]
-
-
-@pytest.fixture(scope="module")
-def pruned() -> Result:
-    return onnxprune.prune(DIGITS, ratio=0.06, granularity=1)
 
 
 def changed(name: str, edit: Callable[[np.ndarray], None]) -> Damage:
@@ -71,15 +58,14 @@ def drop(array: np.ndarray) -> None:
     array[np.abs(array).argmax()] = 0
 
 
-def pads(model: onnx.ModelProto) -> None:
-    node = next(n for n in model.graph.node if n.name == "/branches/window/Conv")
-    next(a for a in node.attribute if a.name == "pads").ints[:] = [0, 1, 2, 1]
+def padded(name: str, *pads: int) -> Damage:
+    """Change the padding of a convolution."""
 
+    def damage(model: onnx.ModelProto) -> None:
+        node = next(n for n in model.graph.node if n.name == name)
+        next(a for a in node.attribute if a.name == "pads").ints[:] = pads
 
-def no_pads(model: onnx.ModelProto) -> None:
-    """All later layers get another size, but the pooling at the end hides it."""
-    node = next(n for n in model.graph.node if n.name == "/stem/conv/Conv")
-    next(a for a in node.attribute if a.name == "pads").ints[:] = [0, 0, 0, 0]
+    return damage
 
 
 DAMAGES = [
@@ -87,8 +73,9 @@ DAMAGES = [
     pytest.param(changed("stage1.first.conv.weight", swap), "/stage1/first/conv/Conv", id="swapped"),
     pytest.param(changed("inverted.expand.norm.bias", drop), "/inverted/expand/norm/BatchNormalization", id="bias"),
     pytest.param(changed("head.bias", drop), "/head/Gemm", id="last bias"),
-    pytest.param(pads, "/branches/window/Conv", id="pads"),
-    pytest.param(no_pads, "/stem/conv/Conv", id="no pads"),
+    pytest.param(padded("/branches/window/Conv", 0, 1, 2, 1), "/branches/window/Conv", id="pads"),
+    # All later layers get another size, but the pooling at the end hides it:
+    pytest.param(padded("/stem/conv/Conv", 0, 0, 0, 0), "/stem/conv/Conv", id="no pads"),
 ]  # fmt: skip
 
 
@@ -464,134 +451,6 @@ def test_accuracy_takes_class_scores() -> None:
         onnxprune.verify(model, model, data=data, provider="cpu")
 
 
-# Providers ----------------------------------------------------------------------------------
-
-
-def test_each_model_on_its_own_provider(pruned: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, bool]] = []
-    session = runtime.make_session
-
-    def spy(model: Any, provider: str, exact: bool, *rest: Any, **more: Any) -> Any:
-        asked.append((provider, exact))
-        return session(model, "cpu", exact, *rest, **more)
-
-    monkeypatch.setattr(runtime, "make_session", spy)
-    monkeypatch.setattr(providers, "cuda_problem", lambda: "")
-    report = onnxprune.verify(DIGITS, pruned.model, provider="cpu", slim_provider="cuda")
-    assert asked == [("cpu", True), ("cuda", True)]
-    assert (report.provider, report.slim_provider) == ("cpu", "cuda")
-    asked.clear()
-    onnxprune.verify(DIGITS, pruned.model, provider="cuda", tf32=True)
-    assert asked == [("cuda", False), ("cuda", False)]
-
-
-def test_each_model_is_opened_and_run_once(pruned: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The original, its masked copy and the slim model; changed last bits excuse the rest."""
-    opened, ran = Mock(wraps=runtime.make_session), Mock(wraps=runtime.run)
-    monkeypatch.setattr(runtime, "make_session", opened)
-    monkeypatch.setattr(subject, "run", ran)
-    report = onnxprune.verify(DIGITS, pruned.model, plan=pruned.plan, provider="cpu")
-    assert report.exact
-    assert report.method == "end to end"
-    assert opened.call_count == 3
-    assert [call.args[2] for call in ran.call_args_list].count("the original") == 1
-    assert report.work is not None
-    assert min(report.work) > 0
-
-
-def test_changed_last_bits_are_asked_for_one_by_one() -> None:
-    """One that excuses the difference is enough, even if the others should move nothing."""
-    read: list[int] = []
-
-    def moved(change: float) -> Iterator[np.ndarray]:
-        for number in range(4):
-            read.append(number)
-            yield np.array([[1 + change]], np.float32)
-
-    reference, found = np.array([[[1]], [[1 + 2e-5]]], np.float32)
-    for change, count, right in ((1e-5, 1, True), (2e-6, 2, True), (2e-7, 4, False)):
-        sums = Comparison("y", exact=True)
-        sums.add(reference, found, moved=moved(2e-5 + change))
-        assert (len(read), bool(sums.difference())) == (count, right)
-        read.clear()
-
-
-def test_tensorrt_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    available = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
-    providers.tensorrt_problem.cache_clear()
-    monkeypatch.setattr(providers, "cuda_problem", lambda: "")
-    monkeypatch.setattr(ort, "get_available_providers", lambda: available)
-    monkeypatch.setattr(providers, "_runs_on", lambda provider: False)
-    monkeypatch.setattr(providers, "missing_library", lambda provider: "libnvinfer.so.99")
-    with pytest.raises(
-        onnxprune.UsageError, match=r"cannot run on TensorRT: missing libraries: libnvinfer\.so\.99"
-    ):
-        providers.choose_provider("tensorrt")
-    providers.tensorrt_problem.cache_clear()
-    with pytest.raises(onnxprune.UsageError, match="unknown provider 'cudda'\nDid you mean 'cuda'"):
-        providers.choose_provider("cudda")
-
-
-def test_openvino_is_told_what_sessions_of_others_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-    monkeypatch.setattr(ort, "InferenceSession", lambda *_, providers: seen.append(providers[0]))
-    runtime.make_session(b"", "openvino", exact=True)
-    runtime.make_session(b"", "openvino", exact=False, timed=runtime.Timed(2))
-    assert seen == [
-        ("OpenVINOExecutionProvider", {"device_type": "CPU", "precision": "ACCURACY"}),
-        ("OpenVINOExecutionProvider", {"device_type": "CPU", "num_of_threads": "2"}),
-    ]
-    providers.openvino_problem.cache_clear()
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(
-        onnxprune.UsageError, match="cannot run on OpenVINO: this build of onnxruntime has no"
-    ):
-        providers.choose_provider("openvino")
-    providers.openvino_problem.cache_clear()
-
-
-@pytest.mark.skipif(
-    "OpenVINOExecutionProvider" not in ort.get_available_providers(),
-    reason="this build of onnxruntime has no OpenVINO provider",
-)
-def test_surgery_is_exact_on_openvino() -> None:
-    result = onnxprune.prune(DIGITS, keep_latency=0.9, threads=1, provider="openvino", verify=True)
-    assert result.report is not None
-    assert (result.report.provider, result.report.exact) == ("openvino", True)
-    layers = onnxprune.verify(DIGITS, result.model, plan=result.plan, provider="openvino", layers=True)
-    assert layers.exact
-
-
-def test_constants_are_asked_of_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenVINO does not load a model that returns one."""
-    asked: list[str] = []
-
-    def exposed(model: Any, names: Any, provider: str) -> Any:
-        asked.extend(names)
-        return alone.exposed(model, names, provider)
-
-    monkeypatch.setattr(layers, "exposed", exposed)
-    text = "a = Conv (x, V)\nc = Constant <value = float[1] {2}> ()\nb = Mul (a, c)\ny = Conv (b, W)"
-    built = net(text, inputs="float[1,4,8,8] x", V=(16, 4, 1, 1), W=(4, 16, 1, 1))()
-    result = onnxprune.prune(built)
-    assert onnxprune.verify(built, result.model, plan=result.plan, provider="cpu", layers=True).exact
-    assert {"a", "b", "y"} <= set(asked) <= {"a", "b", "y", "x"}
-
-
-def test_tf32_is_off_while_tensorrt_builds(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str | None, Any]] = []
-
-    def session(*_: Any, providers: Any) -> None:
-        seen.append((os.environ.get("NVIDIA_TF32_OVERRIDE"), providers[0]))
-
-    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
-    monkeypatch.setattr(ort, "InferenceSession", session)
-    runtime.make_session(b"", "tensorrt", exact=True)
-    runtime.make_session(b"", "tensorrt", exact=False)
-    assert seen == [("0", "TensorrtExecutionProvider"), (None, "TensorrtExecutionProvider")]
-    assert "NVIDIA_TF32_OVERRIDE" not in os.environ
-
-
 @pytest.mark.parametrize("form", [np.asarray, np.float32, lambda labels: np.eye(10)[labels]])
 def test_accuracy_takes_every_form_of_classes(form: Any) -> None:
     """Labels that were given are used, or refused by name: an accuracy never goes missing."""
@@ -632,122 +491,3 @@ def test_gates_on_what_does_not_run_are_errors() -> None:
     assert onnxprune.verify(model, model, provider="cpu").problem
     with pytest.raises(onnxprune.ModelError, match="the original does not run"):
         onnxprune.verify(model, model, provider="cpu", min_cosine=0.5)
-
-
-def test_16_bit_floats_are_compared_in_32_bits() -> None:
-    """Inside a whole model onnxruntime hands on products before they are rounded to 16 bits: the
-    softmax is off by 7e-3 then.
-    """
-    text = """
-        <ir_version: 10, opset_import: ["" : 18]>
-        g (float16[2,16,12] x) => (float16[2,16,8] y) {
-          q = MatMul (x, Q)
-          k = MatMul (x, K)
-          v = MatMul (x, V)
-          t = Transpose <perm=[0,2,1]> (k)
-          s = MatMul (q, t)
-          p = Softmax <axis=-1> (s)
-          a = MatMul (p, v)
-          y = MatMul (a, O)
-        }"""
-    dense, rng = onnx.parser.parse_model(text), np.random.default_rng(3)
-    for name, shape in {"Q": (12, 24), "K": (12, 24), "V": (12, 16), "O": (16, 8)}.items():
-        array = rng.normal(0, 1 if name in "QK" else 0.3, shape).astype(np.float16)
-        dense.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    result = onnxprune.prune(dense, granularity=1)
-    report = onnxprune.verify(dense, result.model, plan=result.plan, layers=True, provider="cpu")
-    assert report.exact
-    assert {d.tolerance for d in (*report.surgery, *report.single)} == {1e-5}
-
-
-@pytest.fixture
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Let nothing be known of what rounding does to a node."""
-    return lambda: monkeypatch.setattr(layers, "_moved", lambda *given: [])
-
-
-def test_nodes_in_a_branch_are_compared_alone(unmeasured: Callable[[], None]) -> None:
-    """There rounding does not add up either, whatever it does to the branch as a whole."""
-    dense = model(
-        """
-        g (float[5,2,6] x, bool yes) => (float[5,1,2,4] y)
-          <float[6,8] A, float[1,24,8] W, float[1,24,8] R, float[8,4] B> {
-          h = MatMul (x, A)
-          r = If (yes) <
-            then_branch = t () => (float[5,1,2,8] u) {
-              s, last = GRU <hidden_size=8> (h, W, R)
-              many = Constant <value_float=10000.0> ()
-              z = Mul (s, many)
-              u = Sin (z)
-            },
-            else_branch = e () => (float[5,1,2,8] v) {
-              q, end = GRU <hidden_size=8> (h, W, R)
-              v = Neg (q)
-            }
-          >
-          y = MatMul (r, B)
-        }"""
-    )
-    result = onnxprune.prune(dense, granularity=1)
-    data = {"x": np.ones((5, 2, 6), np.float32), "yes": np.array(True)}
-    settings: Any = {"plan": result.plan, "data": data, "layers": True, "provider": "cpu"}
-    unmeasured()
-    report = onnxprune.verify(dense, layers.nudged(result.model.proto), **settings)
-    assert report.exact, str(report)
-    assert [d.layer for d in report.single] == ["h", "s", "s", "z", "u", "r", "y"]
-    (choice,) = [node for node in result.model.proto.graph.node if node.op_type == "If"]
-    (many,) = [node for _, graph in bodies(choice) for node in graph.node if "many" in node.output]
-    many.attribute[0].f = 10001.0
-    wrong = onnxprune.verify(dense, result.model, **settings).wrong
-    assert wrong is not None
-    assert wrong.layer == "z"
-
-
-def test_rounding_of_terms_that_cancel_is_measured(unmeasured: Callable[[], None]) -> None:
-    """What large terms leave of each other depends on the last bit of a weight."""
-    kernel, mixed = (
-        np.random.default_rng(0).normal(size=s).astype(np.float32) for s in ((8, 3, 1, 1), (4, 16, 1, 1))
-    )
-    mixed[2, 8:] = -mixed[2, :8] * np.float32(1 + 3e-7)
-    dense = net("h = Conv (x, A)\n[last] y = Conv (h, B)", A=np.concatenate([kernel, kernel]), B=mixed)()
-    result = onnxprune.prune(dense, remove={"h": [0, 8]}, clean=False)
-    settings: Any = {"plan": result.plan, "layers": True, "provider": "cpu"}
-    rounded = layers.nudged(result.model.proto)
-    assert all(onnxprune.verify(dense, rounded, **settings).single)
-    unmeasured()
-    wrong = onnxprune.verify(dense, rounded, **settings).wrong
-    assert wrong is not None
-    assert wrong.layer == "last"
-
-
-def test_what_single_nodes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sizes of tensors are open, because a branch that is not taken may contradict them; but a
-    list of sizes has to have its length for inference."""
-    dense = model(
-        """
-        g (float[N,3,K,K] x) => (float[N,8,12,12] r) <float[8,3,1,1] A> {
-          h = Conv (x, A)
-          s = Shape <end=2> (h)
-          wanted = Constant <value_ints=[12,12]> ()
-          t = Concat <axis=0> (s, wanted)
-          r = Resize <mode="linear"> (h, , , t)
-        }"""
-    )
-    given = {"h": np.zeros((2, 8, 6, 6), np.float32), "t": np.array([2, 8, 12, 12])}
-    ran = Mock(side_effect=lambda session, f: f)
-    monkeypatch.setattr(alone, "run", ran)
-    with nodes_alone(Model(dense), ["r"], given, "cpu") as run_alone:
-        assert run_alone(given).keys() == {"h::given", "t::given"}
-    shapes = {value.name: value.shape for value in ran.call_args.args[0].get_inputs()}
-    assert shapes == {"h::given": [None] * 4, "t::given": [4]}
-
-
-def test_the_logger_of_onnxruntime_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The search for a GPU is silent, also inside a command, which then goes on without warnings."""
-    told: list[int] = []
-    monkeypatch.setattr(ort, "set_default_logger_severity", told.append)
-    with runtime.logged_from(3), runtime.logged_from(4):
-        pass
-    with runtime.logged_from(4), runtime.logged_from(3):
-        pass
-    assert told == [3, 4, 3, 2, 4, 4, 4, 2]
