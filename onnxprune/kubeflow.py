@@ -39,24 +39,10 @@ def tao_prune(  # type: ignore[no-untyped-def]
     min_num_filters: int = 0,
 ):
     """Prune one ONNX model of a folder into another folder, as NVIDIA TAO prunes."""
+    given = {name: value for name, value in locals().items() if not name.endswith("_model_dir")}
     from onnxprune.doors.component import prune_folder
 
-    done = prune_folder(
-        unpruned_model_dir.path,
-        pruned_model_dir.path,
-        model_app_name=model_app_name,
-        unprunned_model_subfolder=unprunned_model_subfolder,
-        unprunned_model_name=unprunned_model_name,
-        prunned_model_subfolder=prunned_model_subfolder,
-        prunned_model_name=prunned_model_name,
-        key=key,
-        equalization_criterion=equalization_criterion,
-        pth=pth,
-        normalizer=normalizer,
-        excluded_layers=excluded_layers,
-        pruning_granularity=pruning_granularity,
-        min_num_filters=min_num_filters,
-    )
+    done = prune_folder(unpruned_model_dir.path, pruned_model_dir.path, **given)
     pruned_model_dir.metadata["pruning_ratio"] = done["pruning_ratio"]
 
 

@@ -28,7 +28,7 @@ from ..printable import parsed
 from .ending import ended, while_read
 
 HELPERS = {
-    "ending", "files", "handing", "interrupts", "isolation", "options", "output", "progress", "verb",
+    "ending", "files", "interrupts", "isolation", "options", "output", "progress", "values", "verb",
 }  # fmt: skip
 """Modules of this package that are no verbs."""
 

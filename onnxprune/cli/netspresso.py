@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from . import options
-from .handing import costs, hand_over
 from .progress import say
+from .prune import hand_over
 from .verb import Verb
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -73,15 +73,13 @@ def command() -> None:
 @click.pass_context
 def compress(context: click.Context, /, as_json: bool, quiet: bool, **flags: Any) -> None:
     """Compress MODEL, an ONNX file, by removing channels as NetsPresso does."""
+    from ..doors.counted import counted
     from ..doors.netspresso import arguments
 
     handed, notes = arguments(flags)
     hand_over(context, handed, notes, quiet, as_json)
     if not (quiet or as_json):
-        (before, _, macs), (after, _, work) = costs(handed[0], handed[2])
-        times = [
-            f"{x / y:.2f}x fewer {what}"
-            for x, y, what in ((before, after, "parameters"), (macs, work, "MACs"))
-            if y
-        ]
+        before, after = counted(handed[0]), counted(handed[2])
+        pairs = (before.parameters, after.parameters, "parameters"), (before.macs, after.macs, "MACs")
+        times = [f"{x / y:.2f}x fewer {what}" for x, y, what in pairs if y]
         say(f"compressed: {', '.join(times)}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -137,3 +139,16 @@ def _quantized(source: Model, result: Result, flags: dict[str, Any]) -> Quantize
     small = quantize(result.model, traced=result.trace, **given)
     report = verify(source, small, provider=flags["provider"], **given) if flags["verify"] else None
     return Quantized(small, flags["quantize"], report, result.model.nbytes())
+
+
+def hand_over(
+    context: click.Context, arguments: Sequence[str], notes: Sequence[str], quiet: bool, as_json: bool
+) -> None:
+    """Run this verb for one of another tool, and say with which arguments; its folder is made."""
+    given = [*arguments, *(["--quiet"] if quiet else []), *(["--json"] if as_json else [])]
+    for text in notes:
+        note(text, quiet)
+    note(f"the same as: {shlex.join(['onnxprune', 'prune', *given])}", quiet)
+    Path(arguments[arguments.index("-o") + 1]).parent.mkdir(parents=True, exist_ok=True)
+    with command.make_context("prune", list(given), parent=context) as inner:
+        command.invoke(inner)

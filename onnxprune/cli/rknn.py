@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from . import options
-from .handing import costs, hand_over
 from .progress import say
+from .prune import hand_over
 from .verb import Verb
 
 
@@ -29,10 +29,10 @@ def command(
     context: click.Context, /, model: str, out: str, pruning: bool, as_json: bool, quiet: bool
 ) -> None:
     """Remove what contributes nothing from MODEL, as rknn.config(model_pruning=True) does."""
+    from ..doors.counted import counted
     from ..doors.rknn import arguments, results
 
     handed = arguments(model, out)
     hand_over(context, [*handed, *(() if pruning else ("--no-clean",))], (), quiet, as_json)
     if not (quiet or as_json):
-        (_, *before), (_, *after) = costs(handed[0], handed[2])
-        say(results((before[0], before[1]), (after[0], after[1])))
+        say(results(counted(handed[0]), counted(handed[2])))

@@ -14,6 +14,7 @@ from ..settings.table import ALONE, BUDGETS, DEFAULTS, OPTIONS
 from . import options, output
 from .files import Target, open_models
 from .progress import note, stages
+from .values import OneOf, Pass
 from .verb import Verb
 
 if TYPE_CHECKING:
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 @options.setting("ratios", default=",".join(map(str, DEFAULTS["ratios"])))
 @click.option(
     "--measure",
-    type=options.OneOf("cosine", "relative", "agreement", "accuracy", "drop"),
+    type=OneOf("cosine", "relative", "agreement", "accuracy", "drop"),
     help="What the table shows.  [default: accuracy with labels, else cosine]",
 )
-@options.setting("criterion", cls=options.Pass, help="What chooses the channels.")
+@options.setting("criterion", cls=Pass, help="What chooses the channels.")
 @options.setting("granularity", default=ALONE["granularity"])
 @options.budget_options
 @click.option(

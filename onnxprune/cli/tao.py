@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from . import options
-from .handing import costs, hand_over
 from .progress import say
+from .prune import hand_over
 from .verb import Verb
 
 EXCLUDED = ("-el", "--excluded_layers")
@@ -116,6 +116,7 @@ def prune(
     **flags: Any,
 ) -> None:
     """Prune an ONNX export as TAO prunes: a threshold on normalized norms, coupled layers equalized."""
+    from ..doors.counted import counted
     from ..doors.tao import TRAINING, YAML, arguments, read_spec
 
     given = {name: value for name, value in flags.items() if value not in (None, ())}
@@ -127,5 +128,5 @@ def prune(
     handed, notes = arguments({**read, **given})
     hand_over(context, handed, told + notes, quiet, as_json)
     if not (quiet or as_json):
-        (before, *_), (after, *_) = costs(handed[0], handed[2])
+        before, after = (counted(path).parameters for path in (handed[0], handed[2]))
         say(f"pruning ratio (pruned model / original model): {after / before if before else 1:.6f}")

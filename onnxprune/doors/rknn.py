@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..selection.cost import Cost
 from .tao import placed
 
 
@@ -10,19 +11,13 @@ def arguments(model: str, output: str) -> list[str]:
     return [model, "-o", placed(model, output), "--preset", "rknn"]
 
 
-def results(before: tuple[int, int], after: tuple[int, int]) -> str:
-    """What went, in the units of the toolkit's log: MiB of weights, and 10^12 operations, two per MAC.
-
-    Parameters
-    ----------
-    before, after : (bytes, MACs)
-    """
-    (size, macs), (left, work) = before, after
-    weights = (left - size) / 2**20
-    operations = 2 * (work - macs) / 1e12
+def results(before: Cost, after: Cost) -> str:
+    """What went, in the units of the toolkit's log: MiB of weights, and 10^12 operations, two per MAC."""
+    weights = (after.bytes - before.bytes) / 2**20
+    operations = 2 * (after.macs - before.macs) / 1e12
     return (
-        f"model_pruning results: {weights:+.5f} MB ({_share(left, size)}) / "
-        f"{operations:+.5f} T ({_share(work, macs)})"
+        f"model_pruning results: {weights:+.5f} MB ({_share(after.bytes, before.bytes)}) / "
+        f"{operations:+.5f} T ({_share(after.macs, before.macs)})"
     )
 
 
