@@ -106,29 +106,32 @@ def two_branches(op: str) -> Graph:
     return g.done(g.numbers(g.qconv(y, 16, 4)))
 
 
-@case("com.microsoft::QLinearSigmoid", "between convolutions", (16,), op="QLinearSigmoid")
-@case("com.microsoft::QLinearLeakyRelu", "between convolutions", (16,), op="QLinearLeakyRelu", alpha=0.1)
-@case(
-    "com.microsoft::QLinearAveragePool",
-    "between convolutions",
-    (16,),
-    op="QLinearAveragePool",
-    kernel_shape=[2, 2],
-    pads=[1, 0, 0, 1],
-)
-@case(
-    "com.microsoft::QLinearGlobalAveragePool",
-    "between convolutions",
-    (16,),
-    op="QLinearGlobalAveragePool",
-    channels_last=0,
-)
-def one_branch(op: str, **attributes: Any) -> Graph:
+def between_convolutions(
+    op: str, name: str, groups: tuple[int, ...] = (16,), blocked: dict[str, str] | None = None, **options: Any
+) -> None:
+    """Enter an operator with one input, between two convolutions."""
+    enter(CASES, f"{MS}::{op}", name, groups, op=op, blocked=blocked or {}, **options)(one_branch)
+
+
+def one_branch(op: str, scale: float = 0.05, point: int = 60, **attributes: Any) -> Graph:
     g = Graph()
     x = g.qconv(g.quantized(g.input("N", 3, 8, 8)), 3, 16)
-    result = g.store(0.05), g.point(60)
+    result = g.store(scale), g.point(point)
     y = (g.ms(op, *x, *result, **attributes), *result)
     return g.done(g.numbers(g.qconv(y, 16, 4)))
+
+
+BESIDE = "between convolutions"
+PROBABILITIES: dict[str, Any] = {"scale": 1 / 256, "point": 0, "opset": 13}
+
+between_convolutions("QLinearSigmoid", BESIDE)
+between_convolutions("QLinearLeakyRelu", BESIDE, alpha=0.1)
+between_convolutions("QLinearAveragePool", BESIDE, kernel_shape=[2, 2], pads=[1, 0, 0, 1])
+between_convolutions("QLinearGlobalAveragePool", BESIDE, channels_last=0)
+between_convolutions("QLinearReduceMean", "over pixels", reference=True, axes=[2, 3], keepdims=1)
+between_convolutions("QLinearSoftmax", "along pixels", axis=-1, **PROBABILITIES)
+NORMALIZED = {"qlinearconv1_0": "normalizes along it"}
+between_convolutions("QLinearSoftmax", "along channels", (), NORMALIZED, axis=1, **PROBABILITIES)
 
 
 @case("com.microsoft::QLinearConv", "channels first", (16,))
@@ -149,15 +152,6 @@ def channels_last() -> Graph:
     return g.done(g.node("MatMul", g.numbers(x), g.floats(8, 4)))
 
 
-@case("com.microsoft::QLinearReduceMean", "over pixels", (16,), reference=True)
-def mean() -> Graph:
-    g = Graph()
-    x = g.qconv(g.quantized(g.input("N", 3, 8, 8)), 3, 16)
-    result = g.store(0.05), g.point(60)
-    y = (g.ms("QLinearReduceMean", *x, *result, axes=[2, 3], keepdims=1), *result)
-    return g.done(g.numbers(g.qconv(y, 16, 4)))
-
-
 @case("com.microsoft::QLinearReduceMean", "over channels", (16,), reference=True)
 def mean_over_channels() -> Graph:
     g = Graph()
@@ -176,22 +170,6 @@ def pool_over_channels() -> Graph:
     y = g.numbers((g.ms("QLinearGlobalAveragePool", *last, *result, channels_last=0), *result))
     z = g.node("Transpose", g.node("Mul", g.numbers(last), y), perm=[0, 3, 1, 2])
     return g.done(g.node("Conv", z, g.floats(4, 16, 1, 1)))
-
-
-@case("com.microsoft::QLinearSoftmax", "along pixels", (16,), axis=-1)
-@case(
-    "com.microsoft::QLinearSoftmax",
-    "along channels",
-    (),
-    axis=1,
-    blocked={"qlinearconv1_0": "normalizes along it"},
-)
-def softmax(axis: int) -> Graph:
-    g = Graph()
-    x = g.qconv(g.quantized(g.input("N", 3, 8, 8)), 3, 16)
-    result = g.store(1 / 256), g.point(0)
-    y = (g.ms("QLinearSoftmax", *x, *result, axis=axis, opset=13), *result)
-    return g.done(g.numbers(g.qconv(y, 16, 4)))
 
 
 @case("com.microsoft::QLinearConcat", "two scales", (16, 8))

@@ -28,6 +28,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 os.environ.pop("CI", None)  # on a build server verbs work in a child: tests that are about it set it
 
 
+def exact(result: Result) -> bool:
+    """Whether the surgery of a result was checked, and is right."""
+    return result.report is not None and result.report.exact is True
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

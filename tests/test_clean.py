@@ -14,6 +14,7 @@ from onnxprune.jobs.clean import clean
 from onnxprune.jobs.replay import rewrite
 from onnxprune.selection.plan import Plan
 
+from .conftest import exact
 from .planting import cleaned, graph, inputs_of, kept, log, normal, outputs_of, worst
 
 BIAS = np.array([0.5, -0.4, 0.3, 0.2, 0.1, 0.6, -0.7, 0.8], np.float32)
@@ -196,8 +197,7 @@ def test_assumed_range(given: Any) -> None:
     assert dict(log(result).removed) == {"zero": 1, "assumed": 1}
     assert "assumed: 'x' lies in [0, 1]" in str(log(result))
     assert result.plan.options["assume_range"] == {"x": [0.0, 1.0]}
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     inside, outside = inputs_of(model, 0, 1), inputs_of(model, -1, 0)
     assert worst(outputs_of(model, inside), outputs_of(result.model, inside)) < 1e-6
     assert worst(outputs_of(model, outside), outputs_of(result.model, outside)) > 1e-2
@@ -354,7 +354,6 @@ def test_channels_that_an_interpolation_moves_are_not_followed() -> None:
     )
     image = np.random.default_rng(0).uniform(0, 1, (2, 3, 4, 4)).astype(np.float32)
     result = clean(dense, duplicates=False, verify=True, data={"x": image}, provider="cpu")
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     assert result.log is not None
     assert not sum(result.log.removed.values())

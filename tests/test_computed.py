@@ -19,6 +19,7 @@ from onnxprune.surgery.computed import find_computed
 from . import battery
 from .building import Case, net
 from .cases import CASES
+from .conftest import exact
 
 NAMES = {"Expand-of-lower-rank", "Sqrt-weight-standardisation", "ConstantOfShape-as-a-weight",
          "Mul-weights-with-a-mask-of-booleans", "Sub-a-weight-centred-for-its-own-layer",
@@ -64,8 +65,7 @@ def quantized() -> onnx.ModelProto:
 def test_integer_weights_stay_integers() -> None:
     dense = quantized()
     result = onnxprune.prune(dense, ratio=0.5, verify=True, provider="cpu")
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     stored = {t.name: (t.data_type, tuple(t.dims)) for t in result.model.proto.graph.initializer}
     assert stored["q"] == (onnx.TensorProto.INT8, (32, 32))
     assert result.plan.constants.keys() == {"q", "s", "p"}

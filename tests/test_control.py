@@ -25,6 +25,7 @@ from onnxprune.surgery.surgeon import rewrite_trace
 from . import cases_control, cases_sequences
 from .building import Builder, made_up
 from .building_text import model
+from .conftest import exact
 from .full import in_turn
 
 UNITS = {
@@ -279,8 +280,7 @@ def test_external_data_in_a_body(tmp_path: Path) -> None:
             external_data_helper.set_external_data(tensor, "weights.bin")
     onnx.save(dense, path)
     result = onnxprune.prune(path, granularity=1, verify=True)
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     result.model.save(tmp_path / "slim.onnx")
     slim = onnx.load(tmp_path / "slim.onnx")
     shapes = {t.name: tuple(t.dims) for t in tensors(slim.graph)}
@@ -323,8 +323,7 @@ def test_recorded_types_of_sequences_do_not_contradict() -> None:
     ratio = {group.name: 0.25 * (k + 1) for k, group in enumerate(onnxprune.trace(dense))}
     result = onnxprune.prune(dense, ratio=ratio, granularity=1, verify=True, provider="cpu")
     assert len(ratio) == 2
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     (slim,) = result.model.proto.graph.value_info
     dims = slim.type.sequence_type.elem_type.tensor_type.shape.dim
     assert [dim.dim_value for dim in dims] == [2, 0, 8, 8]

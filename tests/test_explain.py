@@ -19,7 +19,7 @@ from onnxprune.reports.explained import Explanation
 from onnxprune.reports.explanation import FOLDED, Explanations
 from onnxprune.reports.result import Result
 
-from .conftest import DIGITS, ROOT, Run
+from .conftest import DIGITS, ROOT, Run, exact
 from .full import in_turn
 from .planting import plant
 from .test_golden import F, G, X, residual
@@ -235,8 +235,7 @@ def test_what_is_dead_goes_first(policy: str) -> None:
     settings: dict[str, Any] = {"ratio": 0.5, "granularity": 1, "group_policy": policy}
     model = with_dead_channels()
     result = onnxprune.prune(model, **settings, verify=True, provider="cpu")
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     found = onnxprune.explain(model, "first", **settings)
     assert found.note.startswith("removed ")
     again = onnxprune.explain(model, "first", plan=result.plan)

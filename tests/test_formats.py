@@ -18,6 +18,7 @@ import onnxprune
 from models.build import BUILDERS
 
 from . import cases_norm
+from .conftest import exact
 
 
 def perceptron(width: int = 32, dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
@@ -95,8 +96,7 @@ def test_external_data(tmp_path: Path, one_file: bool) -> None:
     result = onnxprune.prune(tmp_path / "dense.onnx", verify=True, provider="cpu")
     result.model.save(tmp_path / "slim.onnx")
 
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     saved = onnx.load(tmp_path / "slim.onnx", load_external_data=False)
     assert all(map(external_data_helper.uses_external_data, saved.graph.initializer))
     expected = onnxprune.prune(inside).model.proto
@@ -179,8 +179,7 @@ def test_functions_are_inlined() -> None:
     model.graph.node[1].domain = "own"
     result = onnxprune.prune(model, verify=True, provider="cpu")
     assert [n.op_type for n in result.model.proto.graph.node] == ["MatMul", "Relu", "MatMul"]
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     assert slim_shapes(result.model)["w0"] == (32, 16)
 
 
@@ -196,8 +195,7 @@ def test_group_normalization_that_is_deprecated() -> None:
     node.op_type, node.domain = "Norm", "own"
     del node.attribute[:]
     result = onnxprune.prune(model, ratio=0.5, granularity=1, verify=True, provider="cpu")
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     assert slim_shapes(result.model)["s"] == (1,)
 
 
@@ -269,8 +267,7 @@ def test_sparse_weights_are_not_cut(name: str, node: bool, flat: bool) -> None:
 def test_graphsurgeon_in_and_out() -> None:
     graph = gs.import_onnx(BUILDERS["residual"]())
     result = onnxprune.prune(graph, granularity=1, verify=True, provider="cpu")
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     back = result.model.to_graphsurgeon()
     assert isinstance(back, gs.Graph)
     session = ort.InferenceSession(
@@ -364,8 +361,7 @@ def test_new_constants_are_listed_in_old_files() -> None:
     arrays["size"] = np.array([2, 128])
     dense.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in arrays.items())
     result = onnxprune.prune(dense, granularity=1, verify=True)
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     listed = {value.name for value in result.model.proto.graph.input}
     assert listed > {tensor.name for tensor in result.model.proto.graph.initializer}
     assert slim_shapes(result.model)["V"] == (64, 5)
@@ -377,8 +373,7 @@ def test_initializers_that_an_old_file_does_not_list() -> None:
     dense.ir_version = 3
     dense.opset_import[0].version = 8
     result = onnxprune.prune(dense, granularity=1, verify=True, provider="cpu")
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     assert slim_shapes(result.model) == {"w0": (32, 16), "w1": (16, 4)}
     assert result.model.proto.ir_version == 3
 
@@ -391,8 +386,7 @@ def test_output_without_a_shape() -> None:
     graph.outputs = [middle, *graph.outputs]
     for source in (graph, gs.export_onnx(graph)):
         result = onnxprune.prune(source, granularity=1, verify=True, provider="cpu")
-        assert result.report is not None
-        assert result.report.exact
+        assert exact(result)
         assert [g.reason for g in result.plan.groups] == [f"graph output '{name}'" for name in ("r", "y")]
 
 
@@ -403,7 +397,6 @@ def test_recorded_sizes_of_minus_one_are_open() -> None:
     for value in (*dense.graph.input, *dense.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = -1
     result = onnxprune.prune(dense, granularity=1, verify=True, provider="cpu")
-    assert result.report is not None
-    assert result.report.exact
+    assert exact(result)
     (middle,) = result.model.proto.graph.value_info
     assert [d.dim_value for d in middle.type.tensor_type.shape.dim] == [-1, 16]

@@ -15,6 +15,7 @@ from models.build import BUILDERS, Net
 from onnxprune.coupling.trace import Trace
 from onnxprune.selection.cost import macs
 
+from .conftest import exact
 from .full import in_turn, sampled
 
 POLICIES = ("sum", "average", "count", "none")
@@ -99,10 +100,6 @@ def halved(model: onnx.ModelProto, policy: str, axis: int | None) -> onnxprune.R
         verify=True,
         provider="cpu",
     )
-
-
-def exact(result: onnxprune.Result) -> bool:
-    return result.report is not None and bool(result.report.exact)
 
 
 @pytest.mark.parametrize("axis", sampled(AXES, one_of_each))

@@ -18,7 +18,7 @@ from . import battery
 from .building import Case
 from .cases import CASES
 from .cases_attention import attention, spelt_out
-from .conftest import Run, digest
+from .conftest import Run, digest, exact
 from .full import first_of_each
 
 SPLIT = [c for c in CASES if c.limit and trace(c.build()).walk.facts.products]
@@ -63,10 +63,6 @@ def counts(result: onnxprune.Result) -> dict[str, tuple[int, int]]:
 
 def shapes(result: onnxprune.Result) -> dict[str, tuple[int, ...]]:
     return {t.name: tuple(t.dims) for t in result.model.proto.graph.initializer}
-
-
-def exact(result: onnxprune.Result) -> bool:
-    return result.report is not None and bool(result.report.exact)
 
 
 def test_heads_and_dimensions_go_and_the_rest_goes_once() -> None:

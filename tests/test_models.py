@@ -54,7 +54,7 @@ def test_digits_at_half(digits: dict[str, npt.NDArray[np.generic]]) -> None:
         data={"image": digits["image"][:128]},
     )
     assert result.report is not None
-    assert result.report.exact is True
+    assert result.report.exact
     assert max(d.relative for d in result.report.surgery) < TOLERANCE
     assert result.after.parameters / result.before.parameters == pytest.approx(0.2596, abs=5e-5)
     assert result.after.macs / result.before.macs == pytest.approx(0.2531, abs=5e-5)

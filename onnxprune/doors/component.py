@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 from ..jobs.prune import prune
-from ..selection.cost import Cost
-from .tao import arguments, listed
-
-SETTINGS = {
-    "--normalizer": ("normalizer", str),
-    "--policy": ("policy", str),
-    "--granularity": ("granularity", int),
-    "--threshold": ("threshold", float),
-    "--min-channels": ("min_channels", int),
-}
-"""Flags of ours, and the settings and types of their values."""
+from .tao import settings
 
 
 def prune_folder(
@@ -67,23 +56,16 @@ def prune_folder(
     model = Path(unpruned_model_dir, unprunned_model_subfolder, unprunned_model_name)
     name = prunned_model_name or model.name
     target = Path(pruned_model_dir, prunned_model_subfolder, name if "." in name else f"{name}.onnx")
-    given, _ = arguments({
+    chosen = settings({
         "model": model, "output": target, "normalizer": normalizer, "pruning_threshold": pth,
         "equalization_criterion": equalization_criterion, "pruning_granularity": pruning_granularity,
-        "min_num_filters": min_num_filters or None, "network": model_app_name, "key": key,
+        "min_num_filters": min_num_filters or None, "network": model_app_name,
+        "excluded_layers": excluded_layers,
     })  # fmt: skip
     if not model.is_file():
         raise UsageError(f"there is no model '{model}'")
-    settings: dict[str, Any] = {"exclude": listed(excluded_layers)}
-    for flag, value in pairwise(given):
-        if flag in SETTINGS:
-            setting, kind = SETTINGS[flag]
-            settings[setting] = kind(value)
-    result = prune(model, preset="tao", verify=True, **settings)
+    result = prune(model, preset="tao", verify=True, **chosen)
     target.parent.mkdir(parents=True, exist_ok=True)
     result.model.save(target)
-    return {"model": str(target), "pruning_ratio": _ratio(result.before, result.after)}
-
-
-def _ratio(before: Cost, after: Cost) -> float:
-    return after.parameters / before.parameters if before.parameters else 1.0
+    left, whole = result.after.parameters, result.before.parameters
+    return {"model": str(target), "pruning_ratio": left / whole if whole else 1.0}

@@ -12,14 +12,14 @@ from typing import Any
 from ..errors import UsageError, reason, unknown_name
 from ..plugins import needed
 
-FLAGS = {
-    "normalizer": "--normalizer",
-    "equalization_criterion": "--policy",
-    "pruning_granularity": "--granularity",
-    "pruning_threshold": "--threshold",
-    "min_num_filters": "--min-channels",
+SETTINGS = {
+    "normalizer": "normalizer",
+    "equalization_criterion": "policy",
+    "pruning_granularity": "granularity",
+    "pruning_threshold": "threshold",
+    "min_num_filters": "min_channels",
 }
-"""TAO's options, and ours."""
+"""TAO's options, and our settings."""
 
 NORMALIZERS = ("max", "L2", "off")
 
@@ -95,10 +95,27 @@ def read_spec(path: str, changes: Sequence[str] = ()) -> dict[str, Any]:
 def arguments(options: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Arguments of ``onnxprune prune`` for options of TAO's prune, and what a user should know.
 
+    Raises
+    ------
+    UsageError
+        See :func:`settings`.
+    """
+    chosen = settings(options)
+    model, output = str(options["model"]), str(options["output"])
+    given = [model, "-o", placed(model, output), "--preset", "tao"]
+    for name, value in chosen.items():
+        for one in value if isinstance(value, list) else [value]:
+            given += [f"--{name.replace('_', '-')}", str(one)]
+    return given, [KEY] if options.get("key") else []
+
+
+def settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of :func:`onnxprune.prune` for options of TAO's prune, beside its preset.
+
     Parameters
     ----------
     options : mapping
-        ``model`` and ``output``, and any of the keys of ``FLAGS``, ``excluded_layers``, ``key`` and
+        ``model`` and ``output``, and any of the keys of ``SETTINGS``, ``excluded_layers``, ``key`` and
         ``network``; None and what is missing are TAO's defaults.
 
     Raises
@@ -117,15 +134,10 @@ def arguments(options: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         )
     _one_of("normalizer", options, NORMALIZERS)
     _one_of("equalization_criterion", options, CRITERIA)
-    given = [model, "-o", placed(model, output), "--preset", "tao"]
-    own = {"min_num_filters": LEAST.get(str(options.get("network")))}
-    for name, flag in FLAGS.items():
-        chosen = options.get(name) if options.get(name) is not None else own.get(name)
-        if chosen is not None:
-            given += [flag, str(chosen)]
-    for layer in listed(options.get("excluded_layers")):
-        given += ["--exclude", layer]
-    return given, [KEY] if options.get("key") else []
+    given = {name: value for name, value in options.items() if value is not None}
+    given.setdefault("min_num_filters", LEAST.get(str(options.get("network"))))
+    chosen = {ours: given[name] for name, ours in SETTINGS.items() if given.get(name) is not None}
+    return {**chosen, "exclude": listed(options.get("excluded_layers"))}
 
 
 def _one_of(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
