@@ -25,23 +25,28 @@ class Front:
 
     def __init__(self, parts: Parts, data: Held | Sequence[Batch], memory: int) -> None:
         self.parts, self.data, self.memory = parts, data, memory
-        self._held: list[dict[str, np.ndarray]] | None = None
+        self._held: list[dict[str, np.ndarray]] = []
         self._next: list[dict[str, np.ndarray]] = []
 
     def known(self) -> Iterator[Arrays]:
-        """What is known of every batch."""
+        """What is known of every batch; it is let go where what comes next of that batch is held."""
         for number, batch in enumerate(self.data):
-            yield {**batch.feeds, **(self._held[number] if self._held is not None else {})}
+            yield {**batch.feeds, **(self._held[number] if self._held else {})}
+            if self._held and len(self._next) > number:
+                self._held[number] = {}
 
     def hold(self, found: Arrays, names: Sequence[str]) -> bool:
-        """Keep tensors of one batch for the next step, if those of all batches will fit."""
-        fits = sum(found[name].nbytes for name in names) * len(self.data) <= self.memory
+        """Keep tensors of one batch for the next step, if those of all batches will fit, by the first."""
+        size = sum(found[name].nbytes for name in names)
+        fits = bool(self._next) or size * len(self.data) <= self.memory
         if fits:
             self._next.append(owned(found, names))
         return fits
 
     def step(self) -> None:
-        """Go on from what was kept, if all of it was."""
-        if len(self._next) == len(self.data):
-            self._held = self._next
-        self._next = []
+        """Go on from what was kept, if anything was."""
+        self._held, self._next = self._next or self._held, []
+
+    def forget(self) -> None:
+        """Start from the inputs again, where a step was broken off."""
+        self._held, self._next = [], []

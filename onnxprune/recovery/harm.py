@@ -247,6 +247,8 @@ class OriginalOutputs:
             with running(Parts(model), next(self._front.known()), self._names, self.provider) as tail:
                 return self._harm(map(tail, self._front.known()))
         except ModelError:  # a part may not run alone: an operator that hands on no tensor
+            self._front.forget()
+            self._place = 0
             return self.of(model)
 
     @property

@@ -126,6 +126,8 @@ class _Walk:
         try:
             samples = self._collect(step, later)
         except ModelError as error:  # a part may not run alone: an operator that hands on no tensor
+            self.after.forget()
+            self.before.forget()
             self.outcomes += [
                 LayerOutcome(pair.slim.node.name, reason=error.message, named=True) for pair in step
             ]
