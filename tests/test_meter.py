@@ -13,7 +13,7 @@ from models.build import BUILDERS
 from models.net import Net
 from onnxprune.coupling.trace import Trace, trace
 from onnxprune.selection.budget import Chain
-from onnxprune.selection.cost import byte_terms, mac_terms, macs, parameter_terms, parameters, stored_bytes
+from onnxprune.selection.cost import byte_terms, mac_terms, macs, parameter_terms, parameters
 from onnxprune.selection.meter import Meter, hanging
 from onnxprune.selection.rounding import Rounding
 from onnxprune.selection.strategies import removal_order
@@ -31,7 +31,8 @@ OTHER: list[dict[str, Any]] = [
 def counted(traced: Trace, removed: np.ndarray) -> dict[str, int]:
     """The costs by a view of the sizes."""
     z = traced.sizes(removed)
-    return {"macs": macs(traced, z), "parameters": parameters(traced, z), "bytes": stored_bytes(traced, z)}
+    stored = sum(term(z) for term in byte_terms(traced))
+    return {"macs": macs(traced, z), "parameters": parameters(traced, z), "bytes": stored}
 
 
 def check(traced: Trace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,18 +45,24 @@ class Layer:
     computed: npt.NDArray[Any] | None = None
 
     @cached_property
-    def weight(self) -> npt.NDArray[np.floating]:
-        """Weight (or computed tensor) of shape (channels, everything else), float32 or float64."""
+    def stored(self) -> npt.NDArray[np.floating]:
+        """Weight (or computed tensor) as it lies in memory, of shape (before, channels, behind)."""
         array: npt.NDArray[Any] | None = self.computed
+        axis = 0
         if array is None:
             decode = self.trace.walk.facts.decoded.get(self.kernel.tensor)
-            stored: npt.NDArray[Any] = np.asarray(
-                decode() if decode else self.trace.graph.value(self.kernel.tensor)
-            )
-            array = np.moveaxis(stored, self.kernel.axis, 0)
+            array = np.asarray(decode() if decode else self.trace.graph.value(self.kernel.tensor))
+            axis = self.kernel.axis
         if array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float32)
-        return array.reshape(len(array), -1)
+        before, behind = array.shape[:axis], array.shape[axis + 1 :]
+        return array.reshape(math.prod(before), array.shape[axis], math.prod(behind))
+
+    @cached_property
+    def weight(self) -> npt.NDArray[np.floating]:
+        """The same of shape (channels, everything else): mostly a copy where channels are not first."""
+        array = np.moveaxis(self.stored, 1, 0)
+        return array.reshape(len(array), math.prod(array.shape[1:]))
 
     @property
     def channels(self) -> int:

@@ -23,7 +23,7 @@ from ..labels.sizes import Term
 from ..labels.vector import Floats, Ints
 from ..scoring.table import GroupScore, ScoreTable
 from ..timing.model import LatencyModel
-from .cost import byte_terms, mac_terms, parameter_terms, stored_bytes
+from .cost import byte_terms, mac_terms, parameter_terms
 from .meter import Meter
 from .rounding import Rounding
 from .strategies import Want, removal_order
@@ -288,7 +288,7 @@ def _as_written(chain: Chain, limits: Mapping[str, float]) -> list[int] | None:
     from ..surgery.surgeon import written_bytes
 
     traced, limit = chain.traced, limits["keep_size"]
-    besides, spare = traced.model.nbytes() - stored_bytes(traced, traced.sizes()), 0
+    besides, spare = chain.whole["keep_size"] - chain.meter.totals["keep_size"], 0
     for attempt in range(ATTEMPTS):
         counts = chain.solve({**limits, "keep_size": limit - besides - spare})
         if counts is None:

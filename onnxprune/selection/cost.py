@@ -127,11 +127,6 @@ def parameters(traced: Trace, sizes: SizeView) -> int:
     return sum(term(sizes) for term in parameter_terms(traced))
 
 
-def stored_bytes(traced: Trace, sizes: SizeView) -> int:
-    """Bytes of all stored tensors in one view of the sizes."""
-    return sum(term(sizes) for term in byte_terms(traced))
-
-
 def macs(traced: Trace, sizes: SizeView) -> int:
     """Multiply-accumulate operations in one view of the sizes."""
     return sum(term(sizes) for term in mac_terms(traced))
