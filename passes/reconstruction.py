@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxprune.labels.vector import Floats, Ints
-from onnxprune.moments.reads import Read
 from onnxprune.moments.removal import Removal
 from onnxprune.scoring.registry import criterion
+
+if TYPE_CHECKING:
+    from onnxprune.moments.reads import Read
 
 AT_ONCE = 100
 """A hundredth of the channels goes at a time, at least one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from ..checks.report import Report
 from ..coupling.numbering import Numbering
@@ -15,7 +15,6 @@ from ..model.file import Model, ModelLike, collector_paused
 from ..model.loading import load
 from ..recovery import job
 from ..reports.result import Result
-from ..selection.config import read_config
 from ..selection.cost import Cost, cost
 from ..selection.decide import select
 from ..selection.plan import Plan
@@ -24,13 +23,13 @@ from ..selection.settings import SelectSettings, Settings, TraceSettings, merge,
 from ..settings.described import described
 from ..settings.table import DEFAULTS
 from ..surgery.surgeon import rewrite_trace
-from ..timing.achieved import Achieved
-from ..timing.machine import Machine, MachineSettings
-from .aim import aim
 from .growth import fitting, never_larger
 from .replay import prepared, staged
 from .verify import check_on_failure, require
 from .verify import verify as compare
+
+if TYPE_CHECKING:
+    from ..timing.achieved import Achieved
 
 
 @described("job", "trace", "score", "select", "recover", "machine")
@@ -182,6 +181,9 @@ class _Run:
         scores = job.priced(traced, settings, self.provider, self.progress)
         options = part(settings, SelectSettings)
         if "keep_latency" in options:
+            from ..timing.machine import Machine, MachineSettings
+            from .aim import aim
+
             machine = Machine.of(self.provider, **part(settings, MachineSettings))
             data = {name: settings.get(name) for name in ("data", "profile")}
             data["seed"] = settings.get("seed", DEFAULTS["seed"])
@@ -223,7 +225,11 @@ class _Run:
 
 def merged(preset: str | None, config: str | os.PathLike[str] | None, settings: Settings) -> Settings:
     """Settings of a preset, of a configuration file and of the caller; the last come first."""
-    file = read_config(config, [*Settings.__annotations__, "preset"]) if config else {}
+    file: dict[str, Any] = {}
+    if config:
+        from ..selection.config import read_config
+
+        file = read_config(config, [*Settings.__annotations__, "preset"])
     named = file.pop("preset", None)
     return merge(preset or named, file, settings)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..labels.vector import Floats, Ints
 from .joint import Weights
-from .reads import Read
+
+if TYPE_CHECKING:
+    from .reads import Read
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -37,7 +40,7 @@ class Removal:
         return scores
 
 
-Choose = Callable[[Sequence[Read], int], Removal]
+Choose = Callable[[Sequence["Read"], int], Removal]
 """``(what the consumers read, number of channels) -> order and costs``: what criteria register."""
 
 

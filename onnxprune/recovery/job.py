@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..coupling.trace import Trace
 from ..data.batches import DataSet, declared_dims, free_batch
@@ -13,9 +13,6 @@ from ..data.dataset import open_data
 from ..errors import PlanError, UsageError
 from ..labels.sizes import Sizes
 from ..model.file import Model
-from ..moments.bound import fitting
-from ..moments.held import Held
-from ..moments.second import MEMORY, Progress, silent
 from ..runtime.providers import choose_provider
 from ..scoring.registry import MOMENTS, lookup, trait_of
 from ..scoring.score import score
@@ -23,12 +20,14 @@ from ..scoring.table import ScoreTable
 from ..selection.recovered import Recovery
 from ..selection.settings import ScoreSettings, Settings, part
 from ..settings.table import BUDGETS, DEFAULTS
-from .allocation import Probe, probe
-from .harm import OriginalOutputs
-from .record import Record
-from .walk import AUTO, Way, recover
 
-NONE = "none"
+if TYPE_CHECKING:
+    from ..moments.held import Held
+    from ..moments.second import Progress
+    from .allocation import Probe
+
+NONE, AUTO = "none", "auto"
+"""What may be asked for beside the registered recoveries; see ``Way`` in ``walk.py``."""
 
 PROBED = 2 / 3
 """Share of the samples that scores see where the others measure harm."""
@@ -147,7 +146,11 @@ def probed(
             "allocate harm measures what a group is worth: found no data, expected samples",
             "Give a few hundred, which need no labels, with --data.",
         )
-    data = open_samples(traced, settings, settings.get("memory") or MEMORY)
+    from .allocation import probe
+    from .harm import OriginalOutputs
+    from .record import Record
+
+    data = open_samples(traced, settings, settings.get("memory") or DEFAULTS["memory"])
     options = part({**settings, "data": data.part(0, PROBED)}, ScoreSettings)
     key = {
         "model": traced.model.sha256(),
@@ -158,7 +161,7 @@ def probed(
     }
     record = Record(path, key)
     table = score(traced, **{**options, "samples": None, "profile": None}, provider=provider).costed()
-    memory = (settings.get("memory") or MEMORY) // 4
+    memory = (settings.get("memory") or DEFAULTS["memory"]) // 4
     reference = OriginalOutputs(traced.model, data.part(PROBED, 1), choose_provider(provider), memory)
     probes = probe(table, reference, told(progress, "probe"), record.found, record.add)
     recorded = {name: settings.get(name) for name in ("samples", "profile") if settings.get(name)}
@@ -172,6 +175,9 @@ def _label(data: Any) -> Any:
 
 def open_samples(traced: Trace, settings: Mapping[str, Any], memory: int) -> Held:
     """The samples of some settings, without labels; in enough batches for parts of them."""
+    from ..moments.bound import fitting
+    from ..moments.held import Held
+
     data = fitting(traced, first_samples(traced, settings), memory)
     found = Held(data, memory // 4)
     if found.count < PARTS and free_batch(declared_dims(traced.model.proto)):
@@ -196,7 +202,7 @@ def recover_model(
     settings: Mapping[str, Any],
     how: str,
     provider: str,
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> Recovery:
     """Weights for a slim model, or none where they would not bring it closer to the original.
 
@@ -207,12 +213,16 @@ def recover_model(
     how : str
         See :class:`onnxprune.recovery.walk.Way`.
     """
-    memory = settings.get("memory") or MEMORY
+    from ..moments.second import silent
+    from .harm import OriginalOutputs
+    from .walk import Way, recover
+
+    memory = settings.get("memory") or DEFAULTS["memory"]
     samples = open_samples(traced, settings, memory)
     data, apart = samples.apart(JUDGES)
     device = choose_provider(provider)
     asked = Way(how, memory, settings.get("seed") or 0, device)
-    found = recover(traced, sizes, slim, data, asked, progress)
+    found = recover(traced, sizes, slim, data, asked, progress or silent)
     options = {**found.options, "samples": samples.samples, "data": samples.sha256}
     found = replace(found, options=options)
     reference = OriginalOutputs(traced.model, apart, device)

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
-from ..moments.consumers import Readers, Reading
 from ..printable import first_of
 from ..rules import find
 from ..selection.cost import Cost, cost, mac_terms, parameter_terms
 from ..selection.meter import hanging
 from ..shapes.dimensions import graph_inputs
-from ..timing.achieved import Achieved
-from ..timing.model import PER_US, LatencyModel
 from .page import Part, Table, numbers, plural, share, words
 
-PER_MS = 1000 * PER_US
+if TYPE_CHECKING:
+    from ..moments.consumers import Readers
+    from ..timing.achieved import Achieved
+    from ..timing.model import LatencyModel
+
 """Terms of latency in a millisecond."""
 
 
@@ -131,6 +132,8 @@ class Inspection:
 
 def inspected(traced: Trace, path: str, latency: LatencyModel | None = None) -> Inspection:
     """Count what hangs on every group of a model that was read from a path; milliseconds, too, if timed."""
+    from ..moments.consumers import Reading
+
     costs = {"parameters": parameter_terms(traced), "macs": mac_terms(traced)}
     reading = Reading(traced)
     groups = [
@@ -145,8 +148,10 @@ def inspected(traced: Trace, path: str, latency: LatencyModel | None = None) -> 
 
 def milliseconds(traced: Trace, latency: LatencyModel) -> dict[str, float]:
     """What would vanish of the latency with all channels of each group, as predicted."""
+    from ..timing.model import PER_US
+
     saved = hanging(traced, {"latency": latency.terms(traced)})
-    return {group.name: s["latency"] / PER_MS for group, s in zip(traced, saved, strict=True)}
+    return {group.name: s["latency"] / (1000 * PER_US) for group, s in zip(traced, saved, strict=True)}
 
 
 def costs(before: Cost, after: Cost, traced: Trace, achieved: Achieved | None = None) -> Table:

@@ -9,7 +9,6 @@ from typing import Any
 from ..checks.report import Report
 from ..cleanup.log import Log
 from ..model.file import Model
-from ..recovery.harm import doubts
 from ..scoring.score import unseen
 from ..selection.plan import Plan
 from .analysis import by_reason, costs, obstacle_lines, obstacles
@@ -157,6 +156,8 @@ class Pruning(_Written):
         found = self.outcome.recovery
         if found is None or "harm" not in found.options:
             return []
+        from ..recovery.harm import doubts
+
         text = doubts(found.options["harm"][1], found.options["samples"])
         return [text] if text else []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ..checks.report import Report
 from ..cleanup.log import Log
@@ -13,7 +14,9 @@ from ..model.file import Model
 from ..selection.cost import Cost
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery
-from ..timing.achieved import Achieved
+
+if TYPE_CHECKING:
+    from ..timing.achieved import Achieved
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -6,21 +6,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ..coupling.trace import Trace
 from ..data.batches import Data
-from ..data.calibration import activations
 from ..data.dataset import load_data, open_data
 from ..errors import UsageError, unknown_name
-from ..moments.bound import fitting
-from ..moments.held import Held
-from ..moments.ranking import rank
-from ..moments.removal import Choose
-from ..moments.second import Means
 from ..runtime.providers import choose_provider
 from ..settings.described import described
 from ..settings.table import DEFAULTS
@@ -29,6 +23,10 @@ from .registry import MOMENTS, PASSES, Criterion, Normalizer, Policy, label_of, 
 from .steps import Steps
 from .table import GroupScore, ScoreTable
 from .targets import Batches, measure, measured
+
+if TYPE_CHECKING:
+    from ..moments.held import Held
+    from ..moments.removal import Choose
 
 FALLBACK = "l2"
 """Criterion of groups whose consumers read what has no moments."""
@@ -113,13 +111,21 @@ class Calibration:
 
     def batches(self, traced: Trace) -> Batches | None:
         """What gives the activations of some layers; None without data."""
-        if self.data is None or isinstance(self.data, Held):
+        if self.data is None:
+            return None
+        from ..data.calibration import activations
+        from ..moments.held import Held
+
+        if isinstance(self.data, Held):
             return None
         settings = {"data": self.data, "samples": self.samples, "profile": self.profile}
         return partial(activations, traced, provider=self.provider, **settings)
 
     def held(self, traced: Trace) -> Held:
         """The samples that moments are taken of: without data, smooth inputs that are made up."""
+        from ..moments.bound import fitting
+        from ..moments.held import Held
+
         if isinstance(self.data, Held):
             return self.data
         if self.data is None:
@@ -143,10 +149,13 @@ def _by_layers(traced: Trace, steps: Steps, source: Calibration) -> dict[str, Gr
 
 def _by_moments(weights: ScoreTable, steps: Steps, source: Calibration) -> ScoreTable:
     """Scores from what the consumers of every group read; from weights where that is not known."""
+    from ..moments.ranking import rank
+    from ..moments.second import Means
+
     traced = weights.trace
     means = Means(memory=source.memory, seed=source.seed, provider=choose_provider(source.provider))
     held = source.held(traced)
-    found = rank(traced, traced.groups, cast(Choose, steps.criterion), held, means)
+    found = rank(traced, traced.groups, cast("Choose", steps.criterion), held, means)
     table = dict(weights.scores)
     for name, known in found.items():
         if known.removal is None:

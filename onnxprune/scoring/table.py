@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..labels.facts import Kernel
-from ..moments.ranking import Ranked
 from .registry import Scores
+
+if TYPE_CHECKING:
+    from ..moments.ranking import Ranked
 
 
 @dataclass(frozen=True, slots=True)

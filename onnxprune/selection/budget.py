@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,11 +23,13 @@ from ..errors import BudgetError
 from ..labels.sizes import Term
 from ..labels.vector import Floats, Ints
 from ..scoring.table import GroupScore, ScoreTable
-from ..timing.model import LatencyModel
 from .cost import byte_terms, mac_terms, parameter_terms
 from .meter import Meter
 from .rounding import Rounding
 from .strategies import Want, removal_order
+
+if TYPE_CHECKING:
+    from ..timing.model import LatencyModel
 
 TERMS: dict[str, Callable[[Trace], list[Term]]] = {
     "keep_macs": mac_terms, "keep_params": parameter_terms, "keep_size": byte_terms,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,13 @@ from ..coupling.trace import Trace
 from ..scoring.table import ScoreTable
 from ..settings.described import described
 from ..settings.table import DEFAULTS, TARGETS, of
-from ..timing.machine import Machine
-from ..timing.model import LatencyModel, measure_model
 from .decision import Decision, decide
 from .granules import AUTO, target
 from .plan import Plan, PlanGroup, make_plan
 from .settings import SelectSettings, check, one_target
+
+if TYPE_CHECKING:
+    from ..timing.model import LatencyModel
 
 EIGHTH = 0.125
 """Smallest share of a group where what it does to the outputs was measured at half of it."""
@@ -51,6 +52,9 @@ def select(
     """
     options = complete(settings)
     if options.get("keep_latency") is not None and latency is None:
+        from ..timing.machine import Machine
+        from ..timing.model import measure_model
+
         latency = measure_model(traced, Machine.of())
     decisions = decide(traced, scores, options, latency)
     entries = [_entry(d, scores[d.group.name].merged) for d in decisions]

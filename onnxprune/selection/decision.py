@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,13 @@ from ..coupling.trace import Trace
 from ..errors import BudgetError, UsageError
 from ..scoring.table import ScoreTable
 from ..settings.table import BUDGETS
-from ..timing.model import LatencyModel
 from .budget import LATENCY, by_budget
 from .granules import AUTO, Granules
 from .rounding import Rounding
 from .strategies import Want, by_index, by_rank, by_ratio, by_threshold, evened, kept_positions, per_group
+
+if TYPE_CHECKING:
+    from ..timing.model import LatencyModel
 
 WORTH = 0.1
 """Share by which coarse steps, which are faster, may cost more than the best ones."""

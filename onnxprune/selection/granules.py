@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx import TensorProto
 
@@ -19,8 +19,10 @@ from ..labels.facts import Kernel
 from ..model.operators import Trait, traits_of
 from ..settings.table import DEFAULTS
 from ..timing.blocks import KNOWN, BlockedLayout, target_of
-from ..timing.model import LatencyModel
 from .rounding import Rounding
+
+if TYPE_CHECKING:
+    from ..timing.model import LatencyModel
 
 AUTO = "auto"
 
