@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import OnnxPruneError, reason
-from ..model.schema import regular
 
 
 def read_archive(
@@ -47,6 +46,8 @@ def read_archive(
 
 
 def _arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    from ..model.schema import regular
+
     regular(path)
     with Path(path).open("rb") as file:
         data = np.load(file, allow_pickle=False)

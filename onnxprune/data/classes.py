@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError, reason
-from ..model.schema import Labels, checked, read_json, regular
 
 OTHERWISE = "Other labels need a function of your own: --metric."
 
@@ -105,6 +104,8 @@ def _leading(names: Sequence[str]) -> list[int]:
 
 def _read(path: Path) -> Any:
     """List, array or mapping from a file."""
+    from ..model.schema import Labels, checked, read_json, regular
+
     try:
         if path.suffix == ".json":
             return checked(read_json(path, "labels", UsageError), Labels, f"labels '{path}'", UsageError)

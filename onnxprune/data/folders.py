@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 
 from ..errors import UsageError, reason
-from ..model.schema import regular
 from ..shapes.dimensions import graph_inputs
 from .batches import Batch, DataSet, batch_size, declared_dims, shapes_of, whole_batches
 from .classes import read_labels
@@ -77,6 +76,8 @@ def _reader(value: onnx.ValueInfoProto, files: Sequence[Path], profile: Any) -> 
 
 
 def _read_npy(path: Path, rank: int) -> np.ndarray:
+    from ..model.schema import regular
+
     try:
         regular(path)
         array = np.load(path, allow_pickle=False)

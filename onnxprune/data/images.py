@@ -22,7 +22,6 @@ import numpy as np
 import onnx
 
 from ..errors import UsageError, unknown_name
-from ..model.schema import ProfileFile, checked, decoded, read_json, regular
 from ..plugins import needed
 
 if TYPE_CHECKING:
@@ -102,11 +101,15 @@ def read_profile(source: str | os.PathLike[str] | Mapping[str, Any] | ImageProfi
             raise unknown_name("setting of images", name, known)
         if isinstance(value, list):
             settings[name] = tuple(value)
+    from ..model.schema import ProfileFile, checked
+
     checked(settings, ProfileFile, "the profile of images", UsageError)
     return _checked(replace(PRESETS[base], **settings))
 
 
 def _read_json(text: str) -> dict[str, Any]:
+    from ..model.schema import decoded, read_json
+
     if not text.lstrip().startswith("{"):
         if not text.endswith(".json"):
             raise unknown_name("profile of images", text, PRESETS)
@@ -190,6 +193,8 @@ def _layout(value: onnx.ValueInfoProto, profile: ImageProfile) -> tuple[int, tup
 def _pixels(path: Path, profile: ImageProfile, size: tuple[int, int], *, grey: bool) -> np.ndarray:
     """Values of an image as float64, (height, width, channels)."""
     from PIL import Image
+
+    from ..model.schema import regular
 
     try:
         regular(path)

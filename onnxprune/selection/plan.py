@@ -21,7 +21,6 @@ from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..errors import PlanError
 from ..model.file import Model
-from ..model.schema import PlanFile, checked, read_json
 from ..model.writing import write_atomically
 from ..printable import json_text, page
 from ..surgery.computed import find_computed, origin
@@ -155,6 +154,8 @@ class Plan:
         PlanError
             If it is malformed or of another version.
         """
+        from ..model.schema import PlanFile, checked
+
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise PlanError(f"not a plan: found no format '{FORMAT}'")
         if data.get("version") != VERSION:
@@ -172,6 +173,8 @@ class Plan:
         PlanError
             If it cannot be read.
         """
+        from ..model.schema import read_json
+
         return cls.from_dict(read_json(path, "plan", PlanError))
 
     def whole(self, reason: str) -> Plan:
