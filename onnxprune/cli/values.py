@@ -108,10 +108,10 @@ def number_or_name(context: click.Context, param: click.Parameter, value: Any) -
 
 def table(context: click.Context, param: click.Parameter, value: Any) -> Any:
     """A table of the configuration, or a TOML file that is one or holds it under the flag's name."""
-    from ..selection.config import read_toml
-
     if value is None or isinstance(value, Mapping):
         return value
+    from ..selection.config import read_toml
+
     also_read(context, value)
     found, name = read_toml(value), str(param.name)
     if not isinstance(found.get(name), dict):
