@@ -16,10 +16,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
+from onnxprune.data.batches import Batch
 from onnxprune.data.dataset import open_data
 from onnxprune.moments.held import Held
 from onnxprune.moments.joint import Weights, joint_moments
+from onnxprune.moments.segment import Parts
 from onnxprune.recovery.fit import fit
+from onnxprune.recovery.front import Front
 from onnxprune.recovery.harm import Harm, OriginalOutputs, divergence
 from onnxprune.recovery.job import JUDGES, open_samples
 from onnxprune.recovery.samples import Samples
@@ -557,6 +560,22 @@ def test_memory_is_held(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PEAK, str(tmp_path / "m.onnx"), str(BOUND)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert int(done.stdout) < 1.5 * BOUND  # about as much as it; 2.4 times before runs were counted
+
+
+@pytest.mark.parametrize("memory", [0, 50, 300])
+def test_what_is_held_is_of_all_batches_or_of_none(memory: int) -> None:
+    """The last batch is smaller, and would fit where the others do not."""
+    batches = [Batch({"x": np.full(size, size, np.float32)}, size) for size in (8, 8, 2)]
+    front = Front(Parts(onnxprune.load(DIGITS)), batches, memory)
+    for step in (1, 2):
+        known = [dict(known) for known in front.known()]
+        assert [("y" in one) for one in known] == [step == 2 and memory == 300] * 3
+        for one in front.known():
+            front.hold({"y": one["x"] * 2}, ["y"])
+        front.step()
+    assert [len(one) for one in front.known()] == [2 if memory == 300 else 1] * 3
+    front.forget()
+    assert [len(one) for one in front.known()] == [1, 1, 1]
 
 
 def test_replay_is_byte_for_byte(half: Path, run: Run, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ class Front:
         self.parts, self.data, self.memory = parts, data, memory
         self._held: list[dict[str, np.ndarray]] = []
         self._next: list[dict[str, np.ndarray]] = []
+        self._fits: bool | None = None
 
     def known(self) -> Iterator[Arrays]:
         """What is known of every batch; it is let go where what comes next of that batch is held."""
@@ -37,16 +38,16 @@ class Front:
 
     def hold(self, found: Arrays, names: Sequence[str]) -> bool:
         """Keep tensors of one batch for the next step, if those of all batches will fit, by the first."""
-        size = sum(found[name].nbytes for name in names)
-        fits = bool(self._next) or size * len(self.data) <= self.memory
-        if fits:
+        if self._fits is None:
+            self._fits = sum(found[name].nbytes for name in names) * len(self.data) <= self.memory
+        if self._fits:
             self._next.append(owned(found, names))
-        return fits
+        return self._fits
 
     def step(self) -> None:
         """Go on from what was kept, if anything was."""
-        self._held, self._next = self._next or self._held, []
+        self._held, self._next, self._fits = self._next or self._held, [], None
 
     def forget(self) -> None:
         """Start from the inputs again, where a step was broken off."""
-        self._held, self._next = [], []
+        self._held, self._next, self._fits = [], [], None
