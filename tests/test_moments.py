@@ -10,7 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
+from onnxprune.data.batches import DataSet
 from onnxprune.data.dataset import open_data
+from onnxprune.moments.bound import fitting
 from onnxprune.moments.held import Held
 from onnxprune.moments.linear import linear_of
 from onnxprune.moments.second import Means, MomentSums, collect
@@ -123,6 +125,16 @@ def test_a_pass_collects_what_every_layer_reads(memory: int) -> None:
     rows = layer.rows(x, np.arange(layer.positions(x)))[:, 0]
     assert found[layer].count == len(rows)
     np.testing.assert_allclose(found[layer].second[0], np.cov(rows.T, bias=True), rtol=1e-3, atol=1e-5)
+
+
+def test_samples_come_in_batches_that_the_bound_lets_run() -> None:
+    traced = onnxprune.trace(DIGITS)
+    images = np.load(DIGITS.parent / "digits_train.npz")["image"][:40]
+    given = open_data(traced, {"image": images})
+    sizes = {memory: [b.size for b in fitting(traced, given, memory)] for memory in (2**31, 0)}
+    assert sizes == {2**31: [16, 16, 8], 0: [1] * 40}
+    with pytest.raises(onnxprune.UsageError, match="found no samples"):
+        onnxprune.prune(DIGITS, ratio=0.5, data=DataSet(list))
 
 
 def test_positions_are_bounded_and_seeded() -> None:

@@ -47,9 +47,9 @@ def alive(traced: Trace) -> int:
 
 def fitting(traced: Trace, data: DataSet, memory: int) -> DataSet:
     """The same samples in batches small enough for runs of two models, where the batch is free."""
-    first = data.first
-    if not free_batch(declared_dims(traced.model.proto)):
+    first = next(iter(data), None)
+    if first is None or not free_batch(declared_dims(traced.model.proto)):
         return data
-    each = 2 * alive(traced) * fed(traced, first.feeds) / first.size
+    each = 2 * alive(traced) * fed(traced, first.feeds) / max(1, first.size)
     size = max(1, int(RUNS * (memory - ASIDE) / max(1, each)))
     return data.divided(size) if size < first.size else data
