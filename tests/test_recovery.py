@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxprune
 from onnxprune.data.batches import Batch
 from onnxprune.data.dataset import open_data
+from onnxprune.model.graph import Graph
+from onnxprune.model.protos import unread
 from onnxprune.moments.held import Held
 from onnxprune.moments.joint import Weights, joint_moments
 from onnxprune.moments.segment import Parts
@@ -407,6 +409,18 @@ def outputs(model: onnxprune.Model, feeds: dict[str, Any]) -> Any:
 
 def distance(a: Any, b: Any) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def test_a_vector_of_which_every_use_took_its_own_goes() -> None:
+    net = Redundant(*IMAGE)
+    normalized_and_shared(net)
+    model, own = onnxprune.load(net.model()), np.arange(1, 6, dtype=np.float32)
+    names = [name for name in Graph(model).constants if name.startswith("ones")]
+    some = Recovery(dict.fromkeys(names[:-1], own)).apply(model)
+    assert "ones" in {tensor.name for tensor in some.proto.graph.initializer}
+    every = Recovery(dict.fromkeys(names, own)).apply(model)
+    assert not unread(every.proto.graph)
+    assert len(names) == 3
 
 
 def test_what_cannot_take_weights_is_named() -> None:

@@ -24,7 +24,7 @@ from ..labels.sizes import Sizes
 from ..model.file import Model
 from ..model.graph import Graph
 from ..model.names import Names, names_of
-from ..model.protos import UNLISTED, copied, refill
+from ..model.protos import UNLISTED, copied, refill, unread
 from ..model.writing import write_atomically
 from .plan import Plan
 
@@ -132,7 +132,7 @@ class Recovery:
         """
         proto = copied(slim.proto)
         result = slim.derived(proto)
-        graph = Graph(result)
+        graph, shared = Graph(result), set[str]()
         for name, value in self.weights.items():
             constant = graph.constants.get(name)
             if constant is None or constant.tensor is None:
@@ -144,9 +144,16 @@ class Recovery:
                     f"expected {dtype} {list(constant.shape)}",
                     _OTHER,
                 )
-            target = _own(graph, name) if _shared(graph, name) else constant.tensor
+            target = constant.tensor
+            if _shared(graph, name):
+                shared.add(constant.name)
+                target = _own(graph, name)
             _set(target, value.view(dtype))
             result.cuts.pop(target.name, None)
+        if shared:
+            gone, stored = unread(proto.graph).intersection(shared), proto.graph.initializer
+            for place in reversed([k for k, tensor in enumerate(stored) if tensor.name in gone]):
+                del stored[place]
         return result
 
     def spread(self, dense: Model, sizes: Sizes) -> Model:
