@@ -14,7 +14,7 @@ from models.build import BUILDERS, Net
 from onnxprune.data.dataset import open_data
 from onnxprune.moments.consumers import Reading
 from onnxprune.moments.held import Held
-from onnxprune.moments.ranking import Ranked
+from onnxprune.moments.ranking import Ranked, rank
 from onnxprune.moments.reads import Read, reads_of
 from onnxprune.moments.removal import Removal, refit
 from onnxprune.moments.second import Means, MomentSums
@@ -127,6 +127,30 @@ def test_every_network_is_ranked_or_says_why_not(name: str) -> None:
             assert (found.costs >= 0).all()
 
 
+def test_costs_are_shares_of_what_consumers_give() -> None:
+    """However many outputs these have: so costs of the last layer compare with those of others."""
+    traced = onnxprune.trace(DIGITS)
+    data = Held(open_data(traced, CALIBRATION, samples=144), 2**28)
+    means = Means(memory=2**28)
+    found = rank(traced, traced.groups, lookup("criterion", "wanda"), data, means)
+    reads = {
+        one.group.name: one.reads for part in reads_of(traced, traced.groups, data, means) for one in part
+    }
+    for group in traced:
+        removal, mine = found[group.name].removal, reads[group.name]
+        assert removal is not None
+        lost = [
+            float(
+                (np.square(r.scaled).sum(axis=1) * np.einsum("gii->gi", r.moments.second))[
+                    r.columns >= 0
+                ].sum()
+            )
+            for r in mine
+        ]
+        outputs = [r.matrix.shape[0] * r.matrix.shape[1] for r in mine]
+        assert removal.costs.sum() == pytest.approx(sum(lost) / np.mean(outputs))
+
+
 def test_few_rows_protect_a_group(run: Run, tmp_path: Any) -> None:
     """A rank-deficient moment makes channels look free."""
     traced = onnxprune.trace(DIGITS)
@@ -222,6 +246,35 @@ def test_steps_are_as_coarse_as_costs_hardly_more(gone: int, step: int) -> None:
     assert plan.options["granules"][group.name] == step
     (keep,) = (g.keep for g in plan.groups if g.name == group.name)
     assert len(keep) == (128 - gone) // step * step
+
+
+@pytest.mark.parametrize("how", ["global", "harm"])
+def test_groups_that_are_weighed_by_costs_keep_an_eighth(run: Run, tmp_path: Any, how: str) -> None:
+    """That some are cut to it is said; told to, they keep less."""
+    flags = "--data", CALIBRATION, "--samples", 144, "--recover", "none", "--allocate", how
+    common = (
+        "prune",
+        DIGITS,
+        "-o",
+        tmp_path / "slim.onnx",
+        "--keep-macs",
+        0.06,
+        "--granularity",
+        1,
+        "--no-verify",
+        *flags,
+    )
+    told = run(*common, "--plan-out", tmp_path / "plan.json")
+    groups = onnxprune.Plan.load(tmp_path / "plan.json").groups
+    least = [g.name for g in groups if len(g.keep) * 8 == g.channels]
+    assert least == [g.name for g in groups if g.reason == "as few as may stay"]
+    assert not any(len(g.keep) * 8 < g.channels for g in groups)
+    of = least[0] if len(least) == 1 else f"{len(least)} groups, such as {least[0]}"
+    assert (
+        f"as few channels as may stay are left of {of}: a larger budget or --min-share leaves more\n"
+        in told.err
+    )
+    assert "as few channels as may stay" not in run(*common, "--min-share", 0).err
 
 
 def test_data_change_the_defaults(run: Run, tmp_path: Any) -> None:

@@ -83,9 +83,18 @@ def _removals(together: Sequence[GroupReads], choose: Choose) -> Iterator[Remova
     if not np.array_equal(np.sort(removal.order), np.arange(total)):
         names = ", ".join(f"'{one.group.name}'" for one in together)
         raise UsageError(f"criterion: group {names}: found no order of its {total} channels")
-    for start, end in pairwise(starts):
+    for one, (start, end) in zip(together, pairwise(starts), strict=True):
         mine = (removal.order >= start) & (removal.order < end)
-        yield Removal(removal.order[mine] - start, removal.costs[mine])
+        yield Removal(removal.order[mine] - start, removal.costs[mine] / _outputs(one))
+
+
+def _outputs(reads: GroupReads) -> float:
+    """Outputs of a consumer, on average.
+
+    Criteria sum errors up over them. Divided by that, costs are shares of what consumers give, and those of a
+    layer of ten outputs compare with those of a thousand.
+    """
+    return float(np.mean([read.matrix.shape[0] * read.matrix.shape[1] for read in reads.reads]))
 
 
 def half_of(group: Group) -> int:

@@ -152,7 +152,7 @@ def explain_groups(
     latency : LatencyModel, optional
         Where the latency is a target.
     """
-    options = complete(settings)
+    options = complete(settings, scores.additive)
     open_parts = [
         explain_group(traced, scores, decision)
         for decision in decide(traced, scores, options, latency)

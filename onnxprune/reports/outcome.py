@@ -10,6 +10,7 @@ from ..checks.report import Report
 from ..cleanup.log import Log
 from ..model.file import Model
 from ..scoring.score import unseen
+from ..selection.decision import FEWEST
 from ..selection.plan import Plan
 from .analysis import by_reason, costs, obstacle_lines, obstacles
 from .page import Part, Table, numbers, plural, words
@@ -132,10 +133,18 @@ class Pruning(_Written):
 
     @property
     def notes(self) -> list[str]:
-        """Where a setting could not be followed; what channels were chosen on; what got worse than hoped."""
+        """Where a setting could not be followed; what was chosen how; what got worse than hoped."""
         made_up = unseen(self.outcome.plan.options)
         larger = self.quantized.larger if self.quantized is not None else ""
-        return [*self.outcome.trace.notes, *filter(None, [made_up, self.slower, larger])]
+        return [*self.outcome.trace.notes, *filter(None, [made_up, self._fewest, self.slower, larger])]
+
+    @property
+    def _fewest(self) -> str:
+        """Which groups are cut to as little as may stay; empty where none is."""
+        found = [row.name for row in self.groups if row.reason == FEWEST]
+        groups = _first(found, "groups") if found else ""
+        more = "a larger budget or --min-share leaves more"
+        return f"as few channels as may stay are left of {groups}: {more}" if found else ""
 
     @property
     def not_recovered(self) -> list[str]:
@@ -261,6 +270,6 @@ def unchanged(plan: Plan) -> bool:
     return all(group.status != "pruned" for group in plan.groups)
 
 
-def _first(names: list[str]) -> str:
+def _first(names: list[str], things: str = "layers") -> str:
     """One layer, or how many with the first of them."""
-    return names[0] if len(names) == 1 else f"{len(names)} layers, such as {names[0]}"
+    return names[0] if len(names) == 1 else f"{len(names)} {things}, such as {names[0]}"

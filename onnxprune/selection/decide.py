@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..timing.model import LatencyModel
 
 EIGHTH = 0.125
-"""Smallest share of a group where what it does to the outputs was measured at half of it."""
+"""Smallest share of a group where costs on data decide: they say little of what a ruin of a group does."""
 
 
 @described("select")
@@ -50,7 +50,7 @@ def select(
     BudgetError
         If no selection meets the budget.
     """
-    options = complete(settings)
+    options = complete(settings, scores.additive)
     if options.get("keep_latency") is not None and latency is None:
         from ..timing.machine import Machine
         from ..timing.model import measure_model
@@ -73,8 +73,8 @@ def _entry(decision: Decision, merged: npt.NDArray[np.float64]) -> PlanGroup:
     return PlanGroup.of(group, keep, known, decision.reason)
 
 
-def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with the defaults that depend on the target filled in.
+def complete(settings: Mapping[str, Any], additive: bool = False) -> dict[str, Any]:
+    """Settings with the defaults filled in that depend on the target, and on whether scores come with costs.
 
     Raises
     ------
@@ -89,8 +89,8 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
         given["ratio"] = DEFAULTS["ratio"]
     if "allocate" in given:
         given["scope"] = "layer" if given["allocate"] == "uniform" else "global"
-        if given["allocate"] == "harm":
-            given.setdefault("min_share", EIGHTH)
+    if additive and given.get("scope") == "global" and "threshold" not in given:
+        given.setdefault("min_share", EIGHTH)
     varying = ("min_share", *TARGETS)
     always = {o.name: o.default for o in of("select") if o.name not in varying and o.default is not None}
     return {**always, "min_share": 0.0 if "threshold" in given else DEFAULTS["min_share"], **given}

@@ -29,6 +29,9 @@ WORTH = 0.1
 COARSE = 0.05
 """Share of a group by which what stays may differ from what was asked without a word."""
 
+FEWEST = "as few as may stay"
+"""Why a group that is weighed against others loses no more: that it would is what its costs say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -87,7 +90,12 @@ class _Strategy:
         """To counts that the options allow, in single channels where they name no step."""
         step = 1 if self.granules is not None else self.options["granularity"]
         counts = {name: self.options[name] for name in ("rounding", "min_channels", "min_share")}
-        return Rounding(step, **counts, always=self.options.get("allocate") == "harm")
+        return Rounding(step, **counts, always=self.weighed)
+
+    @property
+    def weighed(self) -> bool:
+        """Whether groups are weighed against each other by costs on data."""
+        return self.scores.additive and self.options["scope"] == "global"
 
     def decisions(self, whole: Mapping[str, str]) -> Iterator[Decision]:
         """One for every group, in their order.
@@ -115,6 +123,8 @@ class _Strategy:
         keep = kept_positions(group, merged, rounding.count(group, want.kept))
         step, least = rounding.step(group), rounding.least(group)
         reason = _why(group, want, len(keep), step, least)
+        if self.weighed and least == len(keep) < len(group):
+            reason = reason or FEWEST
         return Decision(group, keep, want, step, least, reason, rounding.granule(group))
 
     def wants(self, groups: Sequence[Group]) -> tuple[dict[str, Want], Rounding]:
@@ -142,7 +152,7 @@ class _Strategy:
         steps.
         """
         scope = self.options["scope"]
-        weighed = self.scores.additive and scope == "global" and LATENCY not in budgets
+        weighed = self.weighed and LATENCY not in budgets
         found: list[tuple[float, dict[str, Want], Rounding]] = []
         failed: list[BudgetError] = []
         for rounding in self.levels(groups):

@@ -120,7 +120,7 @@ TABLE = (
         "In place of --scope: uniform; global by cost per share of the budget; or such costs "
         "times what half of each group does to the outputs.",
         "Uniform is layer. Global ranks by score where the criterion knows no costs. What groups do is "
-        "measured by ``onnxprune.prune``; harm leaves at least an eighth of a group unless told.",
+        "measured by ``onnxprune.prune``. Costs leave at least an eighth of a group unless told.",
         choices=("uniform", "global", "harm"), unset="harm for a budget with --data",
     ),
     Option(
