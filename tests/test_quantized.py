@@ -131,6 +131,20 @@ def test_dynamic_range_holds_zero() -> None:
         assert equal_bits(report)
 
 
+def test_weights_of_all_bits() -> None:
+    """Older processors add neighbouring products in 16 bits by default, and other channels are neighbours."""
+    g = Graph()
+    q, _, zero = g.node("DynamicQuantizeLinear", g.node("Relu", g.input("N", 8)), outputs=3)
+    w = g.store(g.random.choice([-127, 127], (8, 32)), np.int8)
+    h = g.node("Cast", g.node("MatMulInteger", q, w, zero), to=TensorProto.FLOAT)
+    q, _, zero = g.node("DynamicQuantizeLinear", g.node("Relu", h), outputs=3)
+    g.node("MatMulInteger", q, g.store(g.random.choice([-127, 127], (32, 16)), np.int8), zero)
+    g.nodes[-1].output[0] = "y"
+    traced = trace(g.done("y").model())
+    for plan in plans(traced):
+        assert equal_bits(checked(traced, plan)[1])
+
+
 # Scores ------------------------------------------------------------------------------------------
 
 
