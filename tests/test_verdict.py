@@ -85,9 +85,20 @@ def test_an_empty_output_proves_nothing() -> None:
     assert wrong.exact is False
     assert wrong.wrong is not None
     assert wrong.wrong.layer == "h"
-    assert "change not measured: the outputs are empty" in wrong.headline
+    assert "change not measured: the outputs hold no numbers" in wrong.headline
     with pytest.raises(onnxprune.UsageError, match="min-cosine cannot be checked: no output holds anything"):
         onnxprune.verify(detector(), found.model, provider="cpu", min_cosine=0.5)
+
+
+def test_what_is_nowhere_finite_proves_nothing() -> None:
+    """Two models whose outputs are all NaN agree in nothing: no gate is passed by that."""
+    result = onnxprune.prune(two_layers(), ratio=0.5)
+    data = {"x": np.full((2, 3, 8, 8), np.nan, np.float32)}
+    report = onnxprune.verify(two_layers(), result.model, plan=result.plan, data=data, provider="cpu")
+    assert report.headline == "not verified: output 'y' holds no number on these inputs"
+    assert (bool(report), report.exact, report.change) == (False, None, ())
+    with pytest.raises(onnxprune.UsageError, match="min-cosine cannot be checked"):
+        onnxprune.verify(two_layers(), result.model, data=data, provider="cpu", min_cosine=0.5)
 
 
 def test_layers_that_saw_nothing_are_not_proven() -> None:
@@ -95,7 +106,7 @@ def test_layers_that_saw_nothing_are_not_proven() -> None:
     model = detector(head, o=np.array([1]), U=(1, 16), V=(16, 3))
     report = onnxprune.prune(model, ratio=0.5, verify=True, provider="cpu").report
     assert report is not None
-    assert report.headline == "not verified: output 'y' is empty on these inputs"
+    assert report.headline == "not verified: output 'y' holds no number on these inputs"
     assert (bool(report), report.failed, report.exact) == (False, False, None)
 
 

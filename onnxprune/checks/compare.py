@@ -85,6 +85,11 @@ def class_scores(array: np.ndarray, samples: int) -> np.ndarray | None:
     return array.reshape(array.shape[:2]).astype(np.float64)
 
 
+def holds_numbers(array: np.ndarray) -> bool:
+    """Whether anything in an array can be compared: it is neither empty nor all NaN or infinite."""
+    return bool(np.isfinite(array).any()) if array.dtype.kind in "fc" else array.size > 0
+
+
 class Comparison:
     """Sums over samples, from which a ``Difference`` follows; it holds no tensors.
 
@@ -125,7 +130,7 @@ class Comparison:
         if self.exact:
             self._judge(reference, found, moved)
         self.runs += 1
-        if not reference.size and not found.size:
+        if not (holds_numbers(reference) or holds_numbers(found)):
             return
         if reference.shape != found.shape:
             self._count(np.zeros(1), 0.0, np.inf, np.inf)

@@ -148,8 +148,8 @@ def check_surgery(
 
     First the outputs. Where they differ by more than rounding, the network may only have amplified
     it (a recurrent network, a saturated sigmoid): then every node is compared alone, on the masked
-    original's own tensors, where nothing adds up. So it is where an output is empty, as that of a detector
-    which detects nothing. A node that cannot be compared leaves it open, and of a model in ORT format no
+    original's own tensors, where nothing adds up. So it is where an output holds no number, as that of a
+    detector which detects nothing. A node that cannot be compared leaves it open, and of a model in ORT format no
     node can.
 
     Recovered weights are put into the original, too, in the places that the plan keeps.
@@ -178,7 +178,7 @@ def check_surgery(
     if not all(alone) or not missing:
         return pair, Surgery(alone, "layer by layer")
     if all(found):
-        return pair, Surgery(problem=f"output '{blank[0]}' is empty on these inputs")
+        return pair, Surgery(problem=f"output '{blank[0]}' holds no number on these inputs")
     return pair, Surgery(found, "end to end", missing)
 
 

@@ -134,7 +134,7 @@ class Report:
     def headline(self) -> str:
         """Surgery and change in one line."""
         if self.problem:
-            return f"not verified: {self.problem}"
+            return f"not verified: {self.problem}" + (f"; {self._origin}" if self.odd else "")
         parts = []
         if self.surgery:
             worst = self._worst
@@ -149,7 +149,7 @@ class Report:
             change = summary(self.change)
             parts.append(f"change: cosine {change.cosine:.4f}, rel. L2 {change.relative:.3g}")
         else:
-            parts.append("change not measured" + ("" if self.unrun else ": the outputs are empty"))
+            parts.append("change not measured" + ("" if self.unrun else ": the outputs hold no numbers"))
         if self.odd:
             parts.append(self._origin)
         return f"{self.place}: {'; '.join(parts)}"

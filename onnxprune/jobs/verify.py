@@ -18,7 +18,6 @@ from onnx import ModelProto
 
 from ..checks.accuracy import Accuracy, Metric, measure
 from ..checks.change import measure_change, ours, same_inputs
-from ..checks.compare import Difference
 from ..checks.exactness import FIRST, ModelPair, check_surgery
 from ..checks.finite import not_finite
 from ..checks.gates import Limits, check_gates, check_limits
@@ -195,7 +194,7 @@ class _Verification:
             return Report((), (), self.provider, problem, takes_data=mended)
         ratio = report.latency.ratio if report.latency else None
         gates = check_gates(self.limits, report.change, report.scores, ratio)
-        return replace(report, gates=gates, odd=_odd(self.traced, (*report.change, *report.surgery)))
+        return replace(report, gates=gates, odd=_odd(self.traced, report))
 
     def on(self, provider: str) -> Report:
         """The same on another provider; where it cannot run there, a report that says why."""
@@ -312,10 +311,11 @@ class _Verification:
         return replace(report, entire=entire, single=tuple(pair.compare_nodes(batches)))
 
 
-def _odd(traced: Trace, differences: Sequence[Difference]) -> tuple[str, ...]:
+def _odd(traced: Trace, report: Report) -> tuple[str, ...]:
     """Stored tensors that hold NaN or infinity, looked for where results do."""
+    differences = (*report.change, *report.surgery)
     finite = all(np.isfinite(d.max_abs) and "not finite" not in d.remark for d in differences)
-    return () if finite else tuple(not_finite(traced.graph))
+    return () if finite and not report.problem else tuple(not_finite(traced.graph))
 
 
 def _without_reference(original: ModelProto, asked: bool, options: DataSettings) -> tuple[str, ...]:
