@@ -79,6 +79,9 @@ class Timed:
     folder: str = ""
 
 
+WHOLE_SUMS = "session.x64quantprecision"
+"""Session option by which products of 8 bits are added in 32 bits on processors without VNNI, too."""
+
 OPTIMIZED = "optimized.onnx"
 """File of the optimized graph."""
 
@@ -98,16 +101,24 @@ def make_session(
     if timed is not None:
         _time(options, timed, provider)
     elif exact:
-        # Otherwise int8 runs as integers or as floats, depending on the nodes in between, what meets
-        # 4-bit weights is rounded to 8 bits, and older processors add neighbouring products in 16 bits,
-        # which saturates: then sums depend on which channels are neighbours.
+        # Otherwise int8 runs as integers or as floats, depending on the nodes in between, and what meets
+        # 4-bit weights is rounded to 8 bits.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        # Older processors add neighbouring products in 16 bits, which saturates: then sums depend on which
+        # channels are neighbours.
+        options.add_session_config_entry(WHOLE_SUMS, "1")
     chosen = _providers(provider, exact, timed)
     no_tf32 = _without_tf32() if exact and provider == "tensorrt" else nullcontext()
     with no_tf32:  # TensorRT has no option of its own for it
-        return ort.InferenceSession(model, options, providers=chosen)
+        try:
+            return ort.InferenceSession(model, options, providers=chosen)
+        except Exception as error:  # onnxruntime's exception types share no base but this
+            if not exact or timed is not None or "Failed to find kernel" not in str(error):
+                raise
+            # It makes weights unsigned for whole sums, and has no kernels for those beside signed activations.
+            options.add_session_config_entry(WHOLE_SUMS, "0")
+            return ort.InferenceSession(model, options, providers=chosen)
 
 
 def _time(options: ort.SessionOptions, timed: Timed, provider: str) -> None:
