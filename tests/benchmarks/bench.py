@@ -2,12 +2,13 @@
 
     python -m tests.benchmarks.bench                         commands, memory and stages
     python -m tests.benchmarks.bench --parts growth          verbs and budgets over nodes, see growth.py
-    python -m tests.benchmarks.bench --parts large           models of gigabytes (files with holes)
+    python -m tests.benchmarks.bench --parts large           models of gigabytes (files with holes), once
     python -m tests.benchmarks.bench --parts peers --python ../peers/bin/python
                                                              other tools, from environments of their own
-    python -m tests.benchmarks.bench --json now.json --against before.json
+    python -m tests.benchmarks.bench --parts all --json now.json --against before.json
 
-A comparison names what takes more than it did in an earlier run, by more than the rounds differ.
+A comparison names what takes more than it did in an earlier run, by more than the rounds differ. Models of
+``--sizes`` grow; those of 100,000 nodes take most of an hour.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PARTS = ("commands", "stages", "growth", "large", "peers")
 
 
 def run(
-    parts: Sequence[str], pattern: str, rounds: int, pythons: Sequence[str]
+    parts: Sequence[str], pattern: str, rounds: int, pythons: Sequence[str], sizes: Sequence[int]
 ) -> Iterator[Measurement | str]:
     """Measure what was asked for; a sentence says what could not be."""
     for name, path in written(SUBJECTS, pattern):
@@ -44,8 +45,7 @@ def run(
         for name, path in written(LARGE, pattern):
             yield from large(name, path)
     if "growth" in parts:
-        for row in growth.measure(growth.SIZES, list(growth.FAMILIES), "*", 1):
-            yield Measurement("growth", row.family, row.verb, "exponent of nodes", (row.exponent,))
+        yield from growth.grown(sizes, rounds)
 
 
 def written(subjects: Subjects, pattern: str) -> Iterator[tuple[str, Path]]:
@@ -61,14 +61,16 @@ def written(subjects: Subjects, pattern: str) -> Iterator[tuple[str, Path]]:
 def main() -> None:
     """Measure, print, write and compare."""
     parser = argparse.ArgumentParser(description="How long everything takes, in multiples of a copy.")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["commands", "stages"])
+    parser.add_argument("--parts", nargs="+", choices=(*PARTS, "all"), default=["commands", "stages"])
     parser.add_argument("--models", default="*", help="pattern of the models that are measured")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, in which all take turns")
     parser.add_argument("--python", nargs="+", default=[], help="interpreters that have peers")
+    parser.add_argument("--sizes", type=int, nargs="+", default=growth.SIZES[:-1], help="nodes that grow")
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--against", type=Path, help="JSON of an earlier run to compare with")
     given = parser.parse_args()
-    rows = list(run(given.parts, given.models, given.rounds, given.python))
+    parts = PARTS if "all" in given.parts else given.parts
+    rows = list(run(parts, given.models, given.rounds, given.python, given.sizes))
     found = [row for row in rows if isinstance(row, Measurement)]
     console = Console(width=120)
     for table in tables(found):

@@ -5,9 +5,10 @@ every layer adds to, in *blocked* every layer is an output of the model, and in 
 that no node reads. In the first, one channel is zero at every size, so that the clean-up is carried
 out at each: of so many random filters some large model would have one that is never positive. Times are process times. The exponent is the slope of the logarithm of the time
 over that of the size (1: linear), fitted by least squares; what does not depend on the size, some
-milliseconds, flattens it. ``verify`` and ``sensitivity`` include the time in which onnxruntime opens
-and runs models, for which there is a row, too; *blocked* is not run, because onnxruntime takes time
-that grows with the square of the number of outputs.
+milliseconds, flattens it. ``verify``, ``sensitivity``, ``bench`` and the profile that a budget of latency
+begins with include the time in which onnxruntime opens and runs models, for which there is a row, too;
+*blocked* is not run, because onnxruntime takes time that grows with the square of the number of outputs.
+``bench`` starts processes of its own, which are not in it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,16 +34,24 @@ from rich.table import Table
 
 import onnxprune
 from models.net import Net
-from onnxprune.jobs.bench import peak_activations
+from onnxprune.jobs.bench import bench
 from onnxprune.jobs.sensitivity import sensitivity
 from onnxprune.moments.consumers import Reading
 from onnxprune.runtime.session import open_session
 from onnxprune.selection.cost import cost, mac_terms, parameter_terms
 from onnxprune.selection.meter import hanging
+from onnxprune.timing.machine import Machine
+from onnxprune.timing.model import measure_model
 
-SIZES = (1000, 3000, 10000, 30000)
+from .record import Measurement
+
+SIZES = (1000, 3000, 10000, 30000, 100000)
 CHANNELS = 16
 BUDGETS = ("keep_macs", "keep_params", "keep_size")
+MACHINE = Machine.of("cpu", threads=1)
+ONCE = "profile of keep_latency"
+"""What is kept for the rows behind it."""
+
 Verbs = dict[str, Callable[[], object]]
 
 
@@ -139,18 +149,23 @@ def verbs(path: Path) -> Verbs:
         "prune": lambda: onnxprune.prune(path, clean=False),
         "prune with clean-up": lambda: onnxprune.prune(path),
         "clean": lambda: onnxprune.clean(path),
-        "bench, static part": lambda: (peak_activations(traced), cost(traced, traced.sizes(), model)),
     }
+    for name in BUDGETS:
+        for scope in ("layer", "global"):
+            found[f"{name}, {scope}"] = partial(_budget, traced, scores, scope, **{name: 0.5})
     if len(model.proto.graph.output) == 1:
+        profiled = cache(lambda: measure_model(traced, MACHINE))
+        found[ONCE] = profiled
+        for scope in ("layer", "global"):
+            found[f"keep_latency, {scope}"] = lambda scope=scope: _budget(  # type: ignore[misc]
+                traced, scores, scope, keep_latency=0.5, latency=profiled()
+            )
         found |= {
             "onnxruntime opens": lambda: _open(model),
+            "bench": lambda: bench(model, slim, runs=1, provider="cpu", threads=1),
             "verify": lambda: onnxprune.verify(model, slim, plan=plan, provider="cpu"),
             "sensitivity, one group": lambda: list(islice(sensitivity(path, ratios=[0.5]), 1)),
         }
-    for name in BUDGETS:
-        for scope in ("layer", "global"):
-            budget = partial(_budget, traced, scores, name, scope)
-            found[f"{name}, {scope}"] = budget
     return found
 
 
@@ -159,9 +174,9 @@ def _open(model: onnxprune.Model) -> None:
         pass
 
 
-def _budget(traced: onnxprune.Trace, scores: onnxprune.ScoreTable, name: str, scope: str) -> None:
+def _budget(traced: onnxprune.Trace, scores: onnxprune.ScoreTable, scope: str, **budget: Any) -> None:
     with suppress(onnxprune.BudgetError):  # where most cannot go; the search is the same
-        onnxprune.select(traced, scores, granularity=1, scope=scope, **{name: 0.5})  # type: ignore[arg-type]
+        onnxprune.select(traced, scores, granularity=1, scope=scope, **budget)
 
 
 def seconds(function: Callable[[], object], rounds: int) -> float:
@@ -186,8 +201,24 @@ def measure(sizes: Sequence[int], families: Sequence[str], pattern: str, rounds:
                     if fnmatchcase(verb, pattern) or verb == "trace":
                         row = rows.setdefault(verb, Row(family, verb, [], []))
                         row.sizes.append(size)
-                        row.seconds.append(seconds(function, rounds))
+                        row.seconds.append(seconds(function, 1 if verb == ONCE else rounds))
         yield from rows.values()
+
+
+def grown(sizes: Sequence[int], rounds: int) -> Iterator[Measurement]:
+    """Exponents, and how many traces a verb takes on the largest models, round by round."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for _ in range(rounds):
+        for family in FAMILIES:
+            rows = list(measure(sizes, [family], "*", 1))
+            unit = next(row for row in rows if row.verb == "trace").seconds[-1]
+            for row in rows:
+                values = found.setdefault((family, row.verb), {"exponent of nodes": [], "traces": []})
+                values["exponent of nodes"].append(row.exponent)
+                values["traces"].append(row.seconds[-1] / unit)
+    for (family, verb), values in found.items():
+        for name, taken in values.items():
+            yield Measurement("growth", family, verb, name, tuple(taken))
 
 
 def show(rows: Sequence[Row], sizes: Sequence[int], console: Console) -> None:

@@ -10,6 +10,9 @@ from statistics import median
 
 from rich.table import Table
 
+NOISE = 1.25
+"""How far single rounds differ on a machine that does other work, too."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -57,11 +60,17 @@ def read(path: Path) -> list[Measurement]:
 
 
 def worse(before: Iterable[Measurement], now: Iterable[Measurement]) -> Iterator[str]:
-    """What takes more than it did, by more than the noise: every round now is above every round then."""
+    """What takes more than it did, by more than the noise: every round now is above every round then.
+
+    What was measured once has no noise of its own: it counts from ``NOISE`` times what it took.
+    """
     old = {m.key: m for m in before}
     for new in now:
         found = old.get(new.key)
-        if found is not None and min(new.values) > max(found.values):
+        if found is None:
+            continue
+        once = min(len(new.values), len(found.values)) == 1
+        if min(new.values) > max(found.values) * (NOISE if once else 1):
             ratio = median(new.values) / median(found.values)
             yield f"{new.part}, {new.model}, {new.what}: {ratio:.2f} times what it took"
 
