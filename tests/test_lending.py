@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
+from models.net import Net
 from onnxprune.checks.oracle import masked, masked_model
 from onnxprune.model.file import Model
-from onnxprune.runtime import lending
+from onnxprune.runtime import lending, pieces, session
 from onnxprune.runtime.lending import LENT, lend
 from onnxprune.runtime.session import open_session, run
 
@@ -115,3 +117,35 @@ def test_the_masked_original_has_no_weights_of_its_own() -> None:
         found, expected = run(lent, feeds), run(own, feeds)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_large_model_is_verified_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No session holds more than a piece, and a wrong weight is found all the same."""
+    net = Net("pieces", 0)
+    x, shape = net.input("x", 2, 64), net.node("Constant", value_ints=[2, -1])
+    for k in range(6):
+        x = net.node("Relu", net.node("MatMul", x, net.weight(f"w{k}", 64, 64)), name=f"relu{k}")
+        x = net.node("Reshape", x, shape)
+    model = net.build(x)
+    monkeypatch.setattr(pieces, "HELD", 2 * 64 * 64 * 4)
+    held: list[int] = []
+
+    def counted(piece: Model, options: onnxruntime.SessionOptions) -> Any:
+        held.append(piece.weight_bytes)
+        return lend(piece, options)
+
+    monkeypatch.setattr(session, "lend", counted)
+    result = onnxprune.prune(model, ratio=0.5, verify=True, provider="cpu")
+    assert result.report is not None
+    assert result.report.exact
+    assert result.report.method == "end to end"
+    report = onnxprune.verify(model, result.model, plan=result.plan, layers=True, provider="cpu")
+    assert report.exact
+    assert {d.output for d in report.single} == {d.output for d in report.entire}
+    assert max(held) < 3 * 64 * 64 * 4
+    wrong = onnx.ModelProto.FromString(result.model.proto.SerializeToString())
+    stored = wrong.graph.initializer[0]
+    stored.CopyFrom(numpy_helper.from_array(1.01 * numpy_helper.to_array(stored), stored.name))
+    found = onnxprune.verify(model, wrong, plan=result.plan, provider="cpu")
+    assert not found.exact
+    assert [d.layer for d in found.surgery if not d]

@@ -10,7 +10,7 @@ import onnx
 from ..model.engine import InferenceSession
 from ..model.file import Model
 from ..model.names import Names, names_of
-from ..model.protos import bodies, copied, node_protos
+from ..model.protos import bodies, copied, node_protos, reads, skeleton
 from ..runtime.session import Arrays, open_session, run
 
 
@@ -19,13 +19,17 @@ def exposed(model: Model, names: Sequence[str], provider: str) -> Iterator[Infer
     """Session of a model that returns inner tensors."""
     copy = copied(model.proto)
     _set_outputs(copy, names, {name for node in copy.graph.node for name in node.output})
-    with open_session(model.derived(copy), provider, optimize="none") as session:
+    with open_session(model.derived(copy), provider, optimize="none", in_turns=True) as session:
         yield session
 
 
 @contextmanager
 def nodes_alone(
-    model: Model, names: Sequence[str], given: Arrays, provider: str
+    model: Model,
+    names: Sequence[str],
+    given: Arrays,
+    provider: str,
+    edit: Callable[[Model], Model] = lambda model: model,
 ) -> Iterator[Callable[[Arrays], Arrays]]:
     """Run the nodes of a model, each on given tensors instead of on each other's.
 
@@ -36,9 +40,12 @@ def nodes_alone(
     given : mapping
         Types and sizes of the tensors that nodes read; the function that is yielded takes tensors of
         the same names.
+    edit : callable, optional
+        What becomes of the model of these nodes.
     """
     separate = _Separate(model.proto, given)
-    with open_session(model.derived(separate.model(names)), provider, optimize="none") as session:
+    alone = edit(model.derived(separate.model(names)))
+    with open_session(alone, provider, optimize="none", in_turns=True) as session:
         yield lambda tensors: run(session, {separate.alias[name]: tensors[name] for name in separate.fed})
 
 
@@ -86,13 +93,20 @@ class _Separate:
         self._made.update(node.output)
 
     def model(self, names: Sequence[str]) -> onnx.ModelProto:
-        """Model of these nodes, which returns some of what they make."""
-        result = copied(self._source)
+        """Model of what makes some tensors, which returns those of them that are made."""
+        nodes, read = list[onnx.NodeProto](), set(names)
+        for node in reversed(self._nodes):
+            if not read.isdisjoint(node.output):
+                nodes.append(node)
+                read.update(reads(node))
+        result = skeleton(self._source)
         graph = result.graph
         del graph.node[:], graph.input[:], graph.value_info[:]
-        graph.node.extend(self._nodes)
-        graph.input.extend(value for value in self._source.graph.input if value.name in self._stored)
-        graph.input.extend(map(self._input, sorted(self.fed)))
+        graph.node.extend(reversed(nodes))
+        graph.initializer.extend(t for t in self._source.graph.initializer if t.name in read)
+        listed = read & self._stored
+        graph.input.extend(value for value in self._source.graph.input if value.name in listed)
+        graph.input.extend(self._input(name) for name in sorted(self.fed) if self.alias[name] in read)
         _set_outputs(result, names, self._made)
         return result
 

@@ -74,6 +74,11 @@ class ModelPair:
     wide: bool = False
     opened: Subject | None = None
 
+    @property
+    def in_turns(self) -> bool:
+        """Whether they may run in pieces: what is quantised is fused across all cuts, or differs."""
+        return not self.traced.walk.facts.zeros
+
     def feeds(self, feeds: Arrays) -> Arrays:
         """Inputs of both."""
         return widened_feeds(feeds) if self.wide else feeds
@@ -111,7 +116,9 @@ class ModelPair:
 
     def _told(self, oracle: Model, feeds: Arrays, level: str) -> Arrays:
         """What the masked original computes; its session is gone before the slim model is opened."""
-        with open_session(oracle, self.provider, "the masked original", level) as session:
+        with open_session(
+            oracle, self.provider, "the masked original", level, in_turns=self.in_turns
+        ) as session:
             return run(session, feeds, "the masked original")
 
     @contextmanager
@@ -120,7 +127,7 @@ class ModelPair:
         if self.opened is not None and model is self.slim and level == FIRST:
             yield self.opened
             return
-        with open_session(model, self.provider, "the slim model", level) as session:
+        with open_session(model, self.provider, "the slim model", level, in_turns=self.in_turns) as session:
             yield Subject(session, "the slim model")
 
     def cut_around(self, name: str) -> bool:

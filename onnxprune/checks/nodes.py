@@ -10,9 +10,9 @@ single
     and the first that does not is the one that was cut wrongly. Nodes inside branches and loops are
     nodes like any other, see ``inside.py``.
 
-Tensors are compared in portions of bounded size, and summed up batch by batch; no run holds all
-activations of both models, or those of several batches. onnxruntime does not optimise here: it
-would fuse nodes, refuse some outputs in between, and even quantise weights by their range.
+Tensors are compared in portions of bounded size, weights among them, and summed up batch by batch; no run
+holds all activations of both models, or those of several batches. onnxruntime does not optimise here:
+it would fuse nodes, refuse some outputs in between, and even quantise weights by their range.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ..data.batches import Batch
 from ..data.portions import portions
 from ..errors import ModelError
 from ..labels.sizes import Sizes
+from ..model.cut import payload
 from ..model.file import Model
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
@@ -45,7 +46,7 @@ from .inside import Scope, enter
 from .noise import draws
 
 PORTION = 256 * 2**20
-"""Bytes of reference tensors that are held at once."""
+"""Bytes of reference tensors and of weights that are held at once."""
 
 
 def compare_entire(
@@ -175,8 +176,8 @@ def _moved(slim: Model, names: Sequence[str], given: Arrays, provider: str) -> l
     Nothing is known of it where the nodes refuse such numbers: factors of a Resize may be weights.
     """
     found: list[Arrays] = []
-    for weights in (Model(nudged(slim.embedded())), slim):
-        with suppress(ModelError), nodes_alone(weights, names, given, provider) as run_alone:
+    for edit in (lambda model: Model(nudged(model.embedded())), lambda model: model):
+        with suppress(ModelError), nodes_alone(slim, names, given, provider, edit) as run_alone:
             while len(found) < DRAWS:
                 seed = len(found)
                 found.append(run_alone({name: nudge(value, seed) for name, value in given.items()}))
@@ -240,7 +241,9 @@ def _portions(
 
     def held(node: Node) -> int:
         names = [name for name in node.outputs if name in present]
-        return sum(4 * int(np.prod(sizes.original(name), dtype=np.int64)) for name in names)
+        made = sum(4 * int(np.prod(sizes.original(name), dtype=np.int64)) for name in names)
+        stored = (traced.graph.constants.get(name) for name in traced.graph.reads(node))
+        return made + sum(payload(c.dtype, c.size) for c in stored if c is not None)
 
     return portions(made, held, PORTION)
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Unpack, cast
 
 import numpy as np
@@ -209,8 +210,19 @@ class _Verification:
 
     def check_memory(self) -> None:
         """Refuse what does not fit: the original, masked, and the slim model are open at the same time."""
-        if self.provider == self.slim_provider == "cpu" and (self.plan is not None or not self.runs_once):
+        both = self.plan is not None or not self.runs_once
+        if self.provider == self.slim_provider == "cpu" and both and not self.in_turns:
             memory.require("verification", self.original, self.result)
+
+    @cached_property
+    def in_turns(self) -> bool:
+        """Whether large models run in pieces, one after the other: where they run once, or do not fit.
+
+        What is quantised is fused across all cuts, and one whose time counts runs as a user's does.
+        """
+        models = self.original, self.result
+        whole = self.traced.walk.facts.zeros or self.timed or self.metric is not None
+        return not whole and (self.runs_once or not memory.fit(*models))
 
     def report(self) -> Report:
         """What all checks say.
@@ -272,7 +284,9 @@ class _Verification:
 
     @contextmanager
     def _opened(self, model: Model, provider: str, what: str, level: str) -> Iterator[Subject]:
-        with open_session(model, provider, what, level, tf32=self.tf32, lent=not self.timed) as session:
+        with open_session(
+            model, provider, what, level, tf32=self.tf32, lent=not self.timed, in_turns=self.in_turns
+        ) as session:
             subject = Subject(session, what)
             try:
                 yield subject

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -346,14 +346,21 @@ class Model:
             self.files.remember(path.name for path in written)
 
 
-def borrow(lender: Model) -> Model:
+def borrow(lender: Model, names: Collection[str] | None = None) -> Model:
     """A copy of a model to be edited, which reads large initializers of the original in their place.
 
     Small ones, which say how often a loop runs or what a shape is, are copied; so are those of nested
     graphs.
+
+    Parameters
+    ----------
+    names : collection of str, optional
+        Initializers that it has; all of them by default.
     """
     proto = skeleton(lender.proto)
     for tensor in lender.proto.graph.initializer:
+        if names is not None and tensor.name not in names:
+            continue
         cut = lender.cuts.get(tensor.name)
         slim = proto.graph.initializer.add()
         if tensor_nbytes(tensor, cut) < LEAST_LENT:

@@ -1,14 +1,13 @@
-"""Operators of the user's own: shapes behind them, and how a model that has them runs.
+"""Operators of the user's own: shapes behind them, and what they compute.
 
-onnxruntime cannot be taught an operator from Python, so the graph is cut there: what lies between runs
-in sessions of its own, and the operator's reference function computes on numpy arrays. That costs a
-copy of every tensor on a cut, and no optimization reaches across it. Where an operator has no
-reference function, random numbers of the right shape stand in for its results.
+onnxruntime cannot be taught an operator from Python, so a model runs in pieces around them, see
+``pieces.py``, and the operator's reference function computes on numpy arrays. Where it has none, random
+numbers of the right shape stand in for its results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,7 @@ import numpy as np
 import onnx
 
 from ..errors import ModelError
-from ..model.file import Model
-from ..model.protos import bodies, copied, node_protos, reads
+from ..model.protos import bodies, node_protos
 
 Shape = tuple[int, ...]
 Sized = Callable[..., Any]
@@ -147,126 +145,3 @@ def has_custom(model: onnx.ModelProto) -> bool:
                         "which runs as a whole"
                     )
     return any((proto.domain, proto.op_type) in CUSTOM for proto in model.graph.node)
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """Name and shape of an input or output, as a session of onnxruntime tells them."""
-
-    name: str
-    shape: list[int | str | None]
-
-
-class PiecewiseSession:
-    """A model that is cut at its custom operators, used like a session of onnxruntime.
-
-    Parameters
-    ----------
-    model : Model
-    opener : callable
-        Opens a session of a ModelProto.
-    """
-
-    def __init__(self, model: Model, opener: Callable[[onnx.ModelProto], Any]) -> None:
-        self._proto, self._open = model.embedded(), opener
-        self._stored = {tensor.name: tensor for tensor in self._proto.graph.initializer}
-        self._pieces, self._custom = _cut(self._proto)
-        self._outputs = _handed_on(self._proto, self._pieces, self._custom)
-        self._sessions: dict[int, Any] = {}
-        self._provided = [] if self._pieces[0] else ["CPUExecutionProvider"]
-
-    def get_inputs(self) -> list[Value]:
-        """Inputs that are no stored tensors."""
-        return [_value(v) for v in self._proto.graph.input if v.name not in self._stored]
-
-    def get_outputs(self) -> list[Value]:
-        """Outputs."""
-        return [_value(v) for v in self._proto.graph.output]
-
-    def get_providers(self) -> list[str]:
-        """Execution providers of the pieces that were run."""
-        found = [name for session in self._sessions.values() for name in session.get_providers()]
-        return list(dict.fromkeys(found or self._provided))
-
-    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[Any]:
-        """Run piece after piece, and the custom operators between them."""
-        known: dict[str, Any] = dict(feeds)
-        for number, piece in enumerate(self._pieces):
-            if piece:
-                if number not in self._sessions:
-                    self._sessions[number] = self._open(self._piece(number, known))
-                session = self._sessions[number]
-                wanted = [value.name for value in session.get_inputs()]
-                given = {name: known[name] for name in wanted}
-                made = [value.name for value in session.get_outputs()]
-                known |= zip(made, session.run(made, given), strict=True)
-            for proto in self._custom[number]:
-                arrays = [self._array(name, known) if name else None for name in proto.input]
-                known |= zip(proto.output, results_of(proto, arrays), strict=True)
-        return [self._array(name, known) for name in names or [v.name for v in self._proto.graph.output]]
-
-    def _array(self, name: str, known: Mapping[str, Any]) -> Any:
-        return known[name] if name in known else onnx.numpy_helper.to_array(self._stored[name])
-
-    def _piece(self, number: int, known: Mapping[str, Any]) -> onnx.ModelProto:
-        """Model of one piece; types of what it reads from others are those that they have."""
-        nodes = self._pieces[number]
-        made = {name for proto in nodes for name in proto.output}
-        read = {name for proto in nodes for name in reads(proto)} - made
-        piece = copied(self._proto)
-        graph = piece.graph
-        for field in (graph.node, graph.initializer, graph.input, graph.output, graph.value_info):
-            del field[:]
-        graph.node.extend(nodes)
-        graph.initializer.extend(self._stored[name] for name in sorted(read & self._stored.keys()))
-        graph.input.extend(v for v in self._proto.graph.input if v.name in read)
-        listed = {value.name for value in graph.input}
-        for name in sorted(read & known.keys() - listed):
-            dtype = onnx.helper.np_dtype_to_tensor_dtype(known[name].dtype)
-            graph.input.append(onnx.helper.make_tensor_value_info(name, dtype, [None] * known[name].ndim))
-        declared = {value.name: value for value in self._proto.graph.output}
-        graph.output.extend(
-            declared.get(name) or onnx.helper.make_empty_tensor_value_info(name)
-            for name in self._outputs[number]
-        )
-        for opset in [o for o in piece.opset_import if not is_shipped(o.domain)]:
-            piece.opset_import.remove(opset)
-        return piece
-
-
-def _value(value: onnx.ValueInfoProto) -> Value:
-    tensor = value.type.tensor_type
-    known = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
-    return Value(value.name, known)
-
-
-def _cut(proto: onnx.ModelProto) -> tuple[list[list[onnx.NodeProto]], list[list[onnx.NodeProto]]]:
-    """Nodes in pieces, and the custom operators that follow each piece."""
-    level: dict[str, int] = {}
-    pieces: list[list[onnx.NodeProto]] = [[]]
-    custom: list[list[onnx.NodeProto]] = [[]]
-    for node in proto.graph.node:
-        number = max((level.get(name, 0) for name in reads(node)), default=0)
-        own = (node.domain, node.op_type) in CUSTOM
-        (custom if own else pieces)[number].append(node)
-        level.update(dict.fromkeys(node.output, number + own))
-        if number + own == len(pieces):
-            pieces.append([])
-            custom.append([])
-    return pieces, custom
-
-
-def _handed_on(
-    proto: onnx.ModelProto,
-    pieces: Sequence[Sequence[onnx.NodeProto]],
-    custom: Sequence[Sequence[onnx.NodeProto]],
-) -> list[list[str]]:
-    """What every piece makes that something outside of it reads."""
-    wanted = {value.name for value in proto.graph.output}
-    result = []
-    for piece, behind in zip(reversed(pieces), reversed(custom), strict=True):
-        wanted |= {name for node in behind for name in reads(node)}
-        made = [name for node in piece for name in node.output if name in wanted]
-        wanted |= {name for node in piece for name in reads(node)}
-        result.append(made)
-    return result[::-1]

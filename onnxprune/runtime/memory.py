@@ -47,6 +47,12 @@ def taken(models: Iterable[Model]) -> int:
     return sum(found.values())
 
 
+def fit(*models: Model) -> bool:
+    """Whether sessions of models fit into memory at the same time."""
+    there = free()
+    return sum(model.weight_bytes for model in models) < there or taken(models) <= there
+
+
 def require(what: str, *models: Model) -> None:
     """Refuse to open sessions at the same time that do not fit into memory.
 
@@ -60,11 +66,8 @@ def require(what: str, *models: Model) -> None:
     UnusableError
         With what they take and what there is.
     """
-    there = free()
-    if sum(model.weight_bytes for model in models) < there:
-        return
-    needed = taken(models)
-    if needed > there:
+    if not fit(*models):
+        needed, there = taken(models), free()
         raise UnusableError(
             f"{what} takes at least {needed / 1e9:.2f} GB of memory, and {max(there, 0) / 1e9:.2f} GB are free",
             "--no-verify leaves it out; weights in external data are read where they lie.",

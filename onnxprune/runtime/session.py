@@ -22,8 +22,9 @@ from ..model.file import PROTOBUF_LIMIT, Model
 from ..model.operators import Trait, told
 from ..model.ort_format import OrtModel
 from ..model.protos import node_protos, skeleton, unread
-from .custom import PiecewiseSession, has_custom
+from .custom import has_custom
 from .lending import lend
+from .pieces import PiecewiseSession
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -207,6 +208,7 @@ def open_session(
     tf32: bool = False,
     timed: Timed | None = None,
     lent: bool = True,
+    in_turns: bool = False,
 ) -> Iterator[ort.InferenceSession]:
     """Session of a model on one provider.
 
@@ -226,6 +228,8 @@ def open_session(
         The session is there to be timed, so it runs as a user's does.
     lent : bool
         Whether it may read weights where they lie, and threads may sleep, which makes runs slower.
+    in_turns : bool
+        Run a large model in pieces, each of which is open while it runs: every run opens them anew.
 
     Raises
     ------
@@ -236,17 +240,18 @@ def open_session(
         model = Model(model)
     unhurried = lent and timed is None
     sharing = unhurried and provider == "cpu" and not isinstance(model, OrtModel)
+    check_trips(model.proto.graph)
+    if (in_turns and not isinstance(model, OrtModel)) or has_custom(model.proto):
+        again = partial(
+            open_session, provider=provider, what=what, optimize=optimize, tf32=tf32, timed=timed, lent=lent
+        )
+        with ExitStack() as stack:
+            pieces = PiecewiseSession(model, again, None if in_turns else stack)
+            if len(pieces) > 1 or has_custom(model.proto):
+                yield cast(ort.InferenceSession, pieces)
+                return
     if model.lender is not None and not sharing:
         model = Model(model.embedded())
-    check_trips(model.proto.graph)
-    if has_custom(model.proto):
-        again = partial(open_session, tf32=tf32, timed=timed, lent=lent)
-        with ExitStack() as stack:
-            pieces = PiecewiseSession(
-                model, lambda piece: stack.enter_context(again(piece, provider, what, optimize))
-            )
-            yield cast(ort.InferenceSession, pieces)
-        return
     model = _what_is_read(model)
     with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
         options = ort.SessionOptions()
