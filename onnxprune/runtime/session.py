@@ -118,7 +118,8 @@ def make_session(
             if not exact or timed is not None or "Failed to find kernel" not in str(error):
                 raise
             # It makes weights unsigned for whole sums, and has no kernels for those beside signed activations.
-            options.add_session_config_entry(WHOLE_SUMS, "0")
+            with logged_from(3):  # it warns of an option that is given twice
+                options.add_session_config_entry(WHOLE_SUMS, "0")
             return ort.InferenceSession(model, options, providers=chosen)
 
 
