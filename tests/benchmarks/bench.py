@@ -8,7 +8,7 @@
     python -m tests.benchmarks.bench --parts all --json now.json --against before.json
 
 A comparison names what takes more than it did in an earlier run, by more than the rounds differ. Models of
-``--sizes`` grow; those of 100,000 nodes take most of an hour.
+``--sizes`` grow; 100,000 nodes take long.
 """
 
 from __future__ import annotations
