@@ -134,4 +134,10 @@ def judge(report: Report | None, kind: str, quiet: bool) -> None:
             f"Nothing was written. {report.cause}",
         )
     if report is not None and report.problem:
-        note("the result is not verified" + ("; give inputs with --data" if report.takes_data else ""), quiet)
+        note("; ".join(filter(None, ("the result is not verified", wanted(report)))), quiet)
+
+
+def wanted(report: Report) -> str:
+    """What may mend that a check could not be made."""
+    which = "other inputs" if report.data else "inputs"
+    return f"give {which} with --data" if report.takes_data else ""

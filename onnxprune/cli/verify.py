@@ -103,8 +103,8 @@ def command(dense: str, slim: str, plan: str | None, **flags: Any) -> None:
             traced = trace(models[0], **(loaded.trace_options if loaded is not None else {}))
             output.write_html(html, found, [dense, slim], traced, loaded, report)
     if report.problem:
-        which = "other inputs" if report.data else "inputs"
-        raise UsageError(report.problem, f"Give {which} with --data." if report.takes_data else "")
+        hint = output.wanted(report)
+        raise UsageError(report.problem, f"{hint.capitalize()}." if hint else "")
     output.show("verify", found, as_json=as_json, quiet=quiet)
     if not plan:
         note("surgery not checked: it takes the plan (--plan FILE)", quiet)

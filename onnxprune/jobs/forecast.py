@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
+
 from ..coupling.trace import Trace
 from ..errors import UsageError
 from ..model.file import ModelLike, collector_paused
@@ -29,6 +31,7 @@ TRIED = 8
 """Steps from a budget to the whole in which one that harms less is looked for."""
 
 
+@np.errstate(all="ignore")  # what overflows is asked for in the results
 def forecast(
     source: ModelLike,
     *,

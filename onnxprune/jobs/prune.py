@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
+import numpy as np
+
 from ..checks.report import Report
 from ..coupling.numbering import Numbering
 from ..coupling.trace import Trace, trace
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from ..timing.achieved import Achieved
 
 
+@np.errstate(all="ignore")  # what overflows is asked for in the results
 @described("job", "trace", "score", "select", "recover", "machine")
 def prune(
     source: ModelLike,

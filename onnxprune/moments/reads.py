@@ -148,12 +148,18 @@ def _reads(traced: Trace, reading: Reading, wants: Wants, known: Mapping[int, Mo
         Read(one, layer, layer.matrix(traced.graph), np.asarray(one.columns), known[layer.node.index])
         for one, layer in consumers
     ]
-    for read in reads:
-        rows, width = read.moments.count, read.matrix.shape[2]
-        if rows < FEWEST * width:
-            found = f"found {rows} rows, expected {round(FEWEST * width)}"
-            return GroupReads(group, problem=f"{read.layer.node} reads {width} columns: {found}")
+    if problem := next(filter(None, map(_too_little, reads)), ""):
+        return GroupReads(group, problem=problem)
     return GroupReads(group, reads, complete=len(reads) == len(reading.of(group).consumers))
+
+
+def _too_little(read: Read) -> str:
+    """Why the moments of a consumer say too little; empty where they do not."""
+    rows, width = read.moments.count, read.matrix.shape[2]
+    if rows < FEWEST * width:
+        return f"{read.layer.node} reads {width} columns: found {rows} rows, expected {round(FEWEST * width)}"
+    finite = np.isfinite(read.moments.second).all()
+    return "" if finite else f"{read.layer.node} reads numbers that are NaN, infinite or beyond 1e19"
 
 
 def _wants(traced: Trace, reading: Reading, group: Group, samples: int) -> Wants:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..errors import ModelError, UnusableError
 from ..labels.facts import Blocked
 from ..labels.walk import Walk
@@ -11,6 +13,7 @@ from ..shapes.setting import Shapes
 from .registry import find
 
 
+@np.errstate(all="ignore")  # rules compute with stored numbers, whatever they are
 def walk_graph(graph: Graph, shapes: Shapes) -> Walk:
     """Apply the rule of every node in topological order."""
     walk = Walk(graph, shapes)

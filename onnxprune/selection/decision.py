@@ -67,7 +67,13 @@ def decide(
     whole = _left_whole(traced, scores, options)
     if "remove" in options:
         return _given(traced, options["remove"], whole)
-    return list(_Strategy(traced, scores, options, latency).decisions(whole))
+    try:
+        return list(_Strategy(traced, scores, options, latency).decisions(whole))
+    except BudgetError as error:
+        if whole:
+            name, reason = next(iter(whole.items()))
+            error.hint += f" Whole groups: {len(whole)}, such as '{name}' ({reason})."
+        raise
 
 
 @dataclass(frozen=True, eq=False)
