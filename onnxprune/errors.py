@@ -137,5 +137,6 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """Error for a name that is not one of ``valid``, with the nearest that is."""
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean '{near[0]}'?" if near else f"Known: {first_of(names, SHOWN)}."
+    known = f"Known: {first_of(names, SHOWN)}." if names else f"There is no {kind}."
+    hint = f"Did you mean '{near[0]}'?" if near else known
     return UsageError(f"unknown {kind} '{name}'", hint)

@@ -126,11 +126,19 @@ UNDIVIDED = {"x": np.zeros((4, 2), np.float32), "w": np.zeros((2, 2), np.float32
         (DataSet(list), {"profile": "caffe"}, "profile: found a DataSet, which has its own"),
         (None, {"profile": "caffe"}, "profile: found made-up inputs, expected images"),
         (UNDIVIDED, {"profile": "caffe"}, "profile: found arrays, expected images"),
+        (np.zeros((4, 2)), {}, "data: found ndarray, expected arrays by input name, or a path"),
+        ({**UNDIVIDED, "x": [[1], [1, 2]]}, {}, "data 'x': ValueError: setting an array element"),
+        ({**UNDIVIDED, "x": [[1.0, 2.0]]}, {}, r"input 'x': found float64 \[1, 2\], expected float32 \[N, 2"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name(source: Any, settings: dict[str, Any], text: str) -> None:
     with pytest.raises(onnxprune.UsageError, match=text):
-        dataset("float[N,2] x, float[2,2] w", source, **settings)
+        list(dataset("float[N,2] x, float[2,2] w", source, **settings))
+
+
+def test_lists_are_arrays() -> None:
+    (batch,) = dataset("int64[N,2] x", {"x": [[1, 2], [3, 4]]})
+    assert batch.feeds["x"].tolist() == [[1, 2], [3, 4]]
 
 
 def test_jobs_take_batches_of_their_callers() -> None:

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxprune
 from onnxprune.runtime.conversion import in_ort_format
 
+from .building import net
 from .conftest import DIGITS, ROOT, Fails
 
 MODELS = Path(os.environ.get("ONNXPRUNE_MODELS", ROOT.parent / "shared" / "models"))
@@ -81,7 +82,14 @@ def test_files_of_other_kinds(fails: Fails, tmp_path: Path) -> None:
 
 def test_an_empty_file(fails: Fails, tmp_path: Path) -> None:
     (tmp_path / "empty.onnx").touch()
+    assert fails("inspect", "empty.onnx") == "'empty.onnx': found no bytes, expected an ONNX model"
+    onnx.save(onnx.ModelProto(ir_version=8), tmp_path / "empty.onnx")
     assert fails("inspect", "empty.onnx") == "not an ONNX model: it has no graph"
+
+
+def test_a_model_without_layers(fails: Fails, tmp_path: Path) -> None:
+    onnx.save(net("y = Relu (x)")(), tmp_path / "relu.onnx")
+    assert fails("explain", "relu.onnx", "*") == "unknown layer '*'\nhint: There is no layer."
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])

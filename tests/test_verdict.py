@@ -16,6 +16,7 @@ from onnxprune.checks.accepted import ALONE, NOISE, furthest
 from onnxprune.checks.report import Report
 from onnxprune.checks.widened import widened
 from onnxprune.jobs import prune as pipeline
+from onnxprune.jobs.sensitivity import sensitivity
 from onnxprune.model.file import Model
 from onnxprune.reports.result import Result
 from onnxprune.surgery.surgeon import rewrite_trace
@@ -88,6 +89,14 @@ def test_an_empty_output_proves_nothing() -> None:
     assert "change not measured: the outputs hold no numbers" in wrong.headline
     with pytest.raises(onnxprune.UsageError, match="min-cosine cannot be checked: no output holds anything"):
         onnxprune.verify(detector(), found.model, provider="cpu", min_cosine=0.5)
+
+
+def test_nothing_is_sensitive_where_outputs_hold_no_number() -> None:
+    data = {"x": np.full((2, 3, 8, 8), np.nan, np.float32)}
+    for model, given, hint in ((detector(), None, "Give inputs"), (two_layers(), data, "Give other inputs")):
+        text = f"found no number in them on these inputs\n{hint} with --data"
+        with pytest.raises(onnxprune.UsageError, match=text):
+            sensitivity(model, data=given, provider="cpu")
 
 
 def test_what_is_nowhere_finite_proves_nothing() -> None:

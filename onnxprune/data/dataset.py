@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from ..coupling.trace import Trace
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, UsageError, blamed
 from ..runtime.session import Arrays
 from ..settings.table import DEFAULTS, OPTIONS
 from ..shapes.dimensions import SAMPLES, FreeDimensions, affordable, graph_inputs, sample_sizes
@@ -173,16 +173,23 @@ def _checked(proto: onnx.ModelProto, batches: Iterable[Batch]) -> Iterator[Batch
 
 
 def load_data(source: str | os.PathLike[str] | Arrays) -> Mapping[str, np.ndarray]:
-    """Arrays by name from an .npz file; a mapping is returned as it is.
+    """Arrays by name from an .npz file, or of a mapping; lists and tensors become arrays.
 
     Raises
     ------
     UsageError
-        If the file cannot be read.
+        If the file cannot be read, or something is no array.
     """
     if isinstance(source, Mapping):
-        return source
+        return {name: _array(name, value) for name, value in source.items()}
+    if not isinstance(source, (str, os.PathLike)):
+        raise UsageError(f"data: found {type(source).__name__}, expected arrays by input name, or a path")
     return read_archive(source, "data", UsageError, "Expected an .npz file with one array per input.")
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    with blamed(f"data '{name}'"):
+        return np.asarray(value)
 
 
 def _from_arrays(proto: onnx.ModelProto, arrays: Arrays, labels: Any, samples: int | None) -> DataSet:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from ..checks.accuracy import Accuracy
-from ..checks.compare import Comparison
+from ..checks.compare import Comparison, holds_numbers
 from ..checks.subject import Subject
 from ..coupling.groups import Group
 from ..coupling.trace import Trace, trace
@@ -92,6 +92,12 @@ class _Reference:
             original = Subject(session, "the original")
             self.batches = runnable(original.run, traced, data, **settings)
             self.outputs = [original.run(b.feeds) for b in self.batches]
+        if not any(holds_numbers(array) for found in self.outputs for array in found.values()):
+            which = "inputs" if data is None else "other inputs"
+            raise UsageError(
+                "sensitivity compares outputs: found no number in them on these inputs",
+                f"Give {which} with --data.",
+            )
 
     def compare(self, slim: Model, group: Group, ratio: float, kept: int) -> Sensitivity:
         """Run a slim model on the same samples."""

@@ -158,6 +158,8 @@ def _light(data: Content) -> tuple[bytes, list[Place]]:
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    if not data:
+        raise ModelError(f"{name}: found no bytes, expected an ONNX model")
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
