@@ -17,7 +17,7 @@ from onnxprune.selection.recovered import Recovery
 from onnxprune.surgery.surgeon import rewrite_trace
 
 from .conftest import Run
-from .test_recovery import IMAGE, WIDE, Redundant, outputs
+from .test_recovery_layers import IMAGE, WIDE, Redundant, outputs
 
 
 def layer(n: Redundant) -> None:
