@@ -233,7 +233,7 @@ def test_only_what_is_behind_other_weights_runs(monkeypatch: pytest.MonkeyPatch)
     assert ran == [place, len(nodes) - place, place, len(nodes)]
 
 
-@pytest.mark.parametrize(("gone", "step"), [(32, 16), (30, 16), (20, 4)])
+@pytest.mark.parametrize(("gone", "step"), [(32, 16), (92, 16), (60, 4), (20, 4)])
 def test_steps_are_as_coarse_as_costs_hardly_more(gone: int, step: int) -> None:
     """A budget that so many channels of one group meet, each of which costs the same."""
     traced = onnxprune.trace(DIGITS)

@@ -23,7 +23,7 @@ from .strategies import Want, by_index, by_rank, by_ratio, by_threshold, evened,
 if TYPE_CHECKING:
     from ..timing.model import LatencyModel
 
-WORTH = 0.1
+WORTH = 0.05
 """Share by which coarse steps, which are faster, may cost more than the best ones."""
 
 COARSE = 0.05
