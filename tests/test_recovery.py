@@ -99,8 +99,8 @@ def progress(stage):
     global there
     if stage == "score":
         there = bytes_of("VmRSS")
-data = {"x": np.random.default_rng(0).standard_normal((32, 3, 128, 128), np.float32)}
-settings = {"keep_macs": 0.6, "memory": int(sys.argv[2]), "provider": "cpu"}
+data = {"x": np.random.default_rng(0).standard_normal((160, 1, 192, 192), np.float32)}
+settings = {"keep_macs": 0.6, "memory": int(sys.argv[2]), "provider": "cpu", "granularity": 1}
 result = onnxprune.prune(sys.argv[1], data=data, progress=progress, **settings)
 assert len(result.recovery.weights) > 2
 print(bytes_of("VmHWM") - there)
@@ -109,7 +109,7 @@ print(bytes_of("VmHWM") - there)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read the peak")
 def test_memory_is_held(tmp_path: Path) -> None:
-    """Of 32 samples that a layer makes 64 MiB of: scores, probes and fits stay near the bound."""
+    """Of 160 samples, of 16 of which a layer makes 18 MiB: scores, probes and fits stay within the bound."""
     build = net(
         """a = Conv (x, W1, b1)
         b = Relu (a)
@@ -120,13 +120,13 @@ def test_memory_is_held(tmp_path: Path) -> None:
         g = GlobalAveragePool (f)
         h = Flatten (g)
         y = Gemm (h, V)""",
-        inputs="float[N,3,128,128] x",
-        W1=(32, 3, 1, 1), b1=(32,), W2=(32, 32, 1, 1), b2=(32,), W3=(32, 32, 1, 1), b3=(32,), V=(32, 10),
+        inputs="float[N,1,192,192] x",
+        W1=(8, 1, 1, 1), b1=(8,), W2=(8, 8, 1, 1), b2=(8,), W3=(8, 8, 1, 1), b3=(8,), V=(8, 10),
     )  # fmt: skip
     onnx.save(build(), tmp_path / "m.onnx")
     command = [sys.executable, "-c", PEAK, str(tmp_path / "m.onnx"), str(BOUND)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert int(done.stdout) < 1.5 * BOUND  # about as much as it; 2.4 times before runs were counted
+    assert int(done.stdout) < BOUND  # 2.9 times it where runs are not counted, more where all is held
 
 
 @pytest.mark.parametrize("memory", [0, 50, 300])
