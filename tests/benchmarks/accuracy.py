@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--recover", default="none,moments,auto")
     parser.add_argument("--criterion")
     parser.add_argument("--allocate")
-    parser.add_argument("--granularity", type=int, default=1)
+    parser.add_argument("--granularity", type=lambda told: told if told == "auto" else int(told), default=1)
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     ways, budgets = given.recover.split(","), [float(b) for b in given.budgets.split(",")]
