@@ -15,6 +15,7 @@ from onnxprune.moments.joint import Weights, joint_moments
 from onnxprune.recovery.fit import fit
 from onnxprune.recovery.harm import Harm, OriginalOutputs, divergence
 from onnxprune.recovery.job import JUDGES, open_samples
+from onnxprune.recovery.judges import apart, representative
 from onnxprune.recovery.samples import Samples
 from onnxprune.scoring.registry import lookup
 from onnxprune.selection.recovered import Recovery
@@ -96,14 +97,36 @@ def test_what_was_best_on_held_out_samples_is_fitted_on_all() -> None:
 
 @pytest.mark.parametrize(("count", "parts"), [(1, (1, 1)), (3, (2, 1)), (24, (22, 2)), (48, (44, 4))])
 def test_what_judges_the_whole_is_seen_by_no_fit(count: int, parts: tuple[int, int]) -> None:
-    traced = onnxprune.trace(DIGITS)
-    data = open_samples(traced, {"data": CALIBRATION, "samples": count}, 2**28)
-    fitted, judging = data.apart(JUDGES)
+    slim = onnxprune.prune(DIGITS, ratio=0.5)
+    data = open_samples(slim.trace, {"data": CALIBRATION, "samples": count}, 2**28)
+    fitted, judging = apart(data, JUDGES, slim.trace.model, slim.model, "cpu")
     assert (fitted.samples, judging.samples) == parts
     if count > 1:
-        images = [b.feeds["image"] for part in (fitted, judging) for b in part]
+        images = {image.tobytes() for part in (fitted, judging) for b in part for image in b.feeds["image"]}
         with np.load(CALIBRATION) as archive:
-            np.testing.assert_array_equal(np.concatenate(images), archive["image"][:count])
+            assert images == {image.tobytes() for image in archive["image"][:count]}
+
+
+def test_samples_that_judge_are_harmed_like_all() -> None:
+    assert representative(np.array([0.0, 9.0, 0.0, 3.1, 3.0, 0.0]), 1) == [4]
+    assert representative(np.array([8.0, 0.0, 1.0, 9.0, 7.0, 1.0]), 2) == [0, 5]
+    assert representative(np.ones(4), 1) == [3]
+
+
+def test_samples_in_which_nothing_changes_do_not_judge() -> None:
+    """The slim model differs in one column, and what is read of it is 0 in the last samples."""
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 2] x) => (float[N, 1] y) <float[2, 1] w = {1, 1}> { y = MatMul(x, w) }
+        """
+    traced = onnxprune.trace(onnx.parser.parse_model(text))
+    other = onnx.parser.parse_model(text.replace("{1, 1}", "{2, 1}"))
+    rows = np.ones((40, 2), np.float32)
+    rows[28:, 0] = 0
+    data = open_samples(traced, {"data": {"x": rows}}, 2**28)
+    fitted, judging = apart(data, JUDGES, traced.model, onnxprune.load(other), "cpu")
+    assert (fitted.samples, judging.samples) == (36, 4)
+    assert all(batch.feeds["x"].all() for batch in judging)
 
 
 def test_the_error_follows_from_the_moments() -> None:

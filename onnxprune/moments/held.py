@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import compress, islice
 
 import numpy as np
+import numpy.typing as npt
 
 from ..data.batches import Batch, DataSet
 from ..errors import UsageError
@@ -58,10 +59,9 @@ class Held:
         last = max(first + 1, round(end * self.count))
         return Held(replace(self._data, make=lambda: islice(self, first, last)), self._memory)
 
-    def apart(self, share: float) -> tuple[Held, Held]:
-        """All batches but the last ones, and those: two parts, unless there is one batch only."""
-        cut = min(self.count - 1, round(self.count * (1 - share)))
-        return self.part(0, cut / self.count), self.part(cut / self.count, 1)
+    def chosen(self, which: npt.NDArray[np.bool_]) -> Held:
+        """Those batches for which an array of shape (batches,) is true; at least one."""
+        return Held(replace(self._data, make=lambda: compress(self, which)), self._memory)
 
     def __len__(self) -> int:
         return self.count

@@ -194,8 +194,13 @@ def _log_probabilities(scores: np.ndarray) -> np.ndarray:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
+def probabilities(model: Model, outputs: Iterable[str]) -> set[str]:
+    """Outputs of which every entry was made by a Sigmoid."""
+    graph = Graph(model)
+    return {name for name in outputs if _probability(graph, name)}
+
+
 def _probability(graph: Graph, name: str) -> bool:
-    """Whether every entry of a tensor was made by a Sigmoid."""
     maker = graph.producers.get(name)
     while maker is not None and Trait.COPIES in traits_of(maker):
         maker = graph.producers.get(maker.inputs[0])
@@ -222,8 +227,7 @@ class OriginalOutputs:
         with open_session(model, provider, "the original") as session:
             runs = (run(session, batch.feeds, "the original") for batch in self.batches)
             self.outputs = [owned(found, found) for found in runs]
-        graph = Graph(model)
-        self._probable = {name for name in self.outputs[0] if _probability(graph, name)}
+        self._probable = probabilities(model, self.outputs[0])
         self._front, self._place = Front(Parts(model), self.batches, memory // 2), 0
 
     def of(self, model: Model) -> float:

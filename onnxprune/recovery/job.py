@@ -215,17 +215,18 @@ def recover_model(
     """
     from ..moments.second import silent
     from .harm import OriginalOutputs
+    from .judges import apart
     from .walk import Way, recover
 
     memory = settings.get("memory") or DEFAULTS["memory"]
     samples = open_samples(traced, settings, memory)
-    data, apart = samples.apart(JUDGES)
     device = choose_provider(provider)
+    data, judges = apart(samples, JUDGES, traced.model, slim, device)
     asked = Way(how, memory, settings.get("seed") or 0, device)
     found = recover(traced, sizes, slim, data, asked, progress or silent)
     options = {**found.options, "samples": samples.samples, "data": samples.sha256}
     found = replace(found, options=options)
-    reference = OriginalOutputs(traced.model, apart, device)
+    reference = OriginalOutputs(traced.model, judges, device)
     before, after = reference.of(slim), reference.of(found.apply(slim))
     if after > before * (1 - GAIN):
         outcomes = tuple(
