@@ -19,6 +19,7 @@ from onnxprune.jobs import pace
 from onnxprune.reports.comparison import EachAlone, Sensitivity
 from onnxprune.reports.page import Table
 from onnxprune.runtime.session import run as run_session
+from onnxprune.selection.meter import Meter
 from onnxprune.timing.blocks import BlockedLayout
 from onnxprune.timing.kernels import KernelTimes, TimedKernel
 from onnxprune.timing.machine import Machine
@@ -92,6 +93,29 @@ def test_channels_go_in_steps_in_which_the_time_falls() -> None:
             traced, onnxprune.score(traced), keep_latency=share, latency=timed, granularity=8
         )
         assert [len(group.keep) for group in plan.groups[:2]] == kept
+
+
+@pytest.mark.parametrize("align", [1, 4])
+def test_times_of_many_steps_are_those_of_each(align: int) -> None:
+    """Convolutions that are dense, depthwise, and of groups of which one channel may be left."""
+    text = "a = Conv (x, U)\nb = Conv <group=16> (a, D)\nc = Conv <group=8> (b, G)\ny = Conv (c, W)"
+    shapes: dict[str, Any] = {"U": (16, 3, 1, 1), "D": (16, 1, 1, 1), "G": (16, 2, 1, 1), "W": (4, 16, 1, 1)}
+    traced = trace(net(text, inputs="float[1,3,8,8] x", **shapes)())
+    whole, blocks = traced.sizes(), BlockedLayout(8, align, 1.5, 6.0, 0.4)
+    kernels = [TimedKernel("Conv", 7.3, (node.index,), blocked=True) for node, _ in traced.walk.facts.costs]
+    moved = TimedKernel("ReorderOutput", 1.7, (3,), added=True, blocked=True)
+    timed = LatencyModel((*kernels, moved), 1.0, blocks, ONE.to_dict())
+    orders = [np.arange(len(group)) for group in traced]
+    meter = Meter(traced, traced.groups, orders, {"time": timed.terms(traced)})
+    assert meter.totals["time"] == sum(term(whole) for term in timed.terms(traced))
+    for number, group in enumerate(traced):
+        counts = np.arange(1, len(group) + 1)
+        times = meter.along("time", number, counts)
+        assert len(set(times.tolist())) > 1
+        for count, time in zip(counts.tolist(), times.tolist(), strict=True):
+            meter.keep([(number, count)])
+            sizes = traced.sizes(meter.removed())
+            assert time == meter.totals["time"] == sum(term(sizes) for term in timed.terms(traced))
 
 
 def test_scores_of_all_groups_are_ranked_per_millisecond() -> None:

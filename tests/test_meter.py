@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,17 @@ import onnxprune
 from models.build import BUILDERS
 from models.net import Net
 from onnxprune.coupling.trace import Trace, trace
-from onnxprune.selection.budget import Chain
+from onnxprune.selection.budget import LATENCY, Chain
 from onnxprune.selection.cost import byte_terms, mac_terms, macs, parameter_terms, parameters
 from onnxprune.selection.meter import Meter, hanging
 from onnxprune.selection.rounding import Rounding
 from onnxprune.selection.strategies import removal_order
+from onnxprune.timing.blocks import BlockedLayout
 
 from .building import Case
 from .cases import CASES
 from .full import first_of_each
+from .test_keep_latency import given_model
 
 TERMS = {"macs": mac_terms, "parameters": parameter_terms, "bytes": byte_terms}
 OTHER: list[dict[str, Any]] = [
@@ -48,6 +51,20 @@ def check(traced: Trace) -> None:
             changes.append((k, blocks * int(rng.integers(0, len(traced[k]) // blocks + 1))))
         meter.keep(changes)
         assert meter.totals == counted(traced, meter.removed())
+    if len(traced):
+        check_along(meter, int(rng.integers(len(traced))))
+
+
+def check_along(meter: Meter, number: int) -> None:
+    """Many numbers of channels at once cost what each does alone, and change nothing."""
+    group, before = meter.groups[number], dict(meter.totals)
+    blocks = 1 if group.blocks is None else int(group.blocks.max()) + 1
+    counts = np.unique(np.linspace(0, len(group) // blocks, 4).astype(np.int64)) * blocks
+    found = {name: meter.along(name, number, counts).tolist() for name in before}
+    assert meter.totals == before
+    for place, count in enumerate(counts.tolist()):
+        meter.keep([(number, count)])
+        assert meter.totals == {name: totals[place] for name, totals in found.items()}
 
 
 @pytest.mark.parametrize("case", first_of_each(CASES, lambda c: c.op), ids=str)
@@ -104,6 +121,18 @@ def test_a_budget_counts_every_term_a_few_times(build: Any, name: str, scope: st
         assert chain.solve({name: chain.meter.totals[name] // 2}) is not None
         per_layer.append(chain.meter.evaluated / layers)
     assert max(per_layer) < 1.5 * min(per_layer)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("build", [many, few])
+def test_a_budget_of_latency_counts_all_steps_of_a_group_at_once(build: Any, scope: str) -> None:
+    for layers in (50, 200):
+        traced = trace(build(layers))
+        timed = replace(given_model(traced), blocks=BlockedLayout(4))
+        chain = Chain(traced, traced.groups, onnxprune.score(traced), Rounding(1), scope, [LATENCY], timed)
+        assert chain.meter.evaluated <= 8 * (layers + 2)  # 30 and more where each of 15 steps is counted
+        assert chain.solve({LATENCY: chain.meter.totals[LATENCY] * 2 // 3}) is not None
+        assert chain.meter.evaluated <= 16 * (layers + 2)
 
 
 @pytest.mark.parametrize("build", [many, few])

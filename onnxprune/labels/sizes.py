@@ -82,7 +82,28 @@ class SizeView(ABC):
 
 
 Term = Callable[[SizeView], int]
-"""A summand of a cost: in operations, bytes, or picoseconds."""
+"""A summand of a cost: in operations, bytes, or picoseconds.
+
+A view may give arrays in place of sizes: then that of arithmetic alone is an array, too.
+"""
+
+
+class Original(SizeView):
+    """The sizes of the original model."""
+
+    def __init__(self, shapes: Shapes, axes: Mapping[str, Sequence[Labels | None]]) -> None:
+        self._shapes, self._axes = shapes, axes
+
+    def count(self, labels: Labels) -> int:
+        """Number of labels."""
+        return 1 if labels is NONE else len(labels)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Sizes of all axes."""
+        return self._shapes.get(name) or ()
+
+    def version(self, name: str) -> None:
+        """All is kept."""
 
 
 class Sizes(SizeView):

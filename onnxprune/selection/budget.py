@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,7 +77,8 @@ class Chain:
         self._full = np.array([len(group) for group in groups], np.int64)
         self._rungs = [_counts(group, rounding) for group in groups]
         orders = [removal_order(group, scores[group.name].merged) for group in groups]
-        counted = dict.fromkeys([*names, MACS] if LATENCY in names else names)
+        alike = LATENCY in names and scope != "global"
+        counted = dict.fromkeys([*names, MACS] if alike else names)
         self.meter = Meter(traced, groups, orders, {n: _terms(traced, n, latency) for n in counted})
         self.whole = {name: _whole(traced, name, self.meter.totals[name]) for name in counted}
         limits = [
@@ -88,6 +90,8 @@ class Chain:
             prices = [self._prices(k, found[k], orders[k], limits[k], names) for k in range(len(groups))]
         else:
             prices = [self._shares(k, limits[k], names) for k in range(len(groups))]
+        if alike and MACS not in names:
+            self.meter.forget(MACS)
         owner = np.repeat(np.arange(len(groups)), [len(rungs) for rungs in self._rungs])
         kept = np.concatenate([np.zeros(0, np.int64), *self._rungs])
         order = np.lexsort((-kept, owner, np.concatenate([np.zeros(0), *prices])))
@@ -105,10 +109,11 @@ class Chain:
         if not len(limits) or LATENCY not in names:
             return lost
         rungs, size = self._rungs[number], int(self._full[number])
-        saved = self._saved(number)
-        worth = (max(saved[LATENCY][-1], SLIGHT) + max(saved[MACS][-1], 0.0)) / 2
-        steps = -np.diff(rungs, prepend=size) / (size - rungs[-1])
-        return _slopes(worth * np.cumsum(lost * steps), saved[LATENCY])
+        last = np.array([len(rungs) - 1])
+        saved, macs = self._saved(number, LATENCY, _probed(rungs)), self._saved(number, MACS, last)[-1]
+        worth = (max(saved[-1], SLIGHT) + max(macs, 0.0)) / 2
+        steps = np.concatenate([[size], rungs[:-1]]) - rungs
+        return _slopes(worth * np.cumsum(lost * (steps / (size - rungs[-1]))), saved)
 
     def _prices(
         self, number: int, found: GroupScore, order: Ints, limits: Floats, names: Sequence[str]
@@ -118,27 +123,22 @@ class Chain:
         if not len(rungs) or (found.costs is None and LATENCY not in names):
             return _ranks(found.merged[order], limits)
         costs = found.merged[order] if found.costs is None else found.costs
-        saved = self._saved(number)
-        return _slopes(np.cumsum(costs)[size - rungs - 1], np.sum([saved[n] for n in names], axis=0))
+        places = _probed(rungs) if LATENCY in names else np.array([len(rungs) - 1])
+        saved = np.sum([self._saved(number, name, places) for name in names], axis=0)
+        return _slopes(np.cumsum(costs)[size - rungs - 1], saved)
 
-    def _saved(self, number: int) -> dict[str, Floats]:
-        """Share of what is counted that one group alone saves with each of its steps.
+    def _saved(self, number: int, name: str, places: Ints) -> Floats:
+        """Share of one cost that one group alone saves with each of its steps.
 
-        Where time counts it may fall in leaps; all else falls with the channels.
+        It is counted at some of them, the last included: between them it is taken to fall with the channels.
         """
-        rungs, size = self._rungs[number], int(self._full[number])
-        before = dict(self.meter.totals)
-        last = len(rungs) - 1
-        places = np.linspace(0, last, PROBED).astype(np.int64) if LATENCY in before else [last]
-        probed = rungs[np.unique(places)]
-        found: dict[str, list[float]] = {name: [0.0] for name in before}
-        for count in probed.tolist():
-            self.meter.keep([(number, count)])
-            for name, left in self.meter.totals.items():
-                found[name].append(1 - left / before[name] if before[name] else 0.0)
-        self.meter.keep([(number, size)])
-        lost = [0, *(size - probed)]
-        return {name: np.interp(size - rungs, lost, saved) for name, saved in found.items()}
+        rungs, size, before = self._rungs[number], int(self._full[number]), self.meter.totals[name]
+        probed = rungs[places]
+        left = self.meter.along(name, number, probed)
+        saved: Floats = 1 - left / before if before else np.zeros(len(probed))
+        if len(places) == len(rungs):
+            return saved
+        return np.interp(size - rungs, [0, *(size - probed)], [0.0, *saved])
 
     def go(self, length: int) -> None:
         """Stand at the plan behind so many steps."""
@@ -212,15 +212,25 @@ def _slopes(costs: Floats, saved: Floats) -> Floats:
         Of each step and all before it.
     """
     slight = SLIGHT * np.arange(1, len(saved) + 1)
-    places = np.concatenate([[0.0], np.maximum.accumulate(np.maximum(saved, 0.0)) + slight])
-    heights = np.concatenate([[0.0], costs])
-    prices, at = np.empty(len(saved)), 0
-    while at < len(saved):
-        slopes = (heights[at + 1 :] - heights[at]) / (places[at + 1 :] - places[at])
-        best = len(slopes) - 1 - int(np.argmin(slopes[::-1]))
-        prices[at : at + best + 1] = slopes[best]
-        at += best + 1
-    return prices
+    places = [0.0, *(np.maximum.accumulate(np.maximum(saved, 0.0)) + slight).tolist()]
+    heights = [0.0, *costs.tolist()]
+
+    def slope(first: int, last: int) -> float:
+        return (heights[last] - heights[first]) / (places[last] - places[first])
+
+    hull = [0]
+    for place in range(1, len(places)):
+        while len(hull) > 1 and slope(hull[-2], place) <= slope(hull[-2], hull[-1]):
+            hull.pop()
+        hull.append(place)
+    return np.repeat([slope(*edge) for edge in pairwise(hull)], np.diff(hull))
+
+
+def _probed(rungs: Ints) -> Ints:
+    """Places of the steps at which the time is predicted, which may fall in leaps."""
+    if len(rungs) <= PROBED:
+        return np.arange(len(rungs))
+    return np.unique(np.linspace(0, len(rungs) - 1, PROBED).astype(np.int64))
 
 
 def _ranks(merged: Floats, limits: Floats) -> Floats:

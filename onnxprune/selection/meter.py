@@ -16,33 +16,32 @@ import numpy as np
 from ..coupling.groups import Group
 from ..coupling.incidence import ByUnit, Incidence
 from ..coupling.trace import Trace
-from ..labels.sizes import SizeView, Term
+from ..labels.sizes import Original, SizeView, Term
 from ..labels.vector import NONE, Ints, Labels, carried
 from .living import Living, entangled
 
 
-class Whole(SizeView):
+class Whole(Original):
     """The original sizes, and which label vectors were asked for."""
 
     def __init__(self, traced: Trace) -> None:
-        self._shapes, self._axes = traced.shapes, traced.walk.axes
+        super().__init__(traced.shapes, traced.walk.axes)
         self.vectors: dict[int, Labels] = {}
         self.asked: set[int] = set()
 
     def count(self, labels: Labels) -> int:
         """Number of labels."""
-        if labels is NONE:
-            return 1
-        self.vectors[id(labels)] = labels
-        self.asked.add(id(labels))
-        return len(labels)
+        if labels is not NONE:
+            self.vectors[id(labels)] = labels
+            self.asked.add(id(labels))
+        return super().count(labels)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Sizes of all axes."""
         for labels in self._axes.get(name, ()):
             if labels is not None:
                 self.count(labels)
-        return self._shapes.get(name) or ()
+        return super().shape(name)
 
     def version(self, name: str) -> None:
         """All is kept."""
@@ -82,6 +81,31 @@ class LivingSizes(SizeView):
     def version(self, name: str) -> str | None:
         """The name itself: which channels stay of others is not known, so that none are the same."""
         return None if self.shape(name) == (self._shapes.get(name) or ()) else name
+
+    def each(self, terms: Sequence[Term], lives: Mapping[int, Ints], many: int) -> Ints:
+        """Sum of terms for each of several numbers of living labels on some vectors.
+
+        A term is counted once, of sizes that are arrays, unless it asks something of them that arrays do
+        not answer, as which is larger.
+        """
+        total, one_by_one = np.zeros(many, np.int64), list(terms) if many == 1 else []
+        before = {vector: self.counts[vector] for vector in lives}
+        self.set(lives)
+        for term in terms if many > 1 else ():
+            try:
+                total = total + term(self)
+            except (TypeError, ValueError, OverflowError):
+                one_by_one.append(term)
+        for place in range(many if one_by_one else 0):
+            self.set({vector: int(counts[place]) for vector, counts in lives.items()})
+            total[place] += sum(term(self) for term in one_by_one)
+        self.set(before)
+        return total
+
+    def set(self, counts: Mapping[int, Any]) -> None:
+        """Set the numbers of living labels on some vectors."""
+        for vector, count in counts.items():
+            self.counts[vector] = count
 
     def _reader(self, name: str) -> Callable[[Any], Any]:
         """Function that picks the sizes of a tensor from ``counts``."""
@@ -192,8 +216,47 @@ class Meter:
 
     def keep(self, changes: Iterable[tuple[int, int]]) -> None:
         """Let groups keep other numbers of channels: pairs of (group, channels)."""
-        moved: set[int] = set()
-        counts, loose = self._view.counts, []
+        values, view, totals = self._values, self._view, self.totals
+        moved = self._move(changes)
+        for vector, more in moved.items():
+            view.counts[vector] += more
+        touched = self._touched(moved)
+        self.evaluated += len(touched)
+        for number in touched:
+            name, term = self._terms[number]
+            value = term(view)
+            totals[name] += value - values[number]
+            values[number] = value
+
+    def along(self, name: str, number: int, counts: Ints) -> Ints:
+        """What one total would be if one group alone kept each of some numbers of channels."""
+        lives = self._lives(number, counts)
+        touched = [k for k in self._touched(lives) if self._terms[k][0] == name]
+        self.evaluated += len(touched)
+        stays = self.totals[name] - sum(self._values[k] for k in touched)
+        return stays + self._view.each([self._terms[k][1] for k in touched], lives, len(counts))
+
+    def forget(self, name: str) -> None:
+        """Follow a cost no longer."""
+        del self.totals[name]
+        self._readers = [[k for k in terms if self._terms[k][0] != name] for terms in self._readers]
+
+    def _lives(self, number: int, counts: Ints) -> dict[int, Ints]:
+        """Vector -> how many of its labels live for each number of channels of a group, where that changes."""
+        stands, before, effects = self._view.counts, self.counts[number], self._effects[number]
+        if effects is not None:
+            return {vector: stands[vector] + width * (counts - before) for vector, width in effects}
+        lives: dict[int, Ints] = {}
+        for place, count in enumerate(counts.tolist()):
+            for vector, more in self._move([(number, count)]).items():
+                lives.setdefault(vector, np.full(len(counts), stands[vector]))[place:] += more
+        self._move([(number, before)])
+        return lives
+
+    def _move(self, changes: Iterable[tuple[int, int]]) -> dict[int, int]:
+        """Vector -> how many more of its labels live once groups keep other numbers of channels."""
+        moved: dict[int, int] = {}
+        loose = []
         for number, count in changes:
             before, self.counts[number] = self.counts[number], count
             effects = self._effects[number]
@@ -201,26 +264,17 @@ class Meter:
                 loose.append((self._place[number], before, count))
                 continue
             for vector, width in effects:
-                counts[vector] += width * (count - before)
-                moved.add(vector)
+                moved[vector] = moved.get(vector, 0) + width * (count - before)
         if loose:
             labels, signs = self._living.keep(loose)
             touched, which = self._by_label.entries(labels)
             for vector, sign in zip(touched.tolist(), signs[which].tolist(), strict=True):
-                counts[vector] += sign
-            moved.update(touched.tolist())
-        self._update(moved)
+                moved[vector] = moved.get(vector, 0) + sign
+        return moved
 
-    def _update(self, moved: Iterable[int]) -> None:
-        """Count the terms anew that read some vectors."""
-        values, view, totals = self._values, self._view, self.totals
-        touched = {number for vector in moved for number in self._readers[vector]}
-        self.evaluated += len(touched)
-        for number in touched:
-            name, term = self._terms[number]
-            value = term(view)
-            totals[name] += value - values[number]
-            values[number] = value
+    def _touched(self, vectors: Iterable[int]) -> set[int]:
+        """The terms that read some vectors."""
+        return {number for vector in vectors for number in self._readers[vector]}
 
     def removed(self) -> Ints:
         """Units that are gone."""

@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ..coupling.trace import Trace
 from ..data.one_run import one_run
-from ..labels.sizes import SizeView, Term
+from ..labels.sizes import Original, SizeView, Term
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from ..runtime.session import Arrays
@@ -88,7 +90,7 @@ class LatencyModel:
         macs: dict[int, list[Term]] = {}
         for node, cost in traced.walk.facts.costs:
             macs.setdefault(node.index, []).append(cost)
-        whole = traced.sizes()
+        whole = Original(traced.shapes, traced.walk.axes)
         fixed = round(self.fixed * PER_US)
         found: list[Term] = [lambda sizes: fixed]
         for kernel in self.kernels:
@@ -106,7 +108,7 @@ class LatencyModel:
         """What the time of a kernel grows with."""
         nodes = [traced.graph.nodes[index] for index in kernel.nodes]
         blocks = self.blocks if kernel.blocked else BlockedLayout()
-        parts = [(node, cost) for node in nodes for cost in macs.get(node.index, ())]
+        parts = [(cost, _channels(node, blocks)) for node in nodes for cost in macs.get(node.index, ())]
         if kernel.added or not parts:
             names = [name for node in nodes[:1] for name in node.outputs[:1]]
             return partial(_elements, blocks, names)
@@ -115,7 +117,9 @@ class LatencyModel:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         return {
-            "kernels": [asdict(kernel) for kernel in self.kernels],
+            "kernels": [
+                {name: getattr(kernel, name) for name in TimedKernel.__slots__} for kernel in self.kernels
+            ],
             "fixed": self.fixed,
             "blocks": asdict(self.blocks),
             "machine": dict(self.machine),
@@ -136,32 +140,54 @@ MOST_FIXED = 0.99
 
 
 def _scaled(work: Callable[[SizeView], float], least: int, time: int, before: float, sizes: SizeView) -> int:
-    return least + (round(time * work(sizes) / before) if before else time)
+    if not before:
+        return least + time
+    scaled = time * work(sizes) / before
+    return least + (np.rint(scaled).astype(np.int64) if isinstance(scaled, np.ndarray) else round(scaled))
 
 
 def _elements(blocks: BlockedLayout, names: Sequence[str], sizes: SizeView) -> float:
     """Elements that are made, the padding of channels included."""
     channels = ((sizes.numel(name), sizes.size(name, 1)) for name in names)
-    return sum(count * blocks.padded(size) / size for count, size in channels if size)
+    return sum(count * blocks.padded(size) / _positive(size) for count, size in channels)
 
 
-def _multiplied(blocks: BlockedLayout, parts: Sequence[tuple[Node, Term]], sizes: SizeView) -> float:
-    return sum(cost(sizes) * _padding(blocks, node, sizes) for node, cost in parts)
-
-
-def _padding(blocks: BlockedLayout, node: Node, sizes: SizeView) -> float:
-    """How much more a convolution computes, or how much longer it takes, than its channels say."""
+def _channels(node: Node, blocks: BlockedLayout) -> tuple[str, str, str] | None:
+    """What a convolution makes, reads and stores; None where time follows multiply-accumulates alone."""
     if blocks.block == 1 or Trait.CONVOLUTION not in traits_of(node):
-        return 1.0
-    made, read = sizes.size(node.output, 1), sizes.size(node.inputs[0], 1)
-    inner = sizes.size(node.inputs[1], 1)
-    depthwise = inner == 1 and read > 1
-    factor = (blocks.padded if depthwise else blocks.made)(made) / max(made, 1)
-    if not depthwise:
-        factor *= blocks.padded(inner) / max(inner, 1)
-    if made % blocks.align or (inner >= blocks.block and inner % blocks.align):
-        factor *= blocks.depthwise if depthwise else blocks.dense
-    return factor
+        return None
+    return node.output, node.inputs[0], node.inputs[1]
+
+
+def _multiplied(
+    blocks: BlockedLayout, parts: Sequence[tuple[Term, tuple[str, str, str] | None]], sizes: SizeView
+) -> float:
+    return sum(
+        cost(sizes) * (1.0 if names is None else _padding(blocks, *names, sizes)) for cost, names in parts
+    )
+
+
+def _padding(blocks: BlockedLayout, output: str, source: str, weight: str, sizes: SizeView) -> float:
+    """How much more a convolution computes, or how much longer it takes, than its channels say."""
+    made, read, inner = sizes.size(output, 1), sizes.size(source, 1), sizes.size(weight, 1)
+    depthwise = (inner == 1) & (read > 1)
+    slow = (made % blocks.align > 0) | (inner >= blocks.block) & (inner % blocks.align > 0)
+    dense = blocks.made(made) / _positive(made) * (blocks.padded(inner) / _positive(inner))
+    dense *= _either(slow, blocks.dense, 1.0)
+    if not np.any(depthwise):
+        return dense
+    alone = blocks.padded(made) / _positive(made) * _either(slow, blocks.depthwise, 1.0)
+    return _either(depthwise, alone, dense)
+
+
+def _positive(count: int) -> int:
+    """A number of channels to divide by: 1 in place of 0."""
+    return count + (count == 0)
+
+
+def _either(first: bool, yes: float, no: float) -> float:
+    """One of two numbers, or of two in each entry of arrays."""
+    return first * yes + (1 - first) * no
 
 
 def measure_model(traced: Trace, machine: Machine, data: Any = None, **settings: Any) -> LatencyModel:
