@@ -92,13 +92,30 @@ def test_a_rule_is_timed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(blocks, "shared_in", lambda *_: 0.25)
     monkeypatch.setattr(blocks, "from_times", lambda *_: rules[asked[-1]][0])
     assert blocks.find_blocks(Machine("cpu")) == found
-    assert asked == [0, 1, 1, 1], "what makes no sense is timed again, with one thread"
+    assert asked == [0] * 3 + [1] * 4, "what makes no sense is timed again, with one thread"
     assert blocks.find_blocks(ONE) == found
-    assert len(asked) == 4
+    assert len(asked) == 7
     (file,) = (tmp_path / "cache").iterdir()
     file.write_text("{")
     rules[1] = [None]
     assert blocks.find_blocks(ONE) == blocks.KNOWN["ort-cpu"]
+
+
+@pytest.mark.parametrize(
+    ("measured", "block"),
+    [([8, 8], 8), ([2, 8, 8], 8), ([8, 2, 8], 8), ([1, 2, 8], 16), ([None, 8, None], 16)],
+)
+def test_a_rule_that_is_kept_was_found_twice(
+    measured: list[int | None], block: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(store, "folder", lambda: tmp_path / "cache")
+    rules = iter([n if n is None else BlockedLayout(n, 1) for n in measured])
+    monkeypatch.setattr(blocks, "_times", lambda machine, chains, counts: [{} for _ in chains])
+    monkeypatch.setattr(blocks, "shared_in", lambda *_: 0.0)
+    monkeypatch.setattr(blocks, "from_times", lambda *_: next(rules))
+    assert blocks.find_blocks(ONE).block == block
+    assert next(rules, "all were needed") == "all were needed"
+    assert (tmp_path / "cache").exists() == (block == 8), "what is only known is found out the next time"
 
 
 # Profiles ------------------------------------------------------------------------------------
