@@ -62,7 +62,8 @@ def test_a_failed_write_leaves_the_target(
     monkeypatch.setattr(os, "replace", full)
     (tmp_path / "slim.onnx").write_text("old")
     outcome = prune()
-    assert (outcome.code, outcome.err) == (2, "error: no space left on the device\n")
+    said = f"error: no space left on the device: '{tmp_path / 'slim.onnx'}'\n"
+    assert (outcome.code, outcome.err) == (2, said)
     assert [p.name for p in tmp_path.iterdir()] == ["slim.onnx"]
     assert (tmp_path / "slim.onnx").read_text() == "old"
 

@@ -165,9 +165,7 @@ def _usage(error: click.UsageError) -> tuple[str, str]:
 
 
 def _file_problem(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return "no space left on the device"
-    detail = reason(error)
+    detail = "no space left on the device" if error.errno == errno.ENOSPC else reason(error)
     return f"{detail}: '{error.filename}'" if error.filename else detail
 
 

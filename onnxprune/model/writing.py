@@ -202,6 +202,9 @@ def replacement(target: Path) -> Iterator[tuple[BufferedRandom, Callable[[], Non
             try:
                 signals.let_through()
                 yield file, move, path
+            except OSError as error:  # a file that is full or too large does not say which one it is
+                error.filename = error.filename or os.fspath(target)
+                raise
             finally:
                 signals.hold()
         finally:
