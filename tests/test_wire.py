@@ -160,6 +160,9 @@ def test_what_does_not_fit_into_memory_is_told_before_it_is_tried(
     said = "verification takes at least 0.00 GB of memory, and 0.00 GB are free"
     with pytest.raises(onnxprune.ModelError, match=said):
         onnxprune.verify(DIGITS, slim.model, data=IMAGES, metric=lambda outputs, labels: 1.0)
+    monkeypatch.setattr(memory, "free", lambda: 100_000.0)
+    with pytest.raises(onnxprune.ModelError, match=said):  # its largest layer alone takes 147,456 bytes
+        onnxprune.prune(DIGITS, ratio=0.5, verify=True)
     path = tmp_path / "m.onnx"
     onnx.save(onnx.load(DIGITS), path, save_as_external_data=True, size_threshold=0)
     assert onnxprune.verify(path, path).change, "mapped weights take no memory of the process alone"

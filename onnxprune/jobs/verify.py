@@ -211,8 +211,8 @@ class _Verification:
     def check_memory(self) -> None:
         """Refuse what does not fit: the original, masked, and the slim model are open at the same time."""
         both = self.plan is not None or not self.runs_once
-        if self.provider == self.slim_provider == "cpu" and both and not self.in_turns:
-            memory.require("verification", self.original, self.result)
+        if self.provider == self.slim_provider == "cpu" and both:
+            memory.require("verification", self.original, self.result, in_turns=self.in_turns)
 
     @cached_property
     def in_turns(self) -> bool:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
+
+from onnx import TensorProto
 
 from ..errors import UnusableError
 from ..model.cut import payload, tensor_nbytes
 from ..model.external import region
 from ..model.file import Model
+from ..model.protos import reads
 
 CGROUP = Path("/sys/fs/cgroup")
 """Where limits of a container stand, if it has some."""
@@ -38,13 +41,26 @@ def taken(models: Iterable[Model]) -> int:
     """Bytes that sessions take at least: of weights that they cannot read where they lie."""
     found: dict[object, int] = {}
     for model in models:
-        for tensor in model.proto.graph.initializer:
-            cut, place = model.cuts.get(tensor.name), model.place(tensor)
-            if place is None or place[1] % payload(tensor.data_type, 1):
-                # What both read from a file alike is copied once.
-                owner = model.files if tensor.external_data else model
-                found[id(owner), region(tensor, cut)] = tensor_nbytes(tensor, cut)
+        for tensor, size in _copied(model):
+            # What both read from a file alike is copied once.
+            owner = model.files if tensor.external_data else model
+            found[id(owner), region(tensor, model.cuts.get(tensor.name))] = size
     return sum(found.values())
+
+
+def taken_by_one(model: Model) -> int:
+    """The same of the node that takes the most, where no two are open at the same time."""
+    sizes = {tensor.name: size for tensor, size in _copied(model)}
+    nodes = model.proto.graph.node
+    return max((sum(sizes.get(name, 0) for name in set(reads(node))) for node in nodes), default=0)
+
+
+def _copied(model: Model) -> Iterator[tuple[TensorProto, int]]:
+    """Weights that a session cannot read where they lie, and how large they are."""
+    for tensor in model.proto.graph.initializer:
+        place = model.place(tensor)
+        if place is None or place[1] % payload(tensor.data_type, 1):
+            yield tensor, tensor_nbytes(tensor, model.cuts.get(tensor.name))
 
 
 def fit(*models: Model) -> bool:
@@ -53,21 +69,25 @@ def fit(*models: Model) -> bool:
     return sum(model.weight_bytes for model in models) < there or taken(models) <= there
 
 
-def require(what: str, *models: Model) -> None:
-    """Refuse to open sessions at the same time that do not fit into memory.
+def require(what: str, *models: Model, in_turns: bool = False) -> None:
+    """Refuse to open sessions that do not fit into memory.
 
     Parameters
     ----------
     what : str
         What they are opened for.
+    in_turns : bool
+        Whether they are of a few nodes each, one after the other, and not of models at the same time.
 
     Raises
     ------
     UnusableError
         With what they take and what there is.
     """
-    if not fit(*models):
-        needed, there = taken(models), free()
+    if fit(*models):
+        return
+    needed, there = max(map(taken_by_one, models)) if in_turns else taken(models), free()
+    if needed > there:
         raise UnusableError(
             f"{what} takes at least {needed / 1e9:.2f} GB of memory, and {max(there, 0) / 1e9:.2f} GB are free",
             "--no-verify leaves it out; weights in external data are read where they lie.",
