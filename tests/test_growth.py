@@ -13,7 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
 from models.net import Net
+from onnxprune.cleanup import dead as finding
+from onnxprune.cleanup.compensation import merged_columns
 from onnxprune.cleanup.dead import find_dead
+from onnxprune.cleanup.duplicates import find_twins
 from onnxprune.cleanup.values import Mix
 from onnxprune.coupling.groups import Group
 from onnxprune.coupling.incidence import Incidence
@@ -116,6 +119,45 @@ def test_a_clean_up_looks_at_every_layer_a_few_times(monkeypatch: pytest.MonkeyP
         calls[0] = 0
         assert find_dead(onnxprune.trace(constants(layers), norm="pin")).kinds
         assert calls[0] <= 10 * (layers + 2)
+
+
+def alike(layers: int) -> onnx.ModelProto:
+    """A chain of layers all weights of which are alike: every channel has twins."""
+    net = Net("alike", 0)
+    x = net.input("x", 1, 8, 4, 4)
+    for k in range(layers):
+        x = net.node("Relu", net.node("Conv", x, net.initializer(f"w{k}", np.full((8, 8, 1, 1), 0.1))))
+    return net.build(x)
+
+
+class Unit(int):
+    """A unit that counts how often any is looked for, or compared with another."""
+
+    asked = 0
+
+    def __eq__(self, other: object) -> bool:
+        Unit.asked += 1
+        return int(self) == other
+
+    def __hash__(self) -> int:
+        Unit.asked += 1
+        return hash(int(self))
+
+
+def test_twins_are_looked_for_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither layer by layer nor among all that stay for the steps of their groups."""
+
+    def counted(*args: Any) -> dict[int, int]:
+        return {Unit(u): kept for u, kept in find_twins(*args).items()}
+
+    monkeypatch.setattr(finding, "find_twins", counted)
+    for layers in (20, 80):
+        traced = onnxprune.trace(alike(layers), norm="pin")
+        Unit.asked = 0
+        dead = find_dead(traced, steps={group.name: 4 for group in traced})
+        assert len(dead.twins) == dead.spared * 4 / 3 == 4 * (layers - 1)
+        assert len(merged_columns(traced, dead, dead.units)) == layers - 1
+        assert Unit.asked <= 100 * layers
 
 
 def test_a_peak_asks_for_the_sizes_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,7 @@ def merged_columns(
     """(Weight, axis) -> pairs of columns: the one that goes, and the one that it is added to."""
     wanted = set(removed.tolist())
     twins = {u: kept for u, kept in dead.twins.items() if u in wanted}
+    order = {u: number for number, u in enumerate(twins)}
     columns: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for mix in dead.values.mixes:
         if mix.stored is None or mix.stored in columns or not twins:
@@ -93,9 +94,8 @@ def merged_columns(
             places[u].append(position)
         pairs = [
             pair
-            for u, kept in twins.items()
-            if u in places
-            for pair in zip(places[u], places[kept], strict=True)
+            for u in sorted(twins.keys() & places.keys(), key=order.__getitem__)
+            for pair in zip(places[u], places[twins[u]], strict=True)
         ]
         if pairs:
             columns[mix.stored] = pairs

@@ -89,7 +89,8 @@ def find_dead(
     count = len(kinds)
     while spared := _spared(traced, kinds, steps or {}):
         life.spare(spared)
-        twins = {u: kept for u, kept in twins.items() if u not in spared}
+        for u in spared:
+            twins.pop(u, None)
         kinds = life.kinds() | dict.fromkeys(twins, "duplicate")
     if ranges:
         certain = find_dead(traced, duplicates=duplicates).kinds
