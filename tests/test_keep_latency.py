@@ -242,6 +242,26 @@ def test_one_measurement_is_enough_where_the_prediction_is_right(measuring: Any)
     assert (result.latency.tries, len(shares)) == (1, 1)
 
 
+def test_where_another_budget_decides_the_prediction_is_left_alone(
+    measuring: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not a plan that is slower than the budget of latency allows: half of the time stays whatever goes."""
+    measuring(lambda left: 0.5 + 0.5 * left)
+    profiled: list[Any] = []
+
+    def profile(graph: Any, *_: Any) -> KernelTimes:
+        profiled.append(graph)
+        return KernelTimes((), 0.0, ONE)
+
+    monkeypatch.setattr(aiming, "profile", profile)
+    how: dict[str, Any] = {"threads": 1, "provider": "cpu", "granularity": 1, "keep_macs": 0.4}
+    for target, corrected in ((0.9, False), (0.6, True)):
+        found = onnxprune.prune(DIGITS, keep_latency=target, **how).latency
+        assert found is not None
+        assert found.holds
+        assert bool(profiled) is corrected
+
+
 def test_a_result_that_is_slower_than_its_original_is_not_written(
     measuring: Any, run: Run, tmp_path: Path
 ) -> None:

@@ -19,8 +19,9 @@ from ..selection.budget import LATENCY, SMALLER
 from ..selection.cost import macs
 from ..selection.decide import select
 from ..selection.plan import Plan
+from ..settings.table import BUDGETS
 from ..surgery.surgeon import rewrite_trace
-from ..timing.achieved import Achieved
+from ..timing.achieved import BELOW, Achieved
 from ..timing.kernels import profile
 from ..timing.learning import learned
 from ..timing.machine import Machine
@@ -77,12 +78,18 @@ def aim(
         times = (predictor.share(predictor.left(traced, sizes)), after / before, before, after)
         achieved = Achieved(target, *times, len(found) + 1, machine)
         found.append((_recorded(plan, achieved), achieved))
-        if achieved.close:
+        if achieved.close or (achieved.holds and _decided_by_another(options, achieved)):
             break
         graph = Graph(slim)
         predictor = learned(predictor, traced, sizes, graph, profile(graph, feeds, machine), after / before)
         predictor = predictor.aimed(_between(_points(predictor, traced, found), target), target)
     return _best(traced, found, least)
+
+
+def _decided_by_another(options: Mapping[str, Any], achieved: Achieved) -> bool:
+    """Whether another budget leaves clearly less time than the one of latency allows."""
+    others = any(name in options for name in BUDGETS if name != LATENCY)
+    return others and achieved.predicted < BELOW * achieved.target
 
 
 def _points(
