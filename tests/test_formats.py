@@ -285,7 +285,7 @@ def test_graphsurgeon_in_and_out() -> None:
 MEMORY = """
 import re, sys
 import onnxprune
-result = onnxprune.prune(sys.argv[1])
+result = onnxprune.prune(sys.argv[1], verify=True, provider="cpu")
 result.model.save(sys.argv[2])
 # Not ru_maxrss: that begins with the peak of the process that this one was forked from.
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])

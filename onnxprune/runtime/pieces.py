@@ -23,7 +23,7 @@ from ..model.mapped import let_go
 from ..model.protos import reads
 from .custom import CUSTOM, is_shipped, results_of
 
-HELD = 256 * 2**20
+HELD = 64 * 2**20
 """Bytes of weights in a piece that is open for one run alone; a single node may have more."""
 
 
