@@ -38,9 +38,10 @@ def solve(slim: Weights, moments: JointMoments, penalty: float) -> Weights:
     """Solution for one strength, ``(G + p m I) W^T = C + p m W0^T`` per block."""
     width = moments.second.shape[1]
     scale = penalty * np.trace(moments.second, axis1=1, axis2=2)[:, None, None] / width
-    ridge = scale * np.eye(width) + TINY * np.eye(width)
+    second = moments.second.copy()
+    np.einsum("gii->gi", second)[:] += scale[:, 0] + TINY
     right = moments.cross + (scale + TINY) * slim.matrix.swapaxes(1, 2)
-    matrix: Floats = np.linalg.solve(moments.second + ridge, right).swapaxes(1, 2)
+    matrix: Floats = np.linalg.solve(second, right).swapaxes(1, 2)
     return Weights(matrix, moments.offset(matrix), penalty)
 
 
