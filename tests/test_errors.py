@@ -49,6 +49,20 @@ def test_no_such_file(fails: Fails) -> None:
     assert text == "cannot read 'nowhere.onnx': no such file or directory"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("prune", "", "-o", "out.onnx"), "'MODEL...'"),
+        (("prune", DIGITS, "-o", ""), "'-o' / '--output'"),
+        (("prune", DIGITS, "-o", "out.onnx", "--data", ""), "'--data'"),
+        (("prune", DIGITS, "-o", "out.onnx", "--exclude", ""), "'--exclude'"),
+    ],
+)
+def test_a_variable_that_is_not_set(fails: Fails, arguments: tuple[Any, ...], name: str) -> None:
+    """It is not the working directory."""
+    assert fails(*arguments) == f"{name}: found an empty value"
+
+
 def test_a_folder(fails: Fails, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     assert fails("inspect", "folder") == "cannot read 'folder': is a directory"
@@ -324,8 +338,8 @@ def test_arguments(fails: Fails, arguments: list[str], text: str) -> None:
             "unknown layer '/stem/conv/Cnv'\nhint: Did you mean '/stem/conv/Conv'?",
         ),
         (
-            ["--exclude", ""],
-            "unknown layer ''\nhint: Known: /branches/point/Conv, /branches/window/Conv, /head/Gemm, /inverted/expand/conv/Conv, /stage1/first/conv/Conv, /stage2/first/conv/Conv, /stage2/second/conv/Conv, /stem/conv/Conv.",
+            ["--exclude", "*x"],
+            "unknown layer '*x'\nhint: Known: /branches/point/Conv, /branches/window/Conv, /head/Gemm, /inverted/expand/conv/Conv, /stage1/first/conv/Conv, /stage2/first/conv/Conv, /stage2/second/conv/Conv, /stem/conv/Conv.",
         ),
     ],
 )

@@ -220,6 +220,8 @@ def test_given_scores(tmp_path: Path) -> None:
         onnxprune.score(traced, criterion={"layr": wanted})
     with pytest.raises(UsageError, match=r"scores of 'w': found shape \[2\], expected \[6\]"):
         onnxprune.score(traced, criterion={"w": [1, 2]})
+    with pytest.raises(UsageError, match="scores of 'w': ValueError: could not convert string"):
+        onnxprune.score(traced, criterion={"w": list("abcdef")})
 
 
 def test_a_function_is_a_criterion() -> None:

@@ -50,7 +50,9 @@ class Verb(click.Command):
         ctx.meta[output.TYPED] = shlex.join(["onnxprune", str(ctx.info_name), *args])
         with output.errors_shown(ctx, as_json="--json" in args):
             try:
-                return super().parse_args(ctx, args)
+                rest = super().parse_args(ctx, args)
+                _refuse_empty(ctx)
+                return rest
             except click.UsageError as error:
                 error.ctx = error.ctx or ctx  # the parser forgets it, and with it which help to point to
                 raise
@@ -91,6 +93,14 @@ class Verb(click.Command):
             return super().invoke(ctx)
 
 
+def _refuse_empty(ctx: click.Context) -> None:
+    """Refuse the value of a variable that is not set, say: as a path it would be the working directory."""
+    for param in ctx.command.params:
+        value = ctx.params.get(str(param.name))
+        if value == "" or (isinstance(value, tuple) and "" in value):
+            raise UsageError(f"{param.get_error_hint(ctx)}: found an empty value")
+
+
 def _topic(param: click.Parameter) -> str:
     """Under which heading of help a parameter stands."""
     if isinstance(param, (Target, KeptFile)):
@@ -121,7 +131,8 @@ class Several(Verb):
                 worst = max(worst, end.exit_code)
             except OnnxPruneError as error:
                 note(f"error: {job['model']}: {error.message}")
-                note(f"hint: {error.hint}" if error.hint else "")
+                if error.hint:
+                    note(f"hint: {error.hint}")
                 worst = max(worst, error.exit_code)
         if worst:
             raise click.exceptions.Exit(worst)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UsageError
+from ..errors import UsageError, blamed
 from .layer import Layer
 from .registry import Scores
 
@@ -27,7 +27,10 @@ class FromScores:
     __name__ = "given"
 
     def __init__(self, scores: Mapping[str, npt.ArrayLike]) -> None:
-        self.scores = {name: np.asarray(values, np.float64) for name, values in scores.items()}
+        self.scores: dict[str, Scores] = {}
+        for name, values in scores.items():
+            with blamed(f"scores of '{name}'"):
+                self.scores[name] = np.asarray(values, np.float64)
 
     def __call__(self, layer: Layer) -> Scores:
         """Scores of one layer."""
