@@ -107,10 +107,11 @@ def test_what_judges_the_whole_is_seen_by_no_fit(count: int, parts: tuple[int, i
             assert images == {image.tobytes() for image in archive["image"][:count]}
 
 
-def test_samples_that_judge_are_harmed_like_all() -> None:
-    assert representative(np.array([0.0, 9.0, 0.0, 3.1, 3.0, 0.0]), 1) == [4]
-    assert representative(np.array([8.0, 0.0, 1.0, 9.0, 7.0, 1.0]), 2) == [0, 5]
-    assert representative(np.ones(4), 1) == [3]
+def test_the_last_samples_to_which_pruning_does_harm_judge() -> None:
+    assert representative(np.array([0.0, 9.0, 0.5, 3.1, 0.2, 0.0]), 1) == [3]  # the mean is 2.13
+    assert representative(np.array([0.0, 9.0, 0.5, 3.1, 0.2, 0.0]), 3) == [1, 2, 3]
+    assert representative(np.array([0.0, 9.0, 0.0]), 2) == [1]
+    assert representative(np.zeros(4), 1) == [3]
 
 
 def test_samples_in_which_nothing_changes_do_not_judge() -> None:

@@ -1,6 +1,7 @@
-"""Which samples judge a recovery: ones that pruning harms as much as it does the others.
+"""Which samples judge a recovery: the last ones to which pruning does harm that tells.
 
-The last ones may be all alike, or nothing that the network finds anything in.
+Those at the very end may hold nothing that the network finds anything in. It is not those that are harmed
+most: the fit needs them more.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from ..model.file import Model
 from ..moments.held import Held
 from ..runtime.session import open_session, owned, run
 from .harm import Harm, probabilities
+
+LEAST = 0.1
+"""Share of the mean harm below which a batch says nothing of what recovery gains."""
 
 
 def apart(samples: Held, share: float, original: Model, slim: Model, provider: str) -> tuple[Held, Held]:
@@ -33,11 +37,9 @@ def apart(samples: Held, share: float, original: Model, slim: Model, provider: s
     return samples.chosen(~judging), samples.chosen(judging)
 
 
-def representative(values: Floats, count: int) -> list[int]:
-    """Places of values, the nearest to the mean of each of so many parts by size; of equal ones the last."""
-    order = np.argsort(values, kind="stable")
-    parts = np.array_split(order, count)
-    return sorted(int(p[::-1][np.argmin(np.abs(values[p[::-1]] - values[p].mean()))]) for p in parts)
+def representative(harm: Floats, count: int) -> list[int]:
+    """Places of the last batches that have more than ``LEAST`` of the mean harm: at most so many."""
+    return [int(place) for place in np.flatnonzero(harm >= LEAST * harm.mean())[-count:]]
 
 
 def harm_of_batches(batches: Iterable[Batch], original: Model, slim: Model, provider: str) -> Floats:
