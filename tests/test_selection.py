@@ -21,6 +21,7 @@ from onnxprune.selection.rounding import Rounding
 from onnxprune.selection.settings import PRESETS, Settings, merge
 from onnxprune.surgery.surgeon import rewrite_trace
 
+from .building import between
 from .cases import CASES
 from .conftest import DIGITS, ROOT, exact
 
@@ -405,3 +406,18 @@ def test_budget_that_only_a_larger_file_meets_is_none_that_is_met() -> None:
     assert onnxprune.prune(model, ratio=0.5, granularity=1).model.nbytes() == model.ByteSize()
     with pytest.raises(BudgetError, match=r"keep_macs: .* the file would become \d+ bytes larger"):
         onnxprune.prune(model, keep_macs=0.5, granularity=1)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"ratio": {"first": 0.5}}, {"include": ["first"]}, {"exclude": ["first"]}]
+)
+def test_what_the_clean_up_leaves_nothing_of_may_be_named(settings: dict[str, Any]) -> None:
+    """Names are those of the file: 'inspect' shows them, and a file of ratios holds them."""
+    weight = np.zeros((8, 3, 3, 3), np.float32)
+    weight[2] = 1
+    build = between("r = Relu (h)", W1=weight, B1=np.zeros(8, np.float32))
+    assert [group.name for group in onnxprune.trace(build())] == ["first"]
+    plan = onnxprune.prune(build(), granularity=1, **settings).plan
+    assert next(len(group.keep) for group in plan.groups if group.name == "first") == 1
+    with pytest.raises(onnxprune.UsageError, match="unknown layer 'frst'\nDid you mean 'first'"):
+        onnxprune.prune(build(), granularity=1, ratio={"frst": 0.5})

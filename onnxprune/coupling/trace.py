@@ -53,6 +53,8 @@ class Trace(Sequence[Group]):
         dimensions that had to be assumed.
     inside : Components or None
         Units of the inner factors, where both factors of a split can go; see ``both_factors.py``.
+    uncleaned : Trace or None
+        That of the file, of which a clean-up left the model: what it names may have gone altogether.
     """
 
     model: Model
@@ -64,6 +66,7 @@ class Trace(Sequence[Group]):
     apart: BlockwiseCut | None = None
     notes: tuple[str, ...] = ()
     inside: Components | None = None
+    uncleaned: Trace | None = None
 
     @property
     def graph(self) -> Graph:
@@ -114,10 +117,12 @@ class Trace(Sequence[Group]):
         Raises
         ------
         UsageError
-            If there is none, with the nearest name that exists.
+            If there is none in the file either, with the nearest name that exists.
         """
         found = self._directory.find(pattern)
-        if not found:
+        if not found and self.uncleaned is not None:
+            self.uncleaned.find(pattern)
+        elif not found:
             raise unknown_name("layer", pattern, {group.name for group in self.all_groups})
         return found
 

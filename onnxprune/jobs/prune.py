@@ -248,7 +248,7 @@ def opened(model: Model, settings: Settings, clean: bool) -> tuple[Result | None
     first = first_pass(traced, part(settings, SelectSettings)) if clean and not _numbered(settings) else None
     if first is None:
         return None, traced, None
-    cleaned = trace(first.model, **part(settings, TraceSettings))
+    cleaned = replace(trace(first.model, **part(settings, TraceSettings)), uncleaned=traced)
     removed = first.plan.removed(first.trace)
     return first, cleaned, Numbering(traced, first.trace, removed, cleaned)
 
