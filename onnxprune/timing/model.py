@@ -174,7 +174,7 @@ def _padding(blocks: BlockedLayout, output: str, source: str, weight: str, sizes
     slow = (made % blocks.align > 0) | (inner >= blocks.block) & (inner % blocks.align > 0)
     dense = blocks.made(made) / _positive(made) * (blocks.padded(inner) / _positive(inner))
     dense *= _either(slow, blocks.dense, 1.0)
-    if not np.any(depthwise):
+    if depthwise is False:  # an array may be of both
         return dense
     alone = blocks.padded(made) / _positive(made) * _either(slow, blocks.depthwise, 1.0)
     return _either(depthwise, alone, dense)
