@@ -38,7 +38,7 @@ def apart(samples: Held, share: float, original: Model, slim: Model, provider: s
 
 
 def representative(harm: Floats, count: int) -> list[int]:
-    """Places of the last batches that have more than ``LEAST`` of the mean harm: at most so many."""
+    """Places of the last batches that have at least ``LEAST`` of the mean harm: at most so many."""
     return [int(place) for place in np.flatnonzero(harm >= LEAST * harm.mean())[-count:]]
 
 

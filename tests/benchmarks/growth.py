@@ -1,14 +1,15 @@
 """How the time of every verb and budget grows with a model: ``python -m tests.benchmarks.growth``.
 
-Four families grow: *many* is a chain of layers that are groups of their own, *few* one stream that
-every layer adds to, in *blocked* every layer is an output of the model, and in *unread* tensors grow
-that no node reads. In the first, one channel is zero at every size, so that the clean-up is carried
-out at each: of so many random filters some large model would have one that is never positive. Times are process times. The exponent is the slope of the logarithm of the time
-over that of the size (1: linear), fitted by least squares; what does not depend on the size, some
-milliseconds, flattens it. ``verify``, ``sensitivity``, ``bench`` and the profile that a budget of latency
-begins with include the time in which onnxruntime opens and runs models, for which there is a row, too;
-*blocked* is not run, because onnxruntime takes time that grows with the square of the number of outputs.
-``bench`` starts processes of its own, which are not in it.
+Four families grow: *many* is a chain of layers that are groups of their own, *few* one stream that every
+layer adds to, in *blocked* every layer is an output of the model, and in *unread* tensors grow that no
+node reads. In the first, one channel is zero at every size, so that the clean-up is carried out at each:
+of so many random filters some large model would have one that is never positive. Times are process
+times. The exponent is the slope of the logarithm of the time over that of the size (1: linear), fitted
+by least squares; what does not depend on the size, some milliseconds, flattens it. ``verify``,
+``sensitivity``, ``bench`` and the profile that a budget of latency begins with include the time in which
+onnxruntime opens and runs models, for which there is a row, too; *blocked* is not run, because
+onnxruntime takes time that grows with the square of the number of outputs. ``bench`` starts processes of
+its own, which are not in it.
 """
 
 from __future__ import annotations
