@@ -18,6 +18,7 @@ from onnxprune.data.classes import as_classes, read_labels
 from onnxprune.data.dataset import open_data
 from onnxprune.data.images import PRESETS, image_reader, read_profile
 from onnxprune.errors import InstallationError
+from onnxprune.recovery.job import chosen_samples
 from onnxprune.runtime import session as runtime
 
 from .building import net
@@ -65,9 +66,48 @@ def test_batches(inputs: str, count: int, samples: int | None, sizes: list[int])
     data = dataset(inputs, arrays, samples=samples)
     assert [batch.size for batch in data] == sizes
     assert shapes(data) == [(size, 2) for size in sizes]
-    assert values(data) == values(data) == list(range(sum(sizes)))
+    used = [k * count // sum(sizes) for k in range(sum(sizes))]
+    assert values(data) == values(data) == used
     labels = [label for batch in data if batch.labels is not None for label in batch.labels]
-    assert labels == list(range(sum(sizes)))
+    assert labels == used
+
+
+@pytest.mark.parametrize(
+    ("inputs", "settings", "used"),
+    [
+        ("float[N,2] x", {"samples": 3}, [0, 3, 6]),
+        ("float[N,2] x", {"samples": 3, "most": 5}, [0, 3, 6]),
+        ("float[N,2] x", {"most": 16}, list(range(10))),
+        ("float[2,2] x", {"samples": 5}, [0, 2, 5, 7]),
+        ("float[2,2] x", {"most": 1}, [0, 5]),
+    ],
+)
+def test_fewer_samples_than_there_are_come_from_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: str, settings: dict[str, Any], used: list[int]
+) -> None:
+    """Data may be sorted by class; of a folder, only what is used is read."""
+    for k, row in enumerate(ramp(10, 2)):
+        np.save(tmp_path / f"{k}.npy", row)
+    read: list[str] = []
+    load = np.load
+
+    def spy(path: Path, **rest: Any) -> Any:
+        read.append(path.name)
+        return load(path, **rest)
+
+    monkeypatch.setattr(np, "load", spy)
+    for source in ({"x": ramp(10, 2)}, tmp_path):
+        data = dataset(inputs, source, labels=np.arange(10), **settings)
+        assert values(data) == used
+        assert np.concatenate([b.labels for b in data if b.labels is not None]).tolist() == used
+    assert set(read) == {f"{k}.npy" for k in used}
+
+
+def test_recovery_uses_samples_of_all_classes_where_nobody_says_how_many() -> None:
+    rows = np.repeat(np.arange(4), 500).astype(np.float32)[:, None]
+    traced = onnxprune.trace(net("y = Relu(x)", inputs="float[N,1] x")())
+    found = values(chosen_samples(traced, {"data": {"x": rows}}))
+    assert [found.count(number) for number in range(4)] == [128] * 4
 
 
 def test_a_leading_axis_of_samples() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from ..errors import UsageError
@@ -76,19 +77,6 @@ class DataSet(Iterable[Batch]):
 
         return replace(self, make=make)
 
-    def at_most(self, samples: int) -> DataSet:
-        """The first batches, until they hold so many samples; no batch is divided."""
-
-        def make() -> Iterator[Batch]:
-            read = 0
-            for batch in self:
-                if read >= samples:
-                    return
-                yield batch
-                read += batch.size
-
-        return replace(self, make=make)
-
 
 Data: TypeAlias = str | os.PathLike[str] | Arrays | DataSet
 """Where samples come from: an .npz file, a folder, arrays by input, or batches."""
@@ -127,9 +115,45 @@ def free_batch(dims: Dims) -> bool:
     return batch_size(dims) > 0 and all(declared_size(d[0]) is None for d in dims)
 
 
-def whole_batches(dims: Dims, count: int, size: int) -> int:
-    """How many samples make whole batches, where the model takes no part of one."""
-    fixed = all(len(d) and declared_size(d[0]) is not None for d in dims)
-    if fixed and count < size:
-        raise UsageError(f"data: found {count} samples, expected at least {size}, a batch of the model")
-    return count - count % size if fixed else count
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How many samples are used of data that hold more.
+
+    Attributes
+    ----------
+    samples : int or None
+        As many as somebody asked for.
+    most : int or None
+        Otherwise so many, but no less than a batch of the model.
+    """
+
+    samples: int | None = None
+    most: int | None = None
+
+    def of(self, total: int, dims: Dims, size: int) -> npt.NDArray[np.int64]:
+        """Places of the samples that are used, ascending and evenly spread: data may be sorted by class.
+
+        Parameters
+        ----------
+        size : int
+            Samples of a batch. A model whose batch is fixed takes no part of one.
+
+        Raises
+        ------
+        UsageError
+            If there are not enough.
+        """
+        count = min(total, self.samples or max(self.most or total, size))
+        fixed = all(len(d) and declared_size(d[0]) is not None for d in dims)
+        if count < 1:
+            raise UsageError("data: found no samples, expected at least one")
+        if fixed and count < size:
+            raise UsageError(f"data: found {count} samples, expected at least {size}, a batch of the model")
+        count -= count % size if fixed else 0
+        return np.arange(count) * total // count
+
+
+def entries(array: np.ndarray, places: npt.NDArray[np.int64]) -> np.ndarray:
+    """Entries of an array at ascending places; neighbours are no copy."""
+    first, last = int(places[0]), int(places[-1])
+    return array[first : last + 1] if last - first < len(places) else array[places]

@@ -27,7 +27,7 @@ from ..shapes.limits import runs_on_made_up
 from ..shapes.made_up import only_tensors, synthetic_inputs
 from ..shapes.told import told_sizes
 from .archives import read_archive
-from .batches import Batch, Data, DataSet, batch_size, shared_length, whole_batches
+from .batches import Batch, Data, DataSet, Wanted, batch_size, entries, shared_length
 from .classes import read_labels
 from .declared import check_inputs, shown_dims
 from .folders import from_folder
@@ -48,6 +48,7 @@ def open_data(
     *,
     labels: Any = None,
     samples: int | None = None,
+    most: int | None = None,
     profile: Any = None,
     seed: int = DEFAULTS["seed"],
     smooth: bool = False,
@@ -66,7 +67,9 @@ def open_data(
         Class of every sample: see ``onnxprune.data.classes``. The array ``labels`` of an .npz file,
         if the model has no input of that name, needs no mention; False leaves it alone.
     samples : int, optional
-        Use the first so many only; of made-up inputs, so many runs.
+        Use so many only, evenly spread over those there are; of made-up inputs, so many runs.
+    most : int, optional
+        The same where ``samples`` names no number and the data can be divided.
     profile : str or mapping, optional
         How images become inputs: see ``onnxprune.data.images``.
     seed : int
@@ -86,12 +89,12 @@ def open_data(
         return source
     if source is None:
         return DataSet(lambda: _made_up(traced, traced.shapes.first.sizes, seed, samples or 1, smooth))
-    proto = traced.model.proto
+    proto, wanted = traced.model.proto, Wanted(samples, most)
     only_tensors(proto)
     if folder and not isinstance(source, Mapping):
-        data = from_folder(proto, Path(source), labels, samples, profile)
+        data = from_folder(proto, Path(source), labels, wanted, profile)
     else:
-        data = _from_arrays(proto, load_data(source), labels, samples)
+        data = _from_arrays(proto, load_data(source), labels, wanted)
     name = "arrays" if isinstance(source, Mapping) else os.fspath(source)
     return DataSet(lambda: _checked(proto, data.make()), name, data.labelled)
 
@@ -192,7 +195,7 @@ def _array(name: str, value: Any) -> np.ndarray:
         return np.asarray(value)
 
 
-def _from_arrays(proto: onnx.ModelProto, arrays: Arrays, labels: Any, samples: int | None) -> DataSet:
+def _from_arrays(proto: onnx.ModelProto, arrays: Arrays, labels: Any, wanted: Wanted) -> DataSet:
     inputs = {v.name: v.type.tensor_type for v in graph_inputs(proto)}
     if labels is None and "labels" not in inputs:
         labels = arrays.get("labels")
@@ -206,19 +209,17 @@ def _from_arrays(proto: onnx.ModelProto, arrays: Arrays, labels: Any, samples: i
     dims = [inputs[name].shape.dim for name in split]
     size = 1 if extra else batch_size(dims)
     if not split or len(given) < len(inputs) or len(counts) != 1 or not size or -1 in counts:
-        return _one_sample(arrays, given, labels, samples)
+        return _one_sample(arrays, given, labels, wanted.samples)
     count = counts.pop()
     classes = read_labels(labels, [str(k) for k in range(count)])
-    count = min(count, samples or count)
-    if count < 1:
-        raise UsageError("data: found no samples, expected at least one")
+    taken = wanted.of(count, dims, size)
 
     def make() -> Iterator[Batch]:
-        for start in range(0, whole_batches(dims, count, size), size):
-            part = slice(start, min(start + size, count))
-            feeds = {n: a[start] if extra else a[part] for n, a in split.items()}
+        for start in range(0, len(taken), size):
+            part = taken[start : start + size]
+            feeds = {n: a[part[0]] if extra else entries(a, part) for n, a in split.items()}
             labelled = None if classes is None else classes[part]
-            yield Batch({**feeds, **single}, part.stop - start, labelled)
+            yield Batch({**feeds, **single}, len(part), labelled)
 
     return DataSet(make, labelled=classes is not None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,12 @@ import onnx
 
 from ..errors import UsageError, reason
 from ..shapes.dimensions import graph_inputs
-from .batches import Batch, DataSet, batch_size, declared_dims, shapes_of, whole_batches
+from .batches import Batch, DataSet, Wanted, batch_size, declared_dims, shapes_of
 from .classes import read_labels
 from .images import SUFFIXES, image_reader
 
 
-def from_folder(
-    proto: onnx.ModelProto, folder: Path, labels: Any, samples: int | None, profile: Any
-) -> DataSet:
+def from_folder(proto: onnx.ModelProto, folder: Path, labels: Any, wanted: Wanted, profile: Any) -> DataSet:
     """Batches from a folder, or from one a model input in it; see ``open_data`` for the settings.
 
     Raises
@@ -37,16 +34,17 @@ def from_folder(
         raise UsageError(f"data '{folder}': found {counts} files, expected as many for every input")
     names = [path.name for path in next(iter(files.values()))]
     classes = read_labels(labels, names)
-    count = min(len(names), samples or len(names))
     readers = {v.name: _reader(v, files[v.name], profile) for v in inputs}
     dims = declared_dims(proto)
     size = batch_size(dims) or 1
+    taken = wanted.of(len(names), dims, size)
+    labelled = None if classes is None else classes[taken]
 
     def read() -> Iterator[dict[str, np.ndarray]]:
-        for paths in islice(zip(*files.values(), strict=True), whole_batches(dims, count, size)):
-            yield {n: readers[n](path) for n, path in zip(files, paths, strict=True)}
+        for place in taken:
+            yield {name: readers[name](found[place]) for name, found in files.items()}
 
-    return DataSet(lambda: _stacked(read(), size, classes), labelled=classes is not None)
+    return DataSet(lambda: _stacked(read(), size, labelled), labelled=labelled is not None)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from ..errors import ModelError, OnnxPruneError
 from ..model.file import PROTOBUF_LIMIT, Model, ModelLike
 from ..model.loading import load
 from ..model.protos import node_protos, opset_of
-from ..recovery.job import first_samples
+from ..recovery.job import chosen_samples
 from ..runtime.session import first_line, logged_from, open_session
 from .growth import growth, larger
 
@@ -45,7 +45,7 @@ def quantize(
     data : path of an .npz file or of a folder, mapping of arrays by input, or DataSet
         Samples, without labels.
     samples : int, optional
-        Use the first so many; 512 by default.
+        Use so many, evenly spread; 512 by default.
     profile : str or mapping, optional
         How images become inputs.
     traced : Trace, optional
@@ -64,7 +64,7 @@ def quantize(
     if written := _scales(model.proto):
         raise ModelError(f"QuantizeLinear '{written[0]}': found a quantised model, expected floats")
     settings = {"data": data, "samples": samples, "profile": profile}
-    found = _quantized(model, first_samples(traced or trace(model), settings))
+    found = _quantized(model, chosen_samples(traced or trace(model), settings))
     if not _scales(found.proto):
         raise ModelError("onnxruntime's quantizer found nothing to quantise: it takes layers in float32")
     if more := growth(traced.model if traced else model, found):

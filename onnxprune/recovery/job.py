@@ -42,7 +42,7 @@ PARTS = 10
 """Batches that samples are divided into at least, where a model takes as many samples as it is given."""
 
 SAMPLES = 512
-"""Samples that are used of data that hold more, where the caller names no number."""
+"""Samples that are used of data that hold more, where the caller names no number; evenly spread ones."""
 
 
 def chosen(settings: Mapping[str, Any], replayed: bool) -> str:
@@ -110,7 +110,7 @@ def priced(
         if not additive or settings.get("data") is None:
             return score(traced, **options, provider=provider)
         named = {name: options.pop(name) for name in ("samples", "profile") if options.get(name)}
-        table = score(traced, **{**options, "data": first_samples(traced, settings)}, provider=provider)
+        table = score(traced, **{**options, "data": chosen_samples(traced, settings)}, provider=provider)
         return replace(table, options={**table.options, "data": _label(settings["data"]), **named})
     table, probes, _ = probed(traced, settings, provider, progress)
     prices = {found.group: found.price for found in probes}
@@ -178,21 +178,17 @@ def open_samples(traced: Trace, settings: Mapping[str, Any], memory: int) -> Hel
     from ..moments.bound import fitting
     from ..moments.held import Held
 
-    data = fitting(traced, first_samples(traced, settings), memory)
+    data = fitting(traced, chosen_samples(traced, settings), memory)
     found = Held(data, memory // 4)
     if found.count < PARTS and free_batch(declared_dims(traced.model.proto)):
         return Held(data.divided(max(1, found.samples // PARTS)), memory // 4)
     return found
 
 
-def first_samples(traced: Trace, settings: Mapping[str, Any]) -> DataSet:
-    """As many samples as are asked for, or the first ``SAMPLES``; all of a DataSet, which is a choice."""
-    source = settings["data"]
-    if isinstance(source, DataSet):
-        return source
+def chosen_samples(traced: Trace, settings: Mapping[str, Any]) -> DataSet:
+    """As many samples as are asked for, or ``SAMPLES``; all of a DataSet, which is a choice."""
     options: Any = {name: settings.get(name) for name in ("samples", "profile")}
-    data = open_data(traced, source, labels=False, **options)
-    return data if options["samples"] else data.at_most(SAMPLES)
+    return open_data(traced, settings["data"], labels=False, most=SAMPLES, **options)
 
 
 def recover_model(

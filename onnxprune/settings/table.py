@@ -179,7 +179,7 @@ TABLE = (
         metavar="FILE|names", unset="the array 'labels' of an .npz file",
     ),
     Option(
-        "samples", ("score", "data"), "int | None", None, "Use the first N samples of --data only.",
+        "samples", ("score", "data"), "int | None", None, "Use N samples of --data, evenly spread.",
         "Of synthetic inputs, so many runs.", check=integer(1), metavar="N",
     ),
     Option(
