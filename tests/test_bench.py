@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,19 @@ import pytest
 import onnxprune
 from onnxprune.checks import latency as module
 from onnxprune.checks.latency import measure_latency
+from onnxprune.checks.sessions import measure_sessions
 from onnxprune.jobs.bench import bench, peak_activations
 from onnxprune.jobs.sensitivity import sensitivity
 
 from .building import net
 from .conftest import DIGITS, IMAGES, Run
+
+
+class FakeSession:
+    """Takes so many seconds of a clock."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
 
 
 def test_counts_are_those_of_pruning() -> None:
@@ -26,8 +38,9 @@ def test_counts_are_those_of_pruning() -> None:
     found = bench(DIGITS, result.model, provider="cpu", runs=3, batch=2)
     assert (found.before, found.after) == (result.before, result.after)
     assert found.batch == 2
-    assert len(found.latency.before) == len(found.latency.after) == 3
-    assert found.latency.ratio == found.latency.medians[1] / found.latency.medians[0]
+    assert len(found.latency.runs.before) == len(found.latency.runs.after) >= 3
+    low, high = found.latency.spread
+    assert low <= found.latency.share <= high
     assert (found.providers, found.threads) == (("cpu", "cpu"), 0)
     whole = bench(DIGITS, result.model, data=IMAGES, provider="cpu", runs=1, batch=16, threads=1)
     assert (whole.batch, whole.threads, whole.after.macs) == (16, 1, 8 * result.after.macs)
@@ -44,6 +57,46 @@ def test_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "".join(ran) == "baab" * 3 + "ba"
     assert found.before == found.after == (1000,) * 4
     assert found.ratio == 1
+
+
+@pytest.mark.parametrize(
+    ("ratios", "bounds", "pairs", "share"),
+    [
+        ([0.5] * 3, (), 3, 0.5),
+        ([0.5, 0.504, 0.508], (), 3, 0.504),
+        ([0.5, 0.59, 0.5, 0.59, 0.5, 0.59, 0.5, 0.59, 0.55], (), 9, 0.55),  # they never agree
+        ([0.5, 0.59, 0.5, 0.5, 0.5], (), 5, 0.5),  # but for one
+        ([0.5, 0.59, 0.55], (0.7,), 3, 0.55),  # clearly below
+        ([0.5, 0.59, 0.55], (0.3, 0.8), 3, 0.55),
+    ],
+)
+def test_pairs_of_sessions_are_opened_until_it_is_clear(
+    ratios: list[float], bounds: tuple[float, ...], pairs: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed, opened = [0.0], [0]
+
+    def opener(times: Iterator[float]) -> Any:
+        @contextmanager
+        def session() -> Iterator[Any]:
+            opened[0] += 1
+            yield FakeSession(next(times))
+            opened[0] -= 1
+
+        return session
+
+    def ran(session: Any, *_: Any) -> None:
+        assert opened == [2], "no others are open meanwhile"
+        passed[0] += session.seconds
+
+    monkeypatch.setattr(module, "run", ran)
+    found = measure_sessions(
+        opener(repeat(1.0)), opener(iter(ratios)), {}, 10, lambda pair: pair.ratio, bounds=bounds,
+        clock=lambda: passed[0],
+    )  # fmt: skip
+    assert len(found.pairs) == len(found.shares) == pairs
+    assert found.share == pytest.approx(share)
+    assert found.spread == pytest.approx((min(ratios), max(ratios)))
+    assert len(found.runs.before) == len(found.runs.after) == 4 * pairs
 
 
 def test_peak_of_activations() -> None:
@@ -66,16 +119,17 @@ def test_bench_in_the_command_line(run: Run) -> None:
     outcome = run("bench", DIGITS, DIGITS, "--runs", 3, "--provider", "cpu")
     assert (outcome.code, outcome.err) == (0, "")
     names = [line[:20].strip() for line in outcome.out.splitlines()]
-    assert names[1:4] == ["latency (ms)", "10 % to 90 % of the", "parameters"]
-    assert names[4:7] == ["MACs", "file size (bytes)", "activations (bytes)"]
-    assert outcome.out.splitlines()[3].split() == ["parameters", "136,302", "136,302", "100.0%"]
+    assert names[1:3] == ["latency (ms)", "10 % to 90 % of the"]
+    assert names[3].endswith("pairs of sessions")
+    assert names[4:8] == ["parameters", "MACs", "file size (bytes)", "activations (bytes)"]
+    assert outcome.out.splitlines()[4].split() == ["parameters", "136,302", "136,302", "100.0%"]
     assert "Conv (blocked)" in outcome.out or "Conv  " in outcome.out
     (last,) = outcome.out.splitlines()[-1:]
-    assert "batch 1: median of 3 runs of each, in turns; onnxruntime's default options" in last
+    assert re.search(r"batch 1: median of \d runs of each, in turns; onnxruntime's default options", last)
     document = run("bench", DIGITS, DIGITS, "--runs", 3, "--provider", "cpu", "--json").document
     assert document["before"] == document["after"]
     assert set(document["latency"]) == {
-        "before", "after", "before_10_90", "after_10_90", "ratio", "runs"
+        "before", "after", "before_10_90", "after_10_90", "ratio", "spread", "pairs", "runs"
     }  # fmt: skip
     low, high = document["latency"]["before_10_90"]
     assert low <= document["latency"]["before"] <= high

@@ -46,6 +46,12 @@ class Latency:
         before, after = self.medians
         return after / before
 
+    @property
+    def fastest_ratio(self) -> float:
+        """The same of the fastest quarters."""
+        before, after = self.fastest
+        return after / before
+
 
 def _fastest_quarter(times: tuple[float, ...]) -> float:
     return fmean(sorted(times)[: -(-len(times) // 4)])

@@ -32,7 +32,8 @@ def command(
     """Compare the speed and the size of SLIM with those of DENSE.
 
     The models run in turns on the first batch, so that whatever else the machine does slows both, and
-    with onnxruntime's default options, as they would in a program. What operators take is what the
+    with onnxruntime's default options, as they would in a program, but that threads do not spin between
+    runs. Two sessions of one file differ, so several pairs of them are opened, until they agree. What operators take is what the
     profiler says of the optimized graphs; the kernels of convolutions in the blocked layout are the
     fast ones. Activations are the most bytes of intermediate tensors that are alive at once, counted
     in the order of the graph; onnxruntime may do with less.

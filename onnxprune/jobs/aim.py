@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import ceil
+from statistics import median
 from typing import Any
 
-from ..checks.latency import measure_latency
+from ..checks.sessions import Repeated, measure_sessions
 from ..coupling.trace import Trace
 from ..data.one_run import one_run
 from ..errors import BudgetError
@@ -21,7 +23,7 @@ from ..selection.decide import select
 from ..selection.plan import Plan
 from ..settings.table import BUDGETS
 from ..surgery.surgeon import rewrite_trace
-from ..timing.achieved import BELOW, Achieved
+from ..timing.achieved import ABOVE, BELOW, Achieved
 from ..timing.kernels import profile
 from ..timing.learning import learned
 from ..timing.machine import Machine
@@ -31,8 +33,8 @@ TRIES = 6
 """How many plans are measured at most."""
 
 RUNS, BRIEF, SECONDS = 60, 0.3, 10.0
-"""Runs of each model of which the fastest count, seconds that brief ones are repeated for, and after how
-long there are no more."""
+"""Runs of each model, of which the fastest count, in sessions that agree; seconds that brief ones are
+repeated for; and after how long there are no more."""
 
 
 def aim(
@@ -74,14 +76,24 @@ def aim(
         progress(f"measure {len(found) + 1}")
         removed = plan.removed(traced)
         sizes, slim = traced.sizes(removed), rewrite_trace(traced, removed)
-        before, after = _fastest(model, slim, feeds, machine, runs)
-        times = (predictor.share(predictor.left(traced, sizes)), after / before, before, after)
-        achieved = Achieved(target, *times, len(found) + 1, machine)
+        timed = _timed(model, slim, feeds, machine, runs, target)
+        before, share = median(pair.fastest[0] for pair in timed.pairs), timed.share
+        achieved = Achieved(
+            target=target,
+            predicted=predictor.share(predictor.left(traced, sizes)),
+            measured=share,
+            before=before,
+            after=share * before,
+            spread=timed.spread,
+            pairs=len(timed.pairs),
+            tries=len(found) + 1,
+            machine=machine,
+        )
         found.append((_recorded(plan, achieved), achieved))
         if achieved.close or (achieved.holds and _decided_by_another(options, achieved)):
             break
         graph = Graph(slim)
-        predictor = learned(predictor, traced, sizes, graph, profile(graph, feeds, machine), after / before)
+        predictor = learned(predictor, traced, sizes, graph, profile(graph, feeds, machine), share)
         predictor = predictor.aimed(_between(_points(predictor, traced, found), target), target)
     return _best(traced, found, least)
 
@@ -163,10 +175,16 @@ def _best(traced: Trace, found: Sequence[tuple[Plan, Achieved]], least: bool) ->
     )
 
 
-def _fastest(original: Model, slim: Model, feeds: Any, machine: Machine, runs: int) -> tuple[float, float]:
-    """Milliseconds of the fastest runs of each, in turns."""
-    with (
-        open_session(original, machine.provider, "the original", tf32=True, timed=machine.timed()) as before,
-        open_session(slim, machine.provider, "the slim model", tf32=True, timed=machine.timed()) as after,
-    ):
-        return measure_latency(before, after, feeds, runs, SECONDS, machine.clock).fastest
+def _timed(original: Model, slim: Model, feeds: Any, machine: Machine, runs: int, target: float) -> Repeated:
+    """Both in turns, in as many pairs of sessions as it takes to tell on which side of the target it is."""
+    how: dict[str, Any] = {"tf32": True, "timed": machine.timed()}
+    return measure_sessions(
+        partial(open_session, original, machine.provider, "the original", **how),
+        partial(open_session, slim, machine.provider, "the slim model", **how),
+        feeds,
+        runs,
+        lambda pair: pair.fastest_ratio,
+        bounds=(BELOW * target, ABOVE * target),
+        seconds=SECONDS,
+        clock=machine.clock,
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Unpack
 
 import onnx
 
 from ..checks.footprint import peak_memory
-from ..checks.latency import RUNS, measure_latency
+from ..checks.latency import RUNS
+from ..checks.sessions import measure_sessions
 from ..coupling.trace import Trace, retrace, trace
 from ..data.dataset import DataSettings
 from ..data.one_run import one_run
@@ -54,11 +56,13 @@ def bench(
     original, result = load(dense), load(slim)
     traced, pruned = trace(original), trace(result)
     found = one_run(traced, machine.provider, data, machine.batch, **_inputs(settings))
-    with (
-        open_session(original, machine.provider, "the original", tf32=tf32, timed=machine.timed()) as before,
-        open_session(result, other.provider, "the slim model", tf32=tf32, timed=other.timed()) as after,
-    ):
-        latency = measure_latency(before, after, found.feeds, runs)
+    latency = measure_sessions(
+        partial(open_session, original, machine.provider, "the original", tf32=tf32, timed=machine.timed()),
+        partial(open_session, result, other.provider, "the slim model", tf32=tf32, timed=other.timed()),
+        found.feeds,
+        runs,
+        lambda pair: pair.ratio,
+    )
     shapes = {name: array.shape for name, array in found.feeds.items()}
     traced, pruned = retrace(traced, shapes), retrace(pruned, shapes)
     custom = has_custom(original.proto) or has_custom(result.proto)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..checks.latency import Latency
+from ..checks.sessions import Repeated
 from ..errors import UsageError
 from ..printable import first_of
 from ..selection.cost import Cost
@@ -71,7 +71,7 @@ class Bench:
         None where onnxruntime cannot run a model alone.
     """
 
-    latency: Latency
+    latency: Repeated
     before: Cost
     after: Cost
     activations: tuple[int, int]
@@ -86,14 +86,17 @@ class Bench:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         found = asdict(self)
-        low, high = self.latency.percentiles(10, 90)
+        runs = self.latency.runs
+        before, after = runs.percentiles(10, 90)
         found["latency"] = {
-            "before": self.latency.medians[0],
-            "after": self.latency.medians[1],
-            "before_10_90": low,
-            "after_10_90": high,
-            "ratio": self.latency.ratio,
-            "runs": len(self.latency.before),
+            "before": runs.medians[0],
+            "after": runs.medians[1],
+            "before_10_90": before,
+            "after_10_90": after,
+            "ratio": self.latency.share,
+            "spread": list(self.latency.spread),
+            "pairs": len(self.latency.pairs),
+            "runs": len(runs.before),
         }
         return found
 
@@ -103,12 +106,12 @@ class Bench:
         where = self.providers[0] if len(set(self.providers)) == 1 else " and ".join(self.providers)
         chosen = f"threads as onnxruntime chooses ({plural(self.cores, 'core')})"
         threads = plural(self.threads, "thread") if self.threads else chosen
-        runs = plural(len(self.latency.before), "run")
-        exact = ", but TF32 off" if {"cuda", "tensorrt"} & set(self.providers) and not self.tf32 else ""
-        return (
-            f"{where}, {threads}, batch {self.batch}: median of {runs} of each, in turns; "
-            f"onnxruntime's default options{exact}"
-        )
+        runs = f"median of {plural(len(self.latency.runs.before), 'run')} of each, in turns"
+        differs = ["no spinning between runs"] if self.threads != 1 else []
+        if {"cuda", "tensorrt"} & set(self.providers) and not self.tf32:
+            differs.append("TF32 off")
+        options = f"default options{', but ' * bool(differs)}{' and '.join(differs)}"
+        return f"{where}, {threads}, batch {self.batch}: {runs}; onnxruntime's {options}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +164,14 @@ class SideBySide:
     def page(self) -> Iterator[Part]:
         """Latency and sizes of two models."""
         found = self.found
-        before, after = found.latency.medians
-        spread = (" to ".join(f"{t:.3f}" for t in times) for times in found.latency.percentiles(10, 90))
+        runs = found.latency.runs
+        times = (f"{median:.3f}" for median in runs.medians)
+        spread = (" to ".join(f"{t:.3f}" for t in times) for times in runs.percentiles(10, 90))
+        sessions = " to ".join(f"{left:.1%}" for left in found.latency.spread)
         rows = [
-            ("latency (ms)", f"{before:.3f}", f"{after:.3f}", share(after, before)),
+            ("latency (ms)", *times, f"{found.latency.share:.1%}"),
             ("10 % to 90 % of the runs", *spread, ""),
+            (f"{plural(len(found.latency.pairs), 'pair')} of sessions", "", "", sessions),
         ]
         rows += [(title, f"{a:,}", f"{b:,}", share(b, a)) for title, a, b in self._counts()]
         yield Table((*words(""), *numbers("dense", "slim", "left")), tuple(rows))

@@ -68,6 +68,8 @@ def logged_from(severity: int) -> Iterator[None]:
 class Timed:
     """How a session runs whose time counts: with the options that a user has by default.
 
+    But its threads do not wait for the next run with their processors busy.
+
     Attributes
     ----------
     threads : int
@@ -126,6 +128,8 @@ def make_session(
 def _time(options: ort.SessionOptions, timed: Timed, provider: str) -> None:
     """Let a session run as a user's does, and write down what it did."""
     options.intra_op_num_threads = timed.threads
+    # Two of them take turns: threads that wait for more work would take the processors from the other's.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if timed.folder:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(timed.folder) / "profile")

@@ -259,7 +259,8 @@ TABLE = (
     ),
     # other jobs
     Option(
-        "runs", ("bench",), "int", 30, "Measured runs of each model.", check=integer(1), metavar="N",
+        "runs", ("bench",), "int", 30, "Measured runs of each model; up to three times as many where sessions differ.",
+        check=integer(1), metavar="N",
     ),
     Option(
         "ratios", ("sensitivity",), "Sequence[float]", (0.25, 0.5, 0.75),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .machine import Machine
@@ -21,6 +21,10 @@ class Achieved:
         Shares of the latency of the original.
     before, after : float
         Milliseconds of the fastest runs.
+    spread : (float, float)
+        The least and the largest share that a pair of sessions measured; ``measured`` is the median.
+    pairs : int
+        Pairs of sessions.
     tries : int
         Plans that were measured, this one included.
     machine : Machine
@@ -31,6 +35,8 @@ class Achieved:
     measured: float
     before: float
     after: float
+    spread: tuple[float, float]
+    pairs: int
     tries: int
     machine: Machine
 
@@ -46,11 +52,11 @@ class Achieved:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        numbers = ("target", "predicted", "measured", "before", "after", "tries")
-        return {**{name: getattr(self, name) for name in numbers}, "machine": self.machine.to_dict()}
+        return {**asdict(self), "spread": list(self.spread), "machine": self.machine.to_dict()}
 
     def __str__(self) -> str:
+        low, high = self.spread
         return (
-            f"latency: {self.measured:.1%} measured, {self.predicted:.1%} predicted "
-            f"({self.machine.running}, batch {self.machine.batch})"
+            f"latency: {self.measured:.1%} measured ({low:.1%} to {high:.1%} in {self.pairs} pairs of sessions), "
+            f"{self.predicted:.1%} predicted ({self.machine.running}, batch {self.machine.batch})"
         )

@@ -7,8 +7,8 @@ Usage::
 ``SHARED`` holds the folders ``models`` and ``data``. Each network is pruned with ``--keep-latency`` and
 calibration samples, so that channels go by harm per millisecond. Then the budget of MACs is looked for whose
 result, pruned by harm per MAC from the same scores, takes the same time: both run in turns, and so they are
-timed once more, in several rounds, of which the median and all are printed. Both are recovered, and compared
-with the original on samples of their own. One thread, whose processor time is taken.
+timed once more, in pairs of sessions of which the median is printed, the least and the most. Both are recovered,
+and compared with the original on samples of their own. One thread, whose processor time is taken.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import onnxprune
@@ -40,9 +39,6 @@ ONE = Machine("cpu", 1)
 TRIES, CLOSE = 8, 0.01
 """Budgets of MACs that are tried, and the difference of the times, as a share, that counts as none."""
 
-ROUNDS = 5
-"""How often both are timed in the end, in sessions of their own."""
-
 
 def of_macs(traced: Trace, scores: ScoreTable, options: Mapping[str, Any], beside: Model) -> Plan:
     """The plan by a budget of MACs that takes as long as another slim model, or nearly so."""
@@ -54,7 +50,7 @@ def of_macs(traced: Trace, scores: ScoreTable, options: Mapping[str, Any], besid
         except onnxprune.BudgetError:
             low = middle
             continue
-        took = measured(beside, rewrite_trace(traced, plan.removed(traced)), ONE)
+        took = measured(beside, rewrite_trace(traced, plan.removed(traced)), ONE).share
         if best is None or abs(took - 1) < abs(best[1] - 1):
             best = plan, took
         if abs(took - 1) < CLOSE:
@@ -77,9 +73,10 @@ def row(name: str, shared: Path, share: float) -> Iterator[str]:
     fast = rewrite_trace(traced, timed.removed(traced))
     plans = timed, of_macs(traced, scores, options, fast)
     slims = fast, rewrite_trace(traced, plans[1].removed(traced))
-    rounds = sorted(measured(*slims, ONE) for _ in range(ROUNDS))
+    again = measured(*slims, ONE)
+    low, high = again.spread
     yield from (name, f"{achieved.measured:.3f}")
-    yield f"{median(rounds):.3f} ({rounds[0]:.3f} to {rounds[-1]:.3f})"
+    yield f"{again.share:.3f} ({low:.3f} to {high:.3f})"
     before = outputs(traced.model.proto.SerializeToString(), test)
     kept = []
     for plan, slim in zip(plans, slims, strict=True):

@@ -4,8 +4,9 @@
     python -m tests.benchmarks.latency steps MODEL.onnx ... --granularity 1 8 16 auto
     python -m tests.benchmarks.latency both MODEL.onnx ...
 
-``budgets`` prunes with ``--keep-latency`` and then measures the result anew, in sessions of its own: what
-was predicted, what was measured while it was corrected, what is measured afterwards, and the MACs left.
+``budgets`` prunes with ``--keep-latency`` and then measures the result anew, in nine pairs of sessions of its
+own: what was predicted, what was measured while it was corrected, what is measured afterwards (the median of
+the pairs, the least and the largest), and the MACs left.
 ``steps`` prunes to half of the MACs in several steps of channel counts. *Speed-up per MAC saved* is the
 speed-up over the factor by which the MACs fell: 1 where the time falls as they do.
 
@@ -29,13 +30,13 @@ from rich.console import Console
 from rich.table import Table
 
 import onnxprune
-from onnxprune.checks.latency import measure_latency
+from onnxprune.checks.sessions import Repeated, measure_sessions
 from onnxprune.data.one_run import one_run
 from onnxprune.model.engine import ort
 from onnxprune.runtime.session import open_session
 from onnxprune.timing.machine import Machine, device
 
-RUNS, SECONDS = 100, 8.0
+RUNS, PAIRS, SECONDS = 180, 9, 30.0
 
 
 @dataclass(frozen=True)
@@ -47,32 +48,28 @@ class Row:
     threads: int
     predicted: float
     corrected: float
-    measured: float
+    measured: Repeated
     macs: float
 
     @property
     def efficiency(self) -> float:
         """Speed-up per MAC saved."""
-        return self.macs / self.measured
+        return self.macs / self.measured.share
 
     def cells(self) -> list[str]:
         """As printed."""
-        shares = [
-            f"{x:.3f}" if x == x else "-" for x in (self.predicted, self.corrected, self.measured, self.macs)
-        ]
-        return [self.model, self.way, str(self.threads), *shares, f"{self.efficiency:.2f}"]
+        told = [f"{x:.3f}" if x == x else "-" for x in (self.predicted, self.corrected)]
+        shares = [f"{x:.3f}" for x in (self.measured.share, *self.measured.spread, self.macs)]
+        return [self.model, self.way, str(self.threads), *told, *shares, f"{self.efficiency:.2f}"]
 
 
-def measured(model: onnxprune.Model, slim: onnxprune.Model, machine: Machine) -> float:
+def measured(model: onnxprune.Model, slim: onnxprune.Model, machine: Machine) -> Repeated:
     """Share of the latency that is left."""
     feeds = one_run(onnxprune.trace(model), machine.provider).feeds
     options: dict[str, Any] = {"tf32": True, "timed": machine.timed()}
-    with (
-        open_session(model, machine.provider, **options) as before,
-        open_session(slim, machine.provider, **options) as after,
-    ):
-        old, new = measure_latency(before, after, feeds, RUNS, SECONDS, machine.clock).fastest
-    return new / old
+    before, after = (partial(open_session, subject, machine.provider, **options) for subject in (model, slim))
+    how: dict[str, Any] = {"pairs": (PAIRS, PAIRS), "seconds": SECONDS, "clock": machine.clock}
+    return measure_sessions(before, after, feeds, RUNS, lambda pair: pair.fastest_ratio, **how)
 
 
 def within(path: Path, share: float, machine: Machine) -> Iterator[Row]:
@@ -120,7 +117,7 @@ def summary(found: Sequence[Row]) -> Iterator[str]:
         part = [row for row in found if (row.way, row.threads) == (way, threads)]
         mean = exp(sum(log(row.efficiency) for row in part) / len(part))
         least = min(row.efficiency for row in part)
-        slow = max(row.measured for row in part)
+        slow = max(row.measured.share for row in part)
         yield (
             f"{way}, {threads} threads: speed-up per MAC saved {mean:.2f} (geometric mean of "
             f"{len(part)}, least {least:.2f}); slowest {slow:.3f} of its original"
@@ -140,7 +137,8 @@ def main() -> None:
     given = parser.parse_args()
     console = Console(width=120)
     table = Table()
-    for head in ("model", "way", "threads", "predicted", "corrected", "measured", "MACs", "speed-up per MAC"):
+    heads = "model", "way", "threads", "predicted", "corrected", "measured", "least", "most", "MACs"
+    for head in (*heads, "speed-up per MAC"):
         table.add_column(head, justify="left" if head == "model" else "right")
     found: list[Row] = []
     console.print(f"{device()}, onnxruntime {ort.__version__}, load {os.getloadavg()[0]:.1f}")
