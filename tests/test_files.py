@@ -368,6 +368,44 @@ def test_a_disk_that_is_full(tmp_path: Path, limit: int) -> None:
     assert {path: digest(path) for path in target.parent.iterdir()} == before
 
 
+@pytest.mark.parametrize(("limit", "full"), [(20_000, "plan.json"), (100_000, "slim.onnx")])
+def test_a_disk_that_fills_up_between_two_files(tmp_path: Path, limit: int, full: str) -> None:
+    """The new plan was left beside the old model."""
+    names = ("plan.json", "weights.npz", "slim.onnx")
+    for name in names:
+        (tmp_path / name).write_text("old")
+    flags = [f for flag, name in zip(FLAGS, names, strict=True) for f in (flag, tmp_path / name)]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(limit), "prune", DIGITS, "--ratio", "0.5", *flags,
+         "--no-verify"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: file too large: '{tmp_path / full}'\n"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(names, "old")
+
+
+FLAGS = ("--plan-out", "--recovery-out", "-o")
+"""Of the files that a pruning writes, in their order."""
+
+
+def test_a_name_that_another_run_takes_meanwhile(tmp_path: Path) -> None:
+    """The names of data files are chosen before anything is moved; then one of them holds something else."""
+    from onnxprune.model.writing import together
+
+    source = external(tmp_path / "model.onnx", 1.0)
+    target = tmp_path / "out" / "out.onnx"
+    target.parent.mkdir()
+    onnxprune.load(source).save(target)
+    (data,) = data_files(target.parent)
+    data.unlink()
+    with together():
+        onnxprune.load(source).save(target)
+        data.write_bytes(b"other")
+    assert data.read_bytes() == b"other"
+    assert {float(array.flat[0]) for array in weights(target).values()} == {1.0}
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_protected_target(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "out.onnx"

@@ -15,6 +15,7 @@ from ..plugins import is_path
 
 if TYPE_CHECKING:
     from ..model.file import Model
+    from ..reports.outcome import Quantized
     from ..reports.result import Result
 
 SAMPLES = {".npy", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -207,22 +208,33 @@ def refuse_unchanged(result: Result, path: str) -> None:
         raise GateError(f"nothing was removed from '{path}'", "'onnxprune inspect' says why.")
 
 
-def write_result(result: Result, out: str, plan_out: str | None, recovery_out: str | None = None) -> None:
-    """Write the plan and recovered weights, then the model.
-
-    A model that lost nothing is copied byte for byte; one for standard output is not written here, see
-    ``send``.
-    """
-    from ..model.writing import write_graph
-    from ..reports.outcome import unchanged
+def write_result(
+    result: Result,
+    out: str,
+    plan_out: str | None,
+    recovery_out: str | None = None,
+    quantized: Quantized | None = None,
+) -> None:
+    """Write the plan, recovered weights, the model and that in 8 bits: all of them, or none."""
+    from ..model.writing import together
     from ..selection.recovered import Recovery
 
-    if plan_out:
-        result.plan.save(plan_out)
-    if recovery_out:
-        (result.recovery or Recovery({})).save(recovery_out)
-    if out == STDIO:
-        return
+    with together():
+        if plan_out:
+            result.plan.save(plan_out)
+        if recovery_out:
+            (result.recovery or Recovery({})).save(recovery_out)
+        if out != STDIO:  # see ``send``
+            _write_model(result, out)
+        if quantized is not None:
+            quantized.model.save(quantized.out)
+
+
+def _write_model(result: Result, out: str) -> None:
+    """Write a model; one that lost nothing is copied byte for byte."""
+    from ..model.writing import write_graph
+    from ..reports.outcome import unchanged
+
     original = result.trace.model
     whole = unchanged(result.plan) and not original.locations()
     same = original.source.again(original.path) if whole and original.source and original.path else None

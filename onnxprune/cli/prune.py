@@ -84,9 +84,7 @@ def command(context: click.Context, /, model: str, out: str, **flags: Any) -> No
         notes = (*found.notes, *found.not_recovered, *found.doubts)
         if found.written:
             stage("write")
-            files.write_result(result, out, flags["plan_out"], flags["recovery_out"])
-            if found.quantized is not None:
-                found.quantized.model.save(flags["quantize"])
+            files.write_result(result, out, flags["plan_out"], flags["recovery_out"], found.quantized)
         if flags["html"]:
             whole = result.trace if result.log is None else trace(source, **result.plan.trace_options)
             output.write_html(flags["html"], found, [model], whole, result.plan, result.report)

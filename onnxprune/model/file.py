@@ -336,14 +336,17 @@ class Model:
 
         read = {file.resolve() for file in self.data_files()}
         data = [(partial(file.write, parts=self.parts, cut=self._cut), file.limit) for file in files]
-        written = write_with_data(target, data, graph)
-        if not read.isdisjoint(written) or not all(file.is_file() for file in read):
-            left = {t.name for t in proto.graph.initializer if was_left(t)}
-            self.proto, self.folder = proto, target.resolve().parent
-            self.cuts = {name: cut for name, cut in self.cuts.items() if name in left}
-            self.__dict__.pop("initializers", None)
-            self.files = DataFiles(self.folder, self.files.own)
-            self.files.remember(path.name for path in written)
+
+        def moved(written: list[Path]) -> None:
+            if not read.isdisjoint(written) or not all(file.is_file() for file in read):
+                left = {t.name for t in proto.graph.initializer if was_left(t)}
+                self.proto, self.folder = proto, target.resolve().parent
+                self.cuts = {name: cut for name, cut in self.cuts.items() if name in left}
+                self.__dict__.pop("initializers", None)
+                self.files = DataFiles(self.folder, self.files.own)
+                self.files.remember(path.name for path in written)
+
+        write_with_data(target, data, graph, moved)
 
 
 def borrow(lender: Model, names: Collection[str] | None = None) -> Model:

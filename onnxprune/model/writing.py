@@ -1,8 +1,8 @@
 """Files in the place of old ones: whole or not at all, whatever ends the process.
 
 A file is written beside its target under a name of its own, flushed, and moved over the target in
-one step. While it is written it is locked, so that the next run knows what a killed one left behind
-and removes it. Data files of a model are named by their content, so that no step overwrites what the old
+one step. Several that belong together are all written before the first one is moved (``together``). While a
+file is written it is locked, so that the next run knows what a killed one left behind and removes it. Data files of a model are named by their content, so that no step overwrites what the old
 graph reads, and moving the graph alone switches from one set of files to the other.
 """
 
@@ -18,8 +18,10 @@ import secrets
 import signal
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from io import BufferedRandom
 from itertools import count
 from pathlib import Path
@@ -54,26 +56,84 @@ Parts: TypeAlias = Iterable[bytes | memoryview]
 
 WriteData: TypeAlias = Callable[[BufferedRandom], None]
 
+Move: TypeAlias = Callable[[], None]
+"""Moves what was written over its target."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """Files that were written and wait for others."""
+
+    stack: ExitStack
+    moves: list[Move] = field(default_factory=list)
+
+
+_LATER: ContextVar[_Later | None] = ContextVar("later", default=None)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """All that is written meanwhile is moved over its targets at the end, or nothing if something fails."""
+    with ExitStack() as stack:
+        later = _Later(stack)
+        token = _LATER.set(later)
+        try:
+            yield
+        finally:
+            _LATER.reset(token)
+        with _Signals():
+            for move in later.moves:
+                move()
+
+
+def _finish(written: AbstractContextManager[Move]) -> None:
+    """Move a file now, or with those that it waits for."""
+    later = _LATER.get()
+    if later is not None:
+        later.moves.append(later.stack.enter_context(written))
+        return
+    with written as move:
+        move()
+
 
 def write_atomically(target: Path, data: bytes) -> None:
     """Write a file under a temporary name in its folder, then rename it."""
+    _finish(_bytes_written(target, data))
+
+
+@contextmanager
+def _bytes_written(target: Path, data: bytes) -> Iterator[Move]:
     with replacement(target) as (file, move, _):
         file.write(data)
-        move()
+        _flush(file)
+        yield move
 
 
 def write_graph(target: Path, graph: Parts) -> None:
     """The same for a model in one file, part by part; the data file of an older one of that name goes."""
+    _finish(_graph_written(target, graph))
+
+
+@contextmanager
+def _graph_written(target: Path, graph: Parts) -> Iterator[Move]:
     with replacement(target) as (file, move, _):
         file.writelines(graph)
-        with _alone(target.parent):
-            move()
-            _remove_unread(target)
+        _flush(file)
+
+        def switch() -> None:
+            with _alone(target.parent):
+                move()
+                _remove_unread(target)
+
+        yield switch
 
 
 def write_with_data(
-    target: Path, data: Sequence[tuple[WriteData, int]], graph: Callable[[Sequence[str]], Parts]
-) -> list[Path]:
+    target: Path,
+    data: Sequence[tuple[WriteData, int]],
+    graph: Callable[[Sequence[str]], Parts],
+    moved: Callable[[list[Path]], None],
+) -> None:
     """Write a model and its external data, so that there is a whole set of files at every moment.
 
     Parameters
@@ -82,33 +142,52 @@ def write_with_data(
         Writes the content of a data file; bytes of the longest name that this may have.
     graph : callable
         Gives the content of the model's file, part by part, from the names of the data files.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The data files.
+    moved : callable
+        Is told the data files once they are there.
     """
-    target = Path(os.path.realpath(target))
+    _finish(_set_written(Path(os.path.realpath(target)), data, graph, moved))
+
+
+@contextmanager
+def _set_written(
+    target: Path,
+    data: Sequence[tuple[WriteData, int]],
+    graph: Callable[[Sequence[str]], Parts],
+    moved: Callable[[list[Path]], None],
+) -> Iterator[Move]:
     with replacement(target) as (file, move, path):
         parts = [path.with_name(f"{path.name}{PART}{number}") for number in range(len(data))]
-        made: list[Path] = []
         try:
-            contents = [
-                _write_part(part, target, write) for part, (write, _) in zip(parts, data, strict=True)
-            ]
-            with _alone(target.parent):
-                try:
-                    for part, content, (_, limit) in zip(parts, contents, data, strict=True):
-                        made.append(_free(target, content, limit))
-                        os.replace(part, made[-1])
-                    file.writelines(graph([place.name for place in made]))
-                    move()
-                finally:
-                    _remove_unread(target, made)
+            found = [_write_part(part, target, write) for part, (write, _) in zip(parts, data, strict=True)]
+            contents = [(content, limit) for content, (_, limit) in zip(found, data, strict=True)]
+            named = _places(target, contents)
+            _write_anew(file, graph([place.name for place in named]))
+
+            def switch() -> None:
+                with _alone(target.parent):
+                    places = _places(target, contents)
+                    if places != named:  # another run took one of the names meanwhile
+                        _write_anew(file, graph([place.name for place in places]))
+                    try:
+                        for part, place in zip(parts, places, strict=True):
+                            os.replace(part, place)
+                        move()
+                    finally:
+                        _remove_unread(target, places)
+                moved(places)
+
+            yield switch
         finally:
             for part in parts:
                 part.unlink(missing_ok=True)
-    return made
+
+
+def _write_anew(file: BufferedRandom, graph: Parts) -> None:
+    """Write all that a file holds, down to the disk."""
+    file.seek(0)
+    file.truncate()
+    file.writelines(graph)
+    _flush(file)
 
 
 def _write_part(path: Path, target: Path, write: WriteData) -> bytes:
@@ -120,12 +199,23 @@ def _write_part(path: Path, target: Path, write: WriteData) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _free(target: Path, content: bytes, limit: int) -> Path:
+def _places(target: Path, contents: Iterable[tuple[bytes, int]]) -> list[Path]:
+    """Places of data files, from the digest of each and the bytes of its longest name."""
+    taken: dict[Path, bytes] = {}
+    places = []
+    for content, limit in contents:
+        places.append(_free(target, content, limit, taken))
+        taken[places[-1]] = content
+    return places
+
+
+def _free(target: Path, content: bytes, limit: int, taken: Mapping[Path, bytes]) -> Path:
     """Place of a data file, which is free or has this content already; a longer name if all are taken."""
     digest = content
     for number in count():
         path = target.with_name(data_name(target, digest, limit + number // TRIES))
-        if not os.path.lexists(path) or _content(path) == content:
+        there = taken[path] if path in taken else _content(path) if os.path.lexists(path) else content
+        if there == content:
             return path
         digest = hashlib.sha256(digest).digest()
     raise AssertionError
