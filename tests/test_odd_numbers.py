@@ -27,13 +27,20 @@ def test_a_group_says_what_its_consumers_cannot_be_measured_on(factor: float) ->
     assert scores["/stem/conv/Conv"].problem.endswith("reads numbers that are NaN, infinite or beyond 1e19")
 
 
-def test_such_data_prune_without_a_warning(run: Run, tmp_path: Path) -> None:
-    """Warnings are errors here."""
-    np.savez(tmp_path / "x.npz", image=images(1e22))
+@pytest.mark.parametrize(("factor", "harm"), [(1e22, "harm "), (np.nan, "outputs on held-out samples are ")])
+def test_such_data_prune_without_a_warning(run: Run, tmp_path: Path, factor: float, harm: str) -> None:
+    """Warnings are errors here; that weights decide in place of the data is said."""
+    np.savez(tmp_path / "x.npz", image=images(factor))
     flags = "--keep-macs", 0.5, "--data", tmp_path / "x.npz", "--provider", "cpu"
     outcome = run("prune", DIGITS, "-o", tmp_path / "slim.onnx", *flags)
     assert outcome.code == 0
-    assert "too much to ship unseen" in outcome.err
+    lines = outcome.err.splitlines()
+    assert [line for line in lines if line.startswith(harm)]
+    (said,) = [line for line in lines if line.startswith("chosen by the norms of weights: ")]
+    assert said.endswith(" reads numbers that are NaN, infinite or beyond 1e19")
+    given = "--criterion", "reconstruction", "--data", tmp_path / "x.npz", "--provider", "cpu"
+    said = run("explain", DIGITS, "stem/conv", *given).out.splitlines()[2]
+    assert said.startswith("of this group the norms of weights: ")
 
 
 def test_rules_compute_with_whatever_is_stored() -> None:

@@ -193,7 +193,7 @@ def test_samples_limits_the_data() -> None:
     traced = trace(with_batch_norm())
     x = np.random.default_rng(1).normal(size=(20, 3, 4, 4)).astype(np.float32)
     few = onnxprune.score(traced, criterion="activation", data={"x": x}, samples=4)
-    same = onnxprune.score(traced, criterion="activation", data={"x": x[:4]})
+    same = onnxprune.score(traced, criterion="activation", data={"x": x[::5]})
     np.testing.assert_array_equal(few["layer"].merged, same["layer"].merged)
 
 

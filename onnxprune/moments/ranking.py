@@ -37,12 +37,15 @@ class Ranked:
         is what theirs moves by.
     complete : bool
         Whether these are all consumers of the group.
+    odd : bool
+        Whether the problem is one of the data.
     """
 
     removal: Removal | None
     problem: str = ""
     refits: list[tuple[Consumer, Weights]] = field(default_factory=list)
     complete: bool = True
+    odd: bool = False
 
 
 def rank(
@@ -57,7 +60,7 @@ def rank(
     """
     found: dict[str, Ranked] = {}
     for together in reads_of(traced, groups, data, means):
-        found |= {one.group.name: Ranked(None, one.problem) for one in together if not one.reads}
+        found |= {one.group.name: Ranked(None, one.problem, odd=one.odd) for one in together if not one.reads}
         known = [one for one in together if one.reads]
         for one, removal in zip(known, _removals(known, choose) if known else (), strict=True):
             gone = removal.order[: half_of(one.group)]

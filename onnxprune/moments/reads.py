@@ -78,13 +78,19 @@ class GroupReads:
         Why they are.
     complete : bool
         Whether there are no other consumers.
+    odd : bool
+        Whether the problem is one of the data: they make numbers that are not finite.
     """
 
     group: Group
     reads: list[Read] = field(default_factory=list)
     problem: str = ""
     complete: bool = True
+    odd: bool = False
 
+
+ODD = "numbers that are NaN, infinite or beyond 1e19"
+"""What no second moments can be taken of."""
 
 Wants = tuple[Group, list[tuple[Consumer, Linear]]]
 """A group, and the consumers of which moments are wanted."""
@@ -148,6 +154,9 @@ def _reads(traced: Trace, reading: Reading, wants: Wants, known: Mapping[int, Mo
         Read(one, layer, layer.matrix(traced.graph), np.asarray(one.columns), known[layer.node.index])
         for one, layer in consumers
     ]
+    for read in reads:
+        if not np.isfinite(read.moments.second).all():
+            return GroupReads(group, problem=f"{read.layer.node} reads {ODD}", odd=True)
     if problem := next(filter(None, map(_too_little, reads)), ""):
         return GroupReads(group, problem=problem)
     return GroupReads(group, reads, complete=len(reads) == len(reading.of(group).consumers))
@@ -158,8 +167,7 @@ def _too_little(read: Read) -> str:
     rows, width = read.moments.count, read.matrix.shape[2]
     if rows < FEWEST * width:
         return f"{read.layer.node} reads {width} columns: found {rows} rows, expected {round(FEWEST * width)}"
-    finite = np.isfinite(read.moments.second).all()
-    return "" if finite else f"{read.layer.node} reads numbers that are NaN, infinite or beyond 1e19"
+    return ""
 
 
 def _wants(traced: Trace, reading: Reading, group: Group, samples: int) -> Wants:

@@ -155,6 +155,8 @@ def doubts(harm: float, samples: int, larger: str = "a larger budget") -> str:
     """What to say of a harm that is too high, with what would help; empty where it is not."""
     if harm <= HIGH:
         return ""
+    if np.isinf(harm):
+        return "outputs on held-out samples are not finite: nothing says what pruning does to them"
     return (
         f"harm {harm:.2g} is above {HIGH:g}, too much to ship unseen: "
         f"{larger}, more than {samples} samples, or training afterwards would help"

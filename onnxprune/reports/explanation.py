@@ -214,6 +214,8 @@ def _story(traced: Trace, scores: ScoreTable, decision: Decision) -> Iterator[st
     wide = f", each {group.width} wide" if group.width > 1 else ""
     yield f"{group.name}: {len(group)} channels{wide}; {len(decision.keep)} stay"
     yield f"scores: {options['criterion']}, normalizer {options['normalizer']}, policy {options['policy']}"
+    if problem := scores[group.name].problem:
+        yield f"of this group the norms of weights: {problem}"
     if made_up := unseen(options):
         yield made_up
     if want is None:

@@ -9,7 +9,7 @@ from typing import Any
 from ..checks.report import Report
 from ..cleanup.log import Log
 from ..model.file import Model
-from ..scoring.score import unseen
+from ..scoring.score import ODD, unseen
 from ..selection.decision import FEWEST
 from ..selection.plan import Plan
 from .analysis import by_reason, costs, obstacle_lines, obstacles
@@ -136,7 +136,15 @@ class Pruning(_Written):
         """Where a setting could not be followed; what was chosen how; what got worse than hoped."""
         made_up = unseen(self.outcome.plan.options)
         larger = self.quantized.larger if self.quantized is not None else ""
-        return [*self.outcome.trace.notes, *filter(None, [made_up, self._fewest, self.slower, larger])]
+        found = [made_up, self._by_weights, self._fewest, self.slower, larger]
+        return [*self.outcome.trace.notes, *filter(None, found)]
+
+    @property
+    def _by_weights(self) -> str:
+        """Which groups were chosen by weights though there are data, and what is wrong with those."""
+        odd: dict[str, str] = self.outcome.plan.options.get(ODD, {})
+        groups = _first([*odd], "groups") if odd else ""
+        return f"chosen by the norms of weights: {groups}: {next(iter(odd.values()))}" if odd else ""
 
     @property
     def _fewest(self) -> str:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ..moments.held import Held
     from ..moments.removal import Choose
 
+ODD = "by_weights"
+"""What a plan calls the groups that are scored by weights because data make numbers that are not finite."""
+
 FALLBACK = "l2"
 """Criterion of groups whose consumers read what has no moments."""
 
@@ -84,7 +87,8 @@ def score(
     options = {name: _label(given) for name, given in passes.items()} | source.recorded
     if trait_of(steps.criterion) == MOMENTS:
         weights = score(traced, criterion=FALLBACK, normalizer="none")
-        return replace(_by_moments(weights, steps, source), options=options)
+        table = _by_moments(weights, steps, source)
+        return replace(table, options=options | ({ODD: table.odd} if table.odd else {}))
     return ScoreTable(traced, _by_layers(traced, steps, source), options)
 
 

@@ -64,6 +64,11 @@ class ScoreTable(Mapping[str, GroupScore]):
         """Whether scores come with costs that add up."""
         return bool(self.ranked)
 
+    @property
+    def odd(self) -> dict[str, str]:
+        """Groups that are scored by weights because of numbers that data make -> why."""
+        return {name: known.problem for name, known in self.ranked.items() if known.odd}
+
     def costed(self) -> ScoreTable:
         """The same with costs for groups of which the criterion knows none: squared scores.
 
