@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,28 @@ def test_a_pass_collects_what_every_layer_reads(memory: int) -> None:
     rows = layer.rows(x, np.arange(layer.positions(x)))[:, 0]
     assert found[layer].count == len(rows)
     np.testing.assert_allclose(found[layer].second[0], np.cov(rows.T, bias=True), rtol=1e-3, atol=1e-5)
+
+
+def test_layers_are_taken_in_turns_that_half_of_the_bound_holds() -> None:
+    """As many as fit; what a layer takes is counted here from what it reads of a batch."""
+    traced = onnxprune.trace(DIGITS)
+    layers = [layer for node in traced.graph.nodes if (layer := linear_of(traced.graph, node)) is not None]
+    data = Held(open_data(traced, DIGITS.parent / "digits_train.npz", samples=32), 2**30)
+    with running(Parts(traced.model), data.first.feeds, [layer.source for layer in layers], "cpu") as step:
+        read = {name: array.nbytes for name, array in step(data.first.feeds).items()}
+    sizes = []
+    for layer in layers:
+        groups, _, width = layer.shape(traced.graph)
+        sizes.append(2 * 8 * groups * width**2 + read[layer.source])
+    memory = sum(sizes) // 2
+    ends = [0]
+    for _ in collect(traced, layers, data, Means(memory=memory, progress=lambda done, _: ends.append(done))):
+        pass
+    ends = sorted({*ends, len(layers)})
+    assert len(ends) > 3, "one turn says nothing of the bound"
+    for start, end in pairwise(ends):
+        assert end == start + 1 or sum(sizes[start:end]) <= memory // 2
+        assert end == len(layers) or sum(sizes[start : end + 1]) > memory // 2
 
 
 def test_samples_come_in_batches_that_the_bound_lets_run() -> None:
