@@ -277,53 +277,64 @@ def test_a_file_that_is_being_written_is_not_taken_for_abandoned(tmp_path: Path)
 
 
 KILLED = """
-import os, random, signal, sys, time
+import os, signal, sys
 from pathlib import Path
 import numpy as np, onnx
 from onnx import numpy_helper
 import onnxprune
 
 kind, first, second, target = sys.argv[1:]
-models = [onnxprune.load(first), onnxprune.load(second)]
-models[0].save(target)
-random.seed(kind)
-seen = set()
-for _ in range(50):
+old, new = onnxprune.load(first), onnxprune.load(second)
+number = getattr(signal, "SIG" + kind)
+FILES = {"open", "os.rename", "os.remove", "os.listdir", "os.scandir", "os.chmod", "os.chown", "fcntl.flock"}
+
+
+def save_and_be_hit(operation):
+    events = 0
+
+    def count(event, _):
+        nonlocal events
+        events += event in FILES
+        if event in FILES and events == operation:
+            os.kill(os.getpid(), number)
+
+    if kind != "KILL":
+        signal.signal(number, signal.default_int_handler)
+    sys.addaudithook(count)
+    try:
+        new.save(target)
+    except KeyboardInterrupt:
+        os._exit(0)
+    os._exit(1 if events < operation else 0)
+
+
+def names():
+    return sorted(path.name for path in Path(target).parent.iterdir())
+
+
+seen, operation, status = [], 0, 0
+while not status or os.WIFSIGNALED(status):
+    operation += 1
+    old.save(target)
+    assert len(names()) == 2, names()
     child = os.fork()
     if not child:
-        if kind != "KILL":
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            while True:
-                for model in models:
-                    model.save(target)
-        except KeyboardInterrupt:
-            os._exit(0)
-    time.sleep(random.uniform(0, 0.1))
-    ended = 0
-    while not ended:  # an exception in a destructor is lost: once more
-        os.kill(child, getattr(signal, "SIG" + kind))
-        for _ in range(400):
-            ended = ended or os.waitpid(child, os.WNOHANG)[0]
-            time.sleep(0 if ended else 0.005)
+        save_and_be_hit(operation)
+    _, status = os.waitpid(child, 0)
     proto = onnx.load(target)
     values = {float(v) for t in proto.graph.initializer for v in np.unique(numpy_helper.to_array(t))}
     assert values == {float(proto.graph.doc_string)}, (values, proto.graph.doc_string)
-    seen |= values
+    seen += values
     if kind != "KILL":
-        left = [p.name for p in Path(target).parent.iterdir() if p.name.startswith(".")]
-        assert not left, left
-assert len(seen) == 2, seen
-models[0].save(target)
-print(*sorted(p.name for p in Path(target).parent.iterdir()))
+        assert len(names()) == 2, names()
+print(operation, *sorted(set(seen)))
 """
 
 
 @pytest.mark.parametrize("kind", ["KILL", "TERM", "INT"])
 def test_killed_while_it_saves(tmp_path: Path, kind: str) -> None:
-    """At fifty moments: always one pair that belongs together, and nothing else after the next run."""
-    sources = [external(tmp_path / f"{n}.onnx", n, f"{n}.bin", size=2000) for n in (1.0, 2.0)]
+    """In every operation on a file: always one pair that belongs together, and no other after the next run."""
+    sources = [external(tmp_path / f"{n}.onnx", n, f"{n}.bin") for n in (1.0, 2.0)]
     target = tmp_path / "out" / "out.onnx"
     target.parent.mkdir()
     done = subprocess.run(
@@ -334,8 +345,9 @@ def test_killed_while_it_saves(tmp_path: Path, kind: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 2
-    assert "out.onnx" in done.stdout
+    operations, *seen = done.stdout.split()
+    assert int(operations) > 10
+    assert seen == ["1.0", "2.0"]
 
 
 FULL = """

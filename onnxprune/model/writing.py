@@ -92,7 +92,7 @@ def _finish(written: AbstractContextManager[Move]) -> None:
     if later is not None:
         later.moves.append(later.stack.enter_context(written))
         return
-    with written as move:
+    with written as move, _Signals():
         move()
 
 
