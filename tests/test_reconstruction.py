@@ -166,7 +166,7 @@ def test_few_rows_protect_a_group(run: Run, tmp_path: Any) -> None:
     assert entry.reason == f"its costs are not known: {found.problem}"
     many = Held(open_data(traced, CALIBRATION, samples=2), 2**28)
     ((small,),) = reads_of(traced, [traced.find("stage2/first")[0]], many, Means(memory=2**20))
-    assert small.problem == "moments of its consumers take 8 MiB: found --memory 1 MiB"
+    assert small.problem == "moments of its consumers take 15 MiB: found --memory 1 MiB"
 
 
 def test_a_group_of_which_too_little_is_known_is_priced_by_its_half() -> None:

@@ -106,7 +106,7 @@ def reads_of(traced: Trace, groups: Sequence[Group], data: Held, means: Means) -
     wanted = [_wants(traced, reading, group, data.samples) for group in groups]
 
     def held(together: Sequence[Wants]) -> int:
-        return sum(_bytes(traced, layer) for layer in _layers(together).values())
+        return _bytes(traced, list(_layers(together).values()))
 
     def fits(together: Sequence[Wants]) -> bool:
         return held(together) <= means.memory
@@ -182,15 +182,20 @@ def _wants(traced: Trace, reading: Reading, group: Group, samples: int) -> Wants
     return group, found
 
 
-def _bytes(traced: Trace, layer: Linear) -> int:
-    """Bytes of the second moments of a layer, their inverses, and one product of them."""
-    return 3 * bytes_of(traced, layer)
+def _bytes(traced: Trace, layers: Sequence[Linear]) -> int:
+    """Bytes that an order by the second moments of some layers takes.
+
+    These, their inverses and a product of them are held of all layers; three more copies, of one at a time, are
+    made while it is inverted.
+    """
+    sizes = [bytes_of(traced, layer) for layer in layers]
+    return 3 * sum(sizes) + 3 * max(sizes, default=0)
 
 
 def _problem(traced: Trace, reading: Reading, wants: Wants, memory: int) -> str:
     group, consumers = wants
     if consumers:
-        need, most = sum(_bytes(traced, layer) for _, layer in consumers) / 2**20, memory / 2**20
+        need, most = _bytes(traced, [layer for _, layer in consumers]) / 2**20, memory / 2**20
         return f"moments of its consumers take {need:,.0f} MiB: found --memory {most:,.0f} MiB"
     problems = [c.problem or f"{c.node} has no weight in matrix form" for c in reading.of(group).consumers]
     return problems[0] if problems else "nothing reads it"
