@@ -24,6 +24,9 @@ from onnxprune.jobs.sensitivity import sensitivity
 from .building import net
 from .conftest import DIGITS, IMAGES, Run
 
+ALONE = ("--provider", "cpu", "--threads", 1)
+"""Several threads wait for each other where other tests run beside them."""
+
 
 class FakeSession:
     """Takes so many seconds of a clock."""
@@ -116,7 +119,7 @@ def test_peak_of_activations() -> None:
 
 
 def test_bench_in_the_command_line(run: Run) -> None:
-    outcome = run("bench", DIGITS, DIGITS, "--runs", 3, "--provider", "cpu")
+    outcome = run("bench", DIGITS, DIGITS, "--runs", 3, *ALONE)
     assert (outcome.code, outcome.err) == (0, "")
     names = [line[:20].strip() for line in outcome.out.splitlines()]
     assert names[1:3] == ["latency (ms)", "10 % to 90 % of the"]
@@ -126,7 +129,7 @@ def test_bench_in_the_command_line(run: Run) -> None:
     assert "Conv (blocked)" in outcome.out or "Conv  " in outcome.out
     (last,) = outcome.out.splitlines()[-1:]
     assert re.search(r"batch 1: median of \d runs of each, in turns; onnxruntime's default options", last)
-    document = run("bench", DIGITS, DIGITS, "--runs", 3, "--provider", "cpu", "--json").document
+    document = run("bench", DIGITS, DIGITS, "--runs", 3, *ALONE, "--json").document
     assert document["before"] == document["after"]
     assert set(document["latency"]) == {
         "before", "after", "before_10_90", "after_10_90", "ratio", "spread", "pairs", "runs"
@@ -138,7 +141,7 @@ def test_bench_in_the_command_line(run: Run) -> None:
 
 def test_bench_writes_markdown(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "bench.md"
-    assert run("bench", DIGITS, DIGITS, "--runs", 1, "--provider", "cpu", "--markdown", path).code == 0
+    assert run("bench", DIGITS, DIGITS, "--runs", 1, *ALONE, "--markdown", path).code == 0
     text = path.read_text(encoding="utf-8")
     assert text.startswith(
         "### onnxprune bench\n\n|  | dense | slim | left |\n| --- | ---: | ---: | ---: |\n"
@@ -152,7 +155,7 @@ def test_memory_is_that_of_a_process_that_runs_the_model_alone() -> None:
         text = "a = MatMul (x, V)\ny = MatMul (a, W)"
         return net(text, inputs="float[1,64] x", V=(64, size), W=(size, 64))()
 
-    found = bench(ballast(100_000), ballast(16), provider="cpu", runs=1)
+    found = bench(ballast(100_000), ballast(16), provider="cpu", runs=1, threads=1)
     dense, slim = found.memory
     assert dense is not None
     assert slim is not None
@@ -167,12 +170,12 @@ def test_convolutions_that_leave_the_fast_layout_are_named() -> None:
         text = "a = Conv <pads = [1,1,1,1]> (x, V)\ny = Conv <pads = [1,1,1,1]> (a, W)"
         return net(text, inputs="float[1,16,8,8] x", **shapes)()
 
-    found = bench(layers(32), layers(17), provider="cpu", runs=1).operators
+    found = bench(layers(32), layers(17), provider="cpu", runs=1, threads=1).operators
     assert found is not None
     if "Conv (blocked)" not in found.before:
         pytest.skip("onnxruntime has no blocked layout on this processor")
     assert found.left == ("y",)
-    aligned = bench(layers(32), layers(16), provider="cpu", runs=1).operators
+    aligned = bench(layers(32), layers(16), provider="cpu", runs=1, threads=1).operators
     assert aligned is not None
     assert not aligned.left
 

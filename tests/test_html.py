@@ -146,7 +146,7 @@ VERBS: dict[str, tuple[list[object], str]] = {
     "inspect": ([DIGITS], "group"),
     "verify": ([DIGITS, "{}/slim.onnx", "--plan", "{}/plan.json", "--data", IMAGES, "--samples", 4,
                 "--provider", "cpu"], "entire (against the original)"),
-    "bench": ([DIGITS, "{}/slim.onnx", "--runs", 1, "--provider", "cpu"], "in numbers"),
+    "bench": ([DIGITS, "{}/slim.onnx", "--runs", 1, "--provider", "cpu", "--threads", 1], "in numbers"),
     "sensitivity": ([DIGITS, "--ratios", 0.5, "--samples", 1, "--provider", "cpu"], "group"),
 }  # fmt: skip
 
