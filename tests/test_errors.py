@@ -15,7 +15,7 @@ import onnxprune
 from onnxprune.runtime.conversion import in_ort_format
 
 from .building import net
-from .conftest import DIGITS, ROOT, Fails
+from .conftest import DIGITS, ROOT, Fails, Run
 
 MODELS = Path(os.environ.get("ONNXPRUNE_MODELS", ROOT.parent / "shared" / "models"))
 
@@ -154,6 +154,19 @@ def test_the_checker_refuses_what_nothing_runs(fails: Fails, tmp_path: Path) -> 
     onnx.save(small(op="Upsample"), tmp_path / "bad.onnx")
     text = fails("inspect", "bad.onnx")
     assert text.startswith("the ONNX checker refuses the model: Op registered for Upsample is deprecated")
+
+
+def test_experimental_operators_run_without_a_warning_of_the_checker(run: Run, tmp_path: Path) -> None:
+    """It goes past Python to the terminal."""
+    build = net(
+        "c = Conv (x, W)\ny = Affine <alpha = 2.0, beta = 1.0> (c)",
+        outputs="float[N,8,8,8] y",
+        opset=7,
+        W=(8, 3, 1, 1),
+    )
+    onnx.save(build(), tmp_path / "old.onnx")
+    outcome = run("inspect", tmp_path / "old.onnx")
+    assert (outcome.code, outcome.err) == (0, "")
 
 
 def external(folder: Path) -> Path:
