@@ -75,6 +75,26 @@ def test_memory_of_a_tensor_is_there_for_the_next_one() -> None:
     assert int(found.stdout.splitlines()[-1]) < 2**26 / mmap.PAGESIZE / 10
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such option")
+def test_the_first_tensor_lies_in_large_pages() -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists() or "[never]" in setting.read_text():
+        pytest.skip("this system has none")
+    script = (
+        "import resource, sys; from onnxprune.__main__ import main; sys.argv = ['onnxprune', '--version'];"
+        "main(); faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt;"
+        "before = faults(); bytearray(b'1') * 2**25; print(faults() - before)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(found.stdout.splitlines()[-1]) < 2**25 / mmap.PAGESIZE / 10
+
+
 # Metrics and passes ---------------------------------------------------------------------------
 
 METRICS = {
