@@ -377,7 +377,8 @@ def test_what_the_checks_took_tells_where_it_is_clear(monkeypatch: pytest.Monkey
         raise AssertionError("opened")
 
     monkeypatch.setattr(pace, "open_session", opened)
-    assert not told(dense, (1.0, 0.7)) and not told(traced, (1.0, 0.4))
+    assert not told(dense, (1.0, 0.7))
+    assert not told(traced, (1.0, 0.4))
     for subject, work in ((dense, (1.0, 0.9)), (traced, (1.0, 0.7))):
         with pytest.raises(AssertionError, match="opened"):
             told(subject, work)

@@ -190,8 +190,14 @@ def seconds(function: Callable[[], object], rounds: int) -> float:
     return median(found)
 
 
-def measure(sizes: Sequence[int], families: Sequence[str], pattern: str, rounds: int) -> Iterator[Row]:
-    """Rows of every family; those of a size are measured one after the other."""
+def measure(
+    sizes: Sequence[int],
+    families: Sequence[str],
+    pattern: str,
+    rounds: int,
+    heard: Callable[[str], object] = lambda said: None,
+) -> Iterator[Row]:
+    """Rows of every family; those of a size are measured one after the other, and told when they are."""
     for family in families:
         rows: dict[str, Row] = {}
         for size in sizes:
@@ -203,6 +209,7 @@ def measure(sizes: Sequence[int], families: Sequence[str], pattern: str, rounds:
                         row = rows.setdefault(verb, Row(family, verb, [], []))
                         row.sizes.append(size)
                         row.seconds.append(seconds(function, 1 if verb == ONCE else rounds))
+                        heard(f"{family}, {size:,}, {verb}: {row.seconds[-1]:.3f} s")
         yield from rows.values()
 
 
@@ -247,8 +254,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write")
     given = parser.parse_args()
     rows: list[Row] = []
+    told = Console(stderr=True, highlight=False).print
     for family in given.families:
-        found = list(measure(given.sizes, [family], given.verbs, given.rounds))
+        found = list(measure(given.sizes, [family], given.verbs, given.rounds, told))
         show(found, given.sizes, Console(width=120))
         rows += found
     if given.json is not None:
