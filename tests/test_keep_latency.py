@@ -161,7 +161,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> Install:
         whole, passed = [0], [0.0]
 
         @contextmanager
-        def opened(subject: Any, provider: str, what: str, **_: Any) -> Iterator[Any]:
+        def opened(subject: Any, what: str) -> Iterator[Any]:
             traced = trace(subject)
             count = onnxprune.selection.cost.macs(traced, traced.sizes())
             if what == "the original":
@@ -176,7 +176,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> Install:
             passed[0] += session.seconds
 
         monkeypatch.setattr(aiming, "measure_model", lambda traced, machine, **_: given_model(traced))
-        monkeypatch.setattr(aiming, "open_session", opened)
+        monkeypatch.setattr(aiming, "opener", lambda subject, _, what: partial(opened, subject, what))
         monkeypatch.setattr(latency, "run", ran)
         timed: Any = partial(measure_sessions, clock=lambda: passed[0])
         monkeypatch.setattr(aiming, "measure_sessions", lambda *given, clock, **how: timed(*given, **how))

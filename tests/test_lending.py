@@ -17,7 +17,7 @@ from onnxprune.checks.oracle import masked, masked_model
 from onnxprune.model.file import Model
 from onnxprune.runtime import lending, pieces, session
 from onnxprune.runtime.lending import LENT, lend
-from onnxprune.runtime.session import open_session, run
+from onnxprune.runtime.session import Timed, open_session, run
 
 from . import battery
 from .building import made_up
@@ -113,7 +113,7 @@ def test_the_masked_original_has_no_weights_of_its_own() -> None:
     assert model.proto.ByteSize() < whole.ByteSize() / 2
     assert model.embedded() == whole
     feeds = made_up(pruned.trace.graph)
-    with open_session(model) as lent, open_session(model, lent=False) as own:
+    with open_session(model) as lent, open_session(model, timed=Timed()) as own:
         found, expected = run(lent, feeds), run(own, feeds)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)

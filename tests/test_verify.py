@@ -369,7 +369,7 @@ def test_latency_gate(pruned: Result) -> None:
     report = digits(pruned.model, samples=16, max_latency_ratio=1e-6)
     assert not report
     assert report.latency is not None
-    assert report.gates[0].found == report.latency.ratio
+    assert report.gates[0].found == report.latency.share
 
 
 def test_gates_that_cannot_be_checked(pruned: Result) -> None:

@@ -10,7 +10,7 @@ from ..printable import first_of, page
 from .accuracy import Score
 from .compare import Difference
 from .gates import Gate
-from .latency import Latency
+from .sessions import Repeated
 
 BIT_FOR_BIT = "bit for bit"
 
@@ -45,7 +45,7 @@ class Report:
     entire, single : tuple of Difference
         Layer by layer, where asked for: end to end against the original, and every node alone
         against the masked original.
-    latency : Latency or None
+    latency : Repeated or None
         Where a gate asks for it.
     data : str
         Source of the samples; empty where they were made up.
@@ -78,7 +78,7 @@ class Report:
     gates: tuple[Gate, ...] = ()
     entire: tuple[Difference, ...] = ()
     single: tuple[Difference, ...] = ()
-    latency: Latency | None = None
+    latency: Repeated | None = None
     data: str = ""
     left_out: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
@@ -222,8 +222,7 @@ class Report:
             "diverged": None if diverged is None else diverged.layer,
         }
         if self.latency is not None:
-            before, after = self.latency.medians
-            found["latency"] = {"before": before, "after": after, "ratio": self.latency.ratio}
+            found["latency"] = self.latency.to_dict()
         return found
 
     def __str__(self) -> str:

@@ -11,13 +11,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, inf, sqrt
 from statistics import median
+from typing import Any
 
 import numpy as np
 
 from ..model.engine import InferenceSession
-from ..runtime.session import Arrays
+from ..model.file import Model
+from ..runtime.session import Arrays, open_session
+from ..timing.machine import Machine
 from .latency import Latency, measure_latency
 
 PAIRS = 3, 9
@@ -58,6 +62,26 @@ class Repeated:
         """The runs of all pairs."""
         before = tuple(ms for pair in self.pairs for ms in pair.before)
         return Latency(before, tuple(ms for pair in self.pairs for ms in pair.after))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        runs = self.runs
+        before, after = runs.percentiles(10, 90)
+        return {
+            "before": runs.medians[0],
+            "after": runs.medians[1],
+            "before_10_90": before,
+            "after_10_90": after,
+            "ratio": self.share,
+            "spread": list(self.spread),
+            "pairs": len(self.pairs),
+            "runs": len(runs.before),
+        }
+
+
+def opener(model: Model, machine: Machine, what: str = "", *, tf32: bool = True) -> Opener:
+    """Sessions of a model whose time counts; ``what`` is the model in messages."""
+    return partial(open_session, model, machine.provider, what, tf32=tf32, timed=machine.timed())
 
 
 def measure_sessions(

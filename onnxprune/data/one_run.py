@@ -17,6 +17,9 @@ from ..shapes.told import told_sizes
 from .batches import Batch, shared_length
 from .dataset import open_data, runnable
 
+INPUTS = ("profile", "seed", "samples")
+"""Settings of the inputs of a run that is timed; labels have no effect on speed."""
+
 
 def one_run(
     traced: Trace,

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from math import ceil
 from statistics import median
 from typing import Any
 
-from ..checks.sessions import Repeated, measure_sessions
+from ..checks.sessions import Repeated, measure_sessions, opener
 from ..coupling.trace import Trace
 from ..data.one_run import one_run
 from ..errors import BudgetError
 from ..model.file import Model
 from ..model.graph import Graph
-from ..runtime.session import open_session
 from ..scoring.table import ScoreTable
 from ..selection.budget import LATENCY, SMALLER
 from ..selection.cost import macs
@@ -177,10 +175,9 @@ def _best(traced: Trace, found: Sequence[tuple[Plan, Achieved]], least: bool) ->
 
 def _timed(original: Model, slim: Model, feeds: Any, machine: Machine, runs: int, target: float) -> Repeated:
     """Both in turns, in as many pairs of sessions as it takes to tell on which side of the target it is."""
-    how: dict[str, Any] = {"tf32": True, "timed": machine.timed()}
     return measure_sessions(
-        partial(open_session, original, machine.provider, "the original", **how),
-        partial(open_session, slim, machine.provider, "the slim model", **how),
+        opener(original, machine, "the original"),
+        opener(slim, machine, "the slim model"),
         feeds,
         runs,
         lambda pair: pair.fastest_ratio,

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Unpack
 
 import onnx
 
 from ..checks.footprint import peak_memory
 from ..checks.latency import RUNS
-from ..checks.sessions import measure_sessions
+from ..checks.sessions import measure_sessions, opener
 from ..coupling.trace import Trace, retrace, trace
 from ..data.dataset import DataSettings
-from ..data.one_run import one_run
+from ..data.one_run import INPUTS, one_run
 from ..labels.sizes import SizeView
 from ..model.file import ModelLike
 from ..model.loading import load
 from ..model.operators import Trait, traits_of
 from ..reports.comparison import BETWEEN, Bench, OperatorTimes
 from ..runtime.custom import has_custom
-from ..runtime.session import Arrays, open_session
+from ..runtime.session import Arrays
 from ..selection.cost import cost
 from ..settings.described import described
 from ..settings.table import DEFAULTS
@@ -55,10 +54,11 @@ def bench(
     other = Machine.of(slim_provider or provider, threads, batch)
     original, result = load(dense), load(slim)
     traced, pruned = trace(original), trace(result)
-    found = one_run(traced, machine.provider, data, machine.batch, **_inputs(settings))
+    inputs: Any = {name: value for name, value in settings.items() if name in INPUTS}
+    found = one_run(traced, machine.provider, data, machine.batch, **inputs)
     latency = measure_sessions(
-        partial(open_session, original, machine.provider, "the original", tf32=tf32, timed=machine.timed()),
-        partial(open_session, result, other.provider, "the slim model", tf32=tf32, timed=other.timed()),
+        opener(original, machine, "the original", tf32=tf32),
+        opener(result, other, "the slim model", tf32=tf32),
         found.feeds,
         runs,
         lambda pair: pair.ratio,
@@ -79,11 +79,6 @@ def bench(
         operators=None if custom else _operators(traced, pruned, found.feeds, (machine, other)),
         tf32=tf32,
     )
-
-
-def _inputs(settings: DataSettings) -> dict[str, Any]:
-    """Settings of the inputs; labels have no effect on speed."""
-    return {name: value for name, value in settings.items() if name in ("profile", "seed", "samples")}
 
 
 def _operators(

@@ -22,13 +22,15 @@ from ..checks.change import measure_change, ours, same_inputs
 from ..checks.exactness import FIRST, ModelPair, check_surgery
 from ..checks.finite import not_finite
 from ..checks.gates import Limits, check_gates, check_limits
-from ..checks.latency import measure_latency
+from ..checks.latency import RUNS
 from ..checks.nodes import compare_entire
 from ..checks.report import Report
+from ..checks.sessions import Repeated, measure_sessions, opener
 from ..checks.subject import Subject
 from ..coupling.trace import Trace, trace
 from ..data.batches import Batch, DataSet
 from ..data.dataset import DataSettings, runnable
+from ..data.one_run import INPUTS, one_run
 from ..errors import ModelError, SurgeryError, UsageError, unknown_name
 from ..model.file import Model, ModelLike
 from ..model.loading import load, load_runnable
@@ -43,6 +45,7 @@ from ..selection.recovered import Recovery, opened_recovery, require_none
 from ..settings.described import described
 from ..settings.table import DEFAULTS, ORT, PROVIDERS
 from ..shapes.made_up import untold
+from ..timing.machine import Machine
 from .replay import prepared
 
 FORMAT = "ORT"
@@ -193,9 +196,26 @@ class _Verification:
             mended = not untold(self.original.proto)
             problem = f"{error.message}; they are synthetic" if mended else error.message
             return Report((), (), self.provider, problem, takes_data=mended)
-        ratio = report.latency.ratio if report.latency else None
+        latency = self.latency()
+        ratio = None if latency is None else latency.share
         gates = check_gates(self.limits, report.change, report.scores, ratio)
-        return replace(report, gates=gates, odd=_odd(self.traced, report))
+        return replace(report, latency=latency, gates=gates, odd=_odd(self.traced, report))
+
+    def latency(self) -> Repeated | None:
+        """How long the models take, in sessions of their own, where a gate asks for it."""
+        limit = self.limits.get("max_latency_ratio")
+        if limit is None:
+            return None
+        machine, other = Machine.of(self.provider), Machine.of(self.slim_provider)
+        inputs: Any = {name: value for name, value in self.given.options.items() if name in INPUTS}
+        return measure_sessions(
+            opener(self.original, machine, "the original", tf32=self.tf32),
+            opener(self.result, other, "the slim model", tf32=self.tf32),
+            one_run(self.traced, self.provider, self.given.data, **inputs).feeds,
+            RUNS,
+            lambda pair: pair.ratio,
+            bounds=[limit],
+        )
 
     def on(self, provider: str) -> Report:
         """The same on another provider; where it cannot run there, a report that says why."""
@@ -218,10 +238,10 @@ class _Verification:
     def in_turns(self) -> bool:
         """Whether large models run in pieces, one after the other: where they run once, or do not fit.
 
-        What is quantised is fused across all cuts, and one whose time counts runs as a user's does.
+        What is quantised is fused across all cuts.
         """
         models = self.original, self.result
-        whole = self.traced.walk.facts.zeros or self.timed or self.metric is not None
+        whole = self.traced.walk.facts.zeros or self.metric is not None
         return not whole and (self.runs_once or not memory.fit(*models))
 
     def report(self) -> Report:
@@ -235,15 +255,10 @@ class _Verification:
         ModelError
             If the original does not run.
         """
-        if self.given.data is None and not self.timed:
+        if self.given.data is None:
             with suppress(ModelError):
                 return self._report(FIRST, nullcontext)
         return self._report("all", ours)
-
-    @property
-    def timed(self) -> bool:
-        """Whether a gate asks how long the models take."""
-        return self.limits.get("max_latency_ratio") is not None
 
     def _report(self, level: str, blamed: Callable[[], AbstractContextManager[None]]) -> Report:
         with ExitStack() as stack:
@@ -272,7 +287,7 @@ class _Verification:
     def runs_once(self) -> bool:
         """Whether what the original made of the first inputs is all that is asked of it."""
         made_up = self.given.data is None and self.given.options.get("samples") in (None, 1)
-        return made_up and not self.timed and self.metric is None
+        return made_up and self.metric is None
 
     def _unchecked(self, samples: DataSet) -> Report:
         """What is compared where, before anything is."""
@@ -284,9 +299,8 @@ class _Verification:
 
     @contextmanager
     def _opened(self, model: Model, provider: str, what: str, level: str) -> Iterator[Subject]:
-        with open_session(
-            model, provider, what, level, tf32=self.tf32, lent=not self.timed, in_turns=self.in_turns
-        ) as session:
+        opened = open_session(model, provider, what, level, tf32=self.tf32, in_turns=self.in_turns)
+        with opened as session:
             subject = Subject(session, what)
             try:
                 yield subject
@@ -294,17 +308,14 @@ class _Verification:
                 subject.close()
 
     def _with_change(self, report: Report, before: Subject, after: Subject, samples: DataSet) -> Report:
-        """Add how much the outputs change, where they are known, how good both models are, and how fast."""
+        """Add how much the outputs change, where they are known, and how good both models are."""
         same_inputs(before, after)
         known = () if report.unrun else samples
         change, scores = measure_change(before, after, known, Accuracy(required=self.metric is None))
         if self.metric is not None:
             scores = (*scores, measure(self.metric, samples, before.session, after.session))
-        latency = None
-        if self.timed:
-            latency = measure_latency(before.session, after.session, samples.first.feeds)
         work = before.seconds, after.seconds
-        return replace(report, change=change, scores=scores, latency=latency, work=work)
+        return replace(report, change=change, scores=scores, work=work)
 
     def _with_surgery(
         self, report: Report, plan: Plan, feeds: Arrays, opened: Subject | None

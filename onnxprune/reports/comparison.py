@@ -85,20 +85,7 @@ class Bench:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        found = asdict(self)
-        runs = self.latency.runs
-        before, after = runs.percentiles(10, 90)
-        found["latency"] = {
-            "before": runs.medians[0],
-            "after": runs.medians[1],
-            "before_10_90": before,
-            "after_10_90": after,
-            "ratio": self.latency.share,
-            "spread": list(self.latency.spread),
-            "pairs": len(self.latency.pairs),
-            "runs": len(runs.before),
-        }
-        return found
+        return {**asdict(self), "latency": self.latency.to_dict()}
 
     @property
     def where(self) -> str:

@@ -241,4 +241,4 @@ def measures(report: Report) -> Iterator[tuple[str, float]]:
         yield f"{score.name} before", score.before
         yield f"{score.name} after", score.after
     if report.latency is not None:
-        yield "latency ratio", report.latency.ratio
+        yield "latency ratio", report.latency.share

@@ -212,7 +212,6 @@ def open_session(
     *,
     tf32: bool = False,
     timed: Timed | None = None,
-    lent: bool = True,
     in_turns: bool = False,
 ) -> Iterator[ort.InferenceSession]:
     """Session of a model on one provider.
@@ -231,8 +230,6 @@ def open_session(
         Let GPUs round the factors of float32 products to 10 bits.
     timed : Timed, optional
         The session is there to be timed, so it runs as a user's does.
-    lent : bool
-        Whether it may read weights where they lie, and threads may sleep, which makes runs slower.
     in_turns : bool
         Run a large model in pieces, each of which is open while it runs: every run opens them anew.
 
@@ -243,13 +240,10 @@ def open_session(
     """
     if isinstance(model, onnx.ModelProto):
         model = Model(model)
-    unhurried = lent and timed is None
-    sharing = unhurried and provider == "cpu" and not isinstance(model, OrtModel)
+    sharing = timed is None and provider == "cpu" and not isinstance(model, OrtModel)
     check_trips(model.proto.graph)
     if (in_turns and not isinstance(model, OrtModel)) or has_custom(model.proto):
-        again = partial(
-            open_session, provider=provider, what=what, optimize=optimize, tf32=tf32, timed=timed, lent=lent
-        )
+        again = partial(open_session, provider=provider, what=what, optimize=optimize, tf32=tf32, timed=timed)
         with ExitStack() as stack:
             pieces = PiecewiseSession(model, again, None if in_turns else stack)
             if len(pieces) > 1 or has_custom(model.proto):
@@ -260,7 +254,7 @@ def open_session(
     model = _what_is_read(model)
     with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
         options = ort.SessionOptions()
-        if unhurried:
+        if timed is None:
             # Threads that wait in a loop take as much CPU time as those that work, and the block that is
             # planned for a second run comes on top of what the first one took piece by piece.
             options.enable_mem_pattern = False

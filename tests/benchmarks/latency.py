@@ -30,10 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 import onnxprune
-from onnxprune.checks.sessions import Repeated, measure_sessions
+from onnxprune.checks.sessions import Repeated, measure_sessions, opener
 from onnxprune.data.one_run import one_run
 from onnxprune.model.engine import ort
-from onnxprune.runtime.session import open_session
 from onnxprune.timing.machine import Machine, device
 
 RUNS, PAIRS, SECONDS = 180, 9, 30.0
@@ -66,9 +65,8 @@ class Row:
 def measured(model: onnxprune.Model, slim: onnxprune.Model, machine: Machine) -> Repeated:
     """Share of the latency that is left."""
     feeds = one_run(onnxprune.trace(model), machine.provider).feeds
-    options: dict[str, Any] = {"tf32": True, "timed": machine.timed()}
-    before, after = (partial(open_session, subject, machine.provider, **options) for subject in (model, slim))
     how: dict[str, Any] = {"pairs": (PAIRS, PAIRS), "seconds": SECONDS, "clock": machine.clock}
+    before, after = opener(model, machine), opener(slim, machine)
     return measure_sessions(before, after, feeds, RUNS, lambda pair: pair.fastest_ratio, **how)
 
 
