@@ -16,8 +16,8 @@ DELAY = 1.0
 """Seconds before a bar appears: short work shows none."""
 
 STAGES = (
-    "load", "clean", "trace", "score", "probe", "select", "profile", "measure", "rewrite", "recover", "verify",
-    "quantise", "write",
+    "load", "clean", "trace", "score", "probe", "try", "select", "profile", "measure", "rewrite", "recover",
+    "verify", "quantise", "write",
 )  # fmt: skip
 
 

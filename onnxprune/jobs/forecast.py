@@ -73,15 +73,14 @@ def forecast(
         price = table.priced({one.group: one.price for one in found})
         planned = partial(_planned, traced, price, latency, chosen)
         plan = planned(budget)
-        kept = _kept(plan)
-        harm = expected(found, table, kept)
+        harm = expected(price, plan.counts)
         enough = None
         if sum(harm.values()) > HIGH and len(budget) == 1:
-            enough = _enough(budget, lambda tried: expected(found, table, _kept(planned(tried))))
+            enough = _enough(budget, lambda tried: expected(price, planned(tried).counts))
         sizes = traced.sizes(plan.removed(traced))
         counts = macs(traced, traced.sizes()), macs(traced, sizes)
         share = latency.share(latency.left(traced, sizes)) if latency is not None else None
-    return Forecast(budget, found, kept, harm, counts, data.samples, enough, share)
+    return Forecast(budget, found, plan.counts, harm, counts, data.samples, enough, share)
 
 
 def _budget(settings: Mapping[str, Any]) -> dict[str, float]:
@@ -114,10 +113,6 @@ def _planned(
     budget: dict[str, float],
 ) -> Plan:
     return select(traced, table, latency=latency, **part({**settings, **budget}, SelectSettings))
-
-
-def _kept(plan: Plan) -> dict[str, int]:
-    return {group.name: len(group.keep) for group in plan.groups if group.status != "blocked"}
 
 
 def _enough(budget: dict[str, float], harm: Callable[[dict[str, float]], dict[str, float]]) -> float | None:

@@ -9,7 +9,7 @@ led there, is the price of the group's costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -136,17 +136,16 @@ def _refitted(traced: Trace, ranked: Ranked) -> Recovery | None:
     return Recovery(weights)
 
 
-def expected(probes: Sequence[Probe], table: ScoreTable, kept: Mapping[str, int]) -> dict[str, float]:
-    """Harm of every group that is to be expected when it keeps so many channels: price times costs.
+def expected(table: ScoreTable, kept: Mapping[str, int]) -> dict[str, float]:
+    """Harm of every group that is to be expected when it keeps so many channels.
 
     Parameters
     ----------
     table : ScoreTable
-        With costs as the criterion gives them.
+        With costs times prices.
     """
-    found = {}
-    for one in probes:
-        costs = table[one.group].costs
-        if costs is not None and one.group in kept:
-            found[one.group] = one.price * float(costs[: one.channels - kept[one.group]].sum())
-    return found
+    return {
+        name: float(found.costs[: len(found.costs) - kept[name]].sum())
+        for name, found in table.items()
+        if found.costs is not None and name in kept
+    }

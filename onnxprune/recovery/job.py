@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..coupling.trace import Trace
@@ -17,8 +18,9 @@ from ..runtime.providers import choose_provider
 from ..scoring.registry import MOMENTS, lookup, trait_of
 from ..scoring.score import score
 from ..scoring.table import ScoreTable
+from ..selection.decide import select
 from ..selection.recovered import Recovery
-from ..selection.settings import ScoreSettings, Settings, part
+from ..selection.settings import ScoreSettings, SelectSettings, Settings, part
 from ..settings.table import BUDGETS, DEFAULTS
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 NONE, AUTO = "none", "auto"
 """What may be asked for beside the registered recoveries; see ``Way`` in ``walk.py``."""
+
+QUICK = "lstsq"
+"""Recovery by which allocations are compared: it orders them as the whole one does, in half of its time."""
 
 PROBED = 2 / 3
 """Share of the samples that scores see where the others measure harm."""
@@ -99,6 +104,8 @@ def priced(
 ) -> ScoreTable:
     """Scores; their costs times the price of every group where a budget is met by measured harm.
 
+    Where much harm is expected of that, they are the costs by which the budget harms least.
+
     Raises
     ------
     UsageError
@@ -112,9 +119,34 @@ def priced(
         named = {name: options.pop(name) for name in ("samples", "profile") if options.get(name)}
         table = score(traced, **{**options, "data": chosen_samples(traced, settings)}, provider=provider)
         return replace(table, options={**table.options, "data": _label(settings["data"]), **named})
-    table, probes, _ = probed(traced, settings, provider, progress)
+    table, probes, data = probed(traced, settings, provider, progress)
     prices = {found.group: found.price for found in probes}
-    return replace(table.priced(prices), options={**table.options, "prices": prices})
+    table = replace(table.priced(prices), options={**table.options, "prices": prices})
+    return _tried(traced, table, data, settings, provider, progress)
+
+
+def _tried(
+    traced: Trace,
+    table: ScoreTable,
+    data: Held,
+    settings: Mapping[str, Any],
+    provider: str,
+    progress: Callable[[str], None],
+) -> ScoreTable:
+    """Costs by which the budget of some settings harms least; one of latency is met by prices alone."""
+    budget = [name for name in BUDGETS if settings.get(name) is not None]
+    if not budget or "keep_latency" in budget:
+        return table
+    from .candidates import Trial, least_harmful
+    from .walk import Way
+
+    memory = (settings.get("memory") or DEFAULTS["memory"]) // 2  # the samples that judge take some, too
+    way = Way(QUICK, memory, settings.get("seed") or 0, choose_provider(provider))
+    trial = Trial(traced, data.part(0, PROBED), data.part(PROBED, 1), way)
+    options = part(settings, SelectSettings)
+    return least_harmful(
+        table, lambda costs: select(traced, costs, **options), trial, partial(told, progress)
+    )
 
 
 def probed(

@@ -136,7 +136,7 @@ class Pruning(_Written):
         """Where a setting could not be followed; what was chosen how; what got worse than hoped."""
         made_up = unseen(self.outcome.plan.options)
         larger = self.quantized.larger if self.quantized is not None else ""
-        found = [made_up, self._by_weights, self._fewest, self.slower, larger]
+        found = [made_up, self._by_weights, self._tried, self._fewest, self.slower, larger]
         return [*self.outcome.trace.notes, *filter(None, found)]
 
     @property
@@ -145,6 +145,15 @@ class Pruning(_Written):
         odd: dict[str, str] = self.outcome.plan.options.get(ODD, {})
         groups = _first([*odd], "groups") if odd else ""
         return f"chosen by the norms of weights: {groups}: {next(iter(odd.values()))}" if odd else ""
+
+    @property
+    def _tried(self) -> str:
+        """Which allocation is taken, where several were tried; empty where none was."""
+        tried = self.outcome.plan.options.get("tried")
+        if not tried:
+            return ""
+        taken, *others = (f"'{name}' (harm {harm:.3g})" for name, harm in tried.items())
+        return f"much harm is expected, so a quick fit compared allocations: {taken} is taken, not {', '.join(others)}"
 
     @property
     def _fewest(self) -> str:

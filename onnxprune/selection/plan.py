@@ -192,6 +192,11 @@ class Plan:
         """The settings that a model must be traced with for this plan."""
         return {k: self.options[k] for k in TRACE_OPTIONS if k in self.options}
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many channels are kept of every group that is not blocked."""
+        return {group.name: len(group.keep) for group in self.groups if group.status != "blocked"}
+
     def removed(self, traced: Trace) -> npt.NDArray[np.int64]:
         """Units of a traced model that this plan removes.
 

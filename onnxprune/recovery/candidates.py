@@ -1,0 +1,110 @@
+"""Several allocations of one budget, of which the one that harms least is found by trying.
+
+The price of a group is measured on half of its channels, alone. Where the sum of what goes by such prices
+is small, it holds. Where a budget takes most of the channels, groups harm each other, and the last
+channels of one are worth more than the first: then costs that rise with what is gone already do better on
+some networks and worse on others, which nothing tells beforehand. So each allocation is cut and fitted
+quickly, on the samples that scores saw, and the outputs of the others judge it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..coupling.trace import Trace
+from ..moments.held import Held
+from ..moments.second import Progress
+from ..scoring.table import GroupScore, ScoreTable
+from ..selection.plan import Plan
+from ..surgery.surgeon import rewrite_trace
+from .allocation import expected
+from .harm import HIGH, OriginalOutputs
+from .walk import Way, recover
+
+RISES = {"harm": 0.0, "rising": 1.0}
+"""Name of an allocation -> power of the share that is left by which its costs rise."""
+
+Told = Callable[[str], Progress]
+"""Progress of a stage by its name."""
+
+
+def rising(table: ScoreTable, power: float) -> ScoreTable:
+    """The same with costs that rise with what is gone: their sums over a power of the share that is left."""
+    return replace(table, scores={name: _risen(found, power) for name, found in table.items()})
+
+
+def _risen(found: GroupScore, power: float) -> GroupScore:
+    if found.costs is None or not power:
+        return found
+    size = len(found.costs)
+    left = np.maximum(np.arange(size - 1, -1, -1), 0.5) / size
+    sums = np.cumsum(found.costs) * left**-power
+    return replace(found, costs=np.diff(sums, prepend=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What allocations are tried on.
+
+    Attributes
+    ----------
+    seen, judges : Held
+        Samples that a quick fit sees, and those whose outputs judge it.
+    way : Way
+        How it is fitted.
+    """
+
+    traced: Trace
+    seen: Held
+    judges: Held
+    way: Way
+
+    def harms(self, plans: Mapping[str, Plan], told: Told) -> dict[str, float]:
+        """Harm of each plan behind a quick fit."""
+        reference = OriginalOutputs(self.traced.model, self.judges, self.way.provider)
+        return {
+            name: self._harm(plan, reference, told(f"try {number} of {len(plans)}:"))
+            for number, (name, plan) in enumerate(plans.items(), 1)
+        }
+
+    def _harm(self, plan: Plan, reference: OriginalOutputs, progress: Progress) -> float:
+        removed = plan.removed(self.traced)
+        sizes, slim = self.traced.sizes(removed), rewrite_trace(self.traced, removed)
+        found = recover(self.traced, sizes, slim, self.seen, self.way, progress)
+        return reference.of(found.apply(slim))
+
+
+def least_harmful(
+    table: ScoreTable, planned: Callable[[ScoreTable], Plan], trial: Trial, told: Told
+) -> ScoreTable:
+    """Costs by which a budget harms least; those that are given where no more than ``HIGH`` is expected.
+
+    Parameters
+    ----------
+    table : ScoreTable
+        With costs in the unit of harm.
+    planned : callable
+        What a budget makes of costs.
+    trial : Trial
+    told : callable
+        Gives the progress of a stage by its name.
+
+    Returns
+    -------
+    ScoreTable
+        Its options say what was ``tried``: the harm of every allocation, the one that is taken first.
+    """
+    plan = planned(table)
+    if sum(expected(table, plan.counts).values()) <= HIGH:
+        return table
+    tables = {name: rising(table, power) for name, power in RISES.items()}
+    plans = {name: planned(one) for name, one in tables.items()}
+    if all(one.counts == plan.counts for one in plans.values()):
+        return table
+    harms = trial.harms(plans, told)
+    order = sorted(harms, key=lambda name: harms[name])  # stable: of equal ones the first
+    tried = {name: harms[name] for name in order}
+    return replace(tables[order[0]], options={**table.options, "tried": tried})

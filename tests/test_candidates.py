@@ -1,0 +1,126 @@
+"""Several allocations of one budget: which are tried, what judges them, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onnxprune
+from onnxprune.data.dataset import open_data
+from onnxprune.moments.held import Held
+from onnxprune.recovery import candidates
+from onnxprune.recovery.candidates import Trial, least_harmful, rising
+from onnxprune.recovery.harm import HIGH
+from onnxprune.recovery.job import told, unheard
+from onnxprune.recovery.walk import Way
+from onnxprune.scoring.table import GroupScore, ScoreTable
+from onnxprune.selection.plan import Plan
+
+from .conftest import DIGITS, Run
+
+CALIBRATION = DIGITS.parent / "digits_train.npz"
+
+NAMES = [*candidates.RISES]
+
+
+def table(traced: onnxprune.Trace, total: float) -> ScoreTable:
+    """Costs of every group that grow with its channels, and in all come to so much."""
+    costs = {group.name: np.arange(1.0, len(group) + 1) for group in traced}
+    whole = sum(cost.sum() for cost in costs.values())
+    scores = {g.name: GroupScore(g, (), costs[g.name], costs[g.name] * total / whole) for g in traced}
+    return ScoreTable(traced, scores, {"prices": {}})
+
+
+class Told(Trial):
+    """Harms that are given; plans of which harm was asked are remembered."""
+
+    def __init__(self, known: Mapping[str, float]) -> None:
+        self.known, self.asked = known, dict[str, Plan]()
+
+    def harms(self, plans: Mapping[str, Plan], told: candidates.Told) -> dict[str, float]:
+        self.asked.update(plans)
+        return {name: self.known[name] for name in plans}
+
+
+def chosen(total: float, harms: Any = (0.0, 0.0)) -> tuple[ScoreTable, ScoreTable, Told]:
+    """Costs, those that are taken, and what was tried; all costs come to a total."""
+    traced = onnxprune.trace(DIGITS)
+    costs, trial = table(traced, total), Told(dict(zip(NAMES, harms, strict=True)))
+    planned: Any = lambda one: onnxprune.select(traced, one, keep_macs=0.3, scope="global", granularity=1)  # noqa: E731
+    return costs, least_harmful(costs, planned, trial, lambda stage: told(unheard, stage)), trial
+
+
+def test_costs_rise_with_what_is_gone() -> None:
+    traced = onnxprune.trace(DIGITS)
+    before, name = table(traced, 1.0), traced[0].name
+    after = rising(before, 1.0)
+    old, new = before[name].costs, after[name].costs
+    assert old is not None
+    assert new is not None
+    size = len(old)
+    for gone in (1, size // 2, size - 1):
+        assert new[:gone].sum() == pytest.approx(old[:gone].sum() * size / (size - gone))
+    assert np.isfinite(new).all()
+    assert (np.diff(new) > 0).all()
+    assert after[name].merged is before[name].merged  # the order is that of the criterion
+
+
+def test_where_little_harm_is_expected_nothing_is_tried() -> None:
+    before, after, trial = chosen(HIGH)
+    assert after is before
+    assert not trial.asked
+
+
+@pytest.mark.parametrize("best", NAMES)
+def test_what_harms_least_is_taken(best: str) -> None:
+    before, after, trial = chosen(100.0, [1.0 if name == best else 2.0 for name in NAMES])
+    assert [*trial.asked] == NAMES
+    counts = [tuple(plan.counts.values()) for plan in trial.asked.values()]
+    assert len(set(counts)) == len(NAMES)
+    assert [*after.options["tried"]] == [best, *(name for name in NAMES if name != best)]  # type: ignore[misc]
+    expected = rising(before, candidates.RISES[best])
+    for name, found in expected.items():
+        np.testing.assert_array_equal(after[name].costs, found.costs)
+
+
+def test_of_equal_harms_prices_decide() -> None:
+    before, after, _ = chosen(100.0, [1.0] * len(NAMES))
+    assert [*after.options["tried"]] == NAMES  # type: ignore[misc]
+    assert all(after[name].costs is found.costs for name, found in before.items())
+
+
+def test_plans_are_judged_by_samples_that_no_fit_saw() -> None:
+    """The harm behind a fit is far below that without one, and the same each time."""
+    traced = onnxprune.trace(DIGITS)
+    data = Held(open_data(traced, CALIBRATION, samples=96), 2**28).part(0, 1)
+    trial = Trial(traced, data.part(0, 2 / 3), data.part(2 / 3, 1), Way("lstsq", 2**28))
+    plan = onnxprune.select(traced, onnxprune.score(traced), ratio=0.5)
+    stages: list[str] = []
+    harms = [trial.harms({"a": plan}, lambda stage: told(stages.append, stage)) for _ in range(2)]
+    assert harms[0] == harms[1]
+    bare = replace(trial, way=replace(trial.way, how="bias")).harms({"a": plan}, lambda _: lambda *_: None)
+    assert harms[0]["a"] < bare["a"] / 2
+    assert stages[0].startswith("try 1 of 1: 1/")
+
+
+def test_it_is_said_and_replayed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network of which little harm is expected, with a bound below that."""
+    monkeypatch.setattr(candidates, "HIGH", 0.0)
+    flags = "--data", CALIBRATION, "--samples", 96, "--granularity", 4, "--provider", "cpu"
+    one, two, plan = (tmp_path / name for name in ("one.onnx", "two.onnx", "plan.json"))
+    weights = tmp_path / "weights.npz"
+    made = run(
+        "prune", DIGITS, "-o", one, "--keep-macs", 0.12, "--plan-out", plan, "--recovery-out", weights, *flags
+    )
+    assert made.code == 0, made.err
+    tried = onnxprune.Plan.load(plan).options["tried"]
+    assert sorted(tried) == sorted(NAMES)
+    assert [*tried.values()] == sorted(tried.values())
+    assert f"allocations: '{next(iter(tried))}' (harm" in made.err
+    run("prune", DIGITS, "-o", two, "--plan", plan, "--recovery", weights, "--provider", "cpu")
+    assert one.read_bytes() == two.read_bytes()
