@@ -40,14 +40,13 @@ SUFFIX = {"folded": "", "kept": "_bn"}
 def own(
     path: Path, data: np.ndarray, budgets: Sequence[float], ways: Sequence[str], options: dict[str, Any]
 ) -> Iterator[list[onnxprune.Model]]:
-    """The slim models of every budget, one per recovery; channels are scored and priced once for all."""
+    """The slim models of every budget, one per recovery."""
     given: Any = {"data": {"image": data}, "granularity": 1, **options}
-    settings: Any = {**given, "keep_macs": 1.0}
-    settings = job.with_data(settings)
     traced = onnxprune.trace(path)
-    table = job.priced(traced, settings, "cpu")
     for budget in budgets:
-        plan = onnxprune.select(traced, table, **part({**settings, "keep_macs": budget}, SelectSettings))
+        settings = job.with_data({**given, "keep_macs": budget})
+        table = job.priced(traced, settings, "cpu")
+        plan = onnxprune.select(traced, table, **part(settings, SelectSettings))
         slim = onnxprune.rewrite(path, plan)
         sizes = traced.sizes(plan.removed(traced))
         found = (
