@@ -70,8 +70,9 @@ def test_costs_rise_with_what_is_gone() -> None:
     assert after[name].merged is before[name].merged  # the order is that of the criterion
 
 
-def test_where_little_harm_is_expected_nothing_is_tried() -> None:
-    before, after, trial = chosen(HIGH)
+@pytest.mark.parametrize("total", [HIGH, np.inf])
+def test_where_little_harm_is_expected_or_none_can_be_told_nothing_is_tried(total: float) -> None:
+    before, after, trial = chosen(total)
     assert after is before
     assert not trial.asked
 
@@ -88,8 +89,10 @@ def test_what_harms_least_is_taken(best: str) -> None:
         np.testing.assert_array_equal(after[name].costs, found.costs)
 
 
-def test_of_equal_harms_prices_decide() -> None:
-    before, after, _ = chosen(100.0, [1.0] * len(NAMES))
+@pytest.mark.parametrize("harm", [1.0, np.inf])
+def test_of_equal_harms_prices_decide(harm: float) -> None:
+    before, after, _ = chosen(100.0, [harm] * len(NAMES))
+    assert all(np.isfinite([*after.options["tried"].values()]))  # type: ignore[attr-defined]
     assert [*after.options["tried"]] == NAMES  # type: ignore[misc]
     assert all(after[name].costs is found.costs for name, found in before.items())
 

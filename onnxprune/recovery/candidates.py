@@ -9,6 +9,7 @@ quickly, on the samples that scores saw, and the outputs of the others judge it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -98,7 +99,7 @@ def least_harmful(
         Its options say what was ``tried``: the harm of every allocation, the one that is taken first.
     """
     plan = planned(table)
-    if sum(expected(table, plan.counts).values()) <= HIGH:
+    if not HIGH < sum(expected(table, plan.counts).values()) < np.inf:
         return table
     tables = {name: rising(table, power) for name, power in RISES.items()}
     plans = {name: planned(one) for name, one in tables.items()}
@@ -106,5 +107,5 @@ def least_harmful(
         return table
     harms = trial.harms(plans, told)
     order = sorted(harms, key=lambda name: harms[name])  # stable: of equal ones the first
-    tried = {name: harms[name] for name in order}
+    tried = {name: min(harms[name], sys.float_info.max) for name in order}
     return replace(tables[order[0]], options={**table.options, "tried": tried})
