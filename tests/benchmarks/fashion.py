@@ -44,7 +44,8 @@ def own(
     given: Any = {"data": {"image": data}, "granularity": 1, **options}
     traced = onnxprune.trace(path)
     for budget in budgets:
-        settings = job.with_data({**given, "keep_macs": budget})
+        settings: Any = {**given, "keep_macs": budget}
+        settings = job.with_data(settings)
         table = job.priced(traced, settings, "cpu")
         plan = onnxprune.select(traced, table, **part(settings, SelectSettings))
         slim = onnxprune.rewrite(path, plan)
