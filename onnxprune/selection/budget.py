@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -218,12 +217,14 @@ def _slopes(costs: Floats, saved: Floats) -> Floats:
     def slope(first: int, last: int) -> float:
         return (heights[last] - heights[first]) / (places[last] - places[first])
 
-    hull = [0]
+    hull, edges = [0], list[float]()
     for place in range(1, len(places)):
-        while len(hull) > 1 and slope(hull[-2], place) <= slope(hull[-2], hull[-1]):
+        while edges and slope(hull[-2], place) <= edges[-1]:
             hull.pop()
+            edges.pop()
+        edges.append(slope(hull[-1], place))
         hull.append(place)
-    return np.repeat([slope(*edge) for edge in pairwise(hull)], np.diff(hull))
+    return np.repeat(edges, np.diff(hull))
 
 
 def _probed(rungs: Ints) -> Ints:

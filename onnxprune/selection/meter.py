@@ -28,6 +28,7 @@ class Whole(Original):
         super().__init__(traced.shapes, traced.walk.axes)
         self.vectors: dict[int, Labels] = {}
         self.asked: set[int] = set()
+        self._known: dict[str, tuple[tuple[int, ...], list[int]]] = {}
 
     def count(self, labels: Labels) -> int:
         """Number of labels."""
@@ -38,10 +39,13 @@ class Whole(Original):
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Sizes of all axes."""
-        for labels in self._axes.get(name, ()):
-            if labels is not None:
-                self.count(labels)
-        return super().shape(name)
+        known = self._known.get(name)
+        if known is None:
+            mine = [labels for labels in self._axes.get(name, ()) if carried(labels)]
+            self.vectors.update((id(labels), labels) for labels in mine)
+            known = self._known[name] = super().shape(name), [id(labels) for labels in mine]
+        self.asked.update(known[1])
+        return known[0]
 
     def version(self, name: str) -> None:
         """All is kept."""
@@ -64,6 +68,7 @@ class LivingSizes(SizeView):
         self.number = {identity: k for k, identity in enumerate(vectors)}
         self.counts = [len(labels) for labels in vectors.values()]
         self._fixed: dict[int, int] = {}
+        self._places: dict[str, list[int]] = {}
         self._reads: dict[str, Callable[[Any], Any]] = {}
 
     def count(self, labels: Labels) -> int:
@@ -77,6 +82,13 @@ class LivingSizes(SizeView):
             read = self._reads[name] = self._reader(name)
         found: tuple[int, ...] = read(self.counts)
         return found
+
+    def size(self, name: str, axis: int) -> int:
+        """Size of an axis."""
+        places = self._places.get(name)
+        if places is None:
+            places = self._places[name] = self._found(name)
+        return self.counts[places[axis]] if -len(places) <= axis < len(places) else 1
 
     def version(self, name: str) -> str | None:
         """The name itself: which channels stay of others is not known, so that none are the same."""
@@ -109,9 +121,14 @@ class LivingSizes(SizeView):
 
     def _reader(self, name: str) -> Callable[[Any], Any]:
         """Function that picks the sizes of a tensor from ``counts``."""
-        shape = self._shapes.get(name)
-        if shape is None:
-            return lambda _: ()
+        places = self._found(name)
+        if len(places) > 1:
+            return itemgetter(*places)
+        return (lambda counts: (counts[places[0]],)) if places else (lambda _: ())
+
+    def _found(self, name: str) -> list[int]:
+        """Places in ``counts`` of the sizes of a tensor; what never changes is added there."""
+        shape = self._shapes.get(name) or ()
         axes = self._axes.get(name) or [None] * len(shape)
         places = []
         for size, labels in zip(shape, axes, strict=True):
@@ -122,9 +139,7 @@ class LivingSizes(SizeView):
                 places.append(self._fixed[size])
             else:
                 places.append(self.number[id(labels)])
-        if len(places) > 1:
-            return itemgetter(*places)
-        return (lambda counts: (counts[places[0]],)) if places else (lambda _: ())
+        return places
 
 
 class Meter:

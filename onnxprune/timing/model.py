@@ -170,14 +170,17 @@ def _multiplied(
 def _padding(blocks: BlockedLayout, output: str, source: str, weight: str, sizes: SizeView) -> float:
     """How much more a convolution computes, or how much longer it takes, than its channels say."""
     made, read, inner = sizes.size(output, 1), sizes.size(source, 1), sizes.size(weight, 1)
-    depthwise = (inner == 1) & (read > 1)
-    slow = (made % blocks.align > 0) | (inner >= blocks.block) & (inner % blocks.align > 0)
-    dense = blocks.made(made) / _positive(made) * (blocks.padded(inner) / _positive(inner))
-    dense *= _either(slow, blocks.dense, 1.0)
-    if depthwise is False:  # an array may be of both
+    padded = blocks.padded(made) / _positive(made)
+    dense = blocks.made(made) / _positive(made) if blocks.shared else padded
+    dense = dense * (blocks.padded(inner) / _positive(inner))
+    if blocks.dense != 1:
+        slow = (made % blocks.align > 0) | (inner >= blocks.block) & (inner % blocks.align > 0)
+        dense = dense * _either(slow, blocks.dense, 1.0)
+    thin = inner == 1
+    if thin is False:  # an array may be of both
         return dense
-    alone = blocks.padded(made) / _positive(made) * _either(slow, blocks.depthwise, 1.0)
-    return _either(depthwise, alone, dense)
+    alone = padded * _either(made % blocks.align > 0, blocks.depthwise, 1.0)
+    return _either(thin & (read > 1), alone, dense)
 
 
 def _positive(count: int) -> int:
