@@ -183,6 +183,27 @@ def test_functions_are_inlined() -> None:
     assert slim_shapes(result.model)["w0"] == (32, 16)
 
 
+def test_functions_are_called_with_their_defaults() -> None:
+    """The clean-up, the plan and every check were of a network without them. One calls the other."""
+    model = perceptron()
+    opsets = [helper.make_opsetid("", 22), helper.make_opsetid("own", 1)]
+    leaky, call = (
+        helper.make_node("LeakyRelu", ["a"], ["b"]),
+        helper.make_node("Leaky", ["a"], ["b"], domain="own"),
+    )
+    leaky.attribute.add(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
+    slope = helper.make_attribute("slope", 0.5)
+    for name, node, defaults in (("Leaky", leaky, [slope]), ("Act", call, [])):
+        model.functions.append(
+            helper.make_function("own", name, ["a"], ["b"], [node], opsets, attribute_protos=defaults)
+        )
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.graph.node[1].op_type = "Act"
+    model.graph.node[1].domain = "own"
+    (node,) = (n for n in onnxprune.load(model).proto.graph.node if n.op_type == "LeakyRelu")
+    assert [(a.name, a.f) for a in node.attribute] == [("alpha", 0.5)]
+
+
 def test_group_normalization_that_is_deprecated() -> None:
     """The checker refuses it at opset 18, wherever it stands; onnxruntime runs it."""
     case = next(c for c in cases_norm.CASES if str(c) == "GroupNormalization-opset-18")

@@ -19,10 +19,10 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper
-from onnx.inliner import inline_local_functions
 
 from ..errors import ModelError, reason
 from .file import LEAST_LENT, Model, ModelLike
+from .functions import inlined
 from .names import Names, names_of
 from .operators import Trait, told
 from .ordering import sort_nodes
@@ -271,7 +271,7 @@ def _normalise(model: Model) -> Model:
     proto = model.proto
     if proto.functions:
         try:
-            proto = inline_local_functions(proto)
+            proto = inlined(proto)
         except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
             raise ModelError(f"the functions of the model cannot be written out: {one_line(error)}") from None
     names = [name for graph in graphs(proto.graph) for name in _own_names(graph)]
