@@ -270,3 +270,26 @@ def test_weights_with_which_the_file_would_be_larger_than_its_input_are_not_take
     weights = Recovery({long: np.ones(5, np.float32)})
     with pytest.raises(onnxprune.PlanError, match="larger than its input with the recovered weights"):
         onnxprune.prune(model, plan=onnxprune.prune(model, granularity=1).plan, recovery=weights)
+
+
+def test_layers_that_share_a_bias_are_fitted_where_each_keeps_its_own_part(tmp_path: Path) -> None:
+    """The part of the second one is a tensor that only the slim model has."""
+    net = Redundant(*ROW)
+    bias, read = net.weight("B", WIDE), "wide"
+    for number in range(3):
+        net.add("MatMul", [read, net.weight(f"W{number}", WIDE, WIDE)], f"z{number}")
+        net.add("Add", [f"z{number}", bias], f"b{number}")
+        read = net.add("Relu", [f"b{number}"], f"r{number}")
+    net.add("MatMul", [read, net.weight("V", WIDE, 5)], "y")
+    feeds = {"x": np.random.default_rng(1).standard_normal(ROW).astype(np.float32)}
+    found = onnxprune.prune(net.model(), ratio=0.5, data=feeds, granularity=1, verify=True, provider="cpu")
+    assert found.recovery is not None
+    assert {"B", "B_version1", "B_version2"} <= found.recovery.weights.keys()
+    assert found.report
+    assert found.report.exact
+    again = onnxprune.prune(
+        net.model(), plan=found.plan, recovery=found.recovery, verify=True, provider="cpu"
+    )
+    assert again.model.proto == found.model.proto
+    assert again.report
+    assert again.report.exact

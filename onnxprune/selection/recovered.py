@@ -26,6 +26,7 @@ from ..model.graph import Graph
 from ..model.names import Names, names_of
 from ..model.protos import UNLISTED, copied, refill, unread
 from ..model.writing import write_atomically
+from ..surgery.slices import find_slices
 from .plan import Plan
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -165,7 +166,9 @@ class Recovery:
         proto = copied(dense.embedded())
         result = dense.derived(proto, {})
         graph = Graph(result)
-        for name, value in self.weights.items():
+        readers = {part.name: part.uses[0] for part in find_slices(graph, sizes) if part.name != part.root}
+        for given, value in self.weights.items():
+            name = _read_as(graph, *readers[given]) if given in readers else given
             whole = graph.constants.get(name)
             if whole is None or whole.tensor is None:
                 raise PlanError(f"recovery: the original has no constant '{name}'", _OTHER)
@@ -225,6 +228,11 @@ def _places(shape: tuple[int, ...], cut: tuple[Any, ...]) -> tuple[Any, ...]:
             column = np.arange(index.shape[1]).reshape([-1 if k == axis else 1 for k in range(len(shape))])
             grid[axis] = index[block, column]
     return tuple(grid)
+
+
+def _read_as(graph: Graph, node: int, slot: int) -> str:
+    """What an input of a node is called in the view: uses of one tensor that are cut apart have names of their own."""
+    return next(n for n in graph.nodes if n.index == node).inputs[slot]
 
 
 def _shared(graph: Graph, name: str) -> bool:
