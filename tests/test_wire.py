@@ -19,10 +19,11 @@ from onnxprune.errors import OnnxPruneError
 from onnxprune.model import cut, loading
 from onnxprune.model.file import Model
 from onnxprune.model.protos import was_left
+from onnxprune.model.source import Source
 from onnxprune.model.wire import Irregular, read_around
 from onnxprune.runtime import memory
 
-from .conftest import DIGITS, IMAGES, ROOT
+from .conftest import DIGITS, IMAGES, ROOT, Run
 from .full import sampled
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there files are read whole")
@@ -139,6 +140,30 @@ def test_a_file_that_changes_is_noticed_and_one_that_takes_its_name_is_not_read(
     name = next(t.name for t in model.proto.graph.initializer if was_left(t))
     with pytest.raises(onnxprune.ModelError, match=f"'{name}': the model's file was changed after the model"):
         onnxprune.prune(model)
+
+
+def test_a_file_is_hashed_where_its_digest_is_shown(
+    tmp_path: Path, large: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    large(True)
+    path, hashed = tmp_path / "m.onnx", list[Source]()
+    path.write_bytes(DIGITS.read_bytes())
+    begin = Source.begin
+
+    def begun(source: Source) -> None:
+        hashed.append(source)
+        begin(source)
+
+    monkeypatch.setattr(Source, "begin", begun)
+    for verb in ("prune", "clean"):
+        assert run(verb, path, "-o", tmp_path / "slim.onnx", "--provider", "cpu").code == 0
+    assert not hashed
+    assert run("clean", path, "-o", tmp_path / "slim.onnx", "--provider", "cpu", "--json").code == 0
+    assert hashed
+    model = onnxprune.load(path)
+    path.write_bytes(b"another")
+    with pytest.raises(onnxprune.ModelError, match=r"m\.onnx': the model's file was changed after the model"):
+        model.sha256()
 
 
 def test_a_linked_file_runs(tmp_path: Path, large: Callable[[bool], None]) -> None:

@@ -146,7 +146,7 @@ def make_log(traced: Trace, slim: Model, dead: Dead, ranges: Ranges, after: Cost
         removed={kind: counts[kind] for kind in KINDS if counts[kind]},
         stays=dead.stays,
         assumed=ranges,
-        before=cost(traced, traced.sizes(), traced.model),
+        before=after if slim is traced.model else cost(traced, traced.sizes(), traced.model),
         after=after,
         kinds=dead.kinds,
         spared=dead.spared,

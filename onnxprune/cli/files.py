@@ -29,6 +29,9 @@ class Target(click.Option):
     """An option that names a file which is written; no configuration file may give it."""
 
 
+PLAN_SHOWN = "plan_out", "as_json"
+"""Parameters by which a plan is written, which names the file that it is for by its digest."""
+
 STDIO = "-"
 """What stands for standard input among models, and for standard output as a place for a model."""
 
@@ -110,6 +113,9 @@ def open_models(*paths: str, runnable: bool = False) -> tuple[Model, ...]:
     loads = [*[load] * (len(paths) - 1), load_runnable if runnable else load]
     models = tuple(read(source) for read, source in zip(loads, found, strict=True))
     _disjoint(targets(context), (file for model in models for file in model.data_files()))
+    if any(context.params.get(flag) for flag in PLAN_SHOWN):
+        for source in filter(None, (model.source for model in models)):
+            source.begin()
     return models
 
 

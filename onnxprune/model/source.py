@@ -46,18 +46,27 @@ class Source:
     Parameters
     ----------
     data : bytes or io.FileIO
-        Hashed beside what follows: that takes longer than parsing, and rarely has to be waited for.
+        Bytes are hashed beside what follows, so that nobody has to hold them; a file where it is asked for.
     """
 
     def __init__(self, data: bytes | FileIO) -> None:
         self._file = None if isinstance(data, bytes) else data
+        self._digest = sha256()
+        self._work: Thread | None = None
         if isinstance(data, bytes):
-            self.size, blocks = len(data), iter((data,))
+            self.size = len(data)
+            self._begin(iter((data,)))
         else:
             self._state = _State.of(os.fstat(data.fileno()))
-            self.size, blocks = self._state.size, self.blocks()
+            self.size = self._state.size
             finalize(self, data.close).atexit = False
-        self._digest = sha256()
+
+    def begin(self) -> None:
+        """Hash beside what follows; that takes longer than all else that is done with most weights."""
+        if self._work is None:
+            self._begin(self.blocks())
+
+    def _begin(self, blocks: Iterator[bytes]) -> None:
         self._work = Thread(target=self._hash, args=(blocks,), daemon=True)
         self._work.start()
 
@@ -109,8 +118,18 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        """Digest, as hexadecimal digits."""
+        """Digest, as hexadecimal digits.
+
+        Raises
+        ------
+        UnusableError
+            If the file was changed before it was hashed.
+        """
+        self.begin()
+        assert self._work is not None
         self._work.join()
+        if self._file is not None:
+            self.look(f"'{self._file.name}'")
         return self._digest.hexdigest()
 
 
