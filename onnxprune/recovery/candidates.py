@@ -2,9 +2,9 @@
 
 The price of a group is measured on half of its channels, alone. Where the sum of what goes by such prices
 is small, it holds. Where a budget takes most of the channels, groups harm each other, and the last
-channels of one are worth more than the first: then costs that rise with what is gone already do better on
-some networks and worse on others, which nothing tells beforehand. So each allocation is cut and fitted
-quickly, on the samples that scores saw, and the outputs of the others judge it.
+channels of one are worth more than the first. Prices that differ less, or costs that rise with what is
+gone already, then do better on some networks and worse on others, which nothing tells beforehand. So each
+allocation is cut and fitted quickly, on the samples that scores saw, and the outputs of the others judge it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,28 @@ from .allocation import expected
 from .harm import HIGH, OriginalOutputs
 from .walk import Way, recover
 
-RISES = {"harm": 0.0, "rising": 1.0}
-"""Name of an allocation -> power of the share that is left by which its costs rise."""
+DAMPED, RISING = 0.5, 1.0
+"""Power of prices that differ less, and power of the share that is left by which costs rise."""
 
 Told = Callable[[str], Progress]
 """Progress of a stage by its name."""
+
+
+def costs_of(table: ScoreTable) -> dict[str, ScoreTable]:
+    """Costs of every allocation by its name; those that are given come first."""
+    return {"harm": table, "damped": damped(table, DAMPED), "rising": rising(table, RISING)}
+
+
+def damped(table: ScoreTable, power: float) -> ScoreTable:
+    """The same with a power of the prices about their geometric mean.
+
+    Costs that are in no unit of those of others keep their price.
+    """
+    prices: Mapping[str, float] = table.options["prices"]  # type: ignore[assignment]
+    alike = {name for name, ranked in table.ranked.items() if ranked.removal is not None}
+    known = {name: price for name, price in prices.items() if name in alike and 0 < price < np.inf}
+    mean = np.exp(np.mean(np.log([*known.values()]))) if known else 1.0
+    return table.priced({name: float((price / mean) ** (power - 1)) for name, price in known.items()})
 
 
 def rising(table: ScoreTable, power: float) -> ScoreTable:
@@ -38,7 +55,7 @@ def rising(table: ScoreTable, power: float) -> ScoreTable:
 
 
 def _risen(found: GroupScore, power: float) -> GroupScore:
-    if found.costs is None or not power:
+    if found.costs is None:
         return found
     size = len(found.costs)
     left = np.maximum(np.arange(size - 1, -1, -1), 0.5) / size
@@ -101,9 +118,13 @@ def least_harmful(
     plan = planned(table)
     if not HIGH < sum(expected(table, plan.counts).values()) < np.inf:
         return table
-    tables = {name: rising(table, power) for name, power in RISES.items()}
-    plans = {name: planned(one) for name, one in tables.items()}
-    if all(one.counts == plan.counts for one in plans.values()):
+    tables = costs_of(table)
+    plans: dict[str, Plan] = {}
+    for name, costs in tables.items():
+        found = planned(costs)
+        if all(found.counts != other.counts for other in plans.values()):
+            plans[name] = found
+    if len(plans) == 1:
         return table
     harms = trial.harms(plans, told)
     order = sorted(harms, key=lambda name: harms[name])  # stable: of equal ones the first
