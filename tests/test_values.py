@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 import models.build  # noqa: F401 - fills the table
 from models.net import BUILDERS
-from onnxprune.cleanup.values import VALUE_RULES, Values, analyse_values, contractions
+from onnxprune.cleanup.values import VALUE_RULES, Values, analyse_values, contractions, state
 from onnxprune.cleanup.values import bounds as b
 from onnxprune.cleanup.values.registry import values
 from onnxprune.coupling.trace import trace
@@ -290,3 +290,12 @@ def test_inputs_of_one_sign_give_what_any_bounds_give(low: float, high: float) -
     assert np.array_equal(sums, contractions._weigh(kernel, up, down, x))
     assert weights is not None
     assert np.array_equal(weights, up | down)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 8), (2, 3, 13), (1, 1, 0)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_inputs_are_packed_alike_whatever_their_order_in_memory(
+    shape: tuple[int, ...], order: Literal["C", "F"]
+) -> None:
+    weights = np.asarray(np.random.default_rng(0).random(shape) > 0.5, order=order)
+    assert np.array_equal(state._packed(weights), np.packbits(weights, axis=-1))

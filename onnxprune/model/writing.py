@@ -28,6 +28,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
 
+from .following import Following
+
 fcntl: Any
 try:
     import fcntl
@@ -193,10 +195,15 @@ def _write_anew(file: BufferedRandom, graph: Parts) -> None:
 def _write_part(path: Path, target: Path, write: WriteData) -> bytes:
     """Write a data file under its temporary name and return the digest of its content."""
     with os.fdopen(_open_new(path, target), "w+b") as file:
-        write(file)
-        _flush(file)
-        file.seek(0)
-        return hashlib.file_digest(file, "sha256").digest()
+        if not hasattr(os, "pread"):  # on Windows
+            write(file)
+            _flush(file)
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").digest()
+        with Following(file.fileno()) as content:
+            write(file)
+            _flush(file)
+            return content.digest()
 
 
 def _places(target: Path, contents: Iterable[tuple[bytes, int]]) -> list[Path]:

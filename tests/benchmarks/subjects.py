@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,16 @@ def holes(path: Path, *, width: int, layers: int) -> None:
         data.truncate(layers * size)
 
 
+def filled(path: Path, *, width: int, layers: int) -> None:
+    """The same with random numbers in the data file: copying it takes as long as its size says."""
+    holes(path, width=width, layers=layers)
+    random = np.random.default_rng(0)
+    with open(path.with_name(f"{path.name}.data"), "r+b") as data:
+        for _ in range(layers):
+            data.write(random.random((width, width), np.float32).data)
+        os.fsync(data.fileno())
+
+
 def one_matrix(path: Path) -> None:
     """A network most of which is one matrix of 268 MB."""
     net = Net("one matrix", 0)
@@ -80,6 +91,7 @@ SUBJECTS: Subjects = {
 
 LARGE: Subjects = {
     "3 GB in 48 matrices": partial(holes, width=4096, layers=48),
+    "3 GB of random numbers": partial(filled, width=4096, layers=48),
     "8 GB in 128 matrices": partial(holes, width=4096, layers=128),
     "2 GB in one matrix": partial(holes, width=23170, layers=1),
 }
