@@ -4,7 +4,7 @@ The price of a group is measured on half of its channels, alone. Where the sum o
 is small, it holds. Where a budget takes most of the channels, groups harm each other, and the last
 channels of one are worth more than the first. Prices that differ less, or costs that rise with what is
 gone already, then do better on some networks and worse on others, which nothing tells beforehand. So each
-allocation is cut and fitted quickly, on the samples that scores saw, and the outputs of the others judge it.
+allocation is cut and fitted on the samples that scores saw, and the outputs of the others judge it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -28,13 +29,21 @@ from .walk import Way, recover
 DAMPED, RISING = 0.5, 1.0
 """Power of prices that differ less, and power of the share that is left by which costs rise."""
 
+AFTER = {"damped twice": "damped"}
+"""Allocation -> the one that has to be the best so far for it to be tried."""
+
 Told = Callable[[str], Progress]
 """Progress of a stage by its name."""
 
 
 def costs_of(table: ScoreTable) -> dict[str, ScoreTable]:
-    """Costs of every allocation by its name; those that are given come first."""
-    return {"harm": table, "damped": damped(table, DAMPED), "rising": rising(table, RISING)}
+    """Costs of every allocation by its name, in the order of trial; those that are given come first."""
+    return {
+        "harm": table,
+        "rising": rising(table, RISING),
+        "damped": damped(table, DAMPED),
+        "damped twice": damped(table, DAMPED**2),
+    }
 
 
 def damped(table: ScoreTable, power: float) -> ScoreTable:
@@ -70,7 +79,7 @@ class Trial:
     Attributes
     ----------
     seen, judges : Held
-        Samples that a quick fit sees, and those whose outputs judge it.
+        Samples that a fit sees, and those whose outputs judge it.
     way : Way
         How it is fitted.
     """
@@ -80,19 +89,16 @@ class Trial:
     judges: Held
     way: Way
 
-    def harms(self, plans: Mapping[str, Plan], told: Told) -> dict[str, float]:
-        """Harm of each plan behind a quick fit."""
-        reference = OriginalOutputs(self.traced.model, self.judges, self.way.provider)
-        return {
-            name: self._harm(plan, reference, told(f"try {number} of {len(plans)}:"))
-            for number, (name, plan) in enumerate(plans.items(), 1)
-        }
+    @cached_property
+    def _reference(self) -> OriginalOutputs:
+        return OriginalOutputs(self.traced.model, self.judges, self.way.provider)
 
-    def _harm(self, plan: Plan, reference: OriginalOutputs, progress: Progress) -> float:
+    def harm(self, plan: Plan, progress: Progress) -> float:
+        """What a plan does behind a fit."""
         removed = plan.removed(self.traced)
         sizes, slim = self.traced.sizes(removed), rewrite_trace(self.traced, removed)
         found = recover(self.traced, sizes, slim, self.seen, self.way, progress)
-        return reference.of(found.apply(slim))
+        return self._reference.of(found.apply(slim))
 
 
 def least_harmful(
@@ -115,18 +121,30 @@ def least_harmful(
     ScoreTable
         Its options say what was ``tried``: the harm of every allocation, the one that is taken first.
     """
-    plan = planned(table)
-    if not HIGH < sum(expected(table, plan.counts).values()) < np.inf:
+    if not HIGH < sum(expected(table, planned(table).counts).values()) < np.inf:
         return table
     tables = costs_of(table)
-    plans: dict[str, Plan] = {}
-    for name, costs in tables.items():
-        found = planned(costs)
-        if all(found.counts != other.counts for other in plans.values()):
-            plans[name] = found
+    plans = _distinct({name: planned(costs) for name, costs in tables.items()})
     if len(plans) == 1:
         return table
-    harms = trial.harms(plans, told)
-    order = sorted(harms, key=lambda name: harms[name])  # stable: of equal ones the first
-    tried = {name: min(harms[name], sys.float_info.max) for name in order}
-    return replace(tables[order[0]], options={**table.options, "tried": tried})
+    harms: dict[str, float] = {}
+    for name, plan in plans.items():
+        if name not in AFTER or _order(harms)[0] == AFTER[name]:
+            harm = trial.harm(plan, told(f"try {len(harms) + 1}:"))
+            harms[name] = min(harm, sys.float_info.max)
+    tried = {name: harms[name] for name in _order(harms)}
+    return replace(tables[next(iter(tried))], options={**table.options, "tried": tried})
+
+
+def _distinct(plans: Mapping[str, Plan]) -> dict[str, Plan]:
+    """Plans of which none keeps as many channels of every group as one before it."""
+    found: dict[str, Plan] = {}
+    for name, plan in plans.items():
+        if all(plan.counts != other.counts for other in found.values()):
+            found[name] = plan
+    return found
+
+
+def _order(harms: Mapping[str, float]) -> list[str]:
+    """Allocations, the one that harms least first; of equal ones the first that was tried."""
+    return sorted(harms, key=lambda name: harms[name])

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 NONE, AUTO = "none", "auto"
 """What may be asked for beside the registered recoveries; see ``Way`` in ``walk.py``."""
 
-QUICK = "lstsq"
-"""Recovery by which allocations are compared: it orders them as the whole one does, in half of its time."""
-
 PROBED = 2 / 3
 """Share of the samples that scores see where the others measure harm."""
 
@@ -141,7 +138,7 @@ def _tried(
     from .walk import Way
 
     memory = (settings.get("memory") or DEFAULTS["memory"]) // 2  # the samples that judge take some, too
-    way = Way(QUICK, memory, settings.get("seed") or 0, choose_provider(provider))
+    way = Way(AUTO, memory, settings.get("seed") or 0, choose_provider(provider))
     trial = Trial(traced, data.part(0, PROBED), data.part(PROBED, 1), way)
     options = part(settings, SelectSettings)
     return least_harmful(

@@ -153,7 +153,7 @@ class Pruning(_Written):
         if not tried:
             return ""
         taken, *others = (f"'{name}' (harm {harm:.3g})" for name, harm in tried.items())
-        return f"much harm is expected, so a quick fit compared allocations: {taken} is taken, not {', '.join(others)}"
+        return f"much harm is expected, so allocations were tried: {taken} is taken, not {', '.join(others)}"
 
     @property
     def _fewest(self) -> str:
