@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import string
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -17,6 +19,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
 import onnxprune
+from onnxprune.model import external as files
+from onnxprune.model import writing
+
+from .conftest import DIGITS
 
 X = np.random.default_rng(1).standard_normal((3, 24)).astype(np.float32)
 
@@ -228,3 +234,35 @@ def test_a_place_of_what_lies_inside_is_of_no_matter(tmp_path: Path) -> None:
         onnxprune.prune(source, ratio=0.5, granularity=1).model.save(tmp_path / "slim.onnx")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "slim.onnx"]
     assert model.graph.initializer[0].external_data, "what was given stays as it was"
+
+
+@pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="this system copies nothing from file to file")
+def test_large_tensors_are_copied_from_file_to_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And written as others are where the system refuses, with nothing before them."""
+    monkeypatch.setattr(files, "BLOCK", 16)
+    monkeypatch.setattr(writing, "POURED", 1000)
+    source = tmp_path / "m.onnx"
+    onnx.save(onnx.load(DIGITS), source, save_as_external_data=True, size_threshold=0)
+    poured, calls, digests = list[bool](), list[int](), list[str]()
+
+    def refused(*arguments: int) -> int:
+        calls.append(len(calls))
+        if calls[-1] % 3 == 2:
+            raise OSError("another file system")
+        return copy(*arguments)
+
+    def noted(*arguments: Any) -> bool:
+        poured.append(pour(*arguments))
+        return poured[-1]
+
+    copy, pour = os.copy_file_range, writing.pour
+    monkeypatch.setattr(files, "pour", noted)
+    for change in (None, refused):
+        if change is not None:
+            monkeypatch.setattr(os, "copy_file_range", change)
+        onnxprune.load(source).save(tmp_path / "out.onnx")
+        (data,) = tmp_path.glob("out.onnx.*.data")
+        digests.append(hashlib.sha256(data.read_bytes()).hexdigest())
+        assert onnxprune.load(tmp_path / "out.onnx").embedded() == onnxprune.load(DIGITS).embedded()
+    assert set(poured) == {True, False}
+    assert digests[0] == digests[1]

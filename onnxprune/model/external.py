@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from io import BufferedRandom
 from math import gcd
+from pathlib import Path
 from typing import NamedTuple
 
 from onnx import TensorProto
 
-from .cut import Cut, kept_dims, tensor_nbytes
+from .cut import BLOCK, Cut, kept_dims, tensor_nbytes
 from .protos import data_file
-from .writing import NAME_MAX, Parts
+from .writing import NAME_MAX, Parts, pour
 
 PAGE = 4096
 """Alignment that lets a page of a data file be that of memory; more than it was costs bytes for nothing."""
 
 CutOf = Callable[[TensorProto], Cut | None]
+PlaceOf = Callable[[TensorProto], tuple[Path, int] | None]
 
 
 class Place(NamedTuple):
@@ -64,14 +66,22 @@ class DataFile:
         self.stored.append(shared)
         self.size = self.start() + size
 
-    def write(self, out: BufferedRandom, parts: Callable[[TensorProto], Parts], cut: CutOf) -> None:
+    def write(
+        self, out: BufferedRandom, parts: Callable[[TensorProto], Parts], place: PlaceOf, cut: CutOf
+    ) -> None:
         """Write the data of all tensors; their places are there then, without the name of the file."""
         for shared in self.stored:
             out.write(b"\0" * (-out.tell() % self.alignment))
-            offset = out.tell()
-            out.writelines(parts(shared[0]))
+            offset, first = out.tell(), shared[0]
+            if not self._poured(out, place(first), tensor_nbytes(first, cut(first))):
+                out.writelines(parts(first))
             for tensor in shared:
                 _move(tensor, kept_dims(tensor, cut(tensor)), offset, out.tell() - offset)
+
+    @staticmethod
+    def _poured(out: BufferedRandom, place: tuple[Path, int] | None, size: int) -> bool:
+        """Copy a large tensor that lies in a file just as it is stored; say whether that was done."""
+        return place is not None and size >= BLOCK and pour(*place, size, out)
 
     def name(self, name: str) -> None:
         """Tell all tensors the name of the file."""

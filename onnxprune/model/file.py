@@ -25,7 +25,7 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 
 from ..errors import ModelError, UnusableError
 from .cut import PACKED, Cut, kept_dims, take, tensor_nbytes
-from .external import Place, data_files, region
+from .external import DataFile, Place, data_files, region
 from .mapped import in_memory, kept_blocks, mapped
 from .protos import (
     byte_size,
@@ -335,7 +335,8 @@ class Model:
             return self._written(proto)
 
         read = {file.resolve() for file in self.data_files()}
-        data = [(partial(file.write, parts=self.parts, cut=self._cut), file.limit) for file in files]
+        write = partial(DataFile.write, parts=self.parts, place=self.place, cut=self._cut)
+        data = [(partial(write, file), file.limit) for file in files]
 
         def moved(written: list[Path]) -> None:
             if not read.isdisjoint(written) or not all(file.is_file() for file in read):

@@ -42,6 +42,9 @@ ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 PART = "+"
 """Stands in the temporary name of a data file between that of its model's file and its number."""
 
+POURED = 2**26
+"""Bytes that are copied at a time from file to file."""
+
 NAME_MAX = 255
 """Bytes of the longest name that file systems take."""
 
@@ -204,6 +207,28 @@ def _write_part(path: Path, target: Path, write: WriteData) -> bytes:
             write(file)
             _flush(file)
             return content.digest()
+
+
+def pour(source: Path, offset: int, size: int, out: BufferedRandom) -> bool:
+    """Copy a part of a file to the end of another one within the system, which takes half of the time.
+
+    Returns
+    -------
+    bool
+        Whether that was possible; where it was not, the file stands where it did.
+    """
+    if not hasattr(os, "copy_file_range"):
+        return False
+    out.flush()
+    start = at = out.tell()
+    try:
+        with source.open("rb") as read:
+            while count := os.copy_file_range(read.fileno(), out.fileno(), min(size, POURED), offset, at):
+                size, offset, at = size - count, offset + count, at + count
+    except OSError:  # between file systems, or there is no room: who writes all of it anew says so
+        pass
+    out.seek(start if size else at)
+    return not size
 
 
 def _places(target: Path, contents: Iterable[tuple[bytes, int]]) -> list[Path]:
