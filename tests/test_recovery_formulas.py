@@ -228,3 +228,16 @@ def test_moments_of_rows_and_targets_are_those_of_numpy() -> None:
         np.testing.assert_allclose(found.second[g], expected[:5, :5], rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(found.cross[g], expected[:5, 5:], rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(found.variance[g], np.diag(expected)[5:], rtol=1e-4)
+
+
+def test_harm_is_not_negative() -> None:
+    """Of outputs that are equal but for rounding the sum was, and a price of less than nothing found no plan."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        before = rng.standard_normal((4, 10))
+        found = Harm()
+        found.add({"y": before}, {"y": before + 1e-10 * rng.standard_normal(before.shape)}, 4)
+        assert 0 <= found.value < 1e-12
+    lost = Harm()
+    lost.add({"y": before}, {"y": before * np.nan}, 4)
+    assert lost.value == np.inf

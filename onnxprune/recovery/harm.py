@@ -128,7 +128,7 @@ class Harm:
 
     def _count(self, name: str, harm: float, by: float, sums: HarmTotals) -> None:
         old = sums.get(name, (0.0, 0.0))
-        sums[name] = old[0] + harm, old[1] + by
+        sums[name] = old[0] + float(np.maximum(harm, 0.0)), old[1] + by  # rounding makes less than nothing
 
     def _known(self, name: str) -> Iterator[tuple[float, float]]:
         """Sums of one output, and what they are divided by."""
