@@ -103,6 +103,7 @@ def test_where_little_harm_is_expected_or_none_can_be_told_nothing_is_tried(tota
     [
         ([1, 2, 3], ["harm", "rising", "damped"]),
         ([3, 2, 4], ["rising", "harm", "damped"]),
+        ([4, 1, 3, 2], ["rising", "damped twice", "damped", "harm"]),
         ([3, 2, 1, 4], ["damped", "rising", "harm", "damped twice"]),
         ([4, 3, 2, 1], ["damped twice", "damped", "rising", "harm"]),
         ([1, 1, 1], ["harm", "rising", "damped"]),
@@ -110,7 +111,7 @@ def test_where_little_harm_is_expected_or_none_can_be_told_nothing_is_tried(tota
     ],
 )
 def test_what_harms_least_is_taken(harms: list[float], order: list[str]) -> None:
-    """Of equal ones the first; prices are damped twice only where once was best."""
+    """Of equal ones the first; prices are damped twice only where once was better."""
     before, after, trial = chosen(100.0, harms)
     tried: Any = after.options["tried"]
     assert [*tried] == order

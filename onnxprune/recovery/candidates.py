@@ -29,8 +29,8 @@ from .walk import Way, recover
 DAMPED, RISING = 0.5, 1.0
 """Power of prices that differ less, and power of the share that is left by which costs rise."""
 
-AFTER = {"damped twice": "damped"}
-"""Allocation -> the one that has to be the best so far for it to be tried."""
+AFTER = {"damped twice": ("damped", "harm")}
+"""Allocation -> two others, of which the first has to harm less for it to be tried."""
 
 Told = Callable[[str], Progress]
 """Progress of a stage by its name."""
@@ -129,7 +129,7 @@ def least_harmful(
         return table
     harms: dict[str, float] = {}
     for name, plan in plans.items():
-        if name not in AFTER or _order(harms)[0] == AFTER[name]:
+        if name not in AFTER or _better(harms, *AFTER[name]):
             harm = trial.harm(plan, told(f"try {len(harms) + 1}:"))
             harms[name] = min(harm, sys.float_info.max)
     tried = {name: harms[name] for name in _order(harms)}
@@ -143,6 +143,10 @@ def _distinct(plans: Mapping[str, Plan]) -> dict[str, Plan]:
         if all(plan.counts != other.counts for other in found.values()):
             found[name] = plan
     return found
+
+
+def _better(harms: Mapping[str, float], one: str, other: str) -> bool:
+    return one in harms and other in harms and harms[one] < harms[other]
 
 
 def _order(harms: Mapping[str, float]) -> list[str]:
