@@ -361,7 +361,11 @@ def test_labels_from_names_and_arrays(tmp_path: Path) -> None:
         ([1], NAMES, "labels: found 1, expected 2, one per sample"),
         ({"0007.png": 7}, NAMES, "labels: found none of '0002_shark.png'"),
         (["a", "b"], NAMES, "labels: found text, expected numbers"),
-        (str(DIGITS), NAMES, "cannot read labels"),
+        (
+            str(DIGITS),
+            NAMES,
+            r"labels '.*digits.onnx': found ending '.onnx'\nExpected a .json, .csv or .npy file",
+        ),
     ],
 )
 def test_labels_that_do_not_fit(source: Any, names: list[str], text: str) -> None:

@@ -21,7 +21,7 @@ from .test_errors import small
 
 # Data ---------------------------------------------------------------------------------------
 
-NPZ = "hint: Expected an .npz file with one array per input."
+NPZ = "hint: Expected an .npz file with one array per input, or a folder of .npy files or images."
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     type=OneOf("cosine", "relative", "agreement", "accuracy", "drop"),
     help="What the table shows.  [default: accuracy with labels, else cosine]",
 )
-@options.setting("criterion", cls=Pass, help="What chooses the channels.")
+@options.setting(
+    "criterion", cls=Pass, help="What chooses the channels; for a budget reconstruction, where none is named."
+)
 @options.setting("granularity", default=ALONE["granularity"])
 @options.budget_options
 @click.option(

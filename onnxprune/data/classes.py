@@ -112,13 +112,13 @@ def _read(path: Path) -> Any:
         regular(path)
         if path.suffix == ".npy":
             return np.load(path, allow_pickle=False)
+        if path.suffix != ".csv":
+            raise UsageError(f"labels '{path}': found ending '{path.suffix}'", HINT)
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot read labels '{path}': {reason(error)}", HINT) from None
     except (EOFError, ValueError) as error:
         raise UsageError(f"cannot read labels '{path}': {error}") from None
-    if path.suffix != ".csv":
-        raise UsageError(f"labels '{path}': found ending '{path.suffix}'", HINT)
     rows = [row for row in csv.reader(text.splitlines()) if row and _is_number(row[-1])]
     if all(len(row) == 1 for row in rows):
         return [int(row[0]) for row in rows]

@@ -187,7 +187,12 @@ def load_data(source: str | os.PathLike[str] | Arrays) -> Mapping[str, np.ndarra
         return {name: _array(name, value) for name, value in source.items()}
     if not isinstance(source, (str, os.PathLike)):
         raise UsageError(f"data: found {type(source).__name__}, expected arrays by input name, or a path")
-    return read_archive(source, "data", UsageError, "Expected an .npz file with one array per input.")
+    return read_archive(
+        source,
+        "data",
+        UsageError,
+        "Expected an .npz file with one array per input, or a folder of .npy files or images.",
+    )
 
 
 def _array(name: str, value: Any) -> np.ndarray:

@@ -55,7 +55,8 @@ TABLE = (
     # score
     Option(
         "criterion", ("score",), "str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | Criterion", "l2",
-        "Score of a channel in one layer, or an .npz file of scores by weight or node.",
+        "Score of a channel in one layer, or an .npz file of scores by weight or node; pruning on --data takes "
+        "reconstruction where none is named.",
         "A registered name; or scores by weight or node name, as a mapping or such a file; or a function "
         "of the same form (see ``onnxprune.registry``).",
         registry="criterion",
@@ -151,7 +152,7 @@ TABLE = (
     ),
     Option(
         "min_share", ("select",), "float", 0.1,
-        "Smallest share of a group that rounding leaves; 0 with --threshold.",
+        "Smallest share of a group that rounding leaves; 0 with --threshold, an eighth where costs on --data decide.",
         "A tenth keeps layers from collapsing (PruningBench, arXiv 2406.12315).",
         check=number("a share from 0 to 1", lambda value: 0 <= value <= 1), metavar="F",
     ),
@@ -180,7 +181,7 @@ TABLE = (
     ),
     Option(
         "samples", ("score", "data"), "int | None", None, "Use N samples of --data, evenly spread.",
-        "Of synthetic inputs, so many runs.", check=integer(1), metavar="N",
+        "Of synthetic inputs, so many runs.", check=integer(1), metavar="N", unset="512 for recovery, else all",
     ),
     Option(
         "profile", ("score", "data"), "Any", None,
