@@ -117,6 +117,20 @@ def test_where_multiples_gain_nothing_single_channels_go() -> None:
     assert len(plan.groups[0].keep) == 48
 
 
+def test_of_groups_that_lose_alike_those_of_whole_blocks_go_first() -> None:
+    """Half of a group of 16 saves no time: of two such, one goes beside half of the group of 32."""
+    text = "a = Conv (x, T)\nb = Conv (a, U)\nc = Conv (b, V)\ny = Conv (c, W)"
+    shapes: dict[str, Any] = {
+        "T": (16, 16, 1, 1),
+        "U": (16, 16, 1, 1),
+        "V": (32, 16, 1, 1),
+        "W": (16, 32, 1, 1),
+    }
+    traced = trace(net(text, inputs="float[1,16,8,8] x", **shapes)())
+    plan = onnxprune.select(traced, onnxprune.score(traced), keep_macs=0.65)
+    assert [len(group.keep) for group in plan.groups[:3]] == [8, 16, 16]
+
+
 def test_a_budget_takes_smaller_steps_only_where_it_must() -> None:
     traced = layer(48)
     scores = onnxprune.score(traced)

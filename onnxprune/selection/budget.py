@@ -93,7 +93,9 @@ class Chain:
             self.meter.forget(MACS)
         owner = np.repeat(np.arange(len(groups)), [len(rungs) for rungs in self._rungs])
         kept = np.concatenate([np.zeros(0, np.int64), *self._rungs])
-        order = np.lexsort((-kept, owner, np.concatenate([np.zeros(0), *prices])))
+        # Of steps of one price those of whole blocks go first: a narrow group's save work, but no time.
+        granules = np.array([rounding.granule(group) for group in groups], np.int64)[owner]
+        order = np.lexsort((-kept, owner, -granules, np.concatenate([np.zeros(0), *prices])))
         self.groups, self.kept = owner[order], kept[order]
         self._last: int | None = None
 
