@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 import models.build  # noqa: F401 - fills the table
 from models.net import BUILDERS
-from onnxprune.cleanup.values import VALUE_RULES, Values, analyse_values, contractions, state
+from onnxprune.cleanup.values import VALUE_RULES, Values, acting, analyse_values, contractions
 from onnxprune.cleanup.values import bounds as b
 from onnxprune.cleanup.values.registry import values
 from onnxprune.coupling.trace import trace
@@ -247,8 +247,8 @@ def test_what_acts_on_what_takes_a_bit_a_weight() -> None:
     nodes = "h = MatMul(x, v) y = MatMul(h, w)"
     traced = trace(graph(nodes, inputs="float[1,8] x", v=normal(8, 64), w=weight), norm="pin")
     (mix,) = (mix for mix in analyse_values(traced.walk).mixes if mix.weights is not None)
-    assert mix.weights is not None
-    assert mix.weights.nbytes == weight.size / 8
+    assert isinstance(mix.weights, acting.Bits)
+    assert mix.weights.bits.nbytes == weight.size / 8
 
 
 def test_breaches_are_seen() -> None:
@@ -292,10 +292,22 @@ def test_inputs_of_one_sign_give_what_any_bounds_give(low: float, high: float) -
     assert np.array_equal(weights, up | down)
 
 
-@pytest.mark.parametrize("shape", [(1, 5, 8), (2, 3, 13), (1, 1, 0)])
+@pytest.mark.parametrize("shape", [(1, 40, 64), (2, 30, 13), (1, 1, 0), (3, 1, 300)])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_inputs_are_packed_alike_whatever_their_order_in_memory(
-    shape: tuple[int, ...], order: Literal["C", "F"]
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.5, 0.998, 1.0])
+def test_what_acts_is_known_whatever_form_it_takes(
+    shape: tuple[int, ...], order: Literal["C", "F"], share: float
 ) -> None:
-    weights = np.asarray(np.random.default_rng(0).random(shape) > 0.5, order=order)
-    assert np.array_equal(state._packed(weights), np.packbits(weights, axis=-1))
+    random = np.random.default_rng(0)
+    weights = np.asarray(random.random(shape) < share, order=order)
+    known = acting.smallest(weights)
+    for rows in (random.random(shape[:2]) < 0.1, random.random(shape[:2]) < 0.9):
+        assert np.array_equal(known.heard(rows), (weights & rows[:, :, None]).any(axis=1))
+
+
+def test_a_bit_for_each_weight_only_where_they_differ() -> None:
+    forms = {
+        share: type(acting.smallest(np.random.default_rng(0).random((1, 90, 90)) < share)).__name__
+        for share in (0.0, 0.002, 0.5, 0.998)
+    }
+    assert forms == {0.0: "Few", 0.002: "Few", 0.5: "Bits", 0.998: "Few"}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from ...errors import ModelError
@@ -18,6 +17,7 @@ from ...model.node import Node
 from ...model.operators import Trait, traits_of
 from ...shapes.inference import FLOATS
 from . import bounds as b
+from .acting import Acting, smallest
 from .bounds import Bounds
 
 
@@ -33,8 +33,8 @@ class Mix:
         What they can be.
     targets : Labels or None, shape (groups * outputs,)
         The entries that they act on; None for entries that always matter.
-    weights : uint8 array, shape (groups, outputs, bytes), or None
-        Which input acts on which output, eight inputs a byte; None for each on all.
+    weights : Acting or None
+        Which input acts on which output; None for each on all.
     kernel : array, shape (groups, outputs, inputs, taps), or None
         The stored weight.
     stored : (str, int) or None
@@ -47,7 +47,7 @@ class Mix:
     labels: Labels
     values: Bounds
     targets: Labels | None = None
-    weights: npt.NDArray[np.uint8] | None = None
+    weights: Acting | None = None
     kernel: np.ndarray | None = None
     stored: tuple[str, int] | None = None
     obstacle: str = "it is no product with a stored weight"
@@ -83,11 +83,9 @@ class Mix:
         rows = np.ones((groups, outputs), np.bool_)
         if self.targets is not None:
             rows = live[unit[self.targets]].reshape(groups, outputs)
-        inputs = len(self.labels) // groups
         if self.weights is None:
-            return np.repeat(rows.any(axis=1), inputs)
-        acting = np.bitwise_or.reduce(self.weights * rows[:, :, None], axis=1)
-        return np.unpackbits(acting, axis=1, count=inputs).astype(np.bool_).reshape(-1)
+            return np.repeat(rows.any(axis=1), len(self.labels) // groups)
+        return self.weights.heard(rows).reshape(-1)
 
 
 class Values:
@@ -188,7 +186,7 @@ class Values:
         labels = self.c.peek(name, axis % self.c.rank(name))
         if labels is not NONE:
             if facts.get("weights") is not None:
-                facts["weights"] = _packed(facts["weights"])  # type: ignore[arg-type]
+                facts["weights"] = smallest(facts["weights"])  # type: ignore[arg-type]
             facts.setdefault("values", self.axis(name, axis))
             mix = Mix(node, labels, **facts)  # type: ignore[arg-type]
             self.mixes.append(mix if mix.fits else Mix(node, labels, b.ANYTHING))
@@ -238,21 +236,6 @@ class Values:
                 self._infinite.add(name)
         if not self.finite(*node.inputs) and Trait.BOUNDED not in traits_of(node):
             self._infinite.update(node.outputs)
-
-
-def _packed(weights: Bools) -> npt.NDArray[np.uint8]:
-    """Eight inputs a byte.
-
-    Numpy packs an axis one entry after the other: where those lie apart, as in a matrix that is read along its
-    columns, it takes nine times as long as to shift and add whole rows.
-    """
-    if weights.flags.c_contiguous:
-        return np.packbits(weights, axis=-1)
-    found = np.zeros_like(weights[..., ::8], np.uint8)
-    for bit in range(8):
-        part = weights[..., bit::8].view(np.uint8)
-        found[..., : part.shape[-1]] |= part << np.uint8(7 - bit)
-    return found
 
 
 def _largest_constant(dtype: int | None) -> float:
