@@ -293,3 +293,40 @@ def test_layers_that_share_a_bias_are_fitted_where_each_keeps_its_own_part(tmp_p
     assert again.model.proto == found.model.proto
     assert again.report
     assert again.report.exact
+
+
+def test_a_bias_that_whole_layers_share_with_cut_ones_is_fitted_in_its_place() -> None:
+    """The view of the slim model numbers its uses otherwise, and what was fitted was compared in another place."""
+    net = Redundant(*ROW)
+    bias = net.weight("B", WIDE)
+    outputs = []
+    for branch in range(2):
+        net.add("MatMul", ["wide", net.weight(f"W{branch}", WIDE, WIDE)], f"z{branch}")
+        net.add("Add", [f"z{branch}", bias], f"b{branch}")
+        net.add("Relu", [f"b{branch}"], f"r{branch}")
+        net.add("MatMul", [f"r{branch}", net.weight(f"V{branch}", WIDE, WIDE)], f"v{branch}")
+        outputs.append(net.add("Add", [f"v{branch}", bias], f"y{branch}"))
+    model = net.model()
+    model.graph.output.insert(0, helper.make_tensor_value_info(outputs[0], TensorProto.FLOAT, None))
+    feeds = {"x": np.random.default_rng(1).standard_normal(ROW).astype(np.float32)}
+    found = onnxprune.prune(model, ratio=0.5, data=feeds, granularity=1, verify=True, provider="cpu")
+    assert found.recovery is not None
+    assert {"V0", "V1"} <= found.recovery.weights.keys()
+    assert [name for name in found.recovery.weights if "#" in name]
+    assert found.report
+    assert found.report.exact
+
+
+def test_a_weight_that_is_computed_from_constants_is_fitted() -> None:
+    """The slim model stores it, the original computes it: rows of length one."""
+    net = Redundant(*ROW)
+    net.add("ReduceL2", [net.weight("W", 5, WIDE)], "length", axes=[1], keepdims=1)
+    net.add("Div", ["W", "length"], "rows")
+    net.add("Transpose", ["rows"], "T", perm=[1, 0])
+    net.add("MatMul", ["wide", "T"], "y")
+    feeds = {"x": np.random.default_rng(1).standard_normal(ROW).astype(np.float32)}
+    found = onnxprune.prune(net.model(), ratio=0.5, data=feeds, granularity=1, verify=True, provider="cpu")
+    assert found.recovery is not None
+    assert found.recovery.weights.keys() == {"rows"}
+    assert found.report
+    assert found.report.exact

@@ -166,11 +166,11 @@ class Recovery:
         proto = copied(dense.embedded())
         result = dense.derived(proto, {})
         graph = Graph(result)
-        readers = {part.name: part.uses[0] for part in find_slices(graph, sizes) if part.name != part.root}
+        uses = _uses(graph, sizes)
         for given, value in self.weights.items():
-            name = _read_as(graph, *readers[given]) if given in readers else given
+            name = _read_as(graph, *uses[given]) if given in uses else given
             whole = graph.constants.get(name)
-            if whole is None or whole.tensor is None:
+            if name not in graph.derived and (whole is None or whole.tensor is None):
                 raise PlanError(f"recovery: the original has no constant '{name}'", _OTHER)
             array = np.array(graph.value(name))
             place = _places(array.shape, sizes.indices(name))
@@ -181,7 +181,8 @@ class Recovery:
                     _OTHER,
                 )
             array[place] = value.view(array.dtype)
-            _set(_own(graph, name) if _shared(graph, name) else whole.tensor, array)
+            alone = whole.tensor if whole is not None and not _shared(graph, name) else None
+            _set(_own(graph, name) if alone is None else alone, array)
         return result
 
 
@@ -230,6 +231,18 @@ def _places(shape: tuple[int, ...], cut: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(grid)
 
 
+def _uses(graph: Graph, sizes: Sizes) -> dict[str, tuple[int, int]]:
+    """What the view of the slim model calls each use of a tensor that is cut -> node and input of the original.
+
+    Every view numbers the uses of a vector; there are fewer of each where its uses keep parts of their own.
+    """
+    return {
+        f"{part.name}#{number}" if number else part.name: use
+        for part in find_slices(graph, sizes)
+        for number, use in enumerate(part.uses, part.name in graph.returned)
+    }
+
+
 def _read_as(graph: Graph, node: int, slot: int) -> str:
     """What an input of a node is called in the view: uses of one tensor that are cut apart have names of their own."""
     return next(n for n in graph.nodes if n.index == node).inputs[slot]
@@ -245,13 +258,14 @@ def _own(graph: Graph, name: str) -> onnx.TensorProto:
     """A stored tensor for one use of a vector that several nodes share."""
     proto = graph.model.proto
     fresh = Names(graph.taken, names_of(proto)).fresh(f"{name.replace('#', '_')}_recovered")
-    old = graph.constants[name]
+    old = graph.value(name)
     for node in graph.nodes:
         for slot, read in enumerate(node.inputs):
             if read == name:
                 node.proto.input[slot] = fresh
     if proto.ir_version < UNLISTED:
-        proto.graph.input.append(onnx.helper.make_tensor_value_info(fresh, old.dtype, list(old.shape)))
+        dtype = onnx.helper.np_dtype_to_tensor_dtype(old.dtype)
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(fresh, dtype, list(old.shape)))
     tensor = proto.graph.initializer.add()
     tensor.name = fresh
     return tensor
