@@ -151,3 +151,9 @@ def test_it_is_said_and_replayed(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert f"allocations were tried: '{next(iter(tried))}' (harm" in made.err
     run("prune", DIGITS, "-o", two, "--plan", plan, "--recovery", weights, "--provider", "cpu")
     assert one.read_bytes() == two.read_bytes()
+    monkeypatch.setattr(Trial, "harm", lambda *_: pytest.fail("what a plan records is not tried again"))
+    kept = {g.name: [*g.keep] for g in onnxprune.Plan.load(plan).groups}
+    told = run("explain", DIGITS, "*Conv", "--plan", plan, "--provider", "cpu", "--json").document["groups"]
+    assert len(told) == 7
+    for group in told:
+        assert [c["index"] for c in group["channels"] if c["kept"]] == kept[group["group"]]

@@ -70,7 +70,7 @@ def explain(
         subject = _after_cleaning(load(source), merged(preset, config, settings), clean)
     traced, chosen, numbering = subject.traced, job.with_data(subject.settings), subject.numbering
     asked = named(traced, layer) if numbering is None else numbering.named(layer)
-    scores = job.priced(traced, chosen, provider)
+    scores = job.priced(traced, chosen, provider, taken=_taken(plan) if plan is not None else "")
     wanted = asked if numbering is None else numbering.sources(asked)
     latency = _latency(traced, plan, chosen, provider)
     found = explain_groups(traced, scores, wanted, layer, latency=latency, **part(chosen, SelectSettings))
@@ -116,6 +116,11 @@ def _latency(traced: Trace, plan: Plan | None, settings: Settings, provider: str
         return None
     machine = Machine.of(provider, **part(settings, MachineSettings))
     return measure_model(traced, machine, settings.get("data"), profile=settings.get("profile"))
+
+
+def _taken(plan: Plan) -> str:
+    """The allocation by which a plan was made: of those that were tried the first."""
+    return str(next(iter(plan.options.get("tried", ())), "harm"))
 
 
 def _recorded(plan: Plan) -> Settings:

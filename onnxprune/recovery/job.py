@@ -97,11 +97,20 @@ def unheard(stage: str) -> None:
 
 
 def priced(
-    traced: Trace, settings: Mapping[str, Any], provider: str, progress: Callable[[str], None] = unheard
+    traced: Trace,
+    settings: Mapping[str, Any],
+    provider: str,
+    progress: Callable[[str], None] = unheard,
+    taken: str = "",
 ) -> ScoreTable:
     """Scores; their costs times the price of every group where a budget is met by measured harm.
 
     Where much harm is expected of that, they are the costs by which the budget harms least.
+
+    Parameters
+    ----------
+    taken : str
+        The allocation that these are of, where it is known: then none is tried.
 
     Raises
     ------
@@ -119,6 +128,10 @@ def priced(
     table, probes, data = probed(traced, settings, provider, progress)
     prices = {found.group: found.price for found in probes}
     table = replace(table.priced(prices), options={**table.options, "prices": prices})
+    if taken:
+        from .candidates import costs_of
+
+        return costs_of(table).get(taken, table)
     return _tried(traced, table, data, settings, provider, progress)
 
 
