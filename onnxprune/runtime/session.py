@@ -252,17 +252,20 @@ def open_session(
     if model.lender is not None and not sharing:
         model = Model(model.embedded())
     model = _what_is_read(model)
-    with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
-        options = ort.SessionOptions()
-        if timed is None:
-            # Threads that wait in a loop take as much CPU time as those that work, and the block that is
-            # planned for a second run comes on top of what the first one took piece by piece.
-            options.enable_mem_pattern = False
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if timed is None and not tf32 and _shared_out(model.proto):
-            options.intra_op_num_threads = 1
-        found = lend(model, options) if sharing else None
-        source = found[0] if found is not None else readable(model, folder)
+    options = ort.SessionOptions()
+    if timed is None:
+        # Threads that wait in a loop take as much CPU time as those that work, and the block that is
+        # planned for a second run comes on top of what the first one took piece by piece.
+        options.enable_mem_pattern = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if timed is None and not tf32 and _shared_out(model.proto):
+        options.intra_op_num_threads = 1
+    found = lend(model, options) if sharing else None
+    with ExitStack() as stack:
+        if found is None:
+            source = readable(model, stack.enter_context(tempfile.TemporaryDirectory(prefix="onnxprune-")))
+        else:
+            source = found[0]
         with _loading(what):
             session = make_session(source, provider, not tf32, optimize, timed, options)
         yield session
