@@ -330,3 +330,28 @@ def test_a_weight_that_is_computed_from_constants_is_fitted() -> None:
     assert found.recovery.weights.keys() == {"rows"}
     assert found.report
     assert found.report.exact
+
+
+def test_a_matrix_that_layers_share_is_not_fitted_where_one_row_of_it_is_left() -> None:
+    """What is left is a vector, whose uses the slim model could tell apart; the original cannot."""
+    net = Redundant(*ROW)
+    shared, back = net.weight("W", WIDE, 2), net.weight("U", 2, WIDE)
+    net.add("Tanh", ["wide"], "other")
+    for number, read in enumerate(("wide", "other")):
+        net.add("MatMul", [read, shared], f"z{number}")
+        net.add("Relu", [f"z{number}"], f"r{number}")
+        net.add("MatMul", [f"r{number}", back], f"u{number}")
+    net.add("Add", ["u0", "u1"], "sum")
+    net.add("MatMul", ["sum", net.weight("V", WIDE, 5)], "y")
+    feeds = {"x": np.random.default_rng(1).standard_normal(ROW).astype(np.float32)}
+    found = onnxprune.prune(net.model(), ratio=0.5, data=feeds, granularity=1, verify=True, provider="cpu")
+    assert found.recovery is not None
+    assert slim_shape(found.model.proto, "W") == [WIDE // 2, 1]
+    reasons = {one.layer: one.reason for one in found.recovery.outcomes if one.named}
+    assert reasons["z0"] == reasons["z1"] == "'W' is read in several places"
+    assert found.report
+    assert found.report.exact
+
+
+def slim_shape(proto: onnx.ModelProto, name: str) -> list[int]:
+    return next(list(tensor.dims) for tensor in proto.graph.initializer if tensor.name == name)

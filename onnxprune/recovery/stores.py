@@ -46,6 +46,21 @@ def write_back(graph: Graph, name: str, value: np.ndarray) -> tuple[str, np.ndar
     return name, np.ascontiguousarray(value.astype(dtype).reshape(constant.shape))
 
 
+def read_once(graph: Graph, name: str) -> None:
+    """Refuse what several nodes read, as it is or behind nodes that move it.
+
+    A matrix may be a vector in the slim model, whose uses have names of their own there.
+
+    Raises
+    ------
+    Unwritable
+    """
+    while name:
+        _alone(graph, name)
+        maker = graph.derived.get(name) if name not in graph.constants else None
+        name = maker.inputs[0] if maker is not None and maker.kind in _BACK else ""
+
+
 def _alone(graph: Graph, name: str) -> None:
     readers = graph.consumers.get(name, [])
     uses = sum(node.inputs.count(name) for node in readers)

@@ -30,7 +30,7 @@ from .fit import fit
 from .front import Front
 from .pairs import Found, LayerPair, find_pairs, in_steps, up_to_activation
 from .samples import Pile, Samples
-from .stores import Unwritable
+from .stores import Unwritable, read_once
 
 ROWS = 30_000
 """Rows that a layer is fitted on; 15,000 to 40,000 gave the same accuracy."""
@@ -157,6 +157,7 @@ class _Walk:
         if new is None:
             return LayerOutcome(name, error, kept, reason="nothing was better on held-out samples"), {}
         try:
+            read_once(self.traced.graph, pair.dense.weight)
             return LayerOutcome(name, error, kept, how), pair.store(self.graph, new)
         except Unwritable as problem:
             return LayerOutcome(name, kept, kept, reason=str(problem), named=True), {}
