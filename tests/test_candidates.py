@@ -102,6 +102,8 @@ def test_where_little_harm_is_expected_or_none_can_be_told_nothing_is_tried(tota
     ("harms", "order"),
     [
         ([1, 2, 3], ["harm", "rising", "damped"]),
+        ([1, 0.9, 1.2], ["harm", "rising", "damped"]),
+        ([1, 0.8, 1.2], ["rising", "harm", "damped"]),
         ([3, 2, 4], ["rising", "harm", "damped"]),
         ([4, 1, 3, 2], ["rising", "damped twice", "damped", "harm"]),
         ([3, 2, 1, 4], ["damped", "rising", "harm", "damped twice"]),
@@ -111,7 +113,7 @@ def test_where_little_harm_is_expected_or_none_can_be_told_nothing_is_tried(tota
     ],
 )
 def test_what_harms_least_is_taken(harms: list[float], order: list[str]) -> None:
-    """Of equal ones the first; prices are damped twice only where once was better."""
+    """Prices unless another gains, of equal ones the first; prices are damped twice only where once was better."""
     before, after, trial = chosen(100.0, harms)
     tried: Any = after.options["tried"]
     assert [*tried] == order
@@ -147,7 +149,6 @@ def test_it_is_said_and_replayed(run: Run, tmp_path: Path, monkeypatch: pytest.M
     tried = onnxprune.Plan.load(plan).options["tried"]
     assert "harm" in tried
     assert len(tried) > 1
-    assert [*tried.values()] == sorted(tried.values())
     assert f"allocations were tried: '{next(iter(tried))}' (harm" in made.err
     run("prune", DIGITS, "-o", two, "--plan", plan, "--recovery", weights, "--provider", "cpu")
     assert one.read_bytes() == two.read_bytes()

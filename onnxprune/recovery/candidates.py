@@ -29,7 +29,13 @@ from .walk import Way, recover
 DAMPED, RISING = 0.5, 1.0
 """Power of prices that differ less, and power of the share that is left by which costs rise."""
 
-AFTER = {"damped twice": ("damped", "harm")}
+GAIN = 0.15
+"""Share of the harm by prices that another allocation has to save: less of it may be chance on few samples."""
+
+PRICES = "harm"
+"""The allocation by the prices as they were measured."""
+
+AFTER = {"damped twice": ("damped", PRICES)}
 """Allocation -> two others, of which the first has to harm less for it to be tried."""
 
 Told = Callable[[str], Progress]
@@ -39,7 +45,7 @@ Told = Callable[[str], Progress]
 def costs_of(table: ScoreTable) -> dict[str, ScoreTable]:
     """Costs of every allocation by its name, in the order of trial; those that are given come first."""
     return {
-        "harm": table,
+        PRICES: table,
         "rising": rising(table, RISING),
         "damped": damped(table, DAMPED),
         "damped twice": damped(table, DAMPED**2),
@@ -150,5 +156,5 @@ def _better(harms: Mapping[str, float], one: str, other: str) -> bool:
 
 
 def _order(harms: Mapping[str, float]) -> list[str]:
-    """Allocations, the one that harms least first; of equal ones the first that was tried."""
-    return sorted(harms, key=lambda name: harms[name])
+    """Allocations, the one that harms least first; prices, unless another gains; of equal ones the first."""
+    return sorted(harms, key=lambda name: harms[name] * (1 - GAIN if name == PRICES else 1))
