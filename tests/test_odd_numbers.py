@@ -27,7 +27,9 @@ def test_a_group_says_what_its_consumers_cannot_be_measured_on(factor: float) ->
     assert scores["/stem/conv/Conv"].problem.endswith("reads numbers that are NaN, infinite or beyond 1e19")
 
 
-@pytest.mark.parametrize(("factor", "harm"), [(1e22, "harm "), (np.nan, "outputs on held-out samples are ")])
+@pytest.mark.parametrize(
+    ("factor", "harm"), [(1e22, "much harm "), (np.nan, "outputs on held-out samples are ")]
+)
 def test_such_data_prune_without_a_warning(run: Run, tmp_path: Path, factor: float, harm: str) -> None:
     """Warnings are errors here; that weights decide in place of the data is said."""
     np.savez(tmp_path / "x.npz", image=images(factor))

@@ -218,24 +218,17 @@ def set_apart(proto: onnx.ModelProto) -> None:
             owner.opset_import.add(domain="onnxruntime", version=1)
 
 
-EXPERIMENTAL = {
-    "ATen", "Affine", "ConstantFill", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill", "ImageScaler",
-    "ParametricSoftplus", "Scale", "ScaledTanh",
-}  # fmt: skip
-"""Operators of the first days that were never standardised."""
-
-
 @cache
 def _strange(op: str, opset: int) -> bool:
     """Whether the checker refuses an operator of the default domain that onnxruntime runs.
 
     That is one of its own, or one that is deprecated but defined by others, which stand in for it:
-    GroupNormalization of the opsets 18 to 20. Of experimental ones it prints a warning, past Python.
+    GroupNormalization of the opsets 18 to 20. Of those of the first days it prints a warning, past Python.
     """
     try:
         schema: Any = onnx.defs.get_schema(op, opset, "")
     except onnx.defs.SchemaError:
-        return op in EXPERIMENTAL or Trait.UNLISTED in told("", op)
+        return Trait.UNLISTED in told("", op)
     return schema.deprecated and (schema.has_function or schema.has_context_dependent_function)
 
 

@@ -82,7 +82,8 @@ class Trait(Flag, boundary=KEEP):
         onnxruntime rounds what its threads share out, rows of a batch say, part by part: how many threads
         there are, and whether it is worth while, changes results.
     UNLISTED
-        onnxruntime has it in the default domain; ONNX has not, or not before opset 17.
+        It is in the default domain of onnxruntime, or was in ONNX's first days; ONNX has it not, or not before
+        opset 17.
     """
 
     NONE = 0

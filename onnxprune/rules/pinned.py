@@ -71,4 +71,7 @@ tell(
     "MultilevelCropAndResize_TRT",
     "PyramidROIAlign_TRT",
     traits=Trait.UNLISTED,
-)  # TensorRT's; they have no rule
+)  # TensorRT's
+tell(
+    "", "ATen", "ConstantFill", "DynamicSlice", "GRUUnit", "GivenTensorFill", "Scale", traits=Trait.UNLISTED
+)  # of the first days of ONNX

@@ -82,7 +82,7 @@ def deform_conv(c: Walk, n: Node) -> None:
     c.pin_axes(X, [0], f"{n} has offsets for every entry of it")
 
 
-@rule("ImageScaler", traits=Trait.NONE)
+@rule("ImageScaler", traits=Trait.UNLISTED)
 def image_scaler(c: Walk, n: Node) -> None:
     """One bias per channel, which is an attribute."""
     C, bias = c.axis(n.inputs[0], 1), n.attr("bias")
@@ -91,7 +91,7 @@ def image_scaler(c: Walk, n: Node) -> None:
         c.fix(lambda e: e.set("bias", np.array(bias)[e.mask(C)].tolist()))
 
 
-@rule("Crop", traits=Trait.NONE)
+@rule("Crop", traits=Trait.UNLISTED)
 def crop(c: Walk, n: Node) -> None:
     """Carries batch and channels, crops the image."""
     X = n.inputs[0]

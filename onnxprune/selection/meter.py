@@ -128,7 +128,9 @@ class LivingSizes(SizeView):
 
     def _found(self, name: str) -> list[int]:
         """Places in ``counts`` of the sizes of a tensor; what never changes is added there."""
-        shape = self._shapes.get(name) or ()
+        shape = self._shapes.get(name)
+        if shape is None:
+            return []
         axes = self._axes.get(name) or [None] * len(shape)
         places = []
         for size, labels in zip(shape, axes, strict=True):
