@@ -265,7 +265,8 @@ def test_permissions_and_links_stay(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_being_written_is_not_taken_for_abandoned(tmp_path: Path) -> None:
-    from onnxprune.model.writing import replacement, write_atomically
+    from onnxprune.model.replacing import replacement
+    from onnxprune.model.writing import write_atomically
 
     target = tmp_path / "plan.json"
     with replacement(target) as (file, move, _):
