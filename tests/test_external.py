@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
 import onnxprune
+from onnxprune.files import writing
 from onnxprune.model import external as files
-from onnxprune.model import writing
 
 from .conftest import DIGITS
 

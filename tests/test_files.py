@@ -265,8 +265,8 @@ def test_permissions_and_links_stay(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_being_written_is_not_taken_for_abandoned(tmp_path: Path) -> None:
-    from onnxprune.model.replacing import replacement
-    from onnxprune.model.writing import write_atomically
+    from onnxprune.files.replacing import replacement
+    from onnxprune.files.writing import write_atomically
 
     target = tmp_path / "plan.json"
     with replacement(target) as (file, move, _):
@@ -404,7 +404,7 @@ FLAGS = ("--plan-out", "--recovery-out", "-o")
 
 def test_a_name_that_another_run_takes_meanwhile(tmp_path: Path) -> None:
     """The names of data files are chosen before anything is moved; then one of them holds something else."""
-    from onnxprune.model.writing import together
+    from onnxprune.files.writing import together
 
     source = external(tmp_path / "model.onnx", 1.0)
     target = tmp_path / "out" / "out.onnx"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from onnxprune.model import following
-from onnxprune.model.following import Following
+from onnxprune.files import following
+from onnxprune.files.following import Following
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "pread"), reason="there files are hashed once they are written"

@@ -58,6 +58,18 @@ def test_matrix_products_take_one_thread_unless_told_otherwise(given: dict[str, 
     assert found.stdout.splitlines()[-1] == f"{name}={value}"
 
 
+def last_number(script: str) -> int:
+    """What a script in a process of its own prints last."""
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(found.stdout.splitlines()[-1])
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such option")
 def test_memory_of_a_tensor_is_there_for_the_next_one() -> None:
     script = (
@@ -65,34 +77,20 @@ def test_memory_of_a_tensor_is_there_for_the_next_one() -> None:
         "main(); bytearray(2**26); faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt;"
         "before = faults(); bytearray(2**26); print(faults() - before)"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert int(found.stdout.splitlines()[-1]) < 2**26 / mmap.PAGESIZE / 10
+    assert last_number(script) < 2**26 / mmap.PAGESIZE / 10
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such option")
 def test_the_first_tensor_lies_in_large_pages() -> None:
     setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if not setting.exists() or "[never]" in setting.read_text():
-        pytest.skip("this system has none")
+        pytest.skip("this system hands out no large pages")
     script = (
         "import resource, sys; from onnxprune.__main__ import main; sys.argv = ['onnxprune', '--version'];"
         "main(); faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt;"
         "before = faults(); bytearray(b'1') * 2**25; print(faults() - before)"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert int(found.stdout.splitlines()[-1]) < 2**25 / mmap.PAGESIZE / 10
+    assert last_number(script) < 2**25 / mmap.PAGESIZE / 10
 
 
 # Metrics and passes ---------------------------------------------------------------------------

@@ -19,6 +19,7 @@ FLOORS = (
     ("errors",),
     ("plugins",),
     ("settings",),
+    ("files",),
     ("model",),
     ("runtime",),
     ("shapes",),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import OnnxPruneError, UsageError
-from ..model.writing import write_atomically
+from ..files.writing import write_atomically
 from ..plugins import needed
 from .formats import archive, keras, pytorch, tensors
 from .formats.format import Format

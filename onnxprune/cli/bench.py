@@ -33,14 +33,14 @@ def command(
 
     The models run in turns on the first batch, so that whatever else the machine does slows both, and
     with onnxruntime's default options, as they would in a program, but that threads do not spin between
-    runs. Two sessions of one file differ, so several pairs of them are opened, until they agree. What operators take is what the
-    profiler says of the optimized graphs; the kernels of convolutions in the blocked layout are the
-    fast ones. Activations are the most bytes of intermediate tensors that are alive at once, counted
-    in the order of the graph; onnxruntime may do with less.
+    runs. Two sessions of one file differ, so several pairs of them are opened, until they agree. What
+    operators take is what the profiler says of the optimized graphs; the kernels of convolutions in the
+    blocked layout are the fast ones. Activations are the most bytes of intermediate tensors that are alive
+    at once, counted in the order of the graph; onnxruntime may do with less.
     """
     from .. import trace
+    from ..files.writing import write_atomically
     from ..jobs.bench import bench
-    from ..model.writing import write_atomically
     from ..reports.comparison import SideBySide
     from ..reports.tables import markdown_page
 

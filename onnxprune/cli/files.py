@@ -222,7 +222,7 @@ def write_result(
     quantized: Quantized | None = None,
 ) -> None:
     """Write the plan, recovered weights, the model and that in 8 bits: all of them, or none."""
-    from ..model.writing import together
+    from ..files.writing import together
     from ..selection.recovered import Recovery
 
     with together():
@@ -238,7 +238,7 @@ def write_result(
 
 def _write_model(result: Result, out: str) -> None:
     """Write a model; one that lost nothing is copied byte for byte."""
-    from ..model.writing import write_graph
+    from ..files.writing import write_graph
     from ..reports.outcome import unchanged
 
     original = result.trace.model

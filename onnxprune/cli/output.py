@@ -90,8 +90,8 @@ def write_html(
     """Write what a verb has to say as a page for a browser, where that was asked for."""
     if path is None:
         return
+    from ..files.writing import write_atomically
     from ..html.document import write_page
-    from ..model.writing import write_atomically
     from ..reports.tables import similarity, verdict
 
     context = click.get_current_context()

@@ -110,8 +110,8 @@ def _forecast(
     stage: Callable[[str], None],
 ) -> Forecast:
     """What a budget is expected to do; its ratios are written."""
+    from ..files.writing import write_atomically
     from ..jobs.forecast import forecast
-    from ..model.writing import write_atomically
 
     unused = "labels", "ratios", "measure", "latency"
     options.refuse_beside(context, "a budget", unused, "Harm is measured without labels.")

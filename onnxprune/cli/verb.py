@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ..errors import OnnxPruneError, UsageError
-from ..model.replacing import remove_abandoned
+from ..files.replacing import remove_abandoned
 from ..printable import docstring
 from ..settings.table import OPTIONS
 from . import output

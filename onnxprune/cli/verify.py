@@ -126,7 +126,7 @@ def _write(
     found: Verification, junit: str | None, markdown: str | None, sarif: str | None, plot: str | None
 ) -> None:
     """Write the files that were asked for; a report that fails has them, too."""
-    from ..model.writing import write_atomically
+    from ..files.writing import write_atomically
     from ..reports import sarif as scanning
     from ..reports import tables as reports
 

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from onnx import TensorProto
 
+from ..files.data_names import NAME_MAX
+from ..files.writing import Parts, pour
 from .cut import BLOCK, Cut, kept_dims, tensor_nbytes
-from .data_names import NAME_MAX
 from .protos import data_file
-from .writing import Parts, pour
 
 PAGE = 4096
 """Alignment that lets a page of a data file be that of memory; more than it was costs bytes for nothing."""

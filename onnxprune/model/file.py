@@ -24,6 +24,7 @@ import onnx
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from ..errors import ModelError, UnusableError
+from ..files.writing import write_graph, write_with_data
 from .cut import PACKED, Cut, kept_dims, take, tensor_nbytes
 from .external import DataFile, Place, data_files, region
 from .mapped import in_memory, kept_blocks, mapped
@@ -41,7 +42,6 @@ from .protos import (
 )
 from .source import DataFiles, Source
 from .wire import write_around
-from .writing import write_graph, write_with_data
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

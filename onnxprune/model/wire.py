@@ -16,8 +16,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
+from ..files.writing import Parts
 from .cut import PACKED, payload
-from .writing import Parts
 
 Content: TypeAlias = "bytes | mmap.mmap"
 

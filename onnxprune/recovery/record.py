@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..model.writing import write_atomically
+from ..files.writing import write_atomically
 from .allocation import Probe
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from ..checks.report import Report
 from ..errors import UsageError
+from ..files.writing import write_atomically
 from ..model.file import Model
 from ..model.schema import BaselineFile, checked, read_json
-from ..model.writing import write_atomically
 from ..printable import json_text
 from .page import Table, numbers, words
 from .tables import measures

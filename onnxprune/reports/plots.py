@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..model.writing import write_atomically
+from ..files.writing import write_atomically
 from ..plugins import needed
 from ..printable import printable
 

@@ -9,9 +9,7 @@ from .registry import rule
 from .signs import above, chosen, clipped, highest, kept, lowest, opposite, positive, power, product, shared
 
 
-@rule(
-    "Affine", "ParametricSoftplus", "ScaledTanh", traits=Trait.UNARY | Trait.UNLISTED
-)  # of the first days of ONNX
+@rule("Affine", "ParametricSoftplus", "ScaledTanh", traits=Trait.UNARY | Trait.UNLISTED)
 @rule("Abs", "Acos", "Acosh", "Cosh", sign=positive, traits=Trait.UNARY)
 @rule("Exp", "Softplus", "Sqrt", sign=positive, traits=Trait.UNARY | Trait.RISES)
 @rule("HardSigmoid", sign=positive, traits=Trait.UNARY | Trait.RISES | Trait.BOUNDED | Trait.SATURATES)

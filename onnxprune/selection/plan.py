@@ -20,8 +20,8 @@ import numpy.typing as npt
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..errors import PlanError
+from ..files.writing import write_atomically
 from ..model.file import Model
-from ..model.writing import write_atomically
 from ..printable import json_text, page
 from ..surgery.computed import find_computed, origin
 from ..surgery.slices import find_slices

@@ -20,12 +20,12 @@ import onnx
 
 from ..data.archives import read_archive
 from ..errors import PlanError, UsageError
+from ..files.writing import write_atomically
 from ..labels.sizes import Sizes
 from ..model.file import Model
 from ..model.graph import Graph
 from ..model.names import Names, names_of
 from ..model.protos import UNLISTED, copied, refill, unread
-from ..model.writing import write_atomically
 from ..surgery.slices import find_slices
 from .plan import Plan
 
@@ -232,7 +232,7 @@ def _places(shape: tuple[int, ...], cut: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _uses(graph: Graph, sizes: Sizes) -> dict[str, tuple[int, int]]:
-    """What the view of the slim model calls each use of a tensor that is cut -> node and input of the original.
+    """Name that the view of the slim model gives each use of a tensor that is cut -> node and input that use it.
 
     Every view numbers the uses of a vector; there are fewer of each where its uses keep parts of their own.
     """
@@ -244,7 +244,7 @@ def _uses(graph: Graph, sizes: Sizes) -> dict[str, tuple[int, int]]:
 
 
 def _read_as(graph: Graph, node: int, slot: int) -> str:
-    """What an input of a node is called in the view: uses of one tensor that are cut apart have names of their own."""
+    """Name of an input of a node in the view, in which uses of one tensor that are cut apart have their own."""
     return next(n for n in graph.nodes if n.index == node).inputs[slot]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..model.writing import write_atomically
+from ..files.writing import write_atomically
 
 
 def folder() -> Path:

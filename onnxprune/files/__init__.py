@@ -1,0 +1,1 @@
+"""Files in the place of old ones: whole or not at all, several together, named by their content."""
