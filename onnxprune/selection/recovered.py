@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..files.writing import write_atomically
 from ..labels.sizes import Sizes
 from ..model.file import Model
 from ..model.graph import Graph
-from ..model.names import Names, names_of
+from ..model.names import Names
 from ..model.protos import UNLISTED, copied, refill, unread
 from ..surgery.slices import find_slices
 from .plan import Plan
@@ -133,7 +134,8 @@ class Recovery:
         """
         proto = copied(slim.proto)
         result = slim.derived(proto)
-        graph, shared = Graph(result), set[str]()
+        graph = Graph(result)
+        stores, shared = _Stores(graph), set[str]()
         for name, value in self.weights.items():
             constant = graph.constants.get(name)
             if constant is None or constant.tensor is None:
@@ -146,9 +148,9 @@ class Recovery:
                     _OTHER,
                 )
             target = constant.tensor
-            if _shared(graph, name):
+            if stores.shared(name):
                 shared.add(constant.name)
-                target = _own(graph, name)
+                target = stores.own(name)
             _set(target, value.view(dtype))
             result.cuts.pop(target.name, None)
         if shared:
@@ -166,9 +168,9 @@ class Recovery:
         proto = copied(dense.embedded())
         result = dense.derived(proto, {})
         graph = Graph(result)
-        uses = _uses(graph, sizes)
+        stores, uses = _Stores(graph), _uses(graph, sizes)
         for given, value in self.weights.items():
-            name = _read_as(graph, *uses[given]) if given in uses else given
+            name = uses.get(given, given)
             whole = graph.constants.get(name)
             if name not in graph.derived and (whole is None or whole.tensor is None):
                 raise PlanError(f"recovery: the original has no constant '{name}'", _OTHER)
@@ -181,8 +183,8 @@ class Recovery:
                     _OTHER,
                 )
             array[place] = value.view(array.dtype)
-            alone = whole.tensor if whole is not None and not _shared(graph, name) else None
-            _set(_own(graph, name) if alone is None else alone, array)
+            alone = whole.tensor if whole is not None and not stores.shared(name) else None
+            _set(stores.own(name) if alone is None else alone, array)
         return result
 
 
@@ -231,44 +233,50 @@ def _places(shape: tuple[int, ...], cut: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(grid)
 
 
-def _uses(graph: Graph, sizes: Sizes) -> dict[str, tuple[int, int]]:
-    """Name that the view of the slim model gives each use of a tensor that is cut -> node and input that use it.
+def _uses(graph: Graph, sizes: Sizes) -> dict[str, str]:
+    """Name of a use of a tensor that is cut in the view of the slim model -> its name in that of the original.
 
     Every view numbers the uses of a vector; there are fewer of each where its uses keep parts of their own.
     """
     return {
-        f"{part.name}#{number}" if number else part.name: use
+        f"{part.name}#{number}" if number else part.name: graph.nodes[node].inputs[slot]
         for part in find_slices(graph, sizes)
-        for number, use in enumerate(part.uses, part.name in graph.returned)
+        for number, (node, slot) in enumerate(part.uses, part.name in graph.returned)
     }
 
 
-def _read_as(graph: Graph, node: int, slot: int) -> str:
-    """Name of an input of a node in the view, in which uses of one tensor that are cut apart have their own."""
-    return next(n for n in graph.nodes if n.index == node).inputs[slot]
+class _Stores:
+    """Stored tensors of a model that take new values, use by use.
 
+    Parameters
+    ----------
+    graph : Graph
+        View of the model; nodes of the model, not of the view, read what is stored anew.
+    """
 
-def _shared(graph: Graph, name: str) -> bool:
-    """Whether other uses read the same stored tensor under other names."""
-    base = graph.constants[name].name
-    return any(other != name and c.name == base for other, c in graph.constants.items())
+    def __init__(self, graph: Graph) -> None:
+        self._graph, self._names = graph, Names(graph.taken)
+        self._uses = Counter(constant.name for constant in graph.constants.values())
 
+    def shared(self, name: str) -> bool:
+        """Whether other uses read the same stored tensor under other names."""
+        return self._uses[self._graph.constants[name].name] > 1
 
-def _own(graph: Graph, name: str) -> onnx.TensorProto:
-    """A stored tensor for one use of a vector that several nodes share."""
-    proto = graph.model.proto
-    fresh = Names(graph.taken, names_of(proto)).fresh(f"{name.replace('#', '_')}_recovered")
-    old = graph.value(name)
-    for node in graph.nodes:
-        for slot, read in enumerate(node.inputs):
-            if read == name:
-                node.proto.input[slot] = fresh
-    if proto.ir_version < UNLISTED:
-        dtype = onnx.helper.np_dtype_to_tensor_dtype(old.dtype)
-        proto.graph.input.append(onnx.helper.make_tensor_value_info(fresh, dtype, list(old.shape)))
-    tensor = proto.graph.initializer.add()
-    tensor.name = fresh
-    return tensor
+    def own(self, name: str) -> onnx.TensorProto:
+        """A stored tensor for one use of a vector that several nodes share, or of a computed one."""
+        graph, proto = self._graph, self._graph.model.proto
+        fresh = self._names.fresh(f"{name.replace('#', '_')}_recovered")
+        for node in graph.consumers.get(name, ()):
+            for slot, read in enumerate(node.inputs):
+                if read == name:
+                    node.proto.input[slot] = fresh
+        if proto.ir_version < UNLISTED:
+            value = graph.value(name)
+            dtype = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(fresh, dtype, list(value.shape)))
+        tensor = proto.graph.initializer.add()
+        tensor.name = fresh
+        return tensor
 
 
 def _set(tensor: onnx.TensorProto, value: np.ndarray) -> None:
