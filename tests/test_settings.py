@@ -17,7 +17,6 @@ from onnxprune.checks.gates import Limits
 from onnxprune.data.dataset import DataSettings, open_data
 from onnxprune.jobs.bench import bench
 from onnxprune.jobs.sensitivity import sensitivity
-from onnxprune.model.schema import form
 from onnxprune.reports.comparison import MEASURES
 from onnxprune.runtime.session import PROVIDERS as KNOWN_PROVIDERS
 from onnxprune.selection.config import read_config
@@ -31,6 +30,7 @@ from onnxprune.selection.settings import (
     check,
     merge,
 )
+from onnxprune.settings.schema import form
 from onnxprune.settings.table import ALONE, DEFAULTS, OPTIONS, PROVIDERS, TABLE, TARGETS, of
 from onnxprune.timing.machine import MachineSettings
 

@@ -46,7 +46,7 @@ def read_archive(
 
 
 def _arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    from ..model.schema import regular
+    from ..settings.schema import regular
 
     regular(path)
     with Path(path).open("rb") as file:

@@ -104,7 +104,7 @@ def _leading(names: Sequence[str]) -> list[int]:
 
 def _read(path: Path) -> Any:
     """List, array or mapping from a file."""
-    from ..model.schema import Labels, checked, read_json, regular
+    from ..settings.schema import Labels, checked, read_json, regular
 
     try:
         if path.suffix == ".json":

@@ -74,7 +74,7 @@ def _reader(value: onnx.ValueInfoProto, files: Sequence[Path], profile: Any) -> 
 
 
 def _read_npy(path: Path, rank: int) -> np.ndarray:
-    from ..model.schema import regular
+    from ..settings.schema import regular
 
     try:
         regular(path)

@@ -101,14 +101,14 @@ def read_profile(source: str | os.PathLike[str] | Mapping[str, Any] | ImageProfi
             raise unknown_name("setting of images", name, known)
         if isinstance(value, list):
             settings[name] = tuple(value)
-    from ..model.schema import ProfileFile, checked
+    from ..settings.schema import ProfileFile, checked
 
     checked(settings, ProfileFile, "the profile of images", UsageError)
     return _checked(replace(PRESETS[base], **settings))
 
 
 def _read_json(text: str) -> dict[str, Any]:
-    from ..model.schema import decoded, read_json
+    from ..settings.schema import decoded, read_json
 
     if not text.lstrip().startswith("{"):
         if not text.endswith(".json"):
@@ -194,7 +194,7 @@ def _pixels(path: Path, profile: ImageProfile, size: tuple[int, int], *, grey: b
     """Values of an image as float64, (height, width, channels)."""
     from PIL import Image
 
-    from ..model.schema import regular
+    from ..settings.schema import regular
 
     try:
         regular(path)

@@ -13,8 +13,8 @@ from ..checks.report import Report
 from ..errors import UsageError
 from ..files.writing import write_atomically
 from ..model.file import Model
-from ..model.schema import BaselineFile, checked, read_json
 from ..printable import json_text
+from ..settings.schema import BaselineFile, checked, read_json
 from .page import Table, numbers, words
 from .tables import measures
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, reason, unknown_name
-from ..model.schema import ConfigFile, checked, regular
+from ..settings.schema import ConfigFile, checked, regular
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -154,7 +154,7 @@ class Plan:
         PlanError
             If it is malformed or of another version.
         """
-        from ..model.schema import PlanFile, checked
+        from ..settings.schema import PlanFile, checked
 
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise PlanError(f"not a plan: found no format '{FORMAT}'")
@@ -173,7 +173,7 @@ class Plan:
         PlanError
             If it cannot be read.
         """
-        from ..model.schema import read_json
+        from ..settings.schema import read_json
 
         return cls.from_dict(read_json(path, "plan", PlanError))
 

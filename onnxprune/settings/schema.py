@@ -19,8 +19,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..errors import OnnxPruneError
-from ..settings.option import Option
-from ..settings.table import TABLE
+from .option import Option
+from .table import TABLE
 
 Index = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
