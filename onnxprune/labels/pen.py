@@ -14,7 +14,7 @@ from .vector import Labels
 class Pen(Protocol):
     """What a fix is given (``e`` in the rules): sizes, and changes to its node.
 
-    The first five methods are those of :class:`onnxprune.labels.sizes.SizeView`.
+    The first five methods are those of :class:`onnxprune.labels.sizes.Sizes`.
     """
 
     def size(self, name: str, axis: int) -> int:

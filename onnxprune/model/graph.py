@@ -3,7 +3,7 @@
 Nested graphs (branches and loop bodies) belong to the same view, because names are unique over all
 of them. Three liberties are taken with names, all undone by the rewriter:
 
-- a constant with at most one axis longer than 1 gets one name per use (``bias``, ``bias#1``, ...):
+- a constant with exactly one axis longer than 1 gets one name per use (``bias``, ``bias#1``, ...):
   exporters de-duplicate equal vectors, which would otherwise couple unrelated layers;
 - a constant behind ``Identity`` nodes is used under its own name;
 - so is a constant that a loop carries from one iteration to the next as it is.

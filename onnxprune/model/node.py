@@ -16,7 +16,7 @@ from onnx import AttributeProto, SparseTensorProto, TensorProto
 class Node:
     """One node: the operator schema's names over its proto.
 
-    ``inputs`` holds the view's names (see the module docstring), ``""`` for an absent input;
+    ``inputs`` holds the view's names (see ``graph.py``), ``""`` for an absent input;
     ``outermost`` is whether the node stands in the main graph. There is no way back from a node to
     its graph: a cycle of references would keep the weights in memory until the collector runs.
     """

@@ -108,8 +108,10 @@ class Sampler:
     Parameters
     ----------
     seed : int
-    share : float
-        Positions that are taken of those there are.
+    name : str
+        Of the layer.
+    limit : int
+        Most positions that are taken of all batches together.
     """
 
     def __init__(self, seed: int, name: str, limit: int) -> None:

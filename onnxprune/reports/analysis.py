@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..timing.achieved import Achieved
     from ..timing.model import LatencyModel
 
-"""Terms of latency in a millisecond."""
-
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:

@@ -102,7 +102,7 @@ class Plan:
     Attributes
     ----------
     model : dict
-        ``sha256`` of the file, numbers of ``nodes`` and ``parameters``.
+        ``sha256`` of the file, number of its ``nodes``, and ``opset``.
     options : dict
         Every setting that led to the plan.
     constants : dict

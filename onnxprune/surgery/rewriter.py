@@ -1,9 +1,7 @@
-"""From a plan to the slim model, in place of nothing: the file's own structures are edited.
+"""From kept channels to the slim model: a copy of the file's own structures is edited.
 
 Weights are sliced, attributes and shape inputs are mended by the rules' fixes from one view of the
-sizes, and everything else is left as it stands. Afterwards weight-less shape inference runs over
-the slim model and every shape is compared with the size view: that costs milliseconds, needs no
-data and is always done.
+sizes, and everything else is left as it stands. What comes of it is checked in ``selfcheck.py``.
 """
 
 from __future__ import annotations

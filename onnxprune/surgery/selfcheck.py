@@ -1,4 +1,8 @@
-"""The check of every slim model: its sizes are those that the analysis foretold."""
+"""The check of every slim model: its sizes are those that the analysis foretold.
+
+Shape inference runs over the slim model without its weights, and every shape is compared with the size
+view: that costs milliseconds, needs no data and is always done.
+"""
 
 from __future__ import annotations
 
