@@ -7,8 +7,7 @@ from collections import Counter
 from ..errors import SurgeryError
 from ..model.file import Model
 from ..model.graph import UNLABELLED, Graph, is_matrix
-
-Shape = tuple[int, ...]
+from ..shapes.setting import Shape
 
 HINT = "It was made by another plan, or exported from another network."
 

@@ -53,7 +53,6 @@ def separate(walk: Walk, axis: int | None) -> tuple[Components, tuple[str, ...]]
     found = list(_candidates(walk, base))
     problems = Legality(walk, base, found).problems()
     legal = [inner for inner in found if inner not in problems]
-    components = base
     while legal:
         chosen = frozenset(k for inner in legal for k in inner.positions)
         components = resolve(walk.facts, walk.count, axis, chosen)
@@ -205,8 +204,7 @@ class Freedom:
         if (alike != alike[0]).any():
             return False
         blocks = _as_sets(mine, len(inner.rows))
-        others = sorted({k for u in mine.tolist() for k in self._independent.of(u)})
-        products = [self._components.independent[k] for k in others]
+        products = [self._components.independent[k] for k in self._independent.of_all(mine)]
         return all(_as_sets(unit[p.labels], len(p.rows)) == blocks for p in products)
 
 

@@ -147,7 +147,7 @@ def runnable(
 
 
 def _other_sizes(traced: Trace, settings: DataSettings) -> Iterator[DataSet]:
-    seed, runs = settings.get("seed", 0), settings.get("samples") or 1
+    seed, runs = settings.get("seed", DEFAULTS["seed"]), settings.get("samples") or 1
     told = told_sizes(traced.graph)
     for sample in range(len(SAMPLES)):
         sizes = sample_sizes(traced.model.proto, told, 0, sample)

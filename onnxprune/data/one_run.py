@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,11 @@ from .dataset import open_data, runnable
 
 INPUTS = ("profile", "seed", "samples")
 """Settings of the inputs of a run that is timed; labels have no effect on speed."""
+
+
+def inputs_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the settings of a job say of the inputs on which a model is timed."""
+    return {name: settings.get(name, DEFAULTS[name]) for name in ("data", "profile", "seed")}
 
 
 def one_run(

@@ -10,6 +10,7 @@ from typing import NamedTuple, Unpack, cast
 
 from ..coupling.numbering import Numbering
 from ..coupling.trace import Trace
+from ..data.one_run import inputs_of
 from ..errors import UsageError
 from ..model.file import Model, ModelLike
 from ..model.loading import load
@@ -115,7 +116,7 @@ def _latency(traced: Trace, plan: Plan | None, settings: Settings, provider: str
     if settings.get("keep_latency") is None:
         return None
     machine = Machine.of(provider, **part(settings, MachineSettings))
-    return measure_model(traced, machine, settings.get("data"), profile=settings.get("profile"))
+    return measure_model(traced, machine, **inputs_of(settings))
 
 
 def _taken(plan: Plan) -> str:

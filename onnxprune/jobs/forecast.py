@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..coupling.trace import Trace
+from ..data.one_run import inputs_of
 from ..errors import UsageError
 from ..model.file import ModelLike, collector_paused
 from ..model.loading import load
@@ -36,7 +37,7 @@ def forecast(
     source: ModelLike,
     *,
     probes: str | os.PathLike[str] | None = None,
-    provider: str = "auto",
+    provider: str = DEFAULTS["provider"],
     progress: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Forecast:
@@ -101,8 +102,7 @@ def _timed(
 ) -> LatencyModel:
     told("profile")
     machine = Machine.of(provider, **part(settings, MachineSettings))
-    inputs = {name: settings.get(name, DEFAULTS[name]) for name in ("data", "profile", "seed")}
-    return measure_model(traced, machine, **inputs)
+    return measure_model(traced, machine, **inputs_of(settings))
 
 
 def _planned(

@@ -14,6 +14,7 @@ from ..model.graph import Graph
 from ..model.loading import load
 from ..reports.explained import Explanation
 from ..reports.kept_elsewhere import KeptElsewhere, Match
+from ..settings.table import DEFAULTS
 from .explain import explain
 
 CRITERIA = ("l2", "l1", "l2_folded", "bn_scale", "fpgm")
@@ -51,7 +52,7 @@ def compare_kept(
     wanted = tuple(sorted(set(map(int, kept))))
     if not wanted or wanted[0] < 0 or wanted[-1] >= len(ours.channels):
         raise UsageError(f"kept channels: found {list(wanted)}, expected some of 0..{len(ours.channels) - 1}")
-    normalizer = settings.get("normalizer", "max")
+    normalizer = settings.get("normalizer", DEFAULTS["normalizer"])
     matches = list(_matches(traced, ours.group, wanted, normalizer))
     matches.sort(key=lambda match: -match.same)
     own = tuple(channel.index for channel in ours.channels if channel.kept)

@@ -184,12 +184,11 @@ class _Run:
         scores = job.priced(traced, settings, self.provider, self.progress)
         options = part(settings, SelectSettings)
         if "keep_latency" in options:
+            from ..data.one_run import inputs_of
             from ..timing.machine import Machine, MachineSettings
             from .aim import aim
 
-            machine = Machine.of(self.provider, **part(settings, MachineSettings))
-            data = {name: settings.get(name) for name in ("data", "profile")}
-            data["seed"] = settings.get("seed", DEFAULTS["seed"])
+            machine, data = Machine.of(self.provider, **part(settings, MachineSettings)), inputs_of(settings)
             plan, achieved = aim(self.model, traced, scores, options, machine, data, self.progress)
             return _Planned(first, traced, plan, numbering, achieved)
         self.progress("select")
@@ -255,14 +254,13 @@ def opened(model: Model, settings: Settings, clean: bool) -> tuple[Result | None
 
 def _data(traced: Trace, settings: Settings, *, whole: bool) -> dict[str, Any]:
     """What the result is checked on: given data, or the first batch of them."""
-    data = settings.get("data")
-    if data is None:
-        return {"data": None, "seed": settings.get("seed", DEFAULTS["seed"])}
+    data, seed = settings.get("data"), settings.get("seed", DEFAULTS["seed"])
     options: Any = {"profile": settings.get("profile"), "samples": settings.get("samples")}
+    if data is None:
+        return {"data": None, "seed": seed}
     if whole:
-        return {"data": data, "seed": settings.get("seed", DEFAULTS["seed"]), **options}
-    first = open_data(traced, data, labels=False, **options).first.feeds
-    return {"data": first, "seed": settings.get("seed", DEFAULTS["seed"])}
+        return {"data": data, "seed": seed, **options}
+    return {"data": open_data(traced, data, labels=False, **options).first.feeds, "seed": seed}
 
 
 def _numbered(settings: Settings) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,6 @@ from ..model.file import Model, ModelLike
 from ..model.loading import load
 from ..selection.plan import Plan, PlanGroup
 from ..surgery.surgeon import rewrite_trace
-
-if TYPE_CHECKING:
-    from ..model.file import ModelLike
 
 
 def first_stage(plan: Plan) -> Plan | None:

@@ -24,7 +24,7 @@ from ..selection.decide import select
 from ..settings.described import described
 from ..settings.table import ALONE, DEFAULTS
 from ..surgery.surgeon import rewrite_trace
-from ..timing.model import PER_US, LatencyModel
+from ..timing.model import PER_MS, LatencyModel
 
 
 @described("data", "job", "sensitivity")
@@ -142,5 +142,5 @@ def _measure(
             found = reference.compare(slim, group, ratio, len(group) - len(removed))
             if latency is not None:
                 sizes = traced.sizes(removed)
-                found = replace(found, ms=sum(term(whole) - term(sizes) for term in terms) / (1e3 * PER_US))
+                found = replace(found, ms=sum(term(whole) - term(sizes) for term in terms) / PER_MS)
             yield found

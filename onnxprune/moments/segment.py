@@ -113,7 +113,7 @@ def running(parts: Parts, known: Arrays, wanted: Sequence[str], provider: str = 
     with open_session(cut, provider, "a part of the model") as session:
 
         def step(feeds: Arrays) -> dict[str, np.ndarray]:
-            found = run(session, feeds, "a part of the model") if made else {}
+            found = run(session, feeds, "a part of the model")
             return {**found, **{name: feeds[name] for name in wanted if name in known}}
 
         yield step

@@ -146,10 +146,10 @@ def inspected(traced: Trace, path: str, latency: LatencyModel | None = None) -> 
 
 def milliseconds(traced: Trace, latency: LatencyModel) -> dict[str, float]:
     """What would vanish of the latency with all channels of each group, as predicted."""
-    from ..timing.model import PER_US
+    from ..timing.model import PER_MS
 
     saved = hanging(traced, {"latency": latency.terms(traced)})
-    return {group.name: s["latency"] / (1000 * PER_US) for group, s in zip(traced, saved, strict=True)}
+    return {group.name: s["latency"] / PER_MS for group, s in zip(traced, saved, strict=True)}
 
 
 def costs(before: Cost, after: Cost, traced: Trace, achieved: Achieved | None = None) -> Table:

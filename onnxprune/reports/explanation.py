@@ -266,9 +266,8 @@ def _why(decision: Decision, rank: int, kept: bool, merged: float) -> str:
 
 def explain_blocked(group: Group, layer: str, chains: Chains) -> Explanation:
     """Why a group cannot shrink, and the way from its layer to the reason."""
-    first = next(
-        (n for n in group.nodes if layer and Group.matches(group, layer) and layer in n.name), group.nodes[0]
-    )
+    asked = [node for node in group.nodes if layer in node.name] if group.matches(layer) else []
+    first = (asked or group.nodes)[0]
     story = (f"{group.name}: {len(group)} channels; none can go: {group.reason}",)
     layers = tuple(f"{kernel.node} '{kernel.tensor}'" for kernel in group.kernels)
     return Explanation(group.name, "blocked", layers, story, (), tuple(chains.of(group, first)))

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 from ..checks.compare import Difference
 from ..checks.gates import Gate
 from ..checks.report import Report, summary
-from ..printable import printable
-from .page import Part, Reported, Table, numbers, words
+from ..printable import first_of, printable
+from .page import Part, Reported, Table, numbers, plural, words
 
 SHOWN = 5
 """Nodes that a sentence names."""
@@ -126,7 +126,7 @@ def findings(report: Report) -> list[str]:
             f"surgery bug: {where} is the first that differs from the masked original, by {wrong.relative:.1e}"
         )
     if report.left_out:
-        names = ", ".join(report.left_out[:SHOWN]) + (" and more" if report.left_out[SHOWN:] else "")
+        names = first_of(report.left_out, SHOWN)
         found.append(f"surgery not proven: the outputs differ, and nodes cannot be compared alone: {names}")
     if diverged is not None:
         cause = "pruning loss" if wrong is None else "pruning loss or the bug"
@@ -148,9 +148,7 @@ def headline(report: Report) -> str:
     """The verdict in a few words."""
     verdict = "not verified" if report.problem else "passed" if report else "FAILED"
     source = f"from '{report.data}'" if report.data else "made up"
-    return (
-        f"{verdict} on {report.place}, {report.samples} sample{'' if report.samples == 1 else 's'} {source}"
-    )
+    return f"{verdict} on {report.place}, {plural(report.samples, 'sample')} {source}"
 
 
 def verdict(report: Report) -> str:

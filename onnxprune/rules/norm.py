@@ -131,8 +131,7 @@ def skip_layer_norm(c: Walk, n: Node) -> None:
 @rule("EmbedLayerNormalization", domain="com.microsoft", along="statistic", traits=Trait.NONE)
 def embed_layer_norm(c: Walk, n: Node) -> None:
     """Adds rows of up to three tables, then statistics along the last axis."""
-    _, _, *tables = n.take(7)
-    *tables, gamma, beta = tables
+    _, _, *tables, gamma, beta = n.take(7)
     h = c.join([(table, 1) for table in filter(None, tables)])
     for table in filter(None, tables):
         c.pin_axes(table, [0], f"{n} picks from it by data")

@@ -20,9 +20,7 @@ def reduced_axes(c: Walk, n: Node) -> list[int]:
     if given is None and len(n.inputs) > 1 and n.inputs[1]:
         given = c.known(n.inputs[1]).tolist()
     if not given:
-        if given is not None and n.attr("noop_with_empty_axes", 0):
-            return []
-        return [] if given is None and n.attr("noop_with_empty_axes", 0) else list(range(rank))
+        return [] if n.attr("noop_with_empty_axes", 0) else list(range(rank))
     return [k % rank for k in given]
 
 

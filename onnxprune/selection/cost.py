@@ -86,7 +86,7 @@ def _stored(traced: Trace) -> list[tuple[int, Term]]:
 
 def _count(traced: Trace, stored: Constant, names: Iterable[str]) -> Term:
     """Elements of a stored tensor that is read by some names; those of the same units count once."""
-    units = [traced.components.unit, *([] if traced.inside is None else [traced.inside.unit])]
+    units = [components.unit for components in traced.resolutions]
     found: dict[Hashable, str] = {}
     for name in names:
         axes = [v for v in traced.walk.axes.get(name, ()) if v is not None]

@@ -18,6 +18,7 @@ from ..coupling.trace import Trace
 from ..labels.facts import Kernel
 from ..model.operators import Trait, traits_of
 from ..settings.table import DEFAULTS
+from ..shapes.inference import FLOATS
 from ..timing.blocks import KNOWN, BlockedLayout, target_of
 from .rounding import Rounding
 
@@ -41,8 +42,6 @@ with 8 than with 16. MobileNetV2 in int8 keeps .39 of its MACs in half of its ti
 
 EXACT = 1e-6
 """Part of a channel by which the share of a group may miss a whole number."""
-
-FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 
 def target(options: Mapping[str, Any], latency: LatencyModel | None) -> str:

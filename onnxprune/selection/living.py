@@ -28,12 +28,10 @@ class Living:
     """
 
     def __init__(self, traced: Trace, groups: Sequence[Group], orders: Sequence[Ints]) -> None:
-        units = [traced.components.unit]
-        if traced.inside is not None:
-            units.append(traced.inside.unit)
+        units = [components.unit for components in traced.resolutions]
         self._sizes = [len(group) for group in groups]
         self._first = np.cumsum([0, *self._sizes]).tolist()
-        place = np.full(int(units[-1].max()) + 1, -1)
+        place = np.full(traced.unit_count, -1)
         for first, group, order in zip(self._first, groups, orders, strict=False):
             place[group.units[order]] = first + np.arange(len(group))
         places = np.concatenate([place[unit] for unit in units])

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from ..model.effort import NOT_INFERRED
 from ..model.node import Node
 from ..model.quantization import MICROSOFT
 from .setting import Setting
@@ -116,7 +117,7 @@ def infer_quantized(node: Node, setting: Setting) -> None:
     opsets = [onnx.helper.make_opsetid("", PLAIN_OPSET)]
     try:
         found = onnx.shape_inference.infer_node_outputs(schema, proto, types, opset_imports=opsets)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
+    except NOT_INFERRED:
         return
     for name, value in found.items():
         setting.shapes[name] = tuple(d.dim_value for d in value.tensor_type.shape.dim)

@@ -38,9 +38,8 @@ class Editor:
         """Set an attribute, unless it has that value already."""
         if self._node.attr(name) == value:
             return
-        kept = [a for a in self._proto.attribute if a.name != name]
-        del self._proto.attribute[:]
-        self._proto.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+        self._drop(name)
+        self._proto.attribute.append(onnx.helper.make_attribute(name, value))
 
     def constant_input(self, slot: int, value: np.ndarray) -> None:
         """Make an input this constant, unless it has that value already."""

@@ -24,7 +24,8 @@ from .blocks import BlockedLayout, find_blocks
 from .kernels import TimedKernel, profile
 from .machine import HOSTED, Machine
 
-PER_US = 10**6
+PER_US, PER_MS = 10**6, 10**9
+"""Picoseconds, which terms count, in a microsecond and in a millisecond."""
 
 DISPATCH = 0.3
 """Microseconds of a kernel that has next to nothing to do; measured .2 to .5."""
