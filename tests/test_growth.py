@@ -27,6 +27,7 @@ from onnxprune.model.graph import Graph
 from onnxprune.moments.consumers import Reading
 from onnxprune.reports.explanation import explain_groups, named
 from onnxprune.runtime import session
+from onnxprune.selection.recovered import Recovery
 
 from .conftest import exact
 
@@ -257,3 +258,41 @@ def test_a_name_is_looked_up_where_its_parts_are(monkeypatch: pytest.MonkeyPatch
     kept = {len(g.keep) for g in plan.groups if g.name == "stage10/plain"}
     assert kept == {3}  # of four pairs
     assert calls[0] <= 2 * len(traced)
+
+
+def sharing(layers: int) -> onnx.ModelProto:
+    """Layers that share a bias, of which each has a use of its own."""
+    net = Net("sharing", 0)
+    x, bias = net.input("x", 1, 4, 4, 4), net.bias("bias", 4)
+    for k in range(layers):
+        x = net.node("Conv", x, net.weight(f"w{k}", 4, 4, 1, 1), bias, name=f"conv{k}")
+    return net.build(net.node("Conv", x, net.weight("last", 4, 4, 1, 1)))
+
+
+def test_recovered_uses_of_one_vector_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = onnxprune.trace(sharing(40))
+    names = [name for name in traced.graph.constants if name.startswith("bias")]
+    assert len(names) == 40
+    sizes = traced.sizes([group.units[0] for group in traced])
+    walks, start = [0], Graph.__init__
+
+    class Nodes(list[Any]):
+        def __iter__(self) -> Any:
+            walks[0] += 1
+            return super().__iter__()
+
+    def watched(graph: Graph, *arguments: Any) -> None:
+        start(graph, *arguments)
+        graph.nodes = Nodes(graph.nodes)
+
+    monkeypatch.setattr(Graph, "__init__", watched)
+    for size, put in (
+        (4, lambda found: found.apply(traced.model)),
+        (3, lambda found: found.spread(traced.model, sizes)),
+    ):
+        walks[0] = 0
+        model = put(Recovery({name: np.full(size, k, np.float32) for k, name in enumerate(names)}))
+        assert walks[0] <= 10
+        stored = {t.name: numpy_helper.to_array(t) for t in model.proto.graph.initializer}
+        read = [np.median(stored[node.input[2]]) for node in model.proto.graph.node[:-1]]
+        assert read == list(range(40))
