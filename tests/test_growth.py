@@ -286,12 +286,11 @@ def test_recovered_uses_of_one_vector_are_looked_up(monkeypatch: pytest.MonkeyPa
         graph.nodes = Nodes(graph.nodes)
 
     monkeypatch.setattr(Graph, "__init__", watched)
-    for size, put in (
-        (4, lambda found: found.apply(traced.model)),
-        (3, lambda found: found.spread(traced.model, sizes)),
-    ):
+    for spread in (False, True):
         walks[0] = 0
-        model = put(Recovery({name: np.full(size, k, np.float32) for k, name in enumerate(names)}))
+        values = {name: np.full(3 if spread else 4, k, np.float32) for k, name in enumerate(names)}
+        found = Recovery(values)
+        model = found.spread(traced.model, sizes) if spread else found.apply(traced.model)
         assert walks[0] <= 10
         stored = {t.name: numpy_helper.to_array(t) for t in model.proto.graph.initializer}
         read = [np.median(stored[node.input[2]]) for node in model.proto.graph.node[:-1]]
