@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 import onnxprune
 from onnxprune.checks.compare import difference
-from onnxprune.checks.oracle import masked
+from onnxprune.checks.oracle import masked_model
 from onnxprune.coupling.trace import Trace, retrace, trace
 from onnxprune.jobs.replay import rewrite
 from onnxprune.labels.sizes import Sizes
@@ -128,7 +128,7 @@ def check_exact(pruned: Pruned, limit: float = TOLERANCE, reference: bool = Fals
         feeds = made_up(pruned.trace.graph, seed=setting, setting=setting)
         traced = retrace(pruned.trace, {name: array.shape for name, array in feeds.items()})
         sizes = traced.sizes(pruned.plan.removed(traced))
-        oracle = runner(masked(traced, sizes, pruned.slim.proto), reference)
+        oracle = runner(masked_model(traced, sizes, pruned.slim.proto).embedded(), reference)
         check_equal(oracle(feeds), found(feeds), limit, "inexact")
 
 
@@ -149,7 +149,7 @@ def check_inside(pruned: Pruned, limit: float = TOLERANCE, kinds: Sequence[str] 
     kinds : sequence of str
         Operators whose outputs are compared; all by default.
     """
-    reference = masked(pruned.trace, pruned.sizes, pruned.slim.proto)
+    reference = masked_model(pruned.trace, pruned.sizes, pruned.slim.proto).embedded()
     names = _shared_tensors(pruned, kinds)
     if not names:
         return

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
 from models.net import Net
-from onnxprune.checks.oracle import masked, masked_model
+from onnxprune.checks.oracle import masked_model
 from onnxprune.model.file import Model
 from onnxprune.runtime import lending, pieces, session
 from onnxprune.runtime.lending import LENT, lend
@@ -109,7 +109,7 @@ def test_tensors_that_share_bytes_at_odd_addresses_keep_their_shapes(tmp_path: P
 def test_the_masked_original_has_no_weights_of_its_own() -> None:
     pruned = battery.prune(onnx.load(DIGITS))
     parts = pruned.trace, pruned.sizes, pruned.slim.proto
-    model, whole = masked_model(*parts), masked(*parts)
+    model, whole = masked_model(*parts), masked_model(*parts).embedded()
     assert model.proto.ByteSize() < whole.ByteSize() / 2
     assert model.embedded() == whole
     feeds = made_up(pruned.trace.graph)

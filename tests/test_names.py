@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 import onnxprune
 from models.build import BUILDERS, Net
-from onnxprune.checks.oracle import masked
+from onnxprune.checks.oracle import masked_model
 from onnxprune.model.names import Names, names_of
 from onnxprune.model.protos import bodies, graphs
 from onnxprune.reports.result import Result
@@ -85,7 +85,7 @@ def made_up(model: onnx.ModelProto, result: Result) -> list[str]:
     """Names of views, groups, the slim model, the oracle, and of its nodes when they run alone."""
     traced = result.trace
     sizes = traced.sizes(result.plan.removed(traced))
-    oracle = names_of(masked(traced, sizes, result.model.proto))
+    oracle = names_of(masked_model(traced, sizes, result.model.proto).embedded())
     found = {group.name for group in (*traced.groups, *traced.blocked)}
     found |= traced.graph.taken | names_of(result.model.proto) | oracle
     found |= {f"{name}::given" for name in traced.graph.producers}

@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 import onnxprune
 from models.build import BUILDERS
-from onnxprune.checks.oracle import masked
+from onnxprune.checks.oracle import masked_model
 from onnxprune.checks.report import Report
 from onnxprune.coupling.trace import Trace, trace
 from onnxprune.jobs.verify import verify
@@ -104,7 +104,7 @@ def test_removed_means_zero_point() -> None:
     found: list[npt.NDArray[Any]] = []
     for zeros in (traced.walk.facts.zeros, dict.fromkeys(traced.walk.facts.zeros, "")):
         traced.walk.facts.zeros = zeros
-        with open_session(masked(traced, sizes, slim.proto)) as session:
+        with open_session(masked_model(traced, sizes, slim.proto).embedded()) as session:
             found += run(session, feeds).values()
     with open_session(slim) as session:
         (expected,) = run(session, feeds).values()

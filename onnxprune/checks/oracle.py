@@ -33,11 +33,6 @@ from ..model.protos import UNLISTED, bodies, copied, node_protos
 from .finite import reached
 
 
-def masked(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> onnx.ModelProto:
-    """Original model in which removed entries are zero, with its weights; see :func:`masked_model`."""
-    return masked_model(traced, sizes, slim).embedded()
-
-
 def masked_model(traced: Trace, sizes: Sizes, slim: onnx.ModelProto) -> Model:
     """Original model in which removed entries are zero; it reads the original's weights in their place.
 
