@@ -48,7 +48,8 @@ def never_larger(model: Model, traced: Trace, plan: Plan, slim: Model) -> tuple[
     for name in BUDGETS:
         limit = plan.options.get(name)
         if limit is not None and limit < 1:
-            raise BudgetError(f"{name}: found no selection within {limit:g}, because {larger(more)}")
+            flag = name.replace("_", "-")
+            raise BudgetError(f"{flag} {limit:g} cannot be met, because {larger(more)}")
     return plan.whole(larger(more)), traced.model
 
 
