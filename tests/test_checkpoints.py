@@ -7,6 +7,7 @@ Small pairs of a state dict and an ONNX file, in the forms that exporters write.
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,8 @@ def test_the_command_line_takes_weights_there_and_back(run: Run, tmp_path: Path)
     done = run("checkpoint", state, "--model", dense, "--plan", plan, "-o", cut)
     assert done.code == 0, done.err
     assert "4 of 4 constants come from the checkpoint; 7 of 8 entries cut" in done.out
+    with zipfile.ZipFile(cut) as archive:
+        assert {member.date_time[0] for member in archive.infolist()} == {1980}  # equal weights, equal bytes
     with np.load(cut) as found:
         after = trained(dict(found))
     write_state(tmp_path / "trained.npz", after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ..model.file import Model
 from ..selection.plan import Plan
 from .folding import ROUNDING
 from .mapping import BY_NAME, OWN, Link, Origins, listed, map_constants
-from .recipes import Index, KeptRows, State, slim
+from .recipes import Index, KeptRows, State, floats_beside, slim
 from .reweighting import filled
 from .uses import Use, planned_uses, uses_of
 
@@ -82,8 +83,7 @@ def cut_state(
     left |= {second: left[first] for second, first in origins.aliases.items()}
     read = {entry for link in origins.links if link.recipe for entry in link.recipe.entries}
     read |= origins.aliases.keys()
-    unread = tuple(n for n, a in state.items() if n not in read and a.dtype.kind == "f" and a.size > 1)
-    return SlimState(left, cuts, origins, target, unread, difference, notes)
+    return SlimState(left, cuts, origins, target, floats_beside(state, read), difference, notes)
 
 
 def refuse_unknown(model: Model, plan: Plan, links: Sequence[Link]) -> None:
@@ -166,7 +166,7 @@ def _equal(one: Index, other: Index) -> bool:
     return one is other or (one is not None and other is not None and np.array_equal(one, other))
 
 
-def _conflict(entry: str, one: Use, other: Use) -> None:
+def _conflict(entry: str, one: Use, other: Use) -> NoReturn:
     raise PlanError(
         f"entry '{entry}': '{one.name}' at '{one.node}' and '{other.name}' at '{other.node}' keep different channels of it",
         "A layer that is used twice cannot keep two sets; leave it whole with '--exclude'.",

@@ -7,7 +7,7 @@ channels of the constant do (``kept``), and gives a new value of the constant ba
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -366,6 +366,11 @@ class Gathered(Recipe):
         turned = np.moveaxis(table, self.along, 0)
         turned[list(self.rows)] = np.moveaxis(value, self.axis, -1).reshape(len(self.rows), -1)
         state[self.entry] = table
+
+
+def floats_beside(state: Mapping[str, np.ndarray], known: Collection[str]) -> tuple[str, ...]:
+    """Entries of floats, but for single numbers and those that are known."""
+    return tuple(n for n, a in state.items() if n not in known and a.dtype.kind == "f" and a.size > 1)
 
 
 def slim(state: Mapping[str, np.ndarray], cuts: Mapping[str, Cut]) -> State:

@@ -11,6 +11,7 @@ from ..errors import PlanError
 from ..model.file import Model
 from ..selection.recovered import Recovery
 from .mapping import Link, by_name, map_constants
+from .recipes import floats_beside
 from .uses import Use, uses_of
 
 
@@ -63,9 +64,8 @@ def reweight(
         links = list(map_constants(found, before).links)
     made = filled(model, links, state)
     read = {entry for link in links if link.recipe is not None for entry in link.recipe.entries}
-    unread = tuple(n for n, a in state.items() if n not in read and a.dtype.kind == "f" and a.size > 1)
     kept = tuple(link for link in links if link.recipe is None)
-    return Reweighted(made, len(links) - len(kept), kept, unread)
+    return Reweighted(made, len(links) - len(kept), kept, floats_beside(state, read))
 
 
 def filled(model: Model, links: Iterable[Link], state: Mapping[str, np.ndarray]) -> Model:
@@ -85,11 +85,16 @@ def _same_entries(before: Mapping[str, np.ndarray], state: Mapping[str, np.ndarr
     if missing:
         raise PlanError(f"the checkpoint has no entry '{missing[0]}'", "It is one of another network.")
     for name, array in before.items():
-        if array.shape != state[name].shape:
-            raise PlanError(
-                f"entry '{name}': found shape {list(state[name].shape)}, expected {list(array.shape)}",
-                "It is a checkpoint of another network, or of one that was cut by another plan.",
-            )
+        _same_shape(name, state[name], array)
+
+
+def _same_shape(name: str, found: np.ndarray, expected: np.ndarray) -> None:
+    """Refuse an entry that is no such constant."""
+    if found.shape != expected.shape:
+        raise PlanError(
+            f"entry '{name}': found shape {list(found.shape)}, expected {list(expected.shape)}",
+            "It is a checkpoint of another network, or of one that was cut by another plan.",
+        )
 
 
 def _by_name(found: Sequence[Use], state: Mapping[str, np.ndarray]) -> list[Link]:
@@ -100,15 +105,10 @@ def _by_name(found: Sequence[Use], state: Mapping[str, np.ndarray]) -> list[Link
         if array is None:
             links.append(Link(use, None, "no entry of the checkpoint has its name"))
             continue
-        if array.shape != use.value.shape:
-            raise PlanError(
-                f"entry '{use.name}': found shape {list(array.shape)}, expected {list(use.value.shape)}",
-                "It is a checkpoint of another network, or of one that was cut by another plan.",
-            )
+        _same_shape(use.name, array, use.value)
         links.append(Link(use, by_name(use.name, array)))
     named = {use.name for use in found}
-    rest = [n for n, a in state.items() if n not in named and a.dtype.kind == "f" and a.size > 1]
-    if rest:
+    if rest := floats_beside(state, named):
         raise PlanError(
             f"the model has no constant '{rest[0]}': found {len(rest)} entries that it holds under other names, or folded into others",
             "Give the checkpoint as it was before training with --before: then values tell where they go.",

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import OnnxPruneError, reason
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Time of every member that is written, so that equal arrays are equal bytes."""
+
+
+def archive_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """An .npz file of some arrays, in their order."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", EPOCH), member.getvalue())
+    return buffer.getvalue()
 
 
 def read_archive(

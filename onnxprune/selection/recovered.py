@@ -7,9 +7,7 @@ vector that several nodes share is called as the view of the graph calls it (``b
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..data.archives import read_archive
+from ..data.archives import archive_bytes, read_archive
 from ..errors import PlanError, UsageError
 from ..files.writing import write_atomically
 from ..labels.sizes import Sizes
@@ -29,9 +27,6 @@ from ..model.names import Names
 from ..model.protos import UNLISTED, copied, refill, unread
 from ..surgery.slices import find_slices
 from .plan import Plan
-
-EPOCH = (1980, 1, 1, 0, 0, 0)
-"""Time of every member of the archive, so that equal weights are equal bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +92,7 @@ class Recovery:
 
     def to_bytes(self) -> bytes:
         """The .npz file; equal weights give equal bytes."""
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            for name in sorted(self.weights):
-                member = io.BytesIO()
-                np.lib.format.write_array(member, np.asarray(self.weights[name]), allow_pickle=False)
-                archive.writestr(zipfile.ZipInfo(f"{name}.npy", EPOCH), member.getvalue())
-        return buffer.getvalue()
+        return archive_bytes({name: self.weights[name] for name in sorted(self.weights)})
 
     def sha256(self) -> str:
         """Digest of the file."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from ...data.archives import archive_bytes
 from ..recipes import State
 from .format import Format
 
@@ -18,13 +17,7 @@ def _read(path: Path) -> State:
 
 
 def _write(state: State, *_: Path) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, array in state.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, array, allow_pickle=False)
-            archive.writestr(f"{name}.npy", member.getvalue())
-    return buffer.getvalue()
+    return archive_bytes(state)
 
 
 FORMAT = Format((".npz",), _read, _write)
