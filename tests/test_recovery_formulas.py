@@ -98,7 +98,7 @@ def test_what_was_best_on_held_out_samples_is_fitted_on_all() -> None:
 @pytest.mark.parametrize(("count", "parts"), [(1, (1, 1)), (3, (2, 1)), (24, (22, 2)), (48, (44, 4))])
 def test_what_judges_the_whole_is_seen_by_no_fit(count: int, parts: tuple[int, int]) -> None:
     slim = onnxprune.prune(DIGITS, ratio=0.5)
-    data = open_samples(slim.trace, {"data": CALIBRATION, "samples": count}, 2**28)
+    data = open_samples(slim.trace, {"data": CALIBRATION, "samples": count, "memory": 2**28})
     fitted, judging = apart(data, JUDGES, slim.trace.model, slim.model, "cpu")
     assert (fitted.samples, judging.samples) == parts
     if count > 1:
@@ -125,7 +125,7 @@ def test_samples_in_which_nothing_changes_do_not_judge() -> None:
     other = onnx.parser.parse_model(text.replace("{1, 1}", "{2, 1}"))
     rows = np.ones((40, 2), np.float32)
     rows[28:, 0] = 0
-    data = open_samples(traced, {"data": {"x": rows}}, 2**28)
+    data = open_samples(traced, {"data": {"x": rows}, "memory": 2**28})
     fitted, judging = apart(data, JUDGES, traced.model, onnxprune.load(other), "cpu")
     assert (fitted.samples, judging.samples) == (36, 4)
     assert all(batch.feeds["x"].all() for batch in judging)

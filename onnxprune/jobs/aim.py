@@ -75,25 +75,32 @@ def aim(
         removed = plan.removed(traced)
         sizes, slim = traced.sizes(removed), rewrite_trace(traced, removed)
         timed = _timed(model, slim, feeds, machine, runs, target)
-        before, share = median(pair.fastest[0] for pair in timed.pairs), timed.share
-        achieved = Achieved(
-            target=target,
-            predicted=predictor.share(predictor.left(traced, sizes)),
-            measured=share,
-            before=before,
-            after=share * before,
-            spread=timed.spread,
-            pairs=len(timed.pairs),
-            tries=len(found) + 1,
-            machine=machine,
-        )
+        predicted = predictor.share(predictor.left(traced, sizes))
+        achieved = _achieved(timed, target, predicted, len(found) + 1, machine)
         found.append((_recorded(plan, achieved), achieved))
         if achieved.close or (achieved.holds and _decided_by_another(options, achieved)):
             break
         graph = Graph(slim)
-        predictor = learned(predictor, traced, sizes, graph, profile(graph, feeds, machine), share)
+        kernels = profile(graph, feeds, machine)
+        predictor = learned(predictor, traced, sizes, graph, kernels, achieved.measured)
         predictor = predictor.aimed(_between(_points(predictor, traced, found), target), target)
     return _best(traced, found, least)
+
+
+def _achieved(timed: Repeated, target: float, predicted: float, tries: int, machine: Machine) -> Achieved:
+    """What was measured of a plan, beside what was asked and predicted."""
+    before = median(pair.fastest[0] for pair in timed.pairs)
+    return Achieved(
+        target=target,
+        predicted=predicted,
+        measured=timed.share,
+        before=before,
+        after=timed.share * before,
+        spread=timed.spread,
+        pairs=len(timed.pairs),
+        tries=tries,
+        machine=machine,
+    )
 
 
 def _decided_by_another(options: Mapping[str, Any], achieved: Achieved) -> bool:

@@ -122,9 +122,8 @@ def priced(
         options = part(settings, ScoreSettings)
         if not additive or settings.get("data") is None:
             return score(traced, **options, provider=provider)
-        named = {name: options.pop(name) for name in ("samples", "profile") if options.get(name)}
-        table = score(traced, **{**options, "data": chosen_samples(traced, settings)}, provider=provider)
-        return replace(table, options={**table.options, "data": _label(settings["data"]), **named})
+        table = _scored(traced, options, chosen_samples(traced, settings), provider)
+        return replace(table, options={**table.options, **_as_given(settings)})
     table, probes, data = probed(traced, settings, provider, progress)
     prices = {found.group: found.price for found in probes}
     table = replace(table.priced(prices), options={**table.options, "prices": prices})
@@ -150,7 +149,7 @@ def _tried(
     from .candidates import Trial, least_harmful
     from .walk import Way
 
-    memory = (settings.get("memory") or DEFAULTS["memory"]) // 2  # the samples that judge take some, too
+    memory = _memory(settings) // 2  # the samples that judge take some, too
     way = Way(AUTO, memory, settings.get("seed") or 0, choose_provider(provider))
     trial = Trial(traced, data.part(0, PROBED), data.part(PROBED, 1), way)
     options = part(settings, SelectSettings)
@@ -178,6 +177,29 @@ def probed(
     UsageError
         If the criterion gives no costs, there are no data, or the file holds other probes.
     """
+    _refuse_unmeasurable(settings)
+    from .allocation import probe
+    from .harm import OriginalOutputs
+    from .record import Record
+
+    data = open_samples(traced, settings)
+    key = {
+        "model": traced.model.sha256(),
+        "data": data.sha256,
+        "criterion": str(settings.get("criterion")),
+        "seed": settings.get("seed") or 0,
+        **traced.options,
+    }
+    record = Record(path, key)
+    table = _scored(traced, part(settings, ScoreSettings), data.part(0, PROBED), provider).costed()
+    judges, device = data.part(PROBED, 1), choose_provider(provider)
+    reference = OriginalOutputs(traced.model, judges, device, _memory(settings) // 4)
+    probes = probe(table, reference, told(progress, "probe"), record.found, record.add)
+    return replace(table, options={**table.options, **_as_given(settings)}), probes, data
+
+
+def _refuse_unmeasurable(settings: Mapping[str, Any]) -> None:
+    """Refuse settings by which no harm can be measured."""
     if trait_of(_criterion(settings)) != MOMENTS:
         raise UsageError(
             f"allocate harm: criterion '{settings.get('criterion', DEFAULTS['criterion'])}' gives scores, expected costs",
@@ -188,38 +210,32 @@ def probed(
             "allocate harm measures what a group is worth: found no data, expected samples",
             "Give a few hundred, which need no labels, with --data.",
         )
-    from .allocation import probe
-    from .harm import OriginalOutputs
-    from .record import Record
-
-    data = open_samples(traced, settings, settings.get("memory") or DEFAULTS["memory"])
-    options = part({**settings, "data": data.part(0, PROBED)}, ScoreSettings)
-    key = {
-        "model": traced.model.sha256(),
-        "data": data.sha256,
-        "criterion": str(settings.get("criterion")),
-        "seed": settings.get("seed") or 0,
-        **traced.options,
-    }
-    record = Record(path, key)
-    table = score(traced, **{**options, "samples": None, "profile": None}, provider=provider).costed()
-    memory = (settings.get("memory") or DEFAULTS["memory"]) // 4
-    reference = OriginalOutputs(traced.model, data.part(PROBED, 1), choose_provider(provider), memory)
-    probes = probe(table, reference, told(progress, "probe"), record.found, record.add)
-    recorded = {name: settings.get(name) for name in ("samples", "profile") if settings.get(name)}
-    options = {**table.options, "data": _label(settings["data"]), **recorded}
-    return replace(table, options=options), probes, data
 
 
-def _label(data: Any) -> Any:
-    return os.fspath(data) if isinstance(data, (str, os.PathLike)) else "given"
+def _scored(traced: Trace, options: Mapping[str, Any], data: DataSet | Held, provider: str) -> ScoreTable:
+    """Scores by samples that were chosen already."""
+    return score(traced, **{**options, "data": data, "samples": None, "profile": None}, provider=provider)
 
 
-def open_samples(traced: Trace, settings: Mapping[str, Any], memory: int) -> Held:
+def _as_given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a plan records of the data of some settings."""
+    data = settings["data"]
+    label = os.fspath(data) if isinstance(data, (str, os.PathLike)) else "given"
+    chosen = {name: settings[name] for name in ("samples", "profile") if settings.get(name)}
+    return {"data": label, **chosen}
+
+
+def _memory(settings: Mapping[str, Any]) -> int:
+    """Bytes that the data of some settings may make pruning take."""
+    return int(settings.get("memory") or DEFAULTS["memory"])
+
+
+def open_samples(traced: Trace, settings: Mapping[str, Any]) -> Held:
     """The samples of some settings, without labels; in enough batches for parts of them."""
     from ..moments.bound import fitting
     from ..moments.held import Held
 
+    memory = _memory(settings)
     data = fitting(traced, chosen_samples(traced, settings), memory)
     found = Held(data, memory // 4)
     if found.count < PARTS and free_batch(declared_dims(traced.model.proto)):
@@ -256,11 +272,10 @@ def recover_model(
     from .judges import apart
     from .walk import Way, recover
 
-    memory = settings.get("memory") or DEFAULTS["memory"]
-    samples = open_samples(traced, settings, memory)
+    samples = open_samples(traced, settings)
     device = choose_provider(provider)
     data, judges = apart(samples, JUDGES, traced.model, slim, device)
-    asked = Way(how, memory, settings.get("seed") or 0, device)
+    asked = Way(how, _memory(settings), settings.get("seed") or 0, device)
     found = recover(traced, sizes, slim, data, asked, progress or silent)
     options = {**found.options, "samples": samples.samples, "data": samples.sha256}
     found = replace(found, options=options)

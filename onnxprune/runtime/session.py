@@ -252,14 +252,7 @@ def open_session(
     if model.lender is not None and not sharing:
         model = Model(model.embedded())
     model = _what_is_read(model)
-    options = ort.SessionOptions()
-    if timed is None:
-        # Threads that wait in a loop take as much CPU time as those that work, and the block that is
-        # planned for a second run comes on top of what the first one took piece by piece.
-        options.enable_mem_pattern = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if timed is None and not tf32 and _shared_out(model.proto):
-        options.intra_op_num_threads = 1
+    options = ort.SessionOptions() if timed is not None else _frugal(model.proto, tf32)
     found = lend(model, options) if sharing else None
     with ExitStack() as stack:
         if found is None:
@@ -269,6 +262,18 @@ def open_session(
         with _loading(what):
             session = make_session(source, provider, not tf32, optimize, timed, options)
         yield session
+
+
+def _frugal(proto: onnx.ModelProto, tf32: bool) -> ort.SessionOptions:
+    """Options of a session whose time does not count: it takes no more than its results need."""
+    options = ort.SessionOptions()
+    # Threads that wait in a loop take as much CPU time as those that work, and the block that is
+    # planned for a second run comes on top of what the first one took piece by piece.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not tf32 and _shared_out(proto):
+        options.intra_op_num_threads = 1
+    return options
 
 
 def _shared_out(proto: onnx.ModelProto) -> bool:

@@ -91,13 +91,17 @@ class Chain:
             prices = [self._shares(k, limits[k], names) for k in range(len(groups))]
         if alike and MACS not in names:
             self.meter.forget(MACS)
-        owner = np.repeat(np.arange(len(groups)), [len(rungs) for rungs in self._rungs])
+        self.groups, self.kept = self._in_order(prices, [rounding.granule(group) for group in groups])
+        self._last: int | None = None
+
+    def _in_order(self, prices: Sequence[Floats], granules: Sequence[int]) -> tuple[Ints, Ints]:
+        """Group of every step, and the channels that it keeps, the cheapest steps first."""
+        owner = np.repeat(np.arange(len(prices)), [len(rungs) for rungs in self._rungs])
         kept = np.concatenate([np.zeros(0, np.int64), *self._rungs])
         # Of steps of one price those of whole blocks go first: a narrow group's save work, but no time.
-        granules = np.array([rounding.granule(group) for group in groups], np.int64)[owner]
-        order = np.lexsort((-kept, owner, -granules, np.concatenate([np.zeros(0), *prices])))
-        self.groups, self.kept = owner[order], kept[order]
-        self._last: int | None = None
+        coarse = np.array(granules, np.int64)[owner]
+        order = np.lexsort((-kept, owner, -coarse, np.concatenate([np.zeros(0), *prices])))
+        return owner[order], kept[order]
 
     def _shares(self, number: int, limits: Floats, names: Sequence[str]) -> Floats:
         """What each step of a group leaves, as a share of it: all groups lose alike, or in step with time.
