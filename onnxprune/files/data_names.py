@@ -8,9 +8,13 @@ import hashlib
 import mmap
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
+
+from .state import State
 
 NAME_MAX = 255
 """Bytes of the longest name that file systems take."""
@@ -21,30 +25,85 @@ DIGITS = 16
 FEW = 4
 """Digits from which on the name of a data file tells that it is one of ours; then it may be removed."""
 
+BLOCK = 2**20
+"""Bytes of two files that are compared at a time."""
+
 TRIES = 256
 """Names of one length that are tried before a longer one."""
 
 
-def data_places(target: Path, contents: Iterable[tuple[bytes, int]]) -> list[Path]:
-    """Places of data files, from the digest of each and the bytes of its longest name."""
-    taken: dict[Path, bytes] = {}
-    places = []
-    for content, limit in contents:
-        places.append(_free(target, content, limit, taken))
-        taken[places[-1]] = content
-    return places
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A data file under its temporary name.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    content : bytes
+        Digest of what is in it.
+    limit : int
+        Bytes of the longest name that it may have.
+    """
+
+    path: Path
+    content: bytes
+    limit: int
 
 
-def _free(target: Path, content: bytes, limit: int, taken: Mapping[Path, bytes]) -> Path:
-    """Place of a data file, which is free or has this content already; a longer name if all are taken."""
-    digest = content
-    for number in count():
-        path = target.with_name(data_name(target, digest, limit + number // TRIES))
-        there = taken[path] if path in taken else _content(path) if os.path.lexists(path) else content
-        if there == content:
-            return path
-        digest = hashlib.sha256(digest).digest()
-    raise AssertionError
+class DataNames:
+    """Places of the data files of a model.
+
+    Parameters
+    ----------
+    target : pathlib.Path
+        Place of the model.
+    files : sequence of Written
+    """
+
+    def __init__(self, target: Path, files: Sequence[Written]) -> None:
+        self._target, self._files = target, files
+        self._compared: dict[tuple[State, bytes], bool] = {}
+
+    def places(self) -> list[Path]:
+        """A place for each that is free, or has the same content already; a longer name if all are taken.
+
+        What was compared with a file is read again only if that was touched since.
+        """
+        taken: dict[Path, bytes] = {}
+        places = []
+        for file in self._files:
+            place = next(p for p in self._tried(file) if self._may_be_at(p, file, taken))
+            taken[place] = file.content
+            places.append(place)
+        return places
+
+    def _tried(self, file: Written) -> Iterator[Path]:
+        digest = file.content
+        for number in count():
+            yield self._target.with_name(data_name(self._target, digest, file.limit + number // TRIES))
+            digest = hashlib.sha256(digest).digest()
+
+    def _may_be_at(self, place: Path, file: Written, taken: Mapping[Path, bytes]) -> bool:
+        if place in taken:
+            return taken[place] == file.content
+        try:
+            key = State.of(place.stat()), file.content
+        except OSError:
+            return not os.path.lexists(place)
+        if key not in self._compared:
+            self._compared[key] = _alike(place, file.path)
+        return self._compared[key]
+
+
+def _alike(one: Path, other: Path) -> bool:
+    """Whether two files can be read and hold the same."""
+    try:
+        if one.stat().st_size != other.stat().st_size:
+            return False
+        with one.open("rb") as a, other.open("rb") as b:
+            return all(block == b.read(BLOCK) for block in iter(partial(a.read, BLOCK), b""))
+    except OSError:
+        return False
 
 
 def _content(path: Path) -> bytes:

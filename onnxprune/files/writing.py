@@ -16,7 +16,7 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import TypeAlias
 
-from .data_names import data_places, remove_unread
+from .data_names import DataNames, Written, remove_unread
 from .following import Following
 from .replacing import PART, Move, Signals, alone, flush, open_new, replacement
 
@@ -127,15 +127,18 @@ def _set_written(
     with replacement(target) as (file, move, path):
         parts = [path.with_name(f"{path.name}{PART}{number}") for number in range(len(data))]
         try:
-            found = [_write_part(part, target, write) for part, (write, _) in zip(parts, data, strict=True)]
-            contents = [(content, limit) for content, (_, limit) in zip(found, data, strict=True)]
-            named = data_places(target, contents)
+            found = [
+                Written(part, _write_part(part, target, write), limit)
+                for part, (write, limit) in zip(parts, data, strict=True)
+            ]
+            names = DataNames(target, found)
+            named = names.places()
             _write_anew(file, graph([place.name for place in named]))
 
             def switch() -> None:
                 """Move the data files, then the graph that names them."""
                 with alone(target.parent):
-                    places = data_places(target, contents)
+                    places = names.places()
                     if places != named:  # another run took one of the names meanwhile
                         _write_anew(file, graph([place.name for place in places]))
                     try:

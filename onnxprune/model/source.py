@@ -14,28 +14,15 @@ from hashlib import sha256
 from io import FileIO
 from pathlib import Path
 from threading import Thread
-from typing import NamedTuple
 from weakref import WeakValueDictionary, finalize
 
 import numpy as np
 
 from ..errors import ModelError, UnusableError
+from ..files.state import State
 
 BLOCK = 2**20
 """Bytes that are read at a time to be hashed or copied."""
-
-
-class _State(NamedTuple):
-    """What tells a file from another one of the same name, without reading it."""
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> _State:
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 class Source:
@@ -57,7 +44,7 @@ class Source:
             self.size = len(data)
             self._begin(iter((data,)))
         else:
-            self._state = _State.of(os.fstat(data.fileno()))
+            self._state = State.of(os.fstat(data.fileno()))
             self.size = self._state.size
             finalize(self, data.close).atexit = False
 
@@ -94,13 +81,13 @@ class Source:
             If it was changed.
         """
         assert self._file is not None
-        if _State.of(os.fstat(self._file.fileno())) != self._state:
+        if State.of(os.fstat(self._file.fileno())) != self._state:
             raise _changed(owner, "the model's file")
         return self._file
 
     def is_at(self, path: Path) -> bool:
         """Whether a file is still the one that was read."""
-        return path.is_file() and _State.of(path.stat()) == self._state
+        return path.is_file() and State.of(path.stat()) == self._state
 
     def again(self, path: Path) -> Iterable[bytes] | None:
         """What was read, byte for byte, some at a time; None where something else is there by now.
@@ -153,7 +140,7 @@ class DataFiles:
         self.own = own
         self.held: WeakValueDictionary[tuple[object, ...], np.ndarray] = WeakValueDictionary()
         self.folder = (folder or Path()).resolve()
-        self._states: dict[Path, _State] = {}
+        self._states: dict[Path, State] = {}
 
     def look(self, location: str, owner: str = "") -> Path:
         """Path of a file that is there, and is what it was when it was looked at first.
@@ -178,7 +165,7 @@ class DataFiles:
                 f"{owner}: external data '{location}' not found beside the model",
                 f"Put it into {self.folder}.",
             )
-        state = _State.of(path.stat())
+        state = State.of(path.stat())
         if self._states.setdefault(path, state) != state:
             raise _changed(owner, f"external data '{location}'")
         return path
