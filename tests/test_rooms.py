@@ -16,7 +16,7 @@ from .conftest import ROOT
 
 FLOORS = (
     ("printable",),
-    ("errors",),
+    ("errors", "cores"),
     ("plugins",),
     ("settings",),
     ("files",),

@@ -7,11 +7,12 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import pytest
+from ml_dtypes import bfloat16
 from onnx import TensorProto
 
 import models.build  # noqa: F401 - fills the table
 from models.net import BUILDERS
-from onnxprune.cleanup.values import VALUE_RULES, Values, acting, analyse_values, contractions
+from onnxprune.cleanup.values import VALUE_RULES, Values, acting, analyse_values, contractions, slices
 from onnxprune.cleanup.values import bounds as b
 from onnxprune.cleanup.values.registry import values
 from onnxprune.coupling.trace import trace
@@ -289,7 +290,8 @@ def test_inputs_of_one_sign_give_what_any_bounds_give(low: float, high: float) -
     sums, weights = contractions.weigh(kernel, x, padded=False)
     assert np.array_equal(sums, contractions._weigh(kernel, up, down, x))
     assert weights is not None
-    assert np.array_equal(weights, up | down)
+    for rows in np.eye(12, dtype=np.bool_).reshape(12, 3, 4):
+        assert np.array_equal(weights.heard(rows), ((up | down) & rows[:, :, None]).any(axis=1))
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 64), (2, 30, 13), (1, 1, 0), (3, 1, 300)])
@@ -311,3 +313,49 @@ def test_a_bit_for_each_weight_only_where_they_differ() -> None:
         for share in (0.0, 0.002, 0.5, 0.998)
     }
     assert forms == {0.0: "Few", 0.002: "Few", 0.5: "Bits", 0.998: "Few"}
+
+
+@pytest.mark.parametrize("taps", [1, 2])
+@pytest.mark.parametrize("sparse", [0, 1, 7, 60])
+def test_outputs_without_holes_need_not_be_looked_at(taps: int, sparse: int) -> None:
+    """A stored weight most of whose outputs hear every input, some or all of whose others do not."""
+    random = np.random.default_rng(0)
+    kernel = random.normal(size=(2, 30, 16, taps)) + 9
+    rows = random.permutation(60)[:sparse]
+    kernel.reshape(60, -1)[rows] *= random.random((sparse, 16 * taps)) < 0.5
+    weights = (kernel != 0).any(axis=3)
+    known = acting.acting(kernel, (kernel == 0).any(axis=(2, 3)))
+    assert (known is None) == weights.all()
+    for heard in (random.random((2, 30)) < 0.1, random.random((2, 30)) < 0.9):
+        if known is not None:
+            assert np.array_equal(known.heard(heard), (weights & heard[:, :, None]).any(axis=1))
+
+
+SLICED = [((70, 3), 0), ((70, 3), 1), ((5,), 0), ((2, 3, 4), 1), ((1, 6, 2), 1), ((3, 2, 2, 2), 3)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8, np.bool_, np.uint64, bfloat16])
+@pytest.mark.parametrize(("shape", "axis"), SLICED)
+def test_slices_are_read_in_blocks(
+    shape: tuple[int, ...], axis: int, dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks and threads of a few numbers find what the whole array says."""
+    monkeypatch.setattr(slices, "BLOCK", 8)
+    monkeypatch.setattr(slices, "LEAST", 16)
+    array: np.ndarray = np.random.default_rng(0).integers(0, 5, shape).astype(dtype)
+    rows = np.moveaxis(array, axis, 0).reshape(shape[axis], -1).astype(np.float64)
+    found = slices.slices_of(array, axis)
+    assert np.array_equal(found.bounds, [rows.min(axis=1), rows.max(axis=1)])
+    assert np.array_equal(found.holes, (rows == 0).any(axis=1))
+    assert np.array_equal(found.sums.astype(np.float64), rows.sum(axis=1))
+    assert found.finite
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_slices_that_hold_no_number(odd: float, axis: int) -> None:
+    array = np.ones((4, 4), np.float32)
+    array[2, 1] = odd
+    found = slices.slices_of(array, axis)
+    assert not found.finite
+    assert np.isinf(found.bounds[:, 2 if axis == 0 else 1]).any()

@@ -58,20 +58,21 @@ def _split(traced: Trace, values: Values, member: Member, units: list[int]) -> I
     owner = traced.components.unit[traced.walk.axis(member.tensor, member.axis)]
     _, where, counts = np.unique(owner, return_inverse=True, return_counts=True)
     once = counts[where.reshape(-1)] == 1
+    rows = np.flatnonzero(once & np.isin(owner, units))
+    if values.array(member.tensor) is not None:
+        known = values.slices(member.tensor, member.axis)
+        for facts in (known.sums, known.low, known.high):
+            rows = _doubtful(facts[rows], rows)
     found: dict[bytes, list[int]] = defaultdict(list)
-    for k in _doubtful(array, np.flatnonzero(once & np.isin(owner, units))):
+    for k in rows:
         found[blake2b(array[k].tobytes()).digest()].append(int(owner[k]))
     let_go(stored)
     yield from (equal for equal in found.values() if len(equal) > 1)
 
 
-def _doubtful(array: np.ndarray, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Those of some rows that may equal another one: equal rows have equal sums."""
-    if array.dtype.kind not in "iuf" or not len(rows):
-        return rows
-    with np.errstate(all="ignore"):
-        sums = array.sum(axis=tuple(range(1, array.ndim)))[rows]
-    _, where, counts = np.unique(sums, return_inverse=True, return_counts=True)
+def _doubtful(facts: np.ndarray, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Those of some rows that share what is known of them with another one, as equal rows do."""
+    _, where, counts = np.unique(facts, return_inverse=True, return_counts=True)
     return rows[counts[where.reshape(-1)] > 1]
 
 

@@ -10,6 +10,7 @@ import onnx
 from ..checks.footprint import peak_memory
 from ..checks.latency import RUNS
 from ..checks.sessions import measure_sessions, opener
+from ..cores import cores
 from ..coupling.trace import Trace, retrace, trace
 from ..data.dataset import DataSettings
 from ..data.one_run import INPUTS, one_run
@@ -24,7 +25,7 @@ from ..selection.cost import cost
 from ..settings.described import described
 from ..settings.table import DEFAULTS
 from ..timing.kernels import KernelTimes, profile
-from ..timing.machine import Machine, cores
+from ..timing.machine import Machine
 
 
 @described("data", "job", "pair", "bench", "machine")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
+from ..cores import cores
 from ..model.engine import ort
 from ..runtime.providers import choose_provider
 from ..runtime.session import Timed
@@ -76,12 +76,6 @@ class Machine:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, with what the machine is."""
         return {**asdict(self), "device": device(), "onnxruntime": ort.__version__}
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    available = getattr(os, "sched_getaffinity", None)
-    return len(available(0)) if available is not None else os.cpu_count() or 1
 
 
 @cache

@@ -7,7 +7,9 @@ smaller: a bit for each, or the places of the few that are zero, or of the few t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +35,36 @@ class Acting(ABC):
         -------
         bool array, shape (groups, inputs)
         """
+
+
+def acting(kernel: np.ndarray, holes: Bools) -> Acting | None:
+    """Which input acts on which output by a stored weight; None where each acts on all of its group.
+
+    Parameters
+    ----------
+    kernel : array, shape (groups, outputs, inputs, taps)
+    holes : bool array, shape (groups, outputs)
+        Outputs with a weight that is zero; where they are few, no others are looked at.
+    """
+    if not holes.any():
+        return None
+    if 2 * np.count_nonzero(holes) > holes.size:
+        weights: Bools = over_taps(np.any, kernel != 0)
+        return None if weights.all() else smallest(weights)
+    rows = np.flatnonzero(holes)
+    silent = ~over_taps(np.any, kernel[holes] != 0)
+    outputs, inputs = kernel.shape[1:3]
+    if SHARE * np.count_nonzero(silent) > holes.size * inputs:
+        return smallest(over_taps(np.any, kernel != 0))
+    row, number = np.nonzero(silent)
+    places = rows[row]
+    groups = places // outputs
+    return Few(places, groups * inputs + number, (len(kernel), inputs), act=False) if len(places) else None
+
+
+def over_taps(reduction: Callable[..., Any], kernel: np.ndarray) -> Any:
+    """Reduce the last axis; of a pointwise kernel that is one entry, and takes numpy as long as eight."""
+    return kernel[..., 0] if kernel.shape[-1] == 1 else reduction(kernel, axis=-1)
 
 
 def smallest(weights: Bools) -> Acting:

@@ -33,13 +33,6 @@ def finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
-def of(array: np.ndarray, axis: int) -> Bounds:
-    """Bounds of every slice of an array along an axis."""
-    rows = np.moveaxis(np.asarray(array), axis, 0)
-    rows = rows.reshape(len(rows), -1)
-    return tidy(np.array([rows.min(axis=1), rows.max(axis=1)]).astype(np.float64))
-
-
 def tidy(b: Bounds) -> Bounds:
     """Bounds in which what could not be computed (NaN) is open."""
     open_ends = np.isnan(b)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,8 +10,10 @@ from ...labels.vector import NONE, Bools, Labels
 from ...model.node import Node
 from ...rules.einsum import Letter, letters
 from . import bounds as b
+from .acting import Acting, acting, over_taps, smallest
 from .bounds import Bounds
 from .registry import values
+from .slices import Slices, slices_of
 from .state import Values
 
 CHUNK = 1 << 24
@@ -30,7 +31,7 @@ def conv(v: Values, n: Node) -> None:
         kernel = kernel.reshape(group, len(kernel) // group, kernel.shape[1], -1)
     why = f"{n} pads with zeros, so its borders would differ" if padded else ""
     stored = (W, 1) if group == 1 else None
-    O = product(v, n, (X, 1), kernel, (n.output, 1), padded, stored, why or _no_bias(v, n, B))
+    O = product(v, n, (X, 1), kernel, (n.output, 1), padded, stored, why or _no_bias(v, n, B), (W, 0))
     O = b.plus(O, v.axis(B, 0)) if B else O
     for k in range(2, v.c.rank(X)):
         if v.c.peek(n.output, k) is NONE:  # else entry by entry
@@ -49,7 +50,8 @@ def conv_transpose(v: Values, n: Node) -> None:
         kernel = kernel.transpose(0, 2, 1, 3)
     why = f"every output of {n} sees other parts of the kernel"
     stored = (W, 0) if group == 1 else None
-    O = product(v, n, (X, 1), kernel, (n.output, 1), True, stored, why)
+    rows = (W, 1) if group == 1 else None
+    O = product(v, n, (X, 1), kernel, (n.output, 1), True, stored, why, rows)
     O = b.plus(O, v.axis(B, 0)) if B else O
     v.out(n.output, [None, O, *[None] * (v.c.rank(X) - 2)])
 
@@ -70,7 +72,8 @@ def gemm(v: Values, n: Node) -> None:
     kernel = (matrix if j == 1 else matrix.T)[None, :, :, None]
     kernel = kernel if alpha == 1 else kernel * np.float32(alpha)
     why = _no_bias(v, n, C) or ("" if beta else f"{n} ignores its bias")
-    columns = product(v, n, (A, i), kernel, (n.output, 1), False, (B, j), why)
+    rows = (B, 1 - j) if alpha == 1 else None
+    columns = product(v, n, (A, i), kernel, (n.output, 1), False, (B, j), why, rows)
     if C:
         along = v.axis(C, -1) if v.c.rank(C) else v.whole(C)
         columns = b.plus(columns, b.times(along, b.exactly(beta)))
@@ -88,7 +91,7 @@ def matmul(v: Values, n: Node) -> None:
     right, left = v.array(B), v.array(A)
     axes = [*_batch(v, A, B), *([rows] if ranks[0] > 1 else []), *([columns] if ranks[1] > 1 else [])]
     if right is not None and ranks[1] == 2:
-        made = product(v, n, (A, -1), right.T[None, :, :, None], (n.output, -1), False, (B, 0), "")
+        made = product(v, n, (A, -1), right.T[None, :, :, None], (n.output, -1), False, (B, 0), "", (B, 1))
         kept = [None if a is None else b.zero_or_anything(a) for a in axes[:-1]]
         return v.out(n.output, [*kept, made])
     if left is not None and ranks == (2, 2):
@@ -101,6 +104,7 @@ def matmul(v: Values, n: Node) -> None:
             False,
             (A, 1),
             f"{n} has its weight on the left",
+            (A, 0),
         )
         return v.out(n.output, [made, None if columns is None else b.zero_or_anything(columns)])
     return _free(v, n, (A, -1), (B, j), axes, "")
@@ -148,9 +152,9 @@ def recurrent(v: Values, n: Node) -> None:
     X, W, R = n.take(3)
     for (name, axis), weight in (((X, 2), v.array(W)), ((R, 2), v.array(R))):
         kernel = None if weight is None else weight.reshape(1, -1, weight.shape[2], 1)
-        nonzero = None if kernel is None or not v.finite(X, W, R) else (kernel != 0).any(axis=3)
+        weights = None if kernel is None or not v.finite(X, W, R) else smallest((kernel != 0).any(axis=3))
         values_ = v.axis(name, axis) if name == X else b.ANYTHING
-        v.mix(n, name, axis, values=values_, weights=nonzero, kernel=kernel)
+        v.mix(n, name, axis, values=values_, weights=weights, kernel=kernel)
     for name in (*n.inputs[:1], *n.inputs[4:5]):
         for k in range(v.c.rank(name)):
             if (name, k) != (X, 2):
@@ -179,6 +183,7 @@ def product(
     padded: bool,
     stored: tuple[str, int] | None,
     obstacle: str,
+    rows: tuple[str, int] | None,
 ) -> Bounds:
     """Bounds of a contraction, and how its inputs act on its outputs.
 
@@ -194,6 +199,8 @@ def product(
         The weight's name and axis of inputs, where columns can be added.
     obstacle : str
         Why constants cannot move into the bias.
+    rows : (str, int) or None
+        The weight's name and axis of outputs; None where it is not used as it is stored.
     """
     X, axis = source
     if kernel is None or not v.finite(X, *n.inputs):
@@ -201,7 +208,9 @@ def product(
         return b.wide(b.ANYTHING, v.c.shape(target[0])[target[1]])
     groups, outputs, inputs, _ = kernel.shape
     x = v.axis(X, axis)
-    sums, weights = weigh(kernel, x.reshape(2, groups, inputs), padded)
+    sums, weights = weigh(
+        kernel, x.reshape(2, groups, inputs), padded, None if rows is None else v.slices(*rows)
+    )
     labels = v.c.peek(*_positive(v, target))
     targets: Labels | None = None if labels is NONE else labels
     own = stored if stored is not None and stored[0] in v.c.graph.constants else None
@@ -214,41 +223,39 @@ def _positive(v: Values, place: tuple[str, int]) -> tuple[str, int]:
     return name, axis % v.c.rank(name)
 
 
-def weigh(kernel: np.ndarray, x: Bounds, padded: bool) -> tuple[Bounds, Bools | None]:
-    """Bounds of weighted sums, and which weights are not zero (None: all of them)."""
+def weigh(
+    kernel: np.ndarray, x: Bounds, padded: bool, rows: Slices | None = None
+) -> tuple[Bounds, Acting | None]:
+    """Bounds of weighted sums, and which input acts on which output (None: each on all of its group).
+
+    Parameters
+    ----------
+    rows : Slices, optional
+        What is known of the weights of every output.
+    """
     if padded:  # every tap sees an input or a zero
         x = np.array([np.minimum(x[0], 0), np.maximum(x[1], 0)])
     groups, outputs, inputs, _ = kernel.shape
     if (x == x[:, :1, :1]).all() and ((x == 0) | np.isinf(x)).all():
-        return _weigh_alike(kernel, x[:, :1, :1])
+        return _weigh_alike(kernel, x[:, :1, :1], rows or slices_of(kernel.reshape(groups * outputs, -1), 0))
     total = np.empty((2, groups, outputs))
     weights = np.empty((groups, outputs, inputs), np.bool_)
     for part in _chunks(kernel):
         some = kernel[part]
-        up: Bools = _over_taps(np.any, some > 0)
-        down: Bools = _over_taps(np.any, some < 0)
+        up: Bools = over_taps(np.any, some > 0)
+        down: Bools = over_taps(np.any, some < 0)
         weights[part] = up | down
         total[:, *part] = _weigh(some, up, down, x[:, part[0]])
-    return total, None if weights.all() else weights
+    return total, None if weights.all() else smallest(weights)
 
 
-def _weigh_alike(kernel: np.ndarray, x: Bounds) -> tuple[Bounds, Bools | None]:
+def _weigh_alike(kernel: np.ndarray, x: Bounds, rows: Slices) -> tuple[Bounds, Acting | None]:
     """The same where all inputs have one sign, or any: behind a Relu, or nothing that is known."""
-    down, up = kernel.min(axis=(2, 3)) < 0, kernel.max(axis=(2, 3)) > 0
+    down, up = (part.reshape(kernel.shape[:2]) for part in (rows.low < 0, rows.high > 0))
     floorless, topless = np.isinf(x)
     floor, top = (up & floorless) | (down & topless), (up & topless) | (down & floorless)
     sums = np.array([np.where(floor, -np.inf, 0.0), np.where(top, np.inf, 0.0)])
-    return sums, None if kernel.all() else _acts(kernel)
-
-
-def _acts(kernel: np.ndarray) -> Bools | None:
-    weights: Bools = _over_taps(np.any, kernel != 0)
-    return None if weights.all() else weights
-
-
-def _over_taps(reduction: Callable[..., Any], kernel: np.ndarray) -> Any:
-    """Reduce the last axis; of a pointwise kernel that is one entry, and takes numpy as long as eight."""
-    return kernel[..., 0] if kernel.shape[3] == 1 else reduction(kernel, axis=3)
+    return sums, acting(kernel, rows.holes.reshape(kernel.shape[:2]))
 
 
 def _chunks(kernel: np.ndarray) -> Iterator[tuple[slice, slice]]:
@@ -267,7 +274,7 @@ def _weigh(kernel: np.ndarray, up: Bools, down: Bools, x: Bounds) -> Bounds:
     low, high = np.where(np.isinf(x), 0.0, x)
     heard = ((low != 0) | (high != 0)).any(axis=0)
     part = kernel[:, :, heard].astype(np.float64)
-    more, less = (_over_taps(np.sum, limit(part, 0)) for limit in (np.maximum, np.minimum))
+    more, less = (over_taps(np.sum, limit(part, 0)) for limit in (np.maximum, np.minimum))
     low, high = low[:, heard, None], high[:, heard, None]
     sums = (more @ low + less @ high)[..., 0], (more @ high + less @ low)[..., 0]
     floor = ((up & floorless) | (down & topless)).any(axis=2)

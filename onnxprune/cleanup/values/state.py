@@ -17,8 +17,9 @@ from ...model.node import Node
 from ...model.operators import Trait, traits_of
 from ...shapes.inference import FLOATS
 from . import bounds as b
-from .acting import Acting, smallest
+from .acting import Acting
 from .bounds import Bounds
+from .slices import BLOCK, Slices, slices_of
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -113,7 +114,9 @@ class Values:
         self._whole = {name: b.between(*limits) for name, limits in ranges.items()}
         self._infinite: set[str] = set()
         self._arrays: dict[str, np.ndarray | None] = {}
-        self._unseen: dict[str, np.ndarray] = {}  # whose axes have bounds once they are asked for
+        self._slices: dict[tuple[str, int], Slices] = {}
+        self._unseen: set[str] = set()  # stored, so that their axes have bounds once they are asked for
+        self._channels = {kernel.tensor: kernel.axis for kernel in walk.facts.kernels}
 
     # Reading ------------------------------------------------------------------------------
 
@@ -130,6 +133,21 @@ class Values:
             self._arrays[name] = found if numeric else None
         return self._arrays[name]
 
+    def slices(self, name: str, axis: int) -> Slices:
+        """What the slices of a stored tensor along an axis hold."""
+        found = self._slices.get((name, axis))
+        if found is None:
+            array = self._arrays[name]
+            assert array is not None
+            found = self._slices[name, axis] = slices_of(array, axis)
+        return found
+
+    def _all_finite(self, name: str, array: np.ndarray) -> bool:
+        """Whether there is no infinity and no NaN; a large array is read for all that may be asked of it."""
+        if array.dtype.kind in "iub" or array.size < BLOCK:
+            return b.finite(array)
+        return self.slices(name, self._channels.get(name, 0)).finite
+
     def finite(self, *names: str) -> bool:
         """Whether tensors hold no infinity and no NaN, given that the inputs hold none."""
         return not any(name in self._infinite for name in names)
@@ -139,9 +157,14 @@ class Values:
         known = self._whole.get(name)
         if known is None:
             array = self.array(name) if self.finite(name) else None
-            known = b.ANYTHING if array is None else b.of(array.reshape(1, -1), 0)
+            known = b.ANYTHING if array is None else self._hull(name, array)
             self._whole[name] = known
         return known
+
+    def _hull(self, name: str, array: np.ndarray) -> Bounds:
+        if not array.ndim:
+            return b.tidy(b.exactly(array))
+        return b.over(self.slices(name, self._channels.get(name, 0)).bounds)
 
     def known(self, name: str, axis: int) -> Bounds | None:
         """Bounds of the slices along an axis, None where nothing tells them apart."""
@@ -151,9 +174,9 @@ class Values:
             array = self.array(name) if self.finite(name) else None
             axes = self._axes[name] = [None] * self.c.rank(name)
             if array is not None:
-                self._unseen[name] = array
-        if name in self._unseen and axes[axis] is None and self._unseen[name].shape[axis] > 1:
-            axes[axis] = b.of(self._unseen[name], axis)
+                self._unseen.add(name)
+        if name in self._unseen and axes[axis] is None and self.c.shape(name)[axis] > 1:
+            axes[axis] = self.slices(name, axis).bounds
         return axes[axis]
 
     def axis(self, name: str, axis: int) -> Bounds:
@@ -181,12 +204,10 @@ class Values:
     def mix(self, node: Node, name: str, axis: int, **facts: object) -> None:
         """The node lets entries along an axis of an input act on others.
 
-        Facts are those of :class:`Mix`, except that weights are given as one bool per input.
+        Facts are those of :class:`Mix`.
         """
         labels = self.c.peek(name, axis % self.c.rank(name))
         if labels is not NONE:
-            if facts.get("weights") is not None:
-                facts["weights"] = smallest(facts["weights"])  # type: ignore[arg-type]
             facts.setdefault("values", self.axis(name, axis))
             mix = Mix(node, labels, **facts)  # type: ignore[arg-type]
             self.mixes.append(mix if mix.fits else Mix(node, labels, b.ANYTHING))
@@ -232,7 +253,7 @@ class Values:
         """Follow infinities and NaNs that are stored: zero times those is not zero."""
         for name in node.inputs:
             array = self.array(name)
-            if array is not None and not b.finite(array):
+            if array is not None and not self._all_finite(name, array):
                 self._infinite.add(name)
         if not self.finite(*node.inputs) and Trait.BOUNDED not in traits_of(node):
             self._infinite.update(node.outputs)
