@@ -18,8 +18,9 @@ from onnxprune.checks.compare import Comparison
 from onnxprune.model.file import Model
 from onnxprune.model.protos import bodies
 
-from .building import net
+from .building import Builder, net
 from .building_text import model
+from .cases_sequences import CASES as SEQUENCES
 
 
 def test_changed_last_bits_are_asked_for_one_by_one() -> None:
@@ -157,3 +158,12 @@ def test_what_single_nodes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
         assert run_alone(given).keys() == {"h::given", "t::given"}
     shapes = {value.name: value.shape for value in ran.call_args.args[0].get_inputs()}
     assert shapes == {"h::given": [None] * 4, "t::given": [4]}
+
+
+@pytest.mark.parametrize("build", [row[2] for row in SEQUENCES], ids=lambda build: build.__name__)
+def test_what_is_no_tensor_is_compared_with_its_readers(build: Builder) -> None:
+    """An optional tensor comes from onnxruntime as an array like any other."""
+    built = build()
+    result = onnxprune.prune(built, granularity=1, verify=False)
+    report = onnxprune.verify(built, result.model, plan=result.plan, provider="cpu", layers=True)
+    assert report.exact, str(report)

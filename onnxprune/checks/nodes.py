@@ -119,6 +119,7 @@ class _Single:
             sums = _Sums([node for node in nodes if not draws(node, self.traced)], exact=True)
             read = {name for node in nodes for name in graph.reads(node)}
             made = {name for name in read & graph.producers.keys() if graph.producers[name].op != "Constant"}
+            made -= self.traced.shapes.first.sequences.keys()  # an optional tensor would come as an array
             needed = sorted({*sums.names, *made})
             inside: dict[int, dict[str, Difference]] = defaultdict(dict)
             with ExitStack() as stack:
