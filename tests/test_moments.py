@@ -20,6 +20,7 @@ from onnxprune.moments.second import Means, MomentSums, collect
 from onnxprune.moments.segment import Parts, running
 from onnxprune.runtime.session import open_session, run
 
+from .building_text import model
 from .conftest import DIGITS
 
 RNG = np.random.default_rng(0)
@@ -188,3 +189,23 @@ def test_a_layer_behind_a_mean_reads_what_the_mean_is_of() -> None:
         found = step({"image": images})
     rows = wide.rows(found[wide.source], np.arange(8 * 16)).reshape(8, 16, -1)
     np.testing.assert_allclose(rows.mean(axis=1), found[head.source], rtol=1e-5)
+
+
+def test_a_part_knows_the_ranks_of_what_it_is_given() -> None:
+    """The state of a Scan whose body declares nothing has the shape of what enters."""
+    proto = model("""
+        g (float[N,T,8] x) => (float[N,T,4] y) <float[8,16] A, float[16,16] K, float[16,4] V> {
+          h = MatMul (x, A)
+          first = Constant <value_int = 0> ()
+          z = Gather <axis=1> (h, first)
+          end, steps = Scan <num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1],
+            body = b (s, t) => (s2, t2) { u = MatMul (t, K) w = Add (u, s) s2 = Tanh (w) t2 = Identity (s2) }
+          > (z, h)
+          y = MatMul (steps, V)
+        }""")
+    x = np.random.default_rng(0).normal(size=(3, 5, 8)).astype(np.float32)
+    traced = onnxprune.trace(proto)
+    with open_session(traced.model, "cpu") as session:
+        whole = run(session, {"x": x})
+    with running(Parts(traced.model), {"x": x}, ["y"]) as step:
+        np.testing.assert_array_equal(step({"x": x[:2]})["y"], whole["y"][:2])

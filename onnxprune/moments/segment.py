@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -74,8 +74,8 @@ class Parts:
                 met.update(node.output)
         return len(self.reads)
 
-    def cut(self, known: Mapping[str, int], wanted: Sequence[str]) -> onnx.ModelProto:
-        """The nodes from known tensors (name -> element type) to wanted ones, as a model."""
+    def cut(self, known: Arrays, wanted: Sequence[str]) -> onnx.ModelProto:
+        """The nodes from known tensors, which give types and ranks, to wanted ones, as a model."""
         chosen = self.needed(known, wanted)
         graph = self.proto.graph
         part = onnx.ModelProto(ir_version=max(self.proto.ir_version, UNLISTED))
@@ -85,14 +85,19 @@ class Parts:
         read = {name for k in chosen for name in self.reads[k]} | set(wanted)
         part.graph.initializer.extend(t for t in graph.initializer if t.name in read)
         part.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
-        make = onnx.helper.make_tensor_value_info
         for name in sorted(read - self.constant):
             if name in known:
-                part.graph.input.append(make(name, known[name], None))
+                part.graph.input.append(_of_any_size(name, known[name]))
             elif name in self.inputs:
                 part.graph.input.append(self.inputs[name])
         part.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in dict.fromkeys(wanted))
         return part
+
+
+def _of_any_size(name: str, array: np.ndarray) -> onnx.ValueInfoProto:
+    """What is known, as an input: a Scan wants to know ranks, and batches may differ in sizes."""
+    dtype = onnx.helper.np_dtype_to_tensor_dtype(np.asarray(array).dtype)
+    return onnx.helper.make_tensor_value_info(name, dtype, [None] * np.ndim(array))
 
 
 @contextmanager
@@ -105,11 +110,10 @@ def running(parts: Parts, known: Arrays, wanted: Sequence[str], provider: str = 
         One batch of what will be fed: it gives names and types.
     """
     made = [name for name in dict.fromkeys(wanted) if name not in known]
-    types = {n: onnx.helper.np_dtype_to_tensor_dtype(np.asarray(a).dtype) for n, a in known.items()}
     if not made:
         yield lambda feeds: {name: feeds[name] for name in wanted}
         return
-    cut = parts.model.derived(parts.cut(types, made))
+    cut = parts.model.derived(parts.cut(known, made))
     with open_session(cut, provider, "a part of the model") as session:
 
         def step(feeds: Arrays) -> dict[str, np.ndarray]:
