@@ -193,6 +193,14 @@ def test_jobs_take_batches_of_their_callers() -> None:
     assert onnxprune.clean(model, data=given, verify=True, provider="cpu").report
 
 
+def test_one_sample_is_not_divided() -> None:
+    arrays = {"x": ramp(6, 5, 2), "l": ramp(5)}
+    data = dataset("float[T,B,2] x, float[B] l", arrays)
+    assert shapes(data.divided(1)) == [(6, 5, 2)]
+    samples = {"x": ramp(6, 5, 2), "l": ramp(6)}
+    assert shapes(dataset("float[N,5,2] x, float[N] l", samples).divided(4)) == [(4, 5, 2), (2, 5, 2)]
+
+
 def test_one_sample_may_have_its_label() -> None:
     data = dataset("float[N,2] x, float[2,2] w", {**UNDIVIDED, "labels": [7]})
     assert data.labelled

@@ -65,10 +65,13 @@ class DataSet(Iterable[Batch]):
         return replace(self, make=lambda: (b for b in self if shapes_of(b.feeds) == shapes))
 
     def divided(self, size: int) -> DataSet:
-        """The same samples in smaller batches; the first axes of all inputs are the batch."""
+        """The same samples in smaller batches; what is one sample as it is stays one."""
 
         def make() -> Iterator[Batch]:
             for batch in self:
+                if batch.size <= size:
+                    yield batch
+                    continue
                 for start in range(0, batch.size, size):
                     part = slice(start, start + size)
                     labels = None if batch.labels is None else batch.labels[part]
