@@ -10,9 +10,10 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 _COMMAND = re.compile(
@@ -47,6 +48,21 @@ def first_of(names: Sequence[str], shown: int = 1) -> str:
     """
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
+
+
+def finite(value: Any) -> Any:
+    """JSON types in which numbers that are not finite are None: JSON has no others.
+
+    Examples
+    --------
+    >>> finite({"a": [1.5, float("inf")], "b": float("nan")})
+    {'a': [1.5, None], 'b': None}
+    """
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def json_text(document: Any) -> str:

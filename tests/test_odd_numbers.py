@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,10 @@ def test_such_data_prune_without_a_warning(run: Run, tmp_path: Path, factor: flo
     """Warnings are errors here; that weights decide in place of the data is said."""
     np.savez(tmp_path / "x.npz", image=images(factor))
     flags = "--keep-macs", 0.5, "--data", tmp_path / "x.npz", "--provider", "cpu"
-    outcome = run("prune", DIGITS, "-o", tmp_path / "slim.onnx", *flags)
+    plan = tmp_path / "plan.json"
+    outcome = run("prune", DIGITS, "-o", tmp_path / "slim.onnx", "--plan-out", plan, *flags)
     assert outcome.code == 0
+    assert len(json.loads(plan.read_text())["options"]["recovery"]["harm"]) == 2  # JSON knows no infinity
     lines = outcome.err.splitlines()
     assert [line for line in lines if line.startswith(harm)]
     (said,) = [line for line in lines if line.startswith("chosen by the norms of weights: ")]

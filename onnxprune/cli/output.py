@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import click
 
 from .. import __version__
 from ..errors import SurgeryError
-from ..printable import json_text, printable
+from ..printable import finite, json_text, printable
 from ..reports.page import Part, Reported, Table, layout
 from .ending import NoReader, failure
 from .interrupts import ending
@@ -60,15 +59,7 @@ def print_json(command: str, document: Mapping[str, Any]) -> None:
     if (context := click.get_current_context(silent=True)) is not None:
         context.meta[PRINTED] = True
     complete = {"command": command, "version": __version__, **document}
-    click.echo(json_text(_finite(complete)))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    click.echo(json_text(finite(complete)))
 
 
 def show(command: str, found: Reported, *, as_json: bool, quiet: bool = False) -> None:

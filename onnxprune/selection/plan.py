@@ -22,7 +22,7 @@ from ..coupling.trace import Trace
 from ..errors import PlanError
 from ..files.writing import write_atomically
 from ..model.file import Model
-from ..printable import json_text, page
+from ..printable import finite, json_text, page
 from ..surgery.computed import find_computed, origin
 from ..surgery.slices import find_slices
 
@@ -135,7 +135,7 @@ class Plan:
             "format": FORMAT,
             "version": VERSION,
             "model": dict(self.model),
-            "options": dict(self.options),
+            "options": finite(self.options),  # a harm may be infinite
             "groups": [g.to_dict() for g in self.groups],
             "constants": dict(self.constants),
         }
