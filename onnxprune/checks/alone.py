@@ -82,7 +82,7 @@ class _Separate:
         own = {name for _, body in bodies(copy) for name in _names_inside(body)}
         readers = [copy, *inside]
         read = {name for reader in readers for name in reader.input} - own - {""}
-        if not read <= self._made | self._given.keys():
+        if any(name not in self._made and name not in self._given for name in read):
             return
         for reader in readers:
             for slot, name in enumerate(reader.input):

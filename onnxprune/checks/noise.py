@@ -66,7 +66,8 @@ class Noise:
         if not self.drawn:
             return slim
         proto = copied(slim.proto)
-        kept = [node for node in proto.graph.node if not set(node.output) & set(self.drawn)]
+        drawn = set(self.drawn)
+        kept = [node for node in proto.graph.node if drawn.isdisjoint(node.output)]
         for name in self.drawn:
             dtype = onnx.helper.np_dtype_to_tensor_dtype(numbers[name].dtype)
             dims = [None] * numbers[name].ndim

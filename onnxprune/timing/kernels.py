@@ -245,10 +245,10 @@ def _laid_out(graph: Graph, kernels: Sequence[TimedKernel]) -> Iterator[TimedKer
     for kernel in kernels:
         names = [name for index in kernel.nodes for name in graph.nodes[index].inputs]
         makers = {graph.producers[name].index for name in names if name in graph.producers}
-        if not kernel.added and not makers.isdisjoint(laid - restored):
+        if not kernel.added and not makers.isdisjoint(laid):
             kernel = replace(kernel, blocked=True)
         if kernel.blocked:
-            laid.update(kernel.nodes)
+            laid.update(index for index in kernel.nodes if index not in restored)
         yield kernel
 
 
@@ -272,9 +272,10 @@ def _fused(graph: Graph, index: int, claimed: set[int]) -> Iterator[int]:
         yield current
         for name in graph.nodes[current].inputs:
             node = graph.producers.get(name)
-            if node is not None and node.index not in claimed | seen and name not in graph.derived:
-                seen.add(node.index)
-                pending.append(node.index)
+            if node is None or name in graph.derived or node.index in claimed or node.index in seen:
+                continue
+            seen.add(node.index)
+            pending.append(node.index)
 
 
 def _beside(graph: Graph, node: onnx.NodeProto | None) -> int | None:
