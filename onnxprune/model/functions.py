@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx
 from onnx.inliner import inline_local_functions
 
-from .protos import bodies, copied, node_protos
+from .protos import bodies, copied, node_protos, plain_domain
 
 Key = tuple[str, str, str]
 """Domain, name and overload of a function."""
@@ -33,7 +33,7 @@ def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _key(domain: str, name: str, overload: str) -> Key:
-    return "" if domain == "ai.onnx" else domain, name, overload
+    return plain_domain(domain), name, overload
 
 
 def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

@@ -27,9 +27,7 @@ from .file import Model
 from .names import Names, names_of
 from .node import Body, Constant, Node
 from .operators import Trait, traits_of
-from .protos import bodies
-
-DEFAULT_DOMAINS = ("", "ai.onnx")
+from .protos import bodies, plain_domain
 
 UNLABELLED = {TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
 """Constants of these types hold indices, sizes and masks: labelled only when they meet labels."""
@@ -66,9 +64,7 @@ class Graph:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.opsets = {
-            "" if o.domain in DEFAULT_DOMAINS else o.domain: o.version for o in model.proto.opset_import
-        }
+        self.opsets = {plain_domain(o.domain): o.version for o in model.proto.opset_import}
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
         self.aliases: dict[str, str] = {}
@@ -101,7 +97,7 @@ class Graph:
         self.constants[name] = Constant(name, tuple(sparse.dims), sparse.values.data_type, sparse=sparse)
 
     def _node(self, proto: onnx.NodeProto, outermost: bool) -> Node:
-        domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
+        domain = plain_domain(proto.domain)
         inputs = [self.aliases.get(name, name) for name in proto.input]
         for inner, outer in unchanged(proto) if proto.op_type == "Loop" else ():
             outer = self.aliases.get(outer, outer)

@@ -27,7 +27,18 @@ from .names import Names, names_of
 from .operators import Trait, told
 from .ordering import sort_nodes
 from .ort_format import OrtModel
-from .protos import UNLISTED, bodies, copied, graphs, leave, node_protos, opset_of, skeleton, tensors
+from .protos import (
+    UNLISTED,
+    bodies,
+    copied,
+    graphs,
+    leave,
+    node_protos,
+    opset_of,
+    plain_domain,
+    skeleton,
+    tensors,
+)
 from .source import DataFiles, Source
 from .wellformed import check_form
 from .wire import Content, Irregular, Place, read_around
@@ -211,7 +222,7 @@ def set_apart(proto: onnx.ModelProto) -> None:
     ]
     for owner, nodes in parts:
         opset = opset_of(owner)
-        strangers = [n for n in nodes if n.domain in ("", "ai.onnx") and _strange(n.op_type, opset)]
+        strangers = [n for n in nodes if not plain_domain(n.domain) and _strange(n.op_type, opset)]
         for node in strangers:
             node.domain = "onnxruntime"
         if strangers:

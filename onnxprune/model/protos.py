@@ -188,9 +188,14 @@ def tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[TensorProto
                     yield from tensors(body)
 
 
+def plain_domain(domain: str) -> str:
+    """A domain; that of ONNX's own operators has two names, of which this gives the empty one."""
+    return "" if domain == "ai.onnx" else domain
+
+
 def opset_of(proto: onnx.ModelProto | onnx.FunctionProto) -> int:
     """Imported version of ONNX's own operators, 0 where only others are imported."""
-    versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
+    versions = [o.version for o in proto.opset_import if not plain_domain(o.domain)]
     return max(versions, default=0 if proto.opset_import else 1)
 
 

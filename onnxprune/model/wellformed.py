@@ -19,7 +19,7 @@ from onnx import AttributeProto, TensorProto, TypeProto, external_data_helper
 
 from ..errors import ModelError
 from .cut import payload
-from .protos import GRAPH, GRAPHS, TENSOR, TENSORS, bodies, tensors
+from .protos import GRAPH, GRAPHS, TENSOR, TENSORS, bodies, plain_domain, tensors
 
 HIGHEST_RANK = 32
 """Most axes of a tensor: numpy and onnxruntime have limits of their own beyond."""
@@ -89,7 +89,7 @@ def _claims(proto: onnx.ModelProto, size: int) -> None:
 
 def _operator_sets(proto: onnx.ModelProto) -> None:
     newest = onnx.defs.onnx_opset_version()
-    imported = {("" if o.domain == "ai.onnx" else o.domain, o.version) for o in proto.opset_import}
+    imported = {(plain_domain(o.domain), o.version) for o in proto.opset_import}
     seen = Counter(domain for domain, _ in imported)
     owners: list[onnx.ModelProto | onnx.FunctionProto] = [proto, *proto.functions]
     for owner in owners:
@@ -97,7 +97,7 @@ def _operator_sets(proto: onnx.ModelProto) -> None:
             _texts("operator set", (entry.domain,))
             if not 0 < entry.version <= LARGEST:
                 raise ModelError(f"operator set '{entry.domain or 'ai.onnx'}': found version {entry.version}")
-            if entry.domain in ("", "ai.onnx") and entry.version > newest:
+            if not plain_domain(entry.domain) and entry.version > newest:
                 raise ModelError(
                     f"opset {entry.version} is newer than {newest}, the newest that onnx {onnx.__version__} knows",
                     "Install a newer onnx.",
@@ -159,7 +159,7 @@ def _absent(node: onnx.NodeProto) -> None:
 def _any_inputs(op: str, domain: str) -> bool:
     """Whether an operator takes a list of inputs, none of which may be absent."""
     try:
-        formal = onnx.defs.get_schema(op, domain).inputs
+        formal = onnx.defs.get_schema(op, plain_domain(domain)).inputs
     except onnx.defs.SchemaError:
         return False
     kind = onnx.defs.OpSchema.FormalParameterOption.Variadic
@@ -168,7 +168,7 @@ def _any_inputs(op: str, domain: str) -> bool:
 
 @cache
 def _any_outputs(op: str, domain: str) -> bool:
-    return domain in ("", "ai.onnx") and op == "Split"
+    return not plain_domain(domain) and op == "Split"
 
 
 def _called(node: onnx.NodeProto) -> str:
