@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 
 import onnxprune
 from onnxprune.checks import latency as module
+from onnxprune.checks import sessions
 from onnxprune.checks.latency import measure_latency
 from onnxprune.checks.sessions import measure_sessions
 from onnxprune.jobs.bench import bench, peak_activations
@@ -100,6 +101,24 @@ def test_pairs_of_sessions_are_opened_until_it_is_clear(
     assert found.share == pytest.approx(share)
     assert found.spread == pytest.approx((min(ratios), max(ratios)))
     assert len(found.runs.before) == len(found.runs.after) == 4 * pairs
+
+
+def test_no_further_pairs_are_opened_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions of a large model take long to open: those that do not agree are as few as they can be."""
+    monkeypatch.setattr(sessions, "PATIENCE", 0.0)
+    monkeypatch.setattr(module, "run", lambda *_: None)
+    pairs: list[Any] = []
+
+    def session() -> Any:
+        return nullcontext(FakeSession(0))
+
+    def share(pair: Any) -> float:
+        if pair not in pairs:
+            pairs.append(pair)
+        return (0.2, 0.5, 0.9, 0.3)[pairs.index(pair)]
+
+    found = measure_sessions(session, session, {}, 10, share)
+    assert found.shares == (0.2, 0.5, 0.9)
 
 
 def test_peak_of_activations() -> None:

@@ -27,6 +27,9 @@ from .latency import Latency, measure_latency
 PAIRS = 3, 9
 """Pairs of sessions at least and at most."""
 
+PATIENCE = 60.0
+"""Seconds after which no more pairs than the fewest are opened: sessions of large models take long to open."""
+
 PRECISE = 0.01
 """Error of the median, as a share of it, from which on it counts as known."""
 
@@ -117,13 +120,14 @@ def measure_sessions(
         After so long there are no more.
     """
     fewest = min(pairs[0], max(runs, 1))
-    end = time.perf_counter() + seconds
+    start = time.perf_counter()
     found: list[Latency] = []
     while len(found) < pairs[1]:
         with before() as first, after() as second:
             found.append(measure_latency(first, second, feeds, ceil(runs / fewest), seconds / fewest, clock))
         shares = [share(pair) for pair in found]
-        if time.perf_counter() > end or (len(found) >= fewest and _clear(shares, bounds)):
+        passed = time.perf_counter() - start
+        if passed > seconds or (len(found) >= fewest and (passed > PATIENCE or _clear(shares, bounds))):
             break
     return Repeated(tuple(found), tuple(shares))
 
