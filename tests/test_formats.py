@@ -204,6 +204,24 @@ def test_functions_are_called_with_their_defaults() -> None:
     assert [(a.name, a.f) for a in node.attribute] == [("alpha", 0.5)]
 
 
+def test_functions_of_one_name_differ_in_their_overload() -> None:
+    model = perceptron()
+    for overload, op in (("rising", "Relu"), ("bounded", "Sigmoid")):
+        body = [helper.make_node(op, ["a"], ["b"])]
+        opsets = [helper.make_opsetid("", 22)]
+        model.functions.append(
+            helper.make_function("own", "Act", ["a"], ["b"], body, opsets, overload=overload)
+        )
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    node = model.graph.node[1]
+    node.op_type, node.domain, node.overload = "Act", "own", "bounded"
+    loaded = onnxprune.load(model).proto
+    assert [n.op_type for n in loaded.graph.node] == ["MatMul", "Sigmoid", "MatMul"]
+    model.functions[0].overload = "bounded"
+    with pytest.raises(onnxprune.ModelError, match="two functions of the same name"):
+        onnxprune.load(model)
+
+
 def test_group_normalization_that_is_deprecated() -> None:
     """The checker refuses it at opset 18, wherever it stands; onnxruntime runs it."""
     case = next(c for c in cases_norm.CASES if str(c) == "GroupNormalization-opset-18")

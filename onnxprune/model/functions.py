@@ -21,15 +21,25 @@ def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
     RuntimeError, ValueError, onnx.shape_inference.InferenceError
         If onnx cannot write them out.
     """
-    defaults = {_key(f.domain, f.name, f.overload): f.attribute_proto for f in proto.functions}
+    defaults = {key_of(f): f.attribute_proto for f in proto.functions}
     if any(defaults.values()):
         proto = copied(proto)
         for call in _nodes(proto):
             given = {attribute.name for attribute in call.attribute}
-            known = defaults.get(_key(call.domain, call.op_type, call.overload), ())
+            known = defaults.get(key_called(call), ())
             # onnx leaves out what a call does not give, whatever its function says.
             call.attribute.extend(attribute for attribute in known if attribute.name not in given)
     return inline_local_functions(proto)
+
+
+def key_of(function: onnx.FunctionProto) -> Key:
+    """What a function is called by."""
+    return _key(function.domain, function.name, function.overload)
+
+
+def key_called(node: onnx.NodeProto) -> Key:
+    """Which function a node calls, if there is one."""
+    return _key(node.domain, node.op_type, node.overload)
 
 
 def _key(domain: str, name: str, overload: str) -> Key:

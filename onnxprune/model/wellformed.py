@@ -19,6 +19,7 @@ from onnx import AttributeProto, TensorProto, TypeProto, external_data_helper
 
 from ..errors import ModelError
 from .cut import payload
+from .functions import Key, key_called, key_of
 from .protos import GRAPH, GRAPHS, TENSOR, TENSORS, bodies, plain_domain, tensors
 
 HIGHEST_RANK = 32
@@ -280,13 +281,13 @@ def _expansion(proto: onnx.ModelProto) -> None:
     """
     if not proto.functions:
         return
-    table = {(f.domain, f.name): f for f in proto.functions}
+    table = {key_of(f): f for f in proto.functions}
     if len(table) < len(proto.functions):
         raise ModelError("found two functions of the same name")
-    sizes: dict[tuple[str, str], int] = {}
+    sizes: dict[Key, int] = {}
     for key in _callees_first(table):
-        sizes[key] = sum(sizes.get((n.domain, n.op_type), 1) for n in _calls(table[key].node))
-    total = sum(sizes.get((n.domain, n.op_type), 1) for n in _calls(proto.graph.node))
+        sizes[key] = sum(sizes.get(key_called(n), 1) for n in _calls(table[key].node))
+    total = sum(sizes.get(key_called(n), 1) for n in _calls(proto.graph.node))
     if total > MOST_NODES:
         raise ModelError(
             f"the functions of the model expand to {total:,} nodes, expected at most {MOST_NODES:,}"
@@ -300,7 +301,7 @@ def _calls(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
             yield from _calls(body.node)
 
 
-def _callees_first(table: dict[tuple[str, str], onnx.FunctionProto]) -> Iterator[tuple[str, str]]:
+def _callees_first(table: dict[Key, onnx.FunctionProto]) -> Iterator[Key]:
     """Every function, after those that it calls.
 
     Raises
@@ -308,8 +309,8 @@ def _callees_first(table: dict[tuple[str, str], onnx.FunctionProto]) -> Iterator
     ModelError
         If one calls itself, however far around.
     """
-    done: set[tuple[str, str]] = set()
-    above: set[tuple[str, str]] = set()
+    done: set[Key] = set()
+    above: set[Key] = set()
     pending = [(key, False) for key in table]
     while pending:
         key, left = pending.pop()
@@ -321,5 +322,5 @@ def _callees_first(table: dict[tuple[str, str], onnx.FunctionProto]) -> Iterator
             raise ModelError(f"function '{key[1]}' calls itself")
         elif key not in done:
             above.add(key)
-            called = {(n.domain, n.op_type) for n in _calls(table[key].node)}
+            called = {key_called(n) for n in _calls(table[key].node)}
             pending += [(key, True), *((k, False) for k in called if k in table and k not in done)]
