@@ -183,17 +183,18 @@ class Linear:
 
     def entries(self, shape: Shape, axis: int) -> int:
         """How many entries there are at every position of a tensor, along an axis and those of the blocks."""
-        return shape[axis] * prod(shape[len(shape) - 2 - len(self.blocks) : -2])
+        return shape[axis % len(shape)] * prod(shape[len(shape) - 2 - len(self.blocks) : -2])
 
     def _source(self, x: np.ndarray) -> np.ndarray:
         """What is read, repeated for every block where all read the same."""
+        x = _as_matrix(x, self.contracted)
         if not self.blocks:
             return x
         return np.broadcast_to(x, (*np.broadcast_shapes(x.shape[:-2], self.blocks), *x.shape[-2:]))
 
     def _picked(self, x: np.ndarray, axis: int, positions: Positions) -> np.ndarray:
         """Entries at some positions, (rows, entries)."""
-        moved, blocks = np.moveaxis(x, axis, -1), len(self.blocks)
+        moved, blocks = np.moveaxis(_as_matrix(x, axis), axis, -1), len(self.blocks)
         if blocks:
             moved = np.moveaxis(moved, -2, -2 - blocks)
         where = np.unravel_index(positions, moved.shape[: moved.ndim - 1 - blocks])
@@ -230,6 +231,13 @@ class Linear:
             return None
         found = _averaged(graph, self.source, rank)
         return found and replace(self, source=found[0], contracted=found[1], channels=found[1], windows=None)
+
+
+def _as_matrix(x: np.ndarray, axis: int) -> np.ndarray:
+    """What MatMul takes a vector for: on the left a row, where it is summed along -1; else a column."""
+    if x.ndim > 1:
+        return x
+    return x[None] if axis == -1 else x[:, None]
 
 
 def made(node: Node) -> str:
