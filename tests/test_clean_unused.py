@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
+from onnxprune.selection.plan import Plan
+
+from .conftest import Run, digest
 from .planting import cleaned, graph, kept, log, normal, shape_of
 
 
@@ -150,3 +154,23 @@ def test_head_of_attention() -> None:
     result = cleaned(model)
     assert shape_of(result, "Q") == (8, 4)
     assert shape_of(result, "O") == (4, 8)
+
+
+def test_what_a_clean_up_frees_is_pruned_in_the_plan(run: Run, tmp_path: Path) -> None:
+    """Of the heads of a branch that nothing reads, one channel of each is left: then heads can go."""
+    model = graph(
+        'e = Einsum<equation="nsc,chd->nshd">(x, E)\nu = Reshape(e, s)\n'
+        "h = MatMul(x, W)\nm = Relu(h)\ny = MatMul(m, V)",
+        inputs="float[2,6,8] x", E=normal(8, 3, 4), s=[0, 6, 12], W=normal(8, 8), V=normal(8, 4),
+    )  # fmt: skip
+    onnx.save(model, tmp_path / "model.onnx")
+    source, slim, plan = tmp_path / "model.onnx", tmp_path / "slim.onnx", tmp_path / "plan.json"
+    flags = "--provider", "cpu", "--quiet"
+    made = run("prune", source, "-o", slim, "--granularity", 1, "--plan-out", plan, *flags)
+    assert made.code == 0, made.err
+    heads = next(group for group in Plan.load(plan).groups if group.name == "e")
+    assert (heads.status, len(heads.keep)) == ("pruned", 2)
+    again = run("prune", source, "-o", tmp_path / "again.onnx", "--plan", plan, *flags)
+    assert again.code == 0, again.err
+    assert digest(tmp_path / "again.onnx") == digest(slim)
+    assert run("verify", source, slim, "--plan", plan, "--no-isolate", *flags).code == 0
