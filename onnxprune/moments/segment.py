@@ -22,7 +22,8 @@ class Parts:
     Parameters
     ----------
     model : Model
-        Not changed; segments hold its weights as they are when they are cut.
+        Not changed; segments hold its weights as they are when they are cut. Its weights may change from
+        one cut to the next, its nodes may not.
     """
 
     def __init__(self, model: Model) -> None:
@@ -60,9 +61,10 @@ class Parts:
 
     def frontier(self, position: int, wanted: Iterable[str]) -> list[str]:
         """Tensors that are known before a node, and lead from there to wanted ones or are wanted."""
-        before = {n for n, k in self.makers.items() if k < position} - self.constant
         alive = {name for k in self.needed((), wanted) if k >= position for name in self.reads[k]}
-        return sorted((alive | set(wanted)) & (before | set(self.fed)))
+        behind, fed = len(self.reads), set(self.fed)
+        before = (n for n in alive | set(wanted) if n in fed or self.makers.get(n, behind) < position)
+        return sorted(n for n in before if n not in self.constant)
 
     def reader(self, stored: Iterable[str]) -> int:
         """Position of the first node that computes anything with some stored tensors."""
