@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from ..model.file import Model
-from ..model.protos import UNLISTED, reads
+from ..model.protos import UNLISTED, bodies, reads
 from ..runtime.session import Arrays, open_session, run
 
 Step = Callable[[Arrays], dict[str, np.ndarray]]
@@ -87,19 +87,24 @@ class Parts:
         read = {name for k in chosen for name in self.reads[k]} | set(wanted)
         part.graph.initializer.extend(t for t in graph.initializer if t.name in read)
         part.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
+        ranked = any(True for node in part.graph.node for _ in bodies(node))
         for name in sorted(read - self.constant):
             if name in known:
-                part.graph.input.append(_of_any_size(name, known[name]))
+                part.graph.input.append(_of_any_size(name, known[name], ranked))
             elif name in self.inputs:
                 part.graph.input.append(self.inputs[name])
         part.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in dict.fromkeys(wanted))
         return part
 
 
-def _of_any_size(name: str, array: np.ndarray) -> onnx.ValueInfoProto:
-    """What is known, as an input: a Scan wants to know ranks, and batches may differ in sizes."""
+def _of_any_size(name: str, array: np.ndarray, ranked: bool) -> onnx.ValueInfoProto:
+    """What is known, as an input: batches may differ in sizes.
+
+    A Scan wants to know ranks. Elsewhere they are left out: with them the last digits of what is computed
+    depend on where the part begins, so that probes that were broken off go on with other numbers.
+    """
     dtype = onnx.helper.np_dtype_to_tensor_dtype(np.asarray(array).dtype)
-    return onnx.helper.make_tensor_value_info(name, dtype, [None] * np.ndim(array))
+    return onnx.helper.make_tensor_value_info(name, dtype, [None] * np.ndim(array) if ranked else None)
 
 
 @contextmanager
