@@ -156,20 +156,35 @@ def test_head_of_attention() -> None:
     assert shape_of(result, "O") == (4, 8)
 
 
-def test_what_a_clean_up_frees_is_pruned_in_the_plan(run: Run, tmp_path: Path) -> None:
-    """Of the heads of a branch that nothing reads, one channel of each is left: then heads can go."""
-    model = graph(
-        'e = Einsum<equation="nsc,chd->nshd">(x, E)\nu = Reshape(e, s)\n'
-        "h = MatMul(x, W)\nm = Relu(h)\ny = MatMul(m, V)",
-        inputs="float[2,6,8] x", E=normal(8, 3, 4), s=[0, 6, 12], W=normal(8, 8), V=normal(8, 4),
-    )  # fmt: skip
-    onnx.save(model, tmp_path / "model.onnx")
-    source, slim, plan = tmp_path / "model.onnx", tmp_path / "slim.onnx", tmp_path / "plan.json"
+HEADS = 'e = Einsum<equation="nsc,chd->nshd">(x, E)\nu = Reshape(e, s)\n'
+CHAIN = "h = MatMul(x, W)\nm = Relu(h)\ny = MatMul(m, V)"
+TIED = "v = Transpose<perm=[0,2,1]>(x)\nc = Conv<group=8>(v, D)\nr = Transpose<perm=[0,2,1]>(c)\nh = MatMul(r, W)\nm = Relu(h)\nt = Transpose(W)\nz = MatMul(m, t)\ny = MatMul(z, V)"
+FREED: dict[str, tuple[str, dict[str, Any], str, int]] = {
+    "heads, of which one channel each is left": (HEADS + CHAIN, {"W": normal(8, 8), "V": normal(8, 4)}, "e", 2),
+    "some of the heads": (
+        f"{HEADS}p = Slice(u, a, b, i, i)\n{CHAIN}",
+        {"W": normal(8, 8), "V": normal(8, 4), "a": [3], "b": [5], "i": [2]}, "e", 2,
+    ),
+    "uses of a matrix that is a vector then": (
+        TIED, {"D": normal(8, 1, 1), "W": normal(8, 8, dead=range(1, 8), axis=1), "V": normal(8, 4)}, "z", 4,
+    ),
+}  # fmt: skip
+"""Text, constants, a group that can go once the clean-up is done, and how many are left of it."""
+
+
+@pytest.mark.parametrize("name", FREED)
+def test_what_a_clean_up_frees_is_pruned_in_the_plan(run: Run, tmp_path: Path, name: str) -> None:
+    text, constants, group, left = FREED[name]
+    heads = {"E": normal(8, 3, 4), "s": [0, 6, 12]} if text.startswith(HEADS) else {}
+    source, slim, plan = (tmp_path / name for name in ("model.onnx", "slim.onnx", "plan.json"))
+    onnx.save(graph(text, inputs="float[2,6,8] x", **heads, **constants), source)
     flags = "--provider", "cpu", "--quiet"
     made = run("prune", source, "-o", slim, "--granularity", 1, "--plan-out", plan, *flags)
     assert made.code == 0, made.err
-    heads = next(group for group in Plan.load(plan).groups if group.name == "e")
-    assert (heads.status, len(heads.keep)) == ("pruned", 2)
+    found = {
+        entry.name.partition("#")[0]: entry for entry in Plan.load(plan).groups if entry.status == "pruned"
+    }
+    assert len(found[group].keep) == left
     again = run("prune", source, "-o", tmp_path / "again.onnx", "--plan", plan, *flags)
     assert again.code == 0, again.err
     assert digest(tmp_path / "again.onnx") == digest(slim)

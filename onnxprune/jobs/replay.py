@@ -99,11 +99,11 @@ def _widened(group: Group, overlaps: Overlaps, left: npt.NDArray[np.bool_]) -> P
     why = "; ".join(reasons)
     made = PlanGroup.of(group, _kept(overlaps, left), _scores(overlaps, len(group)), why)
     found = {entry.status for entry, _ in overlaps}
+    if "pruned" in found:  # what blocked it, or some of it, may have gone with the clean-up
+        return replace(made, status="pruned", reason=why)
     if "blocked" in found:
         return replace(made, status="blocked")
-    if group.reason and found:  # what blocked it went with the clean-up
-        return replace(made, status="pruned" if "pruned" in found else "kept", reason=why)
-    return made
+    return replace(made, status="kept", reason=why) if group.reason and found else made
 
 
 def _along_axis(entry: PlanGroup, overlap: Overlap) -> PlanGroup:
