@@ -353,6 +353,37 @@ def test_what_is_accepted_of_what_a_last_bit_does(noise: float, cap: float, acce
     assert relative(accepted * 0.9) <= 1e-5 < relative(accepted * 1.1)
 
 
+@pytest.mark.parametrize(("terms", "times"), [(1, NOISE), (NOISE**2, NOISE), (4 * NOISE**2, 2 * NOISE)])
+def test_long_sums_differ_by_more(terms: int, times: float) -> None:
+    reference, bit = np.ones(50, np.float32), np.float32(2**-18)
+
+    def relative(error: float) -> float:
+        found = reference + np.float32(error) * bit
+        return furthest(reference, found, [found + bit], terms=terms).relative
+
+    assert relative(0.99 * times) <= 1e-5 < relative(1.01 * times)
+
+
+@pytest.mark.parametrize("damage", [0.0, 1e-3])
+def test_one_row_times_a_long_matrix(damage: float) -> None:
+    """There onnxruntime adds all terms one after the other, so that rounding adds up; mistakes are seen."""
+    rng = np.random.default_rng(0)
+    long = 16384
+    weights: dict[str, Any] = {
+        "W": rng.normal(size=(64, long)).astype(np.float32) / 8,
+        "V": rng.normal(size=(long, 1024)).astype(np.float32) / 128,
+    }
+    dense = net("h = MatMul (x, W)\ny = MatMul (h, V)", inputs="float[1,64] x", **weights)()
+    result = onnxprune.prune(dense, ratio=0.5, clean=False)
+
+    def damaged(array: np.ndarray) -> None:
+        array[5, 3] += damage
+
+    slim = stored(result.model.proto, "V", damaged)
+    report = onnxprune.verify(dense, slim, plan=result.plan, provider="cpu")
+    assert report.verdict == ("WRONG" if damage else "exact")
+
+
 def test_a_small_slice_is_judged_by_its_own_noise() -> None:
     reference = np.array([[1e4] * 9, [1e-4] * 9], np.float32)
     found = reference + np.array([[0.0], [1e-7]], np.float32)

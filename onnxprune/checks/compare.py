@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from .accepted import ALONE, DRAWS, Error, furthest, rounding
+from .accepted import ALONE, DRAWS, MANY, Error, furthest, rounding
 
 CLASSES, TOP = 3, 5
 """Fewest scores that are taken for those of classes, and how many of the best are compared."""
@@ -101,12 +102,22 @@ class Comparison:
         How much noise may excuse, then; see ``accepted.py``.
     gated : bool
         Whether gates are computed on the way.
+    terms : float
+        How many products are added up in one number.
     """
 
     def __init__(
-        self, name: str, *, layer: str = "", exact: bool = False, cap: float = ALONE, gated: bool = False
+        self,
+        name: str,
+        *,
+        layer: str = "",
+        exact: bool = False,
+        cap: float = ALONE,
+        gated: bool = False,
+        terms: float = 1,
     ) -> None:
-        self.name, self.layer, self.exact, self.cap, self.gated = name, layer, exact, cap, gated
+        self.name, self.layer, self.exact = name, layer, exact
+        self._accepted = partial(furthest, cap=cap, gated=gated, terms=terms)
         self.tolerance: float | None = None
         self.furthest = Error(0.0)
         self.runs = self.samples = self.ranked = 0
@@ -151,11 +162,11 @@ class Comparison:
             read: list[np.ndarray] = []
             for draw in moved:
                 read.append(draw)
-                error = furthest(reference, found, read, self.cap, self.gated, of=DRAWS)
+                error = self._accepted(reference, found, read, of=DRAWS if len(read) <= DRAWS else MANY)
                 if error.relative <= self.tolerance:
                     break
             else:
-                error = furthest(reference, found, read, self.cap, self.gated)
+                error = self._accepted(reference, found, read)
         self.furthest = max(self.furthest, error)
 
     def _add_rows(self, a: np.ndarray, b: np.ndarray) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..cores import spread
 from ..model.graph import Graph
 from ..shapes.inference import FLOATS
+
+LEAST = 2**20
+"""Numbers that are worth a thread."""
 
 
 def not_finite(graph: Graph) -> list[str]:
@@ -16,8 +20,10 @@ def not_finite(graph: Graph) -> list[str]:
 
 def _finite(array: np.ndarray) -> bool:
     """Whether all numbers are; in 64 bits no sum of finite ones is infinite."""
+    numbers = np.asarray(array).reshape(-1)
     with np.errstate(invalid="ignore"):
-        return bool(np.isfinite(array.sum(dtype=np.float64)))
+        sums = spread(lambda some: numbers[some.start : some.stop].sum(dtype=np.float64), numbers.size, LEAST)
+    return bool(np.isfinite(sums).all())
 
 
 def reached(graph: Graph) -> set[str]:

@@ -39,7 +39,7 @@ from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from ..model.protos import bodies, copied, node_protos, tensors
 from ..runtime.session import Arrays, run
-from .accepted import DRAWS, nudge
+from .accepted import DRAWS, MANY, nudge
 from .alone import exposed, nodes_alone
 from .compare import Comparison, Difference
 from .inside import Scope, enter
@@ -72,7 +72,7 @@ def compare_entire(
         Where the slim model runs, if elsewhere.
     """
     for nodes in _portions(traced, sizes, traced.graph.main.nodes, slim.proto):
-        sums = _Sums([node for node in nodes if not draws(node, traced)], exact=False)
+        sums = _Sums([node for node in nodes if not draws(node, traced)])
         with (
             exposed(traced.model, sums.names, provider) as before,
             exposed(slim, sums.names, slim_provider or provider) as after,
@@ -111,12 +111,16 @@ class _Single:
 
     def __init__(self, traced: Trace, sizes: Sizes, provider: str) -> None:
         self.traced, self.sizes, self.provider = traced, sizes, provider
+        self.macs: dict[int, int] = defaultdict(int)
+        whole = traced.sizes()
+        for node, cost in traced.walk.facts.costs:
+            self.macs[node.index] += cost(whole)
 
     def compare(self, scope: Scope, batches: Callable[[], Iterable[Fed]]) -> Iterator[Difference]:
         """Differences of all tensors of a graph, in topological order."""
         graph = self.traced.graph
         for nodes in _portions(self.traced, self.sizes, scope.nodes, scope.slim.proto):
-            sums = _Sums([node for node in nodes if not draws(node, self.traced)], exact=True)
+            sums = _Sums([node for node in nodes if not draws(node, self.traced)], self._exact)
             read = {name for node in nodes for name in graph.reads(node)}
             made = {name for name in read & graph.producers.keys() if graph.producers[name].op != "Constant"}
             made -= self.traced.shapes.first.sequences.keys()  # an optional tensor would come as an array
@@ -135,12 +139,21 @@ class _Single:
                         run_alone = stack.enter_context(
                             nodes_alone(scope.slim, sums.names, given, self.provider)
                         )
-                    moved = cache(partial(_moved, scope.slim, sums.names, given, self.provider))
-                    sums.add(given, run_alone(given), batch.size, moved)
+                    several = cache(partial(_moved, scope.slim, sums.names, given, self.provider))
+                    sums.add(given, run_alone(given), batch.size, partial(_all_moved, several))
             whole = {d.output: d for d in sums.differences()}
             for node in nodes:
                 own = {name: whole[name] for name in node.outputs if name in whole}
                 yield from {**inside[node.index], **own, **inside[node.index]}.values()
+
+    def _exact(self, name: str, node: Node) -> Comparison:
+        """Comparison of a tensor that a node alone makes, in which rounding is accepted."""
+        return Comparison(name, layer=node.name, exact=True, gated=_gated(node), terms=self._terms(node))
+
+    def _terms(self, node: Node) -> float:
+        """Products that are added up in one number of what a node makes, or one inside it."""
+        own = self.macs.get(node.index, 0) / max(1, prod(self.sizes.original(node.output)))
+        return max([own, *map(self._terms, node.inside)])
 
     def _inside(self, node: Node, scope: Scope, known: Arrays, size: int) -> Iterator[Difference]:
         """Differences inside a node; where they say all of it, those of its outputs are the last ones.
@@ -171,7 +184,13 @@ def _gather(worst: dict[str, Difference], found: Iterable[Difference]) -> None:
             worst[one.output] = one
 
 
-def _moved(slim: Model, names: Sequence[str], given: Arrays, provider: str) -> list[Arrays]:
+def _all_moved(several: Callable[[range], list[Arrays]]) -> Iterator[Arrays]:
+    """What nodes compute when last bits change; many times only if that is asked for."""
+    for seeds in (range(DRAWS), range(DRAWS, MANY)):
+        yield from several(seeds)
+
+
+def _moved(slim: Model, names: Sequence[str], given: Arrays, provider: str, seeds: range) -> list[Arrays]:
     """What the nodes compute when the last bits of what they are given and of weights change.
 
     Nothing is known of it where the nodes refuse such numbers: factors of a Resize may be weights.
@@ -179,8 +198,7 @@ def _moved(slim: Model, names: Sequence[str], given: Arrays, provider: str) -> l
     found: list[Arrays] = []
     for edit in (lambda model: Model(nudged(model.embedded())), lambda model: model):
         with suppress(ModelError), nodes_alone(slim, names, given, provider, edit) as run_alone:
-            while len(found) < DRAWS:
-                seed = len(found)
+            for seed in seeds[len(found) :]:
                 found.append(run_alone({name: nudge(value, seed) for name, value in given.items()}))
     return found
 
@@ -208,19 +226,23 @@ def _gated(node: Node) -> bool:
     return Trait.SATURATES in traits_of(node) or any(map(_gated, node.inside))
 
 
+def _measured(name: str, node: Node) -> Comparison:
+    """Comparison of a tensor that tells how far it is off, and judges nothing."""
+    return Comparison(name, layer=node.name)
+
+
 class _Sums:
     """Sums over the batches, for every tensor that some nodes make."""
 
-    def __init__(self, nodes: Sequence[Node], *, exact: bool) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], comparison: Callable[[str, Node], Comparison] = _measured
+    ) -> None:
         makers = {name: node for node in nodes for name in node.outputs if name}
         self.names = list(makers)
-        self._all = {
-            name: Comparison(name, layer=node.name, exact=exact, gated=_gated(node))
-            for name, node in makers.items()
-        }
+        self._all = {name: comparison(name, node) for name, node in makers.items()}
 
     def add(
-        self, reference: Arrays, found: Arrays, samples: int, moved: Callable[[], Sequence[Arrays]] = tuple
+        self, reference: Arrays, found: Arrays, samples: int, moved: Callable[[], Iterable[Arrays]] = tuple
     ) -> None:
         """Add what both models computed."""
         for name in self.names:

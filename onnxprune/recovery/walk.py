@@ -25,7 +25,7 @@ from ..moments.second import MEMORY, Progress, Sampler, silent
 from ..moments.segment import Parts, running
 from ..runtime.session import Arrays
 from ..scoring.registry import lookup
-from ..selection.recovered import LayerOutcome, Recovery, Taking
+from ..selection.recovered import LayerOutcome, Recovery
 from .fit import fit
 from .front import Front
 from .pairs import Found, LayerPair, find_pairs, in_steps, up_to_activation
@@ -114,13 +114,12 @@ class _Walk:
     """State of a walk: weights so far, and tensors of both models at this place."""
 
     def __init__(self, traced: Trace, slim: Model, graph: Graph, data: Held, way: Way) -> None:
-        self.traced, self.graph, self.data, self.way = traced, graph, data, way
+        self.traced, self.slim, self.graph, self.data, self.way = traced, slim, graph, data, way
         self.weights: dict[str, np.ndarray] = {}
         self.outcomes: list[LayerOutcome] = []
         share = way.memory // 8  # of each model, what is held and what is held next: half of the bound
         self.before = Front(Parts(traced.model), data, share)
-        self.taking = Taking(slim)
-        self.after = Front(Parts(self.taking.model), data, share)
+        self.after = Front(Parts(slim), data, share)
 
     def take(self, step: Sequence[LayerPair], later: Sequence[LayerPair]) -> None:
         """Collect samples of some layers, fit them and let the slim model have their weights."""
@@ -133,14 +132,14 @@ class _Walk:
                 LayerOutcome(pair.slim.node.name, reason=error.message, named=True) for pair in step
             ]
             return
-        new: dict[str, np.ndarray] = {}
+        changed = False
         for pair, found in zip(step, samples, strict=True):
             outcome, weights = self._fit(pair, found)
             self.outcomes.append(outcome)
-            new |= weights
-        self.weights |= new
-        if self.taking.take(new):
-            self.after.parts = Parts(self.taking.model)
+            self.weights |= weights
+            changed = changed or bool(weights)
+        if changed:
+            self.after.parts = Parts(Recovery(self.weights).apply(self.slim))
 
     def _fit(self, pair: LayerPair, found: Samples | None) -> tuple[LayerOutcome, dict[str, np.ndarray]]:
         name = pair.slim.node.name

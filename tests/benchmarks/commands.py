@@ -112,32 +112,36 @@ def measured(name: str, path: Path, rounds: int) -> Iterator[Measurement]:
 
 
 def large(name: str, path: Path) -> Iterator[Measurement]:
-    """Commands on a model of gigabytes, once, as multiples of ``cp`` of its data.
+    """Commands on a model of gigabytes, once, as multiples of ``cp`` of its data, alone and with ``sync``.
 
     The system has just read or written all of it, so it lies in memory where there is room, and nothing is
-    left to be written when the next one begins. ``cp`` of a hole takes no time: there the multiples are
-    of no use.
+    left to be written when the next one begins. What ``cp`` writes lies in memory as well when it ends; what is
+    saved lies on the disk, as after ``sync``. ``cp`` of a hole takes no time: there the multiples are of no
+    use.
     """
     data, copy = path.with_name(f"{path.name}.data"), path.with_name("copied")
     shutil.copyfile(data, copy)
-    copied = min(_timed_copy(data, copy) for _ in range(3))
     commands = processes(path, path.with_name("out.onnx"))
-    copy.unlink()
     base = used(*commands["imports"]).memory
     for what in ("inspect", "clean, unverified", "clean", "prune alone", "prune, unverified", "prune"):
-        os.sync()
+        copied, synced = _timed_copy(data, copy)
         found = used(*commands[what])
         yield Measurement("large models", name, what, "cp of the data, clock", (found.wall / copied,))
+        yield Measurement("large models", name, what, "cp and sync, clock", (found.wall / synced,))
         yield Measurement("large models", name, what, "seconds, clock", (found.wall,))
         over = (found.memory - base) / largest_tensor(path)
         yield Measurement("large models", name, what, "largest tensor, memory", (over,))
 
 
-def _timed_copy(data: Path, copy: Path) -> float:
-    """Seconds of ``cp``, as a shell runs it."""
+def _timed_copy(data: Path, copy: Path) -> tuple[float, float]:
+    """Seconds of ``cp``, as a shell runs it, and of that with ``sync`` of the copy; it is gone then."""
     copy.unlink(missing_ok=True)
     os.sync()
-    return used("cp", str(data), str(copy)).wall
+    copied = used("cp", str(data), str(copy)).wall
+    synced = copied + used("sync", str(copy)).wall
+    copy.unlink()
+    os.sync()
+    return copied, synced
 
 
 def stages(name: str, path: Path, rounds: int) -> Iterator[Measurement]:

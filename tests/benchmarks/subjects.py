@@ -58,12 +58,19 @@ def holes(path: Path, *, width: int, layers: int) -> None:
 
 
 def filled(path: Path, *, width: int, layers: int) -> None:
-    """The same with random numbers in the data file: copying it takes as long as its size says."""
+    """The same with random numbers in the data file: copying it takes as long as its size says.
+
+    Products keep the variance of what they are given.
+    """
     holes(path, width=width, layers=layers)
     random = np.random.default_rng(0)
     with open(path.with_name(f"{path.name}.data"), "r+b") as data:
         for _ in range(layers):
-            data.write(random.random((width, width), np.float32).data)
+            data.write(
+                (
+                    np.sqrt(12 / width, dtype=np.float32) * (random.random((width, width), np.float32) - 0.5)
+                ).data
+            )
         os.fsync(data.fileno())
 
 
