@@ -357,3 +357,19 @@ def test_channels_that_an_interpolation_moves_are_not_followed() -> None:
     assert exact(result)
     assert result.log is not None
     assert not sum(result.log.removed.values())
+
+
+def test_a_layer_without_a_name_keeps_what_it_is_called_by() -> None:
+    """It is called by its output, which an Add behind it makes once there is a constant to add."""
+    V = normal(8, 6)
+    V[:, 2] = 0
+    model = graph(
+        "h = MatMul(x, A)\nb = Add(h, c)\nm = Relu(b)\np = MatMul(m, V)\nn = Relu(p)\ny = MatMul(n, U)",
+        inputs="float[2,5] x", A=normal(5, 8, dead=(0, 3), axis=1), c=np.abs(BIAS), V=V, U=normal(6, 4),
+    )  # fmt: skip
+    for node in model.graph.node:
+        node.ClearField("name")
+    result = cleaned(model, duplicates=False)
+    assert kept(result) == {"h": (1, 2, 4, 5, 6, 7), "p": (0, 1, 3, 4, 5)}
+    named = {node.name: list(node.output) for node in result.model.proto.graph.node if node.name}
+    assert named["p"] == ["p_product"]

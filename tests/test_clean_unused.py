@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
+from onnxprune.selection.plan import Plan
+
+from .conftest import Run, digest
 from .planting import cleaned, graph, kept, log, normal, shape_of
 
 
@@ -150,3 +154,38 @@ def test_head_of_attention() -> None:
     result = cleaned(model)
     assert shape_of(result, "Q") == (8, 4)
     assert shape_of(result, "O") == (4, 8)
+
+
+HEADS = 'e = Einsum<equation="nsc,chd->nshd">(x, E)\nu = Reshape(e, s)\n'
+CHAIN = "h = MatMul(x, W)\nm = Relu(h)\ny = MatMul(m, V)"
+TIED = "v = Transpose<perm=[0,2,1]>(x)\nc = Conv<group=8>(v, D)\nr = Transpose<perm=[0,2,1]>(c)\nh = MatMul(r, W)\nm = Relu(h)\nt = Transpose(W)\nz = MatMul(m, t)\ny = MatMul(z, V)"
+FREED: dict[str, tuple[str, dict[str, Any], str, int]] = {
+    "heads, of which one channel each is left": (HEADS + CHAIN, {"W": normal(8, 8), "V": normal(8, 4)}, "e", 2),
+    "some of the heads": (
+        f"{HEADS}p = Slice(u, a, b, i, i)\n{CHAIN}",
+        {"W": normal(8, 8), "V": normal(8, 4), "a": [3], "b": [5], "i": [2]}, "e", 2,
+    ),
+    "uses of a matrix that is a vector then": (
+        TIED, {"D": normal(8, 1, 1), "W": normal(8, 8, dead=range(1, 8), axis=1), "V": normal(8, 4)}, "z", 4,
+    ),
+}  # fmt: skip
+"""Text, constants, a group that can go once the clean-up is done, and how many are left of it."""
+
+
+@pytest.mark.parametrize("name", FREED)
+def test_what_a_clean_up_frees_is_pruned_in_the_plan(run: Run, tmp_path: Path, name: str) -> None:
+    text, constants, group, left = FREED[name]
+    heads = {"E": normal(8, 3, 4), "s": [0, 6, 12]} if text.startswith(HEADS) else {}
+    source, slim, plan = (tmp_path / name for name in ("model.onnx", "slim.onnx", "plan.json"))
+    onnx.save(graph(text, inputs="float[2,6,8] x", **heads, **constants), source)
+    flags = "--provider", "cpu", "--quiet"
+    made = run("prune", source, "-o", slim, "--granularity", 1, "--plan-out", plan, *flags)
+    assert made.code == 0, made.err
+    found = {
+        entry.name.partition("#")[0]: entry for entry in Plan.load(plan).groups if entry.status == "pruned"
+    }
+    assert len(found[group].keep) == left
+    again = run("prune", source, "-o", tmp_path / "again.onnx", "--plan", plan, *flags)
+    assert again.code == 0, again.err
+    assert digest(tmp_path / "again.onnx") == digest(slim)
+    assert run("verify", source, slim, "--plan", plan, "--no-isolate", *flags).code == 0

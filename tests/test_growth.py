@@ -27,7 +27,7 @@ from onnxprune.model.graph import Graph
 from onnxprune.moments.consumers import Reading
 from onnxprune.reports.explanation import explain_groups, named
 from onnxprune.runtime import session
-from onnxprune.selection.recovered import Recovery
+from onnxprune.selection.recovered import Recovery, Taking
 
 from .conftest import exact
 
@@ -295,3 +295,27 @@ def test_recovered_uses_of_one_vector_are_looked_up(monkeypatch: pytest.MonkeyPa
         stored = {t.name: numpy_helper.to_array(t) for t in model.proto.graph.initializer}
         read = [np.median(stored[node.input[2]]) for node in model.proto.graph.node[:-1]]
         assert read == list(range(40))
+
+
+def test_a_recovery_looks_at_the_slim_model_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(64, 4, 4, 4)).astype(np.float32))
+    views = []
+    for layers in (3, 9):
+        made = counting(monkeypatch, Graph, "__init__")
+        result = onnxprune.prune(sharing(layers), ratio=0.5, granularity=1, data=tmp_path / "x.npz")
+        assert result.recovery is not None
+        assert len(result.recovery.recovered) == layers
+        views.append(made[0])
+        monkeypatch.undo()
+    assert views[0] == views[1]
+
+
+def test_weights_that_are_taken_twice_are_those_taken_last() -> None:
+    model = onnxprune.load(sharing(3))
+    first = {"bias": np.full(4, 1, np.float32), "bias#1": np.full(4, 2, np.float32)}
+    last = {"bias#1": np.full(4, 3, np.float32), "bias#2": np.full(4, 4, np.float32)}
+    taking = Taking(model)
+    assert [taking.take(weights) for weights in (first, last, last)] == [True, True, False]
+    whole = Recovery({**first, **last}).apply(model)
+    assert taking.finished().proto == whole.proto
+    assert "bias" not in {tensor.name for tensor in whole.proto.graph.initializer}

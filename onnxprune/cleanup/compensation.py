@@ -174,12 +174,10 @@ class _Editor:
                 if vector is not None and vector.shape[-1:] == delta.shape == (vector.size,):
                     self._replace(readers[0], slot, delta)
                     return
-        proto = self.protos[node.index]
-        old = proto.output[0]
-        proto.output[0] = self.names.fresh(f"{old}_product")
+        product, old = self.insertions.renamed(node, 0, "product")
         constant = self._new(f"{old}_constant", delta.astype(self.graph.value(node.inputs[1]).dtype))
         title = self.names.fresh(f"{node.name}_constant")
-        added = onnx.helper.make_node("Add", [proto.output[0], constant], [old], title)
+        added = onnx.helper.make_node("Add", [product, constant], [old], title)
         self.insertions.behind(node.index, added)
 
     def _new(self, base: str, value: np.ndarray) -> str:

@@ -10,7 +10,7 @@ a group has no like there. Its channels have the numbers of the stored axis that
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -77,10 +77,11 @@ class Numbering:
 
     def _find(self) -> Iterator[tuple[str, tuple[Overlap, ...]]]:
         names = Names(self.source.graph.taken, self.by_name)
-        for number, group in enumerate(self.cleaned.all_groups):
-            units = self._units(number, group)
+        found_units = [self._units(number, group) for number, group in enumerate(self.cleaned.all_groups)]
+        claimed = self._claimed(found_units)
+        for number, (group, units) in enumerate(zip(self.cleaned.all_groups, found_units, strict=True)):
             home, place = self._home[:, units]
-            if (units < 0).any() or (home < 0).any() or len(distinct(units)) < len(units):
+            if (units < 0).any() or (claimed[units] != number).any():
                 yield group.name, (self._along_axis(number, group, names),)
                 continue
             found = [(self.source.all_groups[n], np.flatnonzero(home == n)) for n in distinct(home).tolist()]
@@ -91,18 +92,38 @@ class Numbering:
                 ),
             )
 
+    def _claimed(self, found: Sequence[Ints]) -> Ints:
+        """Unit of the input file -> number of the one cleaned group that has it, -1 where there is none.
+
+        Layers may come apart once others are gone, or once their weights are no longer the same: what was
+        one group is several then, of which the one of its name has its channels.
+        """
+        claimed = np.full(self._home.shape[1], -1)
+        groups = self.cleaned.all_groups
+        for number in sorted(range(len(found)), key=lambda k: groups[k].name not in self.by_name):
+            units = found[number]
+            known = (units >= 0).all() and (self._home[0, units] >= 0).all()
+            if known and (claimed[units] < 0).all() and len(distinct(units)) == len(units):
+                claimed[units] = number
+        return claimed
+
     def _along_axis(self, number: int, group: Group, names: Names) -> Overlap:
-        """Channels of a group that has no like, by their numbers on the axis of its first layer."""
+        """Channels of a group that has no like, by their numbers on an axis that the input file has, too."""
         kernel = group.kernels[0]
-        labels = self.cleaned.walk.axis(kernel.tensor, kernel.axis)
-        index = self._kept.index(kernel.tensor, kernel.axis)
+        name, axis = next(filter(self._stored, _carriers(self.cleaned, group)), (kernel.tensor, kernel.axis))
+        labels = self.cleaned.walk.axis(name, axis)
+        index = self._kept.index(name, axis)
         index = np.arange(len(labels)) if index is None else index
-        size = self.lossless.walk.shape(kernel.tensor)[kernel.axis]
+        size = self.lossless.walk.shape(name)[axis]
         home, here = self._place[:, self.cleaned.owners(group)[labels]]
         mine = home == number
         left = np.zeros(size, np.bool_)
         left[index] = True
         return Overlap(names.fresh(group.name, "#"), here[mine], index[mine], left, None)
+
+    def _stored(self, place: tuple[str, int]) -> bool:
+        """Whether an axis of the cleaned model is one of the input file; that of a copy is not."""
+        return all(traced.walk.peek(*place) is not NONE for traced in (self.lossless, self.cleaned))
 
     def _units(self, number: int, group: Group) -> Ints:
         """Unit of the input file for each channel of a cleaned group, -1 where it is not found."""

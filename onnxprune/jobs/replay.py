@@ -96,8 +96,14 @@ Overlaps = Sequence[tuple[PlanGroup, Overlap]]
 def _widened(group: Group, overlaps: Overlaps, left: npt.NDArray[np.bool_]) -> PlanGroup:
     """A group of the input file, from what happens to the parts of it that the clean-up left."""
     reasons = dict.fromkeys(entry.reason for entry, _ in overlaps if entry.reason)
-    made = PlanGroup.of(group, _kept(overlaps, left), _scores(overlaps, len(group)), "; ".join(reasons))
-    return replace(made, status="blocked") if any(e.status == "blocked" for e, _ in overlaps) else made
+    why = "; ".join(reasons)
+    made = PlanGroup.of(group, _kept(overlaps, left), _scores(overlaps, len(group)), why)
+    found = {entry.status for entry, _ in overlaps}
+    if "pruned" in found:  # what blocked it, or some of it, may have gone with the clean-up
+        return replace(made, status="pruned", reason=why)
+    if "blocked" in found:
+        return replace(made, status="blocked")
+    return replace(made, status="kept", reason=why) if group.reason and found else made
 
 
 def _along_axis(entry: PlanGroup, overlap: Overlap) -> PlanGroup:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from ..model.file import Model
-from ..model.protos import UNLISTED, reads
+from ..model.protos import UNLISTED, bodies, reads
 from ..runtime.session import Arrays, open_session, run
 
 Step = Callable[[Arrays], dict[str, np.ndarray]]
@@ -22,7 +22,8 @@ class Parts:
     Parameters
     ----------
     model : Model
-        Not changed; segments hold its weights as they are when they are cut.
+        Not changed; segments hold its weights as they are when they are cut. Its weights may change from
+        one cut to the next, its nodes may not.
     """
 
     def __init__(self, model: Model) -> None:
@@ -60,9 +61,10 @@ class Parts:
 
     def frontier(self, position: int, wanted: Iterable[str]) -> list[str]:
         """Tensors that are known before a node, and lead from there to wanted ones or are wanted."""
-        before = {n for n, k in self.makers.items() if k < position} - self.constant
         alive = {name for k in self.needed((), wanted) if k >= position for name in self.reads[k]}
-        return sorted((alive | set(wanted)) & (before | set(self.fed)))
+        behind, fed = len(self.reads), set(self.fed)
+        before = (n for n in alive | set(wanted) if n in fed or self.makers.get(n, behind) < position)
+        return sorted(n for n in before if n not in self.constant)
 
     def reader(self, stored: Iterable[str]) -> int:
         """Position of the first node that computes anything with some stored tensors."""
@@ -85,19 +87,24 @@ class Parts:
         read = {name for k in chosen for name in self.reads[k]} | set(wanted)
         part.graph.initializer.extend(t for t in graph.initializer if t.name in read)
         part.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
+        ranked = any(True for node in part.graph.node for _ in bodies(node))
         for name in sorted(read - self.constant):
             if name in known:
-                part.graph.input.append(_of_any_size(name, known[name]))
+                part.graph.input.append(_of_any_size(name, known[name], ranked))
             elif name in self.inputs:
                 part.graph.input.append(self.inputs[name])
         part.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in dict.fromkeys(wanted))
         return part
 
 
-def _of_any_size(name: str, array: np.ndarray) -> onnx.ValueInfoProto:
-    """What is known, as an input: a Scan wants to know ranks, and batches may differ in sizes."""
+def _of_any_size(name: str, array: np.ndarray, ranked: bool) -> onnx.ValueInfoProto:
+    """What is known, as an input: batches may differ in sizes.
+
+    A Scan wants to know ranks. Elsewhere they are left out: with them the last digits of what is computed
+    depend on where the part begins, so that probes that were broken off go on with other numbers.
+    """
     dtype = onnx.helper.np_dtype_to_tensor_dtype(np.asarray(array).dtype)
-    return onnx.helper.make_tensor_value_info(name, dtype, [None] * np.ndim(array))
+    return onnx.helper.make_tensor_value_info(name, dtype, [None] * np.ndim(array) if ranked else None)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from ..moments.second import MEMORY, Progress, Sampler, silent
 from ..moments.segment import Parts, running
 from ..runtime.session import Arrays
 from ..scoring.registry import lookup
-from ..selection.recovered import LayerOutcome, Recovery
+from ..selection.recovered import LayerOutcome, Recovery, Taking
 from .fit import fit
 from .front import Front
 from .pairs import Found, LayerPair, find_pairs, in_steps, up_to_activation
@@ -114,12 +114,13 @@ class _Walk:
     """State of a walk: weights so far, and tensors of both models at this place."""
 
     def __init__(self, traced: Trace, slim: Model, graph: Graph, data: Held, way: Way) -> None:
-        self.traced, self.slim, self.graph, self.data, self.way = traced, slim, graph, data, way
+        self.traced, self.graph, self.data, self.way = traced, graph, data, way
         self.weights: dict[str, np.ndarray] = {}
         self.outcomes: list[LayerOutcome] = []
         share = way.memory // 8  # of each model, what is held and what is held next: half of the bound
         self.before = Front(Parts(traced.model), data, share)
-        self.after = Front(Parts(slim), data, share)
+        self.taking = Taking(slim)
+        self.after = Front(Parts(self.taking.model), data, share)
 
     def take(self, step: Sequence[LayerPair], later: Sequence[LayerPair]) -> None:
         """Collect samples of some layers, fit them and let the slim model have their weights."""
@@ -132,14 +133,14 @@ class _Walk:
                 LayerOutcome(pair.slim.node.name, reason=error.message, named=True) for pair in step
             ]
             return
-        changed = False
+        new: dict[str, np.ndarray] = {}
         for pair, found in zip(step, samples, strict=True):
             outcome, weights = self._fit(pair, found)
             self.outcomes.append(outcome)
-            self.weights |= weights
-            changed = changed or bool(weights)
-        if changed:
-            self.after.parts = Parts(Recovery(self.weights).apply(self.slim))
+            new |= weights
+        self.weights |= new
+        if self.taking.take(new):
+            self.after.parts = Parts(self.taking.model)
 
     def _fit(self, pair: LayerPair, found: Samples | None) -> tuple[LayerOutcome, dict[str, np.ndarray]]:
         name = pair.slim.node.name

@@ -121,32 +121,9 @@ class Recovery:
         PlanError
             If it lacks one of the constants, or holds one of another shape or type.
         """
-        proto = copied(slim.proto)
-        result = slim.derived(proto)
-        graph = Graph(result)
-        stores, shared = _Stores(graph), set[str]()
-        for name, value in self.weights.items():
-            constant = graph.constants.get(name)
-            if constant is None or constant.tensor is None:
-                raise PlanError(f"recovery: the slim model has no constant '{name}'", _OTHER)
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(constant.dtype)
-            if value.shape != constant.shape or value.dtype.itemsize != dtype.itemsize:
-                raise PlanError(
-                    f"recovery: '{name}': found {value.dtype} {list(value.shape)}, "
-                    f"expected {dtype} {list(constant.shape)}",
-                    _OTHER,
-                )
-            target = constant.tensor
-            if stores.shared(name):
-                shared.add(constant.name)
-                target = stores.own(name)
-            _set(target, value.view(dtype))
-            result.cuts.pop(target.name, None)
-        if shared:
-            gone, stored = unread(proto.graph).intersection(shared), proto.graph.initializer
-            for place in reversed([k for k, tensor in enumerate(stored) if tensor.name in gone]):
-                del stored[place]
-        return result
+        taking = Taking(slim)
+        taking.take(self.weights)
+        return taking.finished()
 
     def spread(self, dense: Model, sizes: Sizes) -> Model:
         """The original with the recovered weights where the plan keeps them.
@@ -175,6 +152,60 @@ class Recovery:
             alone = whole.tensor if whole is not None and not stores.shared(name) else None
             _set(stores.own(name) if alone is None else alone, array)
         return result
+
+
+class Taking:
+    """A copy of a slim model that takes recovered weights, some at a time.
+
+    Attributes
+    ----------
+    model : Model
+        The copy, with all weights that it took so far.
+    """
+
+    def __init__(self, slim: Model) -> None:
+        self.model = slim.derived(copied(slim.proto))
+        self._graph = Graph(self.model)
+        self._stores = _Stores(self._graph)
+        self._own: dict[str, onnx.TensorProto] = {}
+
+    def take(self, weights: Mapping[str, np.ndarray]) -> bool:
+        """Let constants have new values; whether nodes read anything under another name since.
+
+        Raises
+        ------
+        PlanError
+            If the model lacks one of the constants, or holds one of another shape or type.
+        """
+        owned = len(self._own)
+        for name, value in weights.items():
+            constant = self._graph.constants.get(name)
+            if constant is None or constant.tensor is None:
+                raise PlanError(f"recovery: the slim model has no constant '{name}'", _OTHER)
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(constant.dtype)
+            if value.shape != constant.shape or value.dtype.itemsize != dtype.itemsize:
+                raise PlanError(
+                    f"recovery: '{name}': found {value.dtype} {list(value.shape)}, "
+                    f"expected {dtype} {list(constant.shape)}",
+                    _OTHER,
+                )
+            target = constant.tensor
+            if self._stores.shared(name):
+                if name not in self._own:
+                    self._own[name] = self._stores.own(name)
+                target = self._own[name]
+            _set(target, value.view(dtype))
+            self.model.cuts.pop(target.name, None)
+        return len(self._own) > owned
+
+    def finished(self) -> Model:
+        """The model, without vectors that several nodes shared and none reads any more."""
+        graph = self.model.proto.graph
+        if shared := {self._graph.constants[name].name for name in self._own}:
+            gone, stored = unread(graph).intersection(shared), graph.initializer
+            for place in reversed([k for k, tensor in enumerate(stored) if tensor.name in gone]):
+                del stored[place]
+        return self.model
 
 
 def opened_recovery(given: Recovery | str | os.PathLike[str] | None, plan: Plan | None) -> Recovery | None:

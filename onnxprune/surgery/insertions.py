@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from math import gcd
 
 import numpy as np
@@ -33,6 +34,11 @@ class Insertions:
         self._behind: dict[int, list[onnx.NodeProto]] = defaultdict(list)
         self._constants: list[onnx.TensorProto] = []
         self._scaled: dict[tuple[str, tuple[int, ...], tuple[int, ...]], str] = {}
+
+    @cached_property
+    def _titles(self) -> set[str]:
+        """Names of nodes, of which no two may be the same."""
+        return {proto.name for proto in self._protos}
 
     def store(self, name: str, value: np.ndarray) -> None:
         """Store a constant under a name that nothing else has."""
@@ -75,7 +81,7 @@ class Insertions:
 
     def scale_output(self, node: Node, before: Sequence[int], after: Sequence[int]) -> None:
         """Insert ``output * after / before`` behind a node, under the old name of the output."""
-        name, old = self._renamed(node, 0, "live")
+        name, old = self.renamed(node, 0, "live")
         steps = _steps(before, after)
         for number, (op, factors) in enumerate(steps):
             base = f"{old}_{op.lower()}"
@@ -88,15 +94,17 @@ class Insertions:
 
     def gather_behind(self, node: Node, axis: int, index: npt.NDArray[np.int64], output: int = 0) -> None:
         """Insert a Gather along one axis behind a node, under the old name of its output."""
-        name, old = self._renamed(node, output, "whole")
+        name, old = self.renamed(node, output, "whole")
         inputs = [name, self.constant(f"{old}_index", index)]
         made = onnx.helper.make_node("Gather", inputs, [old], self._names.fresh(f"{old}_gather"), axis=axis)
         self._behind[node.index].insert(0, made)
 
-    def _renamed(self, node: Node, output: int, suffix: str) -> tuple[str, str]:
-        """A new name for an output of a node, and the old one."""
+    def renamed(self, node: Node, output: int, suffix: str) -> tuple[str, str]:
+        """A new name for an output of a node, and the old one; the node is called as before."""
         proto = self._protos[node.index]
         old = proto.output[output]
+        if not proto.name and node.name not in self._titles:  # it is called by an output
+            proto.name = node.name
         proto.output[output] = self._names.fresh(f"{old}_{suffix}")
         return proto.output[output], old
 
