@@ -175,7 +175,7 @@ FREED: dict[str, tuple[str, dict[str, Any], str, int]] = {
 @pytest.mark.parametrize("name", FREED)
 def test_what_a_clean_up_frees_is_pruned_in_the_plan(run: Run, tmp_path: Path, name: str) -> None:
     text, constants, group, left = FREED[name]
-    heads = {"E": normal(8, 3, 4), "s": [0, 6, 12]} if text.startswith(HEADS) else {}
+    heads: dict[str, Any] = {"E": normal(8, 3, 4), "s": [0, 6, 12]} if text.startswith(HEADS) else {}
     source, slim, plan = (tmp_path / name for name in ("model.onnx", "slim.onnx", "plan.json"))
     onnx.save(graph(text, inputs="float[2,6,8] x", **heads, **constants), source)
     flags = "--provider", "cpu", "--quiet"
