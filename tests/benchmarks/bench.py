@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench                         commands, memory and stages
     python -m tests.benchmarks.bench --parts growth          verbs and budgets over nodes, see growth.py
-    python -m tests.benchmarks.bench --parts large           models of gigabytes (files with holes), once
+    python -m tests.benchmarks.bench --parts large           models of gigabytes, some with holes
     python -m tests.benchmarks.bench --parts peers --python ../peers/bin/python
                                                              other tools, from environments of their own
     python -m tests.benchmarks.bench --parts all --json now.json --against before.json
@@ -43,7 +43,7 @@ def run(
             yield from beside(name, path, rounds, pythons)
     if "large" in parts:
         for name, path in written(LARGE, pattern):
-            yield from large(name, path)
+            yield from large(name, path, rounds)
     if "growth" in parts:
         yield from growth.grown(sizes, rounds)
 

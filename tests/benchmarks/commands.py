@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -111,8 +110,8 @@ def measured(name: str, path: Path, rounds: int) -> Iterator[Measurement]:
                 yield Measurement("memory", name, what, unit, tuple(b / size for b in over))
 
 
-def large(name: str, path: Path) -> Iterator[Measurement]:
-    """Commands on a model of gigabytes, once, as multiples of ``cp`` of its data, alone and with ``sync``.
+def large(name: str, path: Path, rounds: int) -> Iterator[Measurement]:
+    """Commands on a model of gigabytes, as multiples of ``cp`` of its data, alone and with ``sync``.
 
     The system has just read or written all of it, so it lies in memory where there is room, and nothing is
     left to be written when the next one begins. What ``cp`` writes lies in memory as well when it ends; what is
@@ -120,17 +119,19 @@ def large(name: str, path: Path) -> Iterator[Measurement]:
     use.
     """
     data, copy = path.with_name(f"{path.name}.data"), path.with_name("copied")
-    shutil.copyfile(data, copy)
     commands = processes(path, path.with_name("out.onnx"))
     base = used(*commands["imports"]).memory
     for what in ("inspect", "clean, unverified", "clean", "prune alone", "prune, unverified", "prune"):
-        copied, synced = _timed_copy(data, copy)
-        found = used(*commands[what])
-        yield Measurement("large models", name, what, "cp of the data, clock", (found.wall / copied,))
-        yield Measurement("large models", name, what, "cp and sync, clock", (found.wall / synced,))
-        yield Measurement("large models", name, what, "seconds, clock", (found.wall,))
-        over = (found.memory - base) / largest_tensor(path)
-        yield Measurement("large models", name, what, "largest tensor, memory", (over,))
+        taken = [(_timed_copy(data, copy), used(*commands[what])) for _ in range(rounds)]
+        copied, synced = ([found.wall / copies[k] for copies, found in taken] for k in (0, 1))
+        memory = [(found.memory - base) / largest_tensor(path) for _, found in taken]
+        for unit, values in (
+            ("cp of the data, clock", copied),
+            ("cp and sync, clock", synced),
+            ("seconds, clock", [found.wall for _, found in taken]),
+            ("largest tensor, memory", memory),
+        ):
+            yield Measurement("large models", name, what, unit, tuple(values))
 
 
 def _timed_copy(data: Path, copy: Path) -> tuple[float, float]:

@@ -45,7 +45,7 @@ def holes(path: Path, *, width: int, layers: int) -> None:
     names = [f"w{k}" for k in range(layers)]
     size = 4 * width * width
     nodes = [helper.make_node("MatMul", [f"x{k}", name], [f"x{k + 1}"], name) for k, name in enumerate(names)]
-    x, y = (helper.make_tensor_value_info(name, 1, [1, width]) for name in ("x0", f"x{layers}"))
+    x, y = (helper.make_tensor_value_info(name, 1, [8, width]) for name in ("x0", f"x{layers}"))
     graph = helper.make_graph(nodes, "holes", [x], [y])
     for k, name in enumerate(names):
         tensor = TensorProto(name=name, dims=[width, width], data_type=1, data_location=TensorProto.EXTERNAL)
