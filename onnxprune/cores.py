@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import pairwise
 from typing import TypeVar
@@ -37,6 +36,8 @@ def spread(work: Callable[[range], T], count: int, least: int) -> list[T]:
     ranges = [range(start, stop) for start, stop in pairwise(ends)]
     if parts == 1:
         return [work(some) for some in ranges]
+    from concurrent.futures import ThreadPoolExecutor  # takes as long to import as most models to trace
+
     with ThreadPoolExecutor(min(cores(), parts)) as pool:  # numpy's handling of errors is part of the context
         results = [pool.submit(copy_context().run, work, some) for some in ranges]
         return [result.result() for result in results]

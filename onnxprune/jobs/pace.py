@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
-
 from ..coupling.trace import Trace
 from ..data.one_run import made_up_run
 from ..errors import ModelError
@@ -98,8 +96,9 @@ def _timed(
 
 def _clear(old: Sequence[float], new: Sequence[float]) -> bool:
     """Whether three quarters of the pairs lie on one side of what counts as slower."""
-    low, high = np.quantile(np.divide(new, old), (0.25, 0.75))
-    return bool(low > SLOWER or high < SLOWER)
+    shares = sorted(late / early for early, late in zip(old, new, strict=True))
+    others = len(shares) // 4
+    return shares[others] > SLOWER or shares[-1 - others] < SLOWER
 
 
 def _longer(old: float, new: float, times: float) -> bool:
