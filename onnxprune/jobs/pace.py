@@ -96,9 +96,9 @@ def _timed(
 
 def _clear(old: Sequence[float], new: Sequence[float]) -> bool:
     """Whether three quarters of the pairs lie on one side of what counts as slower."""
-    shares = sorted(late / early for early, late in zip(old, new, strict=True))
-    others = len(shares) // 4
-    return shares[others] > SLOWER or shares[-1 - others] < SLOWER
+    above = sorted(after - SLOWER * before for before, after in zip(old, new, strict=True))
+    others = len(above) // 4
+    return above[others] > 0 or above[-1 - others] < 0
 
 
 def _longer(old: float, new: float, times: float) -> bool:
