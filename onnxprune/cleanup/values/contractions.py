@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,8 +31,8 @@ def conv(v: Values, n: Node) -> None:
     if kernel is not None:
         kernel = kernel.reshape(group, len(kernel) // group, kernel.shape[1], -1)
     why = f"{n} pads with zeros, so its borders would differ" if padded else ""
-    stored = (W, 1) if group == 1 else None
-    O = product(v, n, (X, 1), kernel, (n.output, 1), padded, stored, why or _no_bias(v, n, B), (W, 0))
+    weight = Weight(W, kernel, inputs=1 if group == 1 else None, outputs=0)
+    O = product(v, n, (X, 1), weight, 1, why or _no_bias(v, n, B), padded=padded)
     O = b.plus(O, v.axis(B, 0)) if B else O
     for k in range(2, v.c.rank(X)):
         if v.c.peek(n.output, k) is NONE:  # else entry by entry
@@ -49,9 +50,8 @@ def conv_transpose(v: Values, n: Node) -> None:
         kernel = kernel.reshape(group, len(kernel) // group, kernel.shape[1], -1)
         kernel = kernel.transpose(0, 2, 1, 3)
     why = f"every output of {n} sees other parts of the kernel"
-    stored = (W, 0) if group == 1 else None
-    rows = (W, 1) if group == 1 else None
-    O = product(v, n, (X, 1), kernel, (n.output, 1), True, stored, why, rows)
+    weight = Weight(W, kernel, *((0, 1) if group == 1 else (None, None)))
+    O = product(v, n, (X, 1), weight, 1, why, padded=True)
     O = b.plus(O, v.axis(B, 0)) if B else O
     v.out(n.output, [None, O, *[None] * (v.c.rank(X) - 2)])
 
@@ -72,8 +72,8 @@ def gemm(v: Values, n: Node) -> None:
     kernel = (matrix if j == 1 else matrix.T)[None, :, :, None]
     kernel = kernel if alpha == 1 else kernel * np.float32(alpha)
     why = _no_bias(v, n, C) or ("" if beta else f"{n} ignores its bias")
-    rows = (B, 1 - j) if alpha == 1 else None
-    columns = product(v, n, (A, i), kernel, (n.output, 1), False, (B, j), why, rows)
+    weight = Weight(B, kernel, inputs=j, outputs=1 - j if alpha == 1 else None)
+    columns = product(v, n, (A, i), weight, 1, why)
     if C:
         along = v.axis(C, -1) if v.c.rank(C) else v.whole(C)
         columns = b.plus(columns, b.times(along, b.exactly(beta)))
@@ -91,21 +91,12 @@ def matmul(v: Values, n: Node) -> None:
     right, left = v.array(B), v.array(A)
     axes = [*_batch(v, A, B), *([rows] if ranks[0] > 1 else []), *([columns] if ranks[1] > 1 else [])]
     if right is not None and ranks[1] == 2:
-        made = product(v, n, (A, -1), right.T[None, :, :, None], (n.output, -1), False, (B, 0), "", (B, 1))
+        made = product(v, n, (A, -1), Weight(B, right.T[None, :, :, None], 0, 1), -1)
         kept = [None if a is None else b.zero_or_anything(a) for a in axes[:-1]]
         return v.out(n.output, [*kept, made])
     if left is not None and ranks == (2, 2):
-        made = product(
-            v,
-            n,
-            (B, -2),
-            left[None, :, :, None],
-            (n.output, -2),
-            False,
-            (A, 1),
-            f"{n} has its weight on the left",
-            (A, 0),
-        )
+        weight = Weight(A, left[None, :, :, None], 1, 0)
+        made = product(v, n, (B, -2), weight, -2, f"{n} has its weight on the left")
         return v.out(n.output, [made, None if columns is None else b.zero_or_anything(columns)])
     return _free(v, n, (A, -1), (B, j), axes, "")
 
@@ -174,53 +165,65 @@ def _free(
     v.out(n.output, [None if a is None or not usable else b.zero_or_anything(a) for a in axes])
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Weight:
+    """A stored weight.
+
+    Attributes
+    ----------
+    name : str
+    kernel : array, shape (groups, outputs, inputs, taps), or None
+        None where it is not stored.
+    inputs : int or None
+        Its axis of inputs, where columns can be added.
+    outputs : int or None
+        Its axis of outputs, where its slices are those of the kernel.
+    """
+
+    name: str
+    kernel: np.ndarray | None
+    inputs: int | None
+    outputs: int | None
+
+
 def product(
     v: Values,
     n: Node,
     source: tuple[str, int],
-    kernel: np.ndarray | None,
-    target: tuple[str, int],
-    padded: bool,
-    stored: tuple[str, int] | None,
-    obstacle: str,
-    rows: tuple[str, int] | None,
+    weight: Weight,
+    axis: int,
+    obstacle: str = "",
+    *,
+    padded: bool = False,
 ) -> Bounds:
     """Bounds of a contraction, and how its inputs act on its outputs.
 
     Parameters
     ----------
-    source, target : (str, int)
-        Input and output, each with the axis of its channels.
-    kernel : array, shape (groups, outputs, inputs, taps), or None
-        The weight; None where it is not stored.
-    padded : bool
-        Whether a tap may see a zero in place of an input.
-    stored : (str, int) or None
-        The weight's name and axis of inputs, where columns can be added.
+    source : (str, int)
+        The input, and the axis of its channels.
+    axis : int
+        Channels of the output.
     obstacle : str
         Why constants cannot move into the bias.
-    rows : (str, int) or None
-        The weight's name and axis of outputs; None where it is not used as it is stored.
+    padded : bool
+        Whether a tap may see a zero in place of an input.
     """
-    X, axis = source
+    X, along = source
+    kernel, axis = weight.kernel, axis % v.c.rank(n.output)
     if kernel is None or not v.finite(X, *n.inputs):
-        v.mix(n, X, axis)
-        return b.wide(b.ANYTHING, v.c.shape(target[0])[target[1]])
+        v.mix(n, X, along)
+        return b.wide(b.ANYTHING, v.c.shape(n.output)[axis])
     groups, outputs, inputs, _ = kernel.shape
-    x = v.axis(X, axis)
-    sums, weights = weigh(
-        kernel, x.reshape(2, groups, inputs), padded, None if rows is None else v.slices(*rows)
-    )
-    labels = v.c.peek(*_positive(v, target))
+    x = v.axis(X, along).reshape(2, groups, inputs)
+    rows = None if weight.outputs is None else v.slices(weight.name, weight.outputs)
+    sums, acts = weigh(kernel, x, padded, rows)
+    labels = v.c.peek(n.output, axis)
     targets: Labels | None = None if labels is NONE else labels
-    own = stored if stored is not None and stored[0] in v.c.graph.constants else None
-    v.mix(n, X, axis, targets=targets, weights=weights, kernel=kernel, stored=own, obstacle=obstacle)
+    alone = weight.inputs is not None and weight.name in v.c.graph.constants
+    stored = (weight.name, weight.inputs) if alone else None
+    v.mix(n, X, along, targets=targets, weights=acts, kernel=kernel, stored=stored, obstacle=obstacle)
     return sums.reshape(2, groups * outputs)
-
-
-def _positive(v: Values, place: tuple[str, int]) -> tuple[str, int]:
-    name, axis = place
-    return name, axis % v.c.rank(name)
 
 
 def weigh(
