@@ -384,6 +384,29 @@ def test_one_row_times_a_long_matrix(damage: float) -> None:
     assert report.verdict == ("WRONG" if damage else "exact")
 
 
+@pytest.mark.parametrize(("value", "terms", "seen"), [(1e37, 100, False), (1e36, 100, True), (1e37, 1, True)])
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
+def test_long_sums_overflow_on_the_way_or_not(value: float, terms: int, odd: float, seen: bool) -> None:
+    one, other = np.array([1, value], np.float32), np.array([1, odd], np.float32)
+    assert (furthest(one, other, terms=terms).relative > 1e-5) == seen
+    assert (furthest(other, one, terms=terms).relative > 1e-5) == seen
+
+
+def test_sums_that_overflow_are_not_wrong() -> None:
+    """The order of the terms decides which entries are infinite; what is left is compared."""
+    rng = np.random.default_rng(0)
+    wide = {n: rng.normal(size=s).astype(np.float32) for n, s in {"W": (16, 512), "V": (512, 2048)}.items()}
+    text = "h = MatMul (x, W)\ny = MatMul (h, V)"
+    dense = net(text, inputs="float[1,16] x", W=wide["W"], V=wide["V"] * np.float32(1e37))()
+    result = onnxprune.prune(dense, ratio=0.5, granularity=1, clean=False)
+
+    def judged(slim: onnx.ModelProto) -> str:
+        return onnxprune.verify(dense, slim, plan=result.plan, provider="cpu").verdict
+
+    assert judged(result.model.proto) == "exact"
+    assert judged(stored(result.model.proto, "V", lambda array: array[:2].sort(axis=0))) == "WRONG"
+
+
 def test_a_small_slice_is_judged_by_its_own_noise() -> None:
     reference = np.array([[1e4] * 9, [1e-4] * 9], np.float32)
     found = reference + np.array([[0.0], [1e-7]], np.float32)

@@ -1,6 +1,7 @@
 """The rule by which two tensors agree to rounding: it decides whether surgery is exact.
 
-Integers, booleans and strings have to be equal. Floats are judged as a whole and slice by slice along
+Integers, booleans and strings have to be equal, and so have NaN and infinity, but where one order of a
+long sum may overflow on the way, and another does not. Floats are judged as a whole and slice by slice along
 every axis (channels, rows, samples), so that a large neighbour hides no mistake. The L2 norm of the
 difference of a slice may be
 
@@ -120,7 +121,7 @@ def furthest(
     if not rounding(reference):
         unequal = reference != found
         return Error(float(np.mean(unequal)) if np.any(unequal) else 0.0)
-    gap, size = _finite(reference, found)
+    gap, size = _finite(reference, found, terms)
     if not np.isfinite(gap).all():
         return Error(np.inf)
     noise = max(NOISE**2, terms) * _noise(found, [draw for draw in moved if draw.shape == found.shape], of)
@@ -149,14 +150,20 @@ def _noise(found: np.ndarray, moved: Sequence[np.ndarray], of: int) -> np.ndarra
     return total / (of or max(len(moved), 1))
 
 
-def _finite(reference: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Squares of the difference and of the reference; where both hold the same NaN or infinity, zero."""
+def _finite(reference: np.ndarray, found: np.ndarray, terms: float) -> tuple[np.ndarray, np.ndarray]:
+    """Squares of the difference and of the reference; where both hold the same NaN or infinity, zero.
+
+    So it is where one order of a long sum may overflow on the way, and the other does not.
+    """
     with np.errstate(all="ignore"):
         a, b = (v.astype(np.float64) for v in (reference, found))
         gap, size = np.square(b - a), np.square(a)
         if np.isfinite(gap).all():
             return gap, size
         same = ~np.isfinite(a) & ((a == b) | (np.isnan(a) & np.isnan(b)))
+        if terms > 1 and reference.dtype.kind == "f":
+            largest = np.finfo(reference.dtype).max / terms  # what a sum of so many can reach on the way
+            same |= ~np.isfinite(gap) & ~(np.fmin(np.abs(a), np.abs(b)) < largest)
         return np.where(same, 0, gap), np.where(np.isfinite(a), size, 0)
 
 
