@@ -384,6 +384,26 @@ def test_one_row_times_a_long_matrix(damage: float) -> None:
     assert report.verdict == ("WRONG" if damage else "exact")
 
 
+@pytest.mark.parametrize("made", ["h", '"", h'])
+@pytest.mark.parametrize("damage", [0.0, 3e-4])
+def test_a_recurrent_layer_whose_last_state_alone_is_read(made: str, damage: float) -> None:
+    """As many terms are added up in one number of it as where all its states are read."""
+    rng, sizes = np.random.default_rng(0), {"W": (1, 1024, 64), "R": (1, 1024, 256), "V": (256, 20)}
+    weights: dict[str, Any] = {
+        name: rng.normal(size=size).astype(np.float32) / 16 for name, size in sizes.items()
+    }
+    text = f"{made} = LSTM <hidden_size=256> (x, W, R)\ny = MatMul (h, V)"
+    dense = net(text, inputs="float[20,1,64] x", **weights)()
+    result = onnxprune.prune(dense, ratio=0.5, clean=False)
+
+    def damaged(array: np.ndarray) -> None:
+        array[0, ::7] *= 1 + damage
+
+    slim = stored(result.model.proto, "W", damaged)
+    report = onnxprune.verify(dense, slim, plan=result.plan, provider="cpu")
+    assert report.verdict == ("WRONG" if damage else "exact")
+
+
 @pytest.mark.parametrize(("value", "terms", "seen"), [(1e37, 100, False), (1e36, 100, True), (1e37, 1, True)])
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
 def test_long_sums_overflow_on_the_way_or_not(value: float, terms: int, odd: float, seen: bool) -> None:

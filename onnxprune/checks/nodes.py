@@ -152,7 +152,8 @@ class _Single:
 
     def _terms(self, node: Node) -> float:
         """Products that are added up in one number of what a node makes, or one inside it."""
-        own = self.macs.get(node.index, 0) / max(1, prod(self.sizes.original(node.output)))
+        made = max((prod(self.sizes.original(name)) for name in node.outputs if name), default=0)
+        own = self.macs.get(node.index, 0) / max(1, made)
         return max([own, *map(self._terms, node.inside)])
 
     def _inside(self, node: Node, scope: Scope, known: Arrays, size: int) -> Iterator[Difference]:
