@@ -317,6 +317,23 @@ def test_a_closed_gate_invents_nothing() -> None:
     assert wrong.wrong.layer == "last"
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+def test_gates_let_through_no_more_than_goes_in(size: float) -> None:
+    """A step of a gate is one of the last bit of 1 times what goes through it: of quiet inputs that is little."""
+    rng = np.random.default_rng(0)
+    arrays = {n: rng.normal(size=s) / 16 for n, s in {"W": (1, 1024, 64), "R": (1, 1024, 256)}.items()}
+    floats: dict[str, Any] = {name: array.astype(np.float32) for name, array in arrays.items()}
+    dense = net("y = LSTM <hidden_size=256> (x, W, R)", inputs="float[20,1,64] x", **floats)()
+    data = {"x": rng.normal(size=(20, 1, 64)).astype(np.float32) * np.float32(size)}
+    result = onnxprune.prune(dense, ratio=0.5, clean=False)
+
+    def damage(array: np.ndarray) -> None:
+        array[0, ::7] *= np.float32(1.001)
+
+    for slim, verdict in ((result.model.proto, "exact"), (stored(result.model.proto, "W", damage), "WRONG")):
+        assert onnxprune.verify(dense, slim, plan=result.plan, data=data, provider="cpu").verdict == verdict
+
+
 @pytest.mark.parametrize("seed", [1, 3])
 def test_a_closed_gate_in_a_loop_invents_nothing(seed: int) -> None:
     rng = np.random.default_rng(seed)

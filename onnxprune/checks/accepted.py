@@ -16,6 +16,7 @@ difference of a slice may be
   to the root of n times the effect of one change of the last bit of each.
 - ``steps`` are STEPS last bits of 1 for every entry, where a node has gates inside: those are computed
   in steps of that size, which a change of the last bit of what goes in crosses or, more often, does not.
+  They count as much as what goes through the gates, which is about as large as what goes into the node.
 - ``mean`` is the root mean square of ``|slice|`` along the axis. With ``cap`` it bounds what noise can
   excuse: for a node alone at a half, for whole networks, which amplify rounding as they amplify
   mistakes, at what is accepted of a slice of average size.
@@ -76,6 +77,11 @@ def nudge(array: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.where(array == 0, array, np.nextafter(array, toward))
 
 
+def largest(array: np.ndarray) -> float:
+    """Largest absolute value that is finite."""
+    return float(np.abs(array).max(initial=0, where=np.isfinite(array)))
+
+
 class Error(NamedTuple):
     """How far a tensor is from its reference, where it is furthest from what is accepted.
 
@@ -96,7 +102,7 @@ def furthest(
     found: np.ndarray,
     moved: Sequence[np.ndarray] = (),
     cap: float = ALONE,
-    gated: bool = False,
+    through: float = 0,
     of: int = 0,
     terms: float = 1,
 ) -> Error:
@@ -109,8 +115,8 @@ def furthest(
     moved : sequence of array, optional
         What is computed in place of ``found`` when last bits change, each time others.
     cap : float
-    gated : bool
-        Whether gates are computed on the way.
+    through : float
+        Largest number that goes through gates on the way; 0 where there are none.
     of : int, optional
         How many ``moved`` are to be, where these are the first of them: the others count as no change.
     terms : float
@@ -125,8 +131,8 @@ def furthest(
     if not np.isfinite(gap).all():
         return Error(np.inf)
     noise = max(NOISE**2, terms) * _noise(found, [draw for draw in moved if draw.shape == found.shape], of)
-    if gated and found.dtype.kind == "f":
-        steps = np.square(STEPS * float(np.finfo(found.dtype).epsneg))
+    if through and found.dtype.kind == "f":
+        steps = np.square(min(1, through) * STEPS * float(np.finfo(found.dtype).epsneg))
         noise = np.maximum(np.broadcast_to(noise, found.shape), steps)
     accepted = rounding(reference)
     worst = Error(float(_relative(gap.sum(), size.sum(), noise.sum(), accepted, cap).max()))

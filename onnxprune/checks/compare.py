@@ -7,7 +7,7 @@ where only one does, cosine is 0 and all distances are infinite.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -100,24 +100,15 @@ class Comparison:
         Accept rounding only, in every batch.
     cap : float
         How much noise may excuse, then; see ``accepted.py``.
-    gated : bool
-        Whether gates are computed on the way.
     terms : float
         How many products are added up in one number.
     """
 
     def __init__(
-        self,
-        name: str,
-        *,
-        layer: str = "",
-        exact: bool = False,
-        cap: float = ALONE,
-        gated: bool = False,
-        terms: float = 1,
+        self, name: str, *, layer: str = "", exact: bool = False, cap: float = ALONE, terms: float = 1
     ) -> None:
         self.name, self.layer, self.exact = name, layer, exact
-        self._accepted = partial(furthest, cap=cap, gated=gated, terms=terms)
+        self._accepted = partial(furthest, cap=cap, terms=terms)
         self.tolerance: float | None = None
         self.furthest = Error(0.0)
         self.runs = self.samples = self.ranked = 0
@@ -128,7 +119,12 @@ class Comparison:
         """Zero samples, and values that are not finite: in the reference, in what was found."""
 
     def add(
-        self, reference: np.ndarray, found: np.ndarray, samples: int = 1, moved: Iterable[np.ndarray] = ()
+        self,
+        reference: np.ndarray,
+        found: np.ndarray,
+        samples: int = 1,
+        moved: Iterable[np.ndarray] = (),
+        through: float = 0,
     ) -> None:
         """Add tensors whose first axis holds so many samples; where it does not, they are one.
 
@@ -137,9 +133,11 @@ class Comparison:
         moved : iterable, optional
             What is computed in place of ``found`` when last bits change, each time others; read as far
             as needed.
+        through : float
+            Largest number that goes through gates on the way; 0 where there are none.
         """
         if self.exact:
-            self._judge(reference, found, moved)
+            self._judge(reference, found, moved, partial(self._accepted, through=through))
         self.runs += 1
         if not (holds_numbers(reference) or holds_numbers(found)):
             return
@@ -154,7 +152,13 @@ class Comparison:
                 self._add_rows(*(v.astype(np.float64).reshape(rows, -1) for v in (reference, found)))
             self._add_classes(class_scores(reference, samples), class_scores(found, samples))
 
-    def _judge(self, reference: np.ndarray, found: np.ndarray, moved: Iterable[np.ndarray]) -> None:
+    def _judge(
+        self,
+        reference: np.ndarray,
+        found: np.ndarray,
+        moved: Iterable[np.ndarray],
+        accepted: Callable[..., Error],
+    ) -> None:
         """Ask for changed last bits only until those so far excuse the difference, whatever others do."""
         self.tolerance = rounding(reference)
         error = furthest(reference, found)
@@ -162,11 +166,11 @@ class Comparison:
             read: list[np.ndarray] = []
             for draw in moved:
                 read.append(draw)
-                error = self._accepted(reference, found, read, of=DRAWS if len(read) <= DRAWS else MANY)
+                error = accepted(reference, found, read, of=DRAWS if len(read) <= DRAWS else MANY)
                 if error.relative <= self.tolerance:
                     break
             else:
-                error = self._accepted(reference, found, read)
+                error = accepted(reference, found, read)
         self.furthest = max(self.furthest, error)
 
     def _add_rows(self, a: np.ndarray, b: np.ndarray) -> None:

@@ -18,11 +18,12 @@ it would fuse nodes, refuse some outputs in between, and even quantise weights b
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cache, partial
 from math import prod
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ from ..model.node import Node
 from ..model.operators import Trait, traits_of
 from ..model.protos import bodies, copied, node_protos, tensors
 from ..runtime.session import Arrays, run
-from .accepted import DRAWS, MANY, nudge
+from .accepted import DRAWS, MANY, largest, nudge
 from .alone import exposed, nodes_alone
 from .compare import Comparison, Difference
 from .inside import Scope, enter
@@ -140,7 +141,8 @@ class _Single:
                             nodes_alone(scope.slim, sums.names, given, self.provider)
                         )
                     several = cache(partial(_moved, scope.slim, sums.names, given, self.provider))
-                    sums.add(given, run_alone(given), batch.size, partial(_all_moved, several))
+                    through = {name: self._through(node, given) for node in nodes for name in node.outputs}
+                    sums.add(given, run_alone(given), batch.size, partial(_all_moved, several), through)
             whole = {d.output: d for d in sums.differences()}
             for node in nodes:
                 own = {name: whole[name] for name in node.outputs if name in whole}
@@ -148,13 +150,20 @@ class _Single:
 
     def _exact(self, name: str, node: Node) -> Comparison:
         """Comparison of a tensor that a node alone makes, in which rounding is accepted."""
-        return Comparison(name, layer=node.name, exact=True, gated=_gated(node), terms=self._terms(node))
+        return Comparison(name, layer=node.name, exact=True, terms=self._terms(node))
 
     def _terms(self, node: Node) -> float:
         """Products that are added up in one number of what a node makes, or one inside it."""
         made = max((prod(self.sizes.original(name)) for name in node.outputs if name), default=0)
         own = self.macs.get(node.index, 0) / max(1, made)
         return max([own, *map(self._terms, node.inside)])
+
+    def _through(self, node: Node, known: Arrays) -> float:
+        """Largest number that gates of a node let through, as far as what it reads and makes tells; or 0."""
+        if not _gated(node):
+            return 0
+        around = [known[n] for n in (*self.traced.graph.reads(node), *node.outputs) if n in known]
+        return max((largest(array) for array in around if array.dtype.kind == "f"), default=1)
 
     def _inside(self, node: Node, scope: Scope, known: Arrays, size: int) -> Iterator[Difference]:
         """Differences inside a node; where they say all of it, those of its outputs are the last ones.
@@ -243,12 +252,19 @@ class _Sums:
         self._all = {name: comparison(name, node) for name, node in makers.items()}
 
     def add(
-        self, reference: Arrays, found: Arrays, samples: int, moved: Callable[[], Iterable[Arrays]] = tuple
+        self,
+        reference: Arrays,
+        found: Arrays,
+        samples: int,
+        moved: Callable[[], Iterable[Arrays]] = tuple,
+        through: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Add what both models computed."""
         for name in self.names:
             if name in reference and name in found:
-                self._all[name].add(reference[name], found[name], samples, draws_of(name, moved))
+                self._all[name].add(
+                    reference[name], found[name], samples, draws_of(name, moved), through.get(name, 0)
+                )
 
     def differences(self) -> Iterator[Difference]:
         """What the sums say of the tensors that both models have."""
