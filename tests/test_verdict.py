@@ -365,7 +365,8 @@ def test_what_is_accepted_of_what_a_last_bit_does(noise: float, cap: float, acce
 
     def relative(error: float) -> float:
         found = reference.astype(np.float32) + np.float32(error)
-        return furthest(reference.astype(np.float32), found, [found + (moved - reference)], cap).relative
+        judged = furthest(reference.astype(np.float32), found, [found + (moved - reference)], cap)
+        return np.inf if judged.lost else judged.relative
 
     assert relative(accepted * 0.9) <= 1e-5 < relative(accepted * 1.1)
 
@@ -419,6 +420,45 @@ def test_a_recurrent_layer_whose_last_state_alone_is_read(made: str, damage: flo
     slim = stored(result.model.proto, "W", damaged)
     report = onnxprune.verify(dense, slim, plan=result.plan, provider="cpu")
     assert report.verdict == ("WRONG" if damage else "exact")
+
+
+@pytest.mark.parametrize("damage", [0.0, 1e-2])
+def test_of_a_chaotic_layer_nothing_is_told_but_mistakes_before_it_goes_astray(damage: float) -> None:
+    """After some steps last bits decide all states: the layer is neither right nor wrong by those."""
+    rng = np.random.default_rng(3)
+    arrays = {
+        "W": rng.normal(size=(1, 128, 1024)) / 32,
+        "R": 3 * rng.normal(size=(1, 128, 128)) / 128**0.5,
+        "D": rng.normal(size=(16, 1024)) / 4,
+    }
+    floats: dict[str, Any] = {name: array.astype(np.float32) for name, array in arrays.items()}
+    text = "h = MatMul (x, D)\n[chaos] y = RNN <hidden_size=128> (h, W, R)"
+    dense = net(text, inputs="float[200,1,16] x", **floats)()
+    result = onnxprune.prune(dense, ratio=0.5, granularity=1, exclude=["chaos"], clean=False)
+
+    def damaged(array: np.ndarray) -> None:
+        array[0, 3] *= np.float32(1 + damage)
+
+    slim = stored(result.model.proto, "W", damaged)
+    report = onnxprune.verify(dense, slim, plan=result.plan, provider="cpu")
+    told = onnxprune.verify(dense, slim, plan=result.plan, provider="cpu", layers=True)
+    assert report.verdict == told.verdict == ("WRONG" if damage else "not proven")
+    assert report.left_out == (() if damage else ("RNN 'chaos'",))
+    assert "last bits decide" in " ".join(d.remark for d in told.single)
+    assert str(told)
+
+
+def test_what_is_lost_along_one_axis_is_no_mistake_along_another() -> None:
+    """A gate that flips for good at a late step differs in all of its late states."""
+    reference = np.ones((100, 50), np.float32)
+    found, moved = reference.copy(), reference.copy()
+    found[90:] = np.random.default_rng(0).choice([-1, 1], size=(10, 50))
+    found[90:, 0] = moved[90:, 0] = -1
+    judged = furthest(reference, found, [moved])
+    assert judged.lost
+    assert judged.relative <= 1e-5
+    found[5, 3] = moved[5, 3] = 1.01
+    assert furthest(reference, found, [moved]).relative > 1e-5
 
 
 @pytest.mark.parametrize(("value", "terms", "seen"), [(1e37, 100, False), (1e36, 100, True), (1e37, 1, True)])

@@ -20,11 +20,15 @@ difference of a slice may be
 - ``mean`` is the root mean square of ``|slice|`` along the axis. With ``cap`` it bounds what noise can
   excuse: for a node alone at a half, for whole networks, which amplify rounding as they amplify
   mistakes, at what is accepted of a slice of average size.
+
+Where that bound alone forbids a difference of a node alone, nothing can be told: a recurrent layer may be
+chaotic, so that no digit of its last states is independent of last bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -91,10 +95,13 @@ class Error(NamedTuple):
         Norm of the difference, over the norm of which ``rounding`` is accepted.
     part : str
         The slice; empty for the whole tensor.
+    lost : bool
+        Whether last bits alone decide what some other slice holds.
     """
 
     relative: float
     part: str = ""
+    lost: bool = False
 
 
 def furthest(
@@ -134,16 +141,46 @@ def furthest(
     if through and found.dtype.kind == "f":
         steps = np.square(min(1, through) * STEPS * float(np.finfo(found.dtype).epsneg))
         noise = np.maximum(np.broadcast_to(noise, found.shape), steps)
-    accepted = rounding(reference)
-    worst = Error(float(_relative(gap.sum(), size.sum(), noise.sum(), accepted, cap).max()))
+    judged = partial(_along, size=size, noise=noise, accepted=rounding(reference), cap=cap)
+    worst = _worst(gap, judged, rounding(reference))
+    if worst.relative <= rounding(reference) or cap < ALONE:
+        return worst
+    told = _told(gap, judged, rounding(reference))
+    return _worst(told, judged, rounding(reference))._replace(lost=told is not gap)
+
+
+Judged = Callable[[np.ndarray, int | None], tuple[np.ndarray, np.ndarray]]
+"""Squares of a difference and an axis -> how far every slice is, and whether noise without ``cap`` excuses it."""
+
+
+def _along(
+    gap: np.ndarray, axis: int | None, size: np.ndarray, noise: np.ndarray, accepted: float, cap: float
+) -> tuple[np.ndarray, np.ndarray]:
+    others = tuple(k for k in range(gap.ndim) if k != axis)
+    gaps, sizes, noises = (np.atleast_1d(v.sum(axis=others)) for v in (gap, size, noise))
+    return _relative(gaps, sizes, noises, accepted, cap), gaps <= noises
+
+
+def _worst(gap: np.ndarray, judged: Judged, accepted: float) -> Error:
+    """What is furthest; the whole tensor unless a slice is further, and too far."""
+    worst = Error(float(judged(gap, None)[0].max()))
     for axis in range(gap.ndim) if gap.size else ():
-        others = tuple(k for k in range(gap.ndim) if k != axis)
-        gaps, sizes, noises = (v.sum(axis=others) for v in (gap, size, noise))
-        relative = _relative(gaps, sizes, noises, accepted, cap)
+        relative, _ = judged(gap, axis)
         place = int(relative.argmax())
         if relative[place] > max(worst.relative, accepted):
             worst = Error(float(relative[place]), f"entry {place} of axis {axis}")
     return worst
+
+
+def _told(gap: np.ndarray, judged: Judged, accepted: float) -> np.ndarray:
+    """The difference without slices that ``cap`` alone forbids, if there are any: by those nothing is told."""
+    for axis in (*(range(gap.ndim) if gap.size else ()), None):
+        relative, excused = judged(gap, axis)
+        lost = (relative > accepted) & excused
+        if lost.any():
+            across = [-1 if k == axis else 1 for k in range(gap.ndim)]
+            gap = np.where(lost.reshape(across), 0, gap)
+    return gap
 
 
 def _noise(found: np.ndarray, moved: Sequence[np.ndarray], of: int) -> np.ndarray:
@@ -177,7 +214,7 @@ def _relative(
     gap: np.ndarray, size: np.ndarray, noise: np.ndarray, accepted: float, cap: float
 ) -> np.ndarray:
     """Norms of differences, in units in which ``accepted`` is; arguments but the last two are squares."""
-    gap, size, noise = (np.sqrt(np.atleast_1d(v)) for v in (gap, size, noise))
+    gap, size, noise = (np.sqrt(v) for v in (gap, size, noise))
     mean = np.sqrt(np.square(size).mean()) if size.size else 0.0
     excused = np.minimum(noise, cap * np.maximum(size, mean)) / accepted
     unit = np.maximum(size, excused)

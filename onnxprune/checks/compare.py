@@ -33,7 +33,7 @@ class Difference:
     max_abs : float
         Largest absolute difference.
     tolerance : float or None
-        Relative difference that is accepted, where it is a check.
+        Relative difference that is accepted, where it is a check. It is none where last bits decide.
     snr : float
         Signal to noise in dB.
     top1, top5 : float or None
@@ -110,7 +110,7 @@ class Comparison:
         self.name, self.layer, self.exact = name, layer, exact
         self._accepted = partial(furthest, cap=cap, terms=terms)
         self.tolerance: float | None = None
-        self.furthest = Error(0.0)
+        self.furthest, self.lost = Error(0.0), False
         self.runs = self.samples = self.ranked = 0
         self.cosines, self.worst, self.max_abs = 0.0, 1.0, 0.0
         self.energy = self.noise = self.top1 = self.top5 = 0.0
@@ -171,6 +171,7 @@ class Comparison:
                     break
             else:
                 error = accepted(reference, found, read)
+        self.lost |= error.lost
         self.furthest = max(self.furthest, error)
 
     def _add_rows(self, a: np.ndarray, b: np.ndarray) -> None:
@@ -223,12 +224,13 @@ class Comparison:
         snr = (
             -20 * float(np.log10(relative)) if 0 < relative < np.inf else np.inf if not relative else -np.inf
         )
+        untold = self.lost and self.furthest.relative <= (self.tolerance or 0)
         return Difference(
             self.name,
             self.cosines / self.samples if self.samples else 1.0,
             self.furthest.relative if self.exact else relative,
             self.max_abs,
-            self.tolerance,
+            None if untold else self.tolerance,
             self.worst,
             snr,
             self.top1 / self.ranked if self.ranked else None,
@@ -241,7 +243,7 @@ class Comparison:
 
     def _remark(self) -> str:
         (zeros, slim_zeros), (odd, slim_odd) = self.odd.tolist()
-        parts = []
+        parts = ["last bits decide what it holds"] if self.lost else []
         if odd or slim_odd:
             parts.append(f"not finite: {odd} values before, {slim_odd} after")
         if zeros or slim_zeros:

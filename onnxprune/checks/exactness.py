@@ -136,6 +136,19 @@ class ModelPair:
         around = [name] if node is None else [*self.traced.graph.reads(node), *node.outputs]
         return any(kept is not None for n in around for kept in self.sizes.indices(n))
 
+    def told(self, alone: Iterable[Difference], *, blank: bool) -> set[str]:
+        """Tensors of nodes that were compared, all outputs of which could be judged.
+
+        Parameters
+        ----------
+        blank : bool
+            Whether no number in what a node makes, of which not all is kept, proves nothing.
+        """
+        counted = [d for d in alone if d.samples or not (blank and self.cut_around(d.output))]
+        makers = self.traced.graph.producers
+        open_ = {makers.get(d.output, d.output) for d in counted if d.tolerance is None}
+        return {d.output for d in counted if makers.get(d.output, d.output) not in open_}
+
     def compare_nodes(self, batches: Iterable[Batch]) -> Iterator[Difference]:
         """Compare every node alone, see :func:`onnxprune.checks.nodes.compare_single`."""
         fed = [replace(b, feeds=self.feeds(b.feeds)) for b in batches]
@@ -180,7 +193,7 @@ def check_surgery(
     missing: tuple[str, ...] = (CLOSED,)
     if not isinstance(slim, OrtModel):
         alone = tuple(pair.compare_nodes([Batch(feeds)]))
-        told = {d.output for d in alone if d.samples or not (blank and pair.cut_around(d.output))}
+        told = pair.told(alone, blank=bool(blank))
         missing = left_out(pair.slim.proto, pair.traced, told)
     if not all(alone) or not missing:
         return pair, Surgery(alone, "layer by layer")

@@ -172,7 +172,7 @@ class Report:
     @property
     def _worst(self) -> Difference:
         """What is furthest from what is accepted, or closest to it; of integers only if they differ."""
-        return max((*self.surgery, *self.single), key=_distance)
+        return max((d for d in (*self.surgery, *self.single) if d.tolerance is not None), key=_distance)
 
     @property
     def samples(self) -> int:
