@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -174,6 +175,51 @@ UNDIVIDED = {"x": np.zeros((4, 2), np.float32), "w": np.zeros((2, 2), np.float32
 def test_what_cannot_be_used_is_refused_by_name(source: Any, settings: dict[str, Any], text: str) -> None:
     with pytest.raises(onnxprune.UsageError, match=text):
         list(dataset("float[N,2] x, float[2,2] w", source, **settings))
+
+
+HALF = {"bfloat16": ml_dtypes.bfloat16, "float8e4m3fn": ml_dtypes.float8_e4m3fn}
+
+
+@pytest.mark.parametrize("name", HALF)
+@pytest.mark.parametrize("form", ["archive", "folder", "arrays"])
+def test_types_that_files_of_numpy_do_not_tell(name: str, form: str, tmp_path: Path) -> None:
+    """numpy saves them as mere bytes, and onnxruntime takes no array of them."""
+    rows = np.random.default_rng(0).normal(size=(40, 6)).astype(HALF[name])
+    np.savez(tmp_path / "rows.npz", x=rows)
+    (tmp_path / "rows").mkdir()
+    for number, row in enumerate(rows):
+        np.save(tmp_path / "rows" / f"{number:02}.npy", row)
+    sources: dict[str, Any] = {
+        "archive": tmp_path / "rows.npz",
+        "folder": tmp_path / "rows",
+        "arrays": {"x": rows},
+    }
+    source = sources[form]
+    text = "f = Cast<to=1>(x)\nh = MatMul(f, V)\nr = Relu(h)\ny = MatMul(r, W)"
+    model = net(
+        text, inputs=f"{name}[N,6] x", outputs="float[N,3] y", opset=21, ir_version=10, V=(6, 8), W=(8, 3)
+    )()
+    data = open_data(onnxprune.trace(model), source)
+    assert np.concatenate([b.feeds["x"] for b in data]).astype(np.float32).tolist() == rows.tolist()
+    result = onnxprune.prune(model, ratio=0.5, granularity=1, data=source, verify=True, provider="cpu")
+    assert result.report
+    assert result.report.verdict == "exact"
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (
+            ml_dtypes.bfloat16,
+            r"found \|V2 \[3, 2\], expected float32 \[N, 2\]\nFiles of numpy do not .* 2 bytes",
+        ),
+        (np.float64, r"found float64 \[3, 2\], expected float32 \[N, 2\]\nGive it as float32."),
+    ],
+)
+def test_arrays_of_another_type_say_how_to_store_them(given: Any, text: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", x=ramp(3, 2).astype(given))
+    with pytest.raises(onnxprune.UsageError, match=text):
+        list(dataset("float[N,2] x", tmp_path / "rows.npz"))
 
 
 def test_lists_are_arrays() -> None:

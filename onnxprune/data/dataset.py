@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -29,7 +30,7 @@ from ..shapes.told import told_sizes
 from .archives import read_archive
 from .batches import Batch, Data, DataSet, Wanted, batch_size, entries, shared_length
 from .classes import read_labels
-from .declared import check_inputs, shown_dims
+from .declared import as_declared, check_inputs, shown_dims
 from .folders import from_folder
 
 
@@ -168,8 +169,9 @@ def _made_up(
 
 def _checked(proto: onnx.ModelProto, batches: Iterable[Batch]) -> Iterator[Batch]:
     for batch in batches:
-        check_inputs(proto, batch.feeds)
-        yield batch
+        feeds = as_declared(proto, batch.feeds)
+        check_inputs(proto, feeds)
+        yield replace(batch, feeds=feeds)
 
 
 # Arrays --------------------------------------------------------------------------------------

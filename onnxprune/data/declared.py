@@ -8,8 +8,35 @@ import numpy as np
 import onnx
 
 from ..errors import UsageError
+from ..printable import plural
 from ..runtime.session import Arrays
 from ..shapes.dimensions import declared_size, graph_inputs
+
+
+def as_declared(proto: onnx.ModelProto, feeds: Arrays) -> Arrays:
+    """The same arrays, those whose type a file of numpy's does not tell as the model declares them.
+
+    bfloat16 and the like are no types of numpy's own: it saves them as mere bytes.
+    """
+    types = {v.name: v.type.tensor_type.elem_type for v in graph_inputs(proto)}
+    return {name: _as_type(array, types.get(name, 0)) for name, array in feeds.items()}
+
+
+def _as_type(array: np.ndarray, declared: int) -> np.ndarray:
+    if not _bytes(array.dtype) or not declared:
+        return array
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(declared)
+    foreign = dtype.isbuiltin == _REGISTERED and dtype.itemsize == array.dtype.itemsize
+    return array.view(dtype) if foreign else array
+
+
+def _bytes(dtype: np.dtype) -> bool:
+    """Whether numpy knows nothing of the entries but how many bytes they take."""
+    return dtype.type is np.void and dtype.fields is None and dtype.subdtype is None
+
+
+_REGISTERED = 2
+"""What ``isbuiltin`` says of a type that another package gave to numpy."""
 
 
 def check_inputs(proto: onnx.ModelProto, feeds: Arrays) -> None:
@@ -30,7 +57,17 @@ def check_inputs(proto: onnx.ModelProto, feeds: Arrays) -> None:
         array = feeds[value.name]
         if not _fits(value.type.tensor_type, array):
             found = f"{array.dtype} {shown_dims(array.shape)}"
-            raise UsageError(f"input '{value.name}': found {found}, expected {expected}")
+            raise UsageError(
+                f"input '{value.name}': found {found}, expected {expected}", _hint(array, expected)
+            )
+
+
+def _hint(array: np.ndarray, expected: str) -> str:
+    kind = expected.partition(" ")[0]
+    if not _bytes(array.dtype) or not array.dtype.itemsize:
+        return "" if str(array.dtype) == kind else f"Give it as {kind}."
+    size = plural(array.dtype.itemsize, "byte")
+    return f"Files of numpy do not tell which type of {size} that was: store it as {kind}."
 
 
 def _fits(declared: onnx.TypeProto.Tensor, array: np.ndarray) -> bool:

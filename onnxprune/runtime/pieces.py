@@ -22,6 +22,7 @@ from ..model.file import Model, borrow
 from ..model.mapped import let_go
 from ..model.protos import reads
 from .custom import CUSTOM, is_shipped, results_of
+from .handing import handed
 
 HELD = 64 * 2**20
 """Bytes of weights in a piece that is open for one run alone; a single node may have more."""
@@ -98,7 +99,7 @@ class PiecewiseSession:
         for number, piece in enumerate(self._pieces):
             if piece.made:
                 with self._opened(number, known) as session:
-                    given = {value.name: known[value.name] for value in session.get_inputs()}
+                    given = handed({value.name: known[value.name] for value in session.get_inputs()})
                     known |= zip(piece.made, session.run(piece.made, given), strict=True)
             for proto in piece.custom:
                 arrays = [self._array(name, known) if name else None for name in proto.input]

@@ -23,6 +23,7 @@ from ..model.operators import Trait, told
 from ..model.ort_format import OrtModel
 from ..model.protos import node_protos, skeleton, unread
 from .custom import has_custom
+from .handing import handed
 from .lending import lend
 from .pieces import PiecewiseSession
 
@@ -317,7 +318,9 @@ def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -
     if missing:
         raise ModelError(f"nothing is given for inputs of {what}: {missing}")
     try:
-        results = session.run(names, {k: v for k, v in feeds.items() if k in wanted})
+        given = {k: v for k, v in feeds.items() if k in wanted}
+        whole = not isinstance(session, PiecewiseSession)  # which hands them over piece by piece
+        results = session.run(names, handed(given) if whole else given)
     except ModelError:
         raise
     except Exception as error:  # as above
