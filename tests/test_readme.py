@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import onnxprune
@@ -201,6 +203,15 @@ def test_links_lead_to_the_same_place_on_the_page_of_the_package() -> None:
 def test_files_that_are_named_exist(page: Path) -> None:
     named = re.findall(r"`((?:onnxprune|passes|tests|models|\.github|\.ci)/[\w./-]*)`", read(page))
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_option_is_named_in_the_manual(verb: str) -> None:
+    """By one of its names at least; that of an option that is on by default is the one that says no."""
+    command = import_module(f"onnxprune.cli.{verb}").command
+    named = {flag for page in PAGES for flag in re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", read(page))}
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    assert not [o.opts for o in options if not named & {*o.opts, *o.secondary_opts}]
 
 
 def test_documented_flags_exist() -> None:
