@@ -50,6 +50,17 @@ def first_of(names: Sequence[str], shown: int = 1) -> str:
     return ", ".join(names[:shown]) + more
 
 
+def plural(count: int, noun: str, several: str = "") -> str:
+    """A number of things.
+
+    Examples
+    --------
+    >>> plural(1, "sample"), plural(1200, "axis", "axes")
+    ('1 sample', '1,200 axes')
+    """
+    return f"{count:,} {noun if count == 1 else several or f'{noun}s'}"
+
+
 def finite(value: Any) -> Any:
     """JSON types in which numbers that are not finite are None: JSON has no others.
 

@@ -277,5 +277,5 @@ def test_a_clean_up_before_comes_along(form: str) -> None:
     assert "clean" in result.plan.options
     found = cut_state(onnxprune.load(dense), result.plan, state)
     assert found.state["a.weight"].shape[0] == 3
-    assert found.notes == ("took new values of 1 entries from the slim file: b.bias",)
+    assert found.notes == ("took new values of 1 entry from the slim file: b.bias",)
     assert close(result.model, case.export(found.state))

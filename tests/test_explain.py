@@ -15,10 +15,12 @@ import pytest
 
 import onnxprune
 from models.build import BUILDERS, Net
+from onnxprune.jobs.kept_elsewhere import compare_kept
 from onnxprune.reports.explained import Explanation
 from onnxprune.reports.explanation import FOLDED, Explanations
 from onnxprune.reports.result import Result
 
+from .building import net
 from .conftest import DIGITS, ROOT, Run, exact
 from .full import in_turn
 from .planting import plant
@@ -331,6 +333,24 @@ def test_plans_that_no_score_made() -> None:
 def test_an_unknown_layer() -> None:
     with pytest.raises(onnxprune.UsageError, match=r"unknown layer 'stm'"):
         onnxprune.explain(DIGITS, "stm")
+
+
+def test_a_model_without_layers(run: Run, tmp_path: Path) -> None:
+    """All of its layers are none: that is no mistake of who asks."""
+    model = net("y = Relu(x)", inputs="float[1,4] x")()
+    found = onnxprune.explain(model, "*")
+    assert not found.parts
+    assert str(found) == "nothing to explain: no layer was found that makes channels with stored weights"
+    assert onnxprune.prune(model, exclude=["*"], ratio=0.5).plan.groups == ()
+    with pytest.raises(onnxprune.UsageError, match=r"unknown layer 'head'\nThere is no layer."):
+        onnxprune.explain(model, "head")
+    with pytest.raises(onnxprune.UsageError, match="no scores to draw: no layer was found"):
+        found.plot(tmp_path / "a.png")
+    with pytest.raises(onnxprune.UsageError, match=r"'\*' names no group: no layer was found"):
+        compare_kept(model, "*", [1])
+    onnx.save(model, tmp_path / "a.onnx")
+    outcome = run("explain", tmp_path / "a.onnx", "*")
+    assert (outcome.code, outcome.out, outcome.err) == (0, f"{found}\n", "")
 
 
 def test_a_pattern_may_name_several() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,10 +16,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
-from onnxprune.printable import json_text, printable
+from onnxprune.printable import json_text, plural, printable
 
 from .building import net
 from .conftest import Run
+from .test_rooms import MODULES
 
 EVIL = [
     "a\n::error file=x::owned",
@@ -140,13 +143,49 @@ def test_json_keeps_the_name(text: str) -> None:
     assert os.linesep not in printable(text)
 
 
+THINGS = re.compile(
+    r" (?:stored |free |fixed )?"
+    r"(axes|batches|blocks|bytes|channels|columns|cores|entries|gates|groups|inputs|layers|models|nodes"
+    r"|numbers|outputs|pairs|parameters|pieces|results|rows|samples|scores|shapes|tensors|threads|units|values"
+    r"|versions|weights)\b"
+)
+
+
+def bounded(value: ast.expr, text: ast.expr) -> bool:
+    """Whether a number is none that is counted, or one that is said to be beyond a bound."""
+    above = isinstance(text, ast.Constant) and "expected at most" in str(text.value)
+    return above or any(isinstance(n, ast.Name) and n.id.isupper() for n in ast.walk(value))
+
+
+def uncounted(source: str) -> list[str]:
+    """Sentences in which one thing would be called several."""
+    found = []
+    for text in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.JoinedStr)):
+        for value, rest in pairwise(text.values):
+            if not isinstance(value, ast.FormattedValue) or not isinstance(rest, ast.Constant):
+                continue
+            by_name = isinstance(value.value, ast.Call) and ast.unparse(value.value.func) == "plural"
+            if THINGS.match(str(rest.value)) and not by_name and not bounded(value.value, rest):
+                found.append(ast.unparse(text))
+    return found
+
+
+def test_one_thing_is_not_called_several() -> None:
+    """Numbers of things go through ``plural``: "from 1 samples" was said in many places."""
+    assert uncounted('f"from {len(x)} samples"')
+    assert not uncounted("f\"from {plural(x, 'sample')}\"")
+    found = {name: uncounted(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+    assert {name: texts for name, texts in found.items() if texts} == {}
+    assert plural(1, "sample") == "1 sample"
+
+
 def test_results_are_shown_briefly() -> None:
     """In a notebook, the last line of a cell is shown: the outcome, and no arrays."""
     dense = net("h = Conv (x, W)\nr = Relu (h)\n[last] y = Conv (r, V)", W=(16, 3, 3, 3), V=(4, 16, 1, 1))()
     result = onnxprune.prune(dense, ratio=0.5, granularity=1)
     shown = [
         (result, "Result(Plan(12 of 20 channels kept in 2 groups), not verified)"),
-        (result.trace, "Trace(1 groups, 16 channels can go; 1 blocked)"),
+        (result.trace, "Trace(1 group, 16 channels can go; 1 blocked)"),
         (result.trace[0], "Group('h', 16 channels in 2 axes)"),
         (result.model, "Model(3 nodes, opset 17)"),
         (onnxprune.score(result.trace), "ScoreTable(h)"),

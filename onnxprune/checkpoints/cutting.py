@@ -14,6 +14,7 @@ from ..errors import PlanError
 from ..jobs.replay import rewrite
 from ..model.cut import Cut
 from ..model.file import Model
+from ..printable import plural
 from ..selection.plan import Plan
 from .folding import ROUNDING
 from .mapping import BY_NAME, OWN, Link, Origins, listed, map_constants
@@ -206,7 +207,11 @@ def _settle(
             "Give the slim file of this plan.",
         )
     names = list(taken)
-    notes = (f"took new values of {len(names)} entries from the slim file: {listed(names)}",) if names else ()
+    notes = (
+        (f"took new values of {plural(len(names), 'entry', 'entries')} from the slim file: {listed(names)}",)
+        if names
+        else ()
+    )
     return worst, notes, filled(target, named, left) if named else target
 
 

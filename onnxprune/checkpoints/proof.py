@@ -15,6 +15,7 @@ from ..data.dataset import runnable
 from ..errors import UsageError
 from ..model.file import Model
 from ..model.protos import copied
+from ..printable import plural
 from ..runtime.session import open_session, run
 from ..shapes.dimensions import graph_inputs
 
@@ -66,7 +67,7 @@ def agree(
     """
     names = [value.name for value in graph_inputs(model.proto)]
     if given is not None and len(given) != len(names):
-        raise UsageError(f"found {len(given)} inputs, expected {len(names)}: {', '.join(names)}")
+        raise UsageError(f"found {plural(len(given), 'input')}, expected {len(names)}: {', '.join(names)}")
     data = None if given is None else dict(zip(names, given, strict=True))
     with open_session(model, "cpu") as session:
         attempt = partial(run, session, what="the original")

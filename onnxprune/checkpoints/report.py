@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..reports.page import Part, Table, plural, words
+from ..printable import plural
+from ..reports.page import Part, Table, words
 from .cutting import SlimState
 from .mapping import listed
 from .reweighting import Reweighted
@@ -69,7 +70,7 @@ class CutCheckpoint:
         yield Table(words("entry", "shape"), rows, "--json lists all")
         yield (
             f"{mapped} of {plural(links, 'constant')} come from the checkpoint; "
-            f"{len(found.cuts)} of {len(before)} entries cut"
+            f"{len(found.cuts)} of {plural(len(before), 'entry', 'entries')} cut"
         )
         yield (
             f"the entries give the constants of the slim model (largest difference {found.difference:.2g})"

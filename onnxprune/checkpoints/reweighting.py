@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import PlanError
 from ..model.file import Model
+from ..printable import plural
 from ..selection.recovered import Recovery
 from .mapping import Link, by_name, map_constants
 from .recipes import floats_beside
@@ -110,7 +111,7 @@ def _by_name(found: Sequence[Use], state: Mapping[str, np.ndarray]) -> list[Link
     named = {use.name for use in found}
     if rest := floats_beside(state, named):
         raise PlanError(
-            f"the model has no constant '{rest[0]}': found {len(rest)} entries that it holds under other names, or folded into others",
+            f"the model has no constant '{rest[0]}': found {plural(len(rest), 'entry', 'entries')} held under other names, or folded into others",
             "Give the checkpoint as it was before training with --before: then values tell where they go.",
         )
     return links

@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from ..printable import plural
 from .accepted import ALONE, DRAWS, MANY, Error, furthest, rounding
 
 CLASSES, TOP = 3, 5
@@ -245,7 +246,7 @@ class Comparison:
         (zeros, slim_zeros), (odd, slim_odd) = self.odd.tolist()
         parts = ["last bits decide what it holds"] if self.lost else []
         if odd or slim_odd:
-            parts.append(f"not finite: {odd} values before, {slim_odd} after")
+            parts.append(f"not finite: {plural(odd, 'value')} before, {slim_odd} after")
         if zeros or slim_zeros:
-            parts.append(f"zero: {zeros} of {self.samples} samples before, {slim_zeros} after")
+            parts.append(f"zero: {zeros} of {plural(self.samples, 'sample')} before, {slim_zeros} after")
         return "; ".join(parts)

@@ -7,6 +7,7 @@ from collections import Counter
 from ..errors import SurgeryError
 from ..model.file import Model
 from ..model.graph import UNLABELLED, Graph, is_matrix
+from ..printable import plural
 from ..shapes.setting import Shape
 
 HINT = "It was made by another plan, or exported from another network."
@@ -36,15 +37,15 @@ def check_structure(expected: Model, found: Model) -> str:
                     f"'{name}' of the retrained model: found shape {list(held[name])}, expected {list(wanted[name])}",
                     HINT,
                 )
-        return f"{len(wanted)} stored tensors as planned, by name"
+        return f"{plural(len(wanted), 'stored tensor')} as planned, by name"
     one, other = (Counter(map(_plain, filter(is_matrix, shapes.values()))) for shapes in (wanted, held))
     for shape in sorted(one.keys() | other.keys()):
         if one[shape] != other[shape]:
             raise SurgeryError(
-                f"the retrained model has {other[shape]} weights of the sizes {list(shape)}, expected {one[shape]}",
+                f"the retrained model has {plural(other[shape], 'weight')} of the sizes {list(shape)}, expected {one[shape]}",
                 HINT,
             )
-    return f"{sum(one.values())} weights as planned, by their sizes"
+    return f"{plural(sum(one.values()), 'weight')} as planned, by their sizes"
 
 
 def _shapes(model: Model) -> dict[str, Shape]:

@@ -13,7 +13,7 @@ from ..coupling.trace import Trace
 from ..model.cut import tensor_nbytes
 from ..model.file import Model
 from ..model.protos import bodies, copied, node_protos
-from ..printable import page
+from ..printable import page, plural
 from ..selection.cost import Cost, cost
 from .dead import KINDS, Dead, Ranges
 
@@ -131,9 +131,9 @@ class Log:
         if self.spared and not total:
             return "nothing was removed"
         if not total:
-            return f"nothing to remove: none of {self.looked_at} channels is zero, constant, unused or a duplicate"
+            return f"nothing to remove: none of {plural(self.looked_at, 'channel')} is zero, constant, unused or a duplicate"
         parts = ", ".join(f"{count} {kind}" for kind, count in self.removed.items())
-        return f"removed {total} of {self.looked_at} channels: {parts}"
+        return f"removed {total} of {plural(self.looked_at, 'channel')}: {parts}"
 
 
 def make_log(traced: Trace, slim: Model, dead: Dead, ranges: Ranges, after: Cost) -> Log:

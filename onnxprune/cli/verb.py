@@ -13,7 +13,7 @@ import click
 
 from ..errors import OnnxPruneError, UsageError
 from ..files.replacing import remove_abandoned
-from ..printable import docstring
+from ..printable import docstring, plural
 from ..settings.table import OPTIONS
 from . import output
 from .files import KeptFile, Target, check_targets, targets
@@ -165,9 +165,9 @@ def _jobs(ctx: click.Context, models: Sequence[str]) -> Iterator[dict[str, str]]
     for name, place in chosen.items():
         if name not in ENDINGS and len(models) > 1:
             flag = name.replace("_", "-")
-            raise UsageError(f"--{flag} is one file: found {len(models)} models", "Leave it out.")
+            raise UsageError(f"--{flag} is one file: found {plural(len(models), 'model')}", "Leave it out.")
         if name in ENDINGS and len(models) > 1 and Path(place).suffix and not _folder(place):
-            raise UsageError(f"found {len(models)} models for '{place}', expected a folder")
+            raise UsageError(f"found {plural(len(models), 'model')} for '{place}', expected a folder")
     names: dict[str, str] = {}
     for model in models:
         stem = Path(model).stem

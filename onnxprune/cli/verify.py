@@ -9,7 +9,7 @@ import click
 
 from .. import __version__
 from ..errors import GateError, SurgeryError, UsageError
-from ..reports.page import plural
+from ..printable import plural
 from . import options, output
 from .files import KeptFile, Target, open_models
 from .progress import note, stages

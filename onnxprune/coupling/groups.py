@@ -17,6 +17,7 @@ from ..labels.vector import Ints, Labels, carried
 from ..labels.walk import Walk
 from ..model.names import Names
 from ..model.node import Node
+from ..printable import plural
 from .incidence import Incidence
 from .resolve import Components
 
@@ -63,7 +64,7 @@ class Group:
 
     def __repr__(self) -> str:
         blocked = f", blocked: {self.reason}" if self.reason else ""
-        return f"Group('{self.name}', {len(self)} channels in {len(self.members)} axes{blocked})"
+        return f"Group('{self.name}', {plural(len(self), 'channel')} in {plural(len(self.members), 'axis', 'axes')}{blocked})"
 
     @property
     def nodes(self) -> list[Node]:

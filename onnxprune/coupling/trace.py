@@ -22,7 +22,7 @@ from ..model.graph import Graph
 from ..model.loading import load
 from ..model.node import Node
 from ..plugins import load_installed
-from ..printable import page
+from ..printable import page, plural
 from ..rules import find
 from ..rules.apply import walk_graph
 from ..settings.described import described
@@ -112,7 +112,7 @@ class Trace(Sequence[Group]):
         return NameIndex(self.all_groups)
 
     def find(self, pattern: str) -> list[Group]:
-        """Groups, blocked ones included, that a pattern names.
+        """Groups, blocked ones included, that a pattern names; ``*`` names all, be there any or not.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Trace(Sequence[Group]):
         found = self._directory.find(pattern)
         if not found and self.uncleaned is not None:
             self.uncleaned.find(pattern)
-        elif not found:
+        elif not found and (self.all_groups or pattern != "*"):
             raise unknown_name("layer", pattern, {group.name for group in self.all_groups})
         return found
 
@@ -170,13 +170,20 @@ class Trace(Sequence[Group]):
 
     @property
     def _headline(self) -> str:
-        return f"{len(self)} groups, {self.units} channels can go; {len(self.blocked)} blocked"
+        return f"{plural(len(self), 'group')}, {plural(self.units, 'channel')} can go; {len(self.blocked)} blocked"
 
     def __str__(self) -> str:
         lines = [self._headline]
-        lines += [f"  {g.name}: {len(g)} channels in {len(g.members)} axes" for g in self.groups]
+        lines += [
+            f"  {g.name}: {plural(len(g), 'channel')} in {plural(len(g.members), 'axis', 'axes')}"
+            for g in self.groups
+        ]
         lines += [f"  {g.name}: blocked, {g.reason}" for g in self.blocked]
         return page(lines)
+
+
+NO_LAYER = "no layer was found that makes channels with stored weights"
+"""Why there is no group."""
 
 
 @collector_paused()

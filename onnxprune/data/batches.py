@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from ..errors import UsageError
+from ..printable import plural
 from ..runtime.session import Arrays
 from ..shapes.dimensions import declared_size, graph_inputs
 
@@ -151,7 +152,9 @@ class Wanted:
         if count < 1:
             raise UsageError("data: found no samples, expected at least one")
         if fixed and count < size:
-            raise UsageError(f"data: found {count} samples, expected at least {size}, a batch of the model")
+            raise UsageError(
+                f"data: found {plural(count, 'sample')}, expected at least {size}, a batch of the model"
+            )
         count -= count % size if fixed else 0
         return np.arange(count) * total // count
 

@@ -23,6 +23,7 @@ import onnx
 
 from ..errors import UsageError, unknown_name
 from ..plugins import needed
+from ..printable import plural
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -178,10 +179,12 @@ def _layout(value: onnx.ValueInfoProto, profile: ImageProfile) -> tuple[int, tup
         profile.layout == "auto" and dims[1:2] not in ([1], [3]) and dims[-1:] in ([1], [3])
     )
     if len(dims) != 4:
-        raise UsageError(f"input '{value.name}': found {len(dims)} axes, expected the 4 of images")
+        raise UsageError(
+            f"input '{value.name}': found {plural(len(dims), 'axis', 'axes')}, expected the 4 of images"
+        )
     channels, height, width = (dims[3], *dims[1:3]) if last else dims[1:]
     if channels not in (0, 1, 3):
-        raise UsageError(f"input '{value.name}': found {channels} channels, expected 1 or 3")
+        raise UsageError(f"input '{value.name}': found {plural(channels, 'channel')}, expected 1 or 3")
     if (height <= 0 or width <= 0) and profile.size is None:
         raise UsageError(
             f"input '{value.name}' has no fixed size",

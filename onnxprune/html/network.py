@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..coupling.trace import Trace
 from ..model.graph import Graph
 from ..model.node import Node
-from ..printable import printable
+from ..printable import plural, printable
 from .coupled import Carried, short
 from .folding import Box, fold
 from .layout import draw
@@ -52,7 +52,7 @@ class Network:
         nodes, ``drawings`` where, which equal blocks share.
         """
         if not self._levels:
-            self._level(fold([node.kind for node in self.nodes]), f"{len(self.nodes):,} nodes", -1)
+            self._level(fold([node.kind for node in self.nodes]), plural(len(self.nodes), "node"), -1)
         nodes = [
             [printable(n.kind), printable(n.name), self._carried.by(n), self._cosine(n)] for n in self.nodes
         ]
@@ -110,8 +110,8 @@ def named(box: Box) -> str:
             return f"blocks {first.number} to {last.number} of {first.copies}"
         return f"nodes {box.start + 1:,} to {box.stop:,}"
     if not box.number:
-        return f"{box.copies} blocks of {len(box) // box.copies:,} nodes"
-    return f"block {box.number} of {box.copies}: {len(box):,} nodes"
+        return f"{plural(box.copies, 'block')} of {plural(len(box) // box.copies, 'node')}"
+    return f"block {box.number} of {box.copies}: {plural(len(box), 'node')}"
 
 
 def _edges(graph: Graph, nodes: Sequence[Node]) -> Iterator[tuple[int, int]]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Unpack, cast
 
 from ..coupling.numbering import Numbering
-from ..coupling.trace import Trace
+from ..coupling.trace import NO_LAYER, Trace
 from ..data.one_run import inputs_of
 from ..errors import UsageError
 from ..model.file import Model, ModelLike
@@ -80,7 +80,7 @@ def explain(
         found += only_cleaned(numbering, asked - {one.group for one in found}, subject.kinds)
         found = [one for one in found if one.group in asked]
     found = _with_readers(found, traced if numbering is None else numbering.source)
-    return Explanations(tuple(found), subject.note)
+    return Explanations(tuple(found), subject.note if found else f"nothing to explain: {NO_LAYER}")
 
 
 def _with_readers(found: Sequence[Explanation], traced: Trace) -> list[Explanation]:

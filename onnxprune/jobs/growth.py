@@ -11,7 +11,7 @@ from dataclasses import replace
 from ..coupling.trace import Trace
 from ..errors import BudgetError, PlanError
 from ..model.file import Model
-from ..reports.page import plural
+from ..printable import plural
 from ..selection.plan import Plan
 from ..selection.recovered import Recovery
 from ..settings.table import BUDGETS

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..coupling.trace import Trace, trace
+from ..coupling.trace import NO_LAYER, Trace, trace
 from ..errors import UsageError
 from ..model.file import Model, ModelLike
 from ..model.graph import Graph
 from ..model.loading import load
+from ..printable import plural
 from ..reports.explained import Explanation
 from ..reports.kept_elsewhere import KeptElsewhere, Match
 from ..settings.table import DEFAULTS
@@ -60,9 +61,11 @@ def compare_kept(
 
 
 def _one(found: Sequence[Explanation], layer: str) -> Explanation:
-    if len(found) != 1:
+    if not found:
+        raise UsageError(f"'{layer}' names no group: {NO_LAYER}")
+    if len(found) > 1:
         raise UsageError(
-            f"'{layer}' names {len(found)} groups, expected one", "Give the name of one of them."
+            f"'{layer}' names {plural(len(found), 'group')}, expected one", "Give the name of one of them."
         )
     if not found[0].channels:
         raise UsageError(f"'{layer}' cannot shrink: {found[0].story[0]}")

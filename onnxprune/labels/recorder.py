@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..model.node import Node
+from ..printable import plural
 from .facts import Blocked, Facts, Pin, Product
 from .pen import Pen
 from .sizes import Term
@@ -48,7 +49,9 @@ class Recorder:
     def allot(self, size: int) -> Labels:
         """New labels for an axis of any size."""
         if size > MOST_LABELS - self.count:
-            raise Blocked(f"an axis of {size:,} entries is longer than what can be followed")
+            raise Blocked(
+                f"an axis of {plural(size, 'entry', 'entries')} is longer than what can be followed"
+            )
         labels = np.arange(self.count, self.count + size, dtype=np.int64)
         self.count += size
         return labels

@@ -15,6 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from ..errors import UnusableError
+from ..printable import plural
 from .node import Node
 from .operators import Trait, traits_of
 from .protos import bodies
@@ -71,7 +72,7 @@ class Effort:
             before = self.elements - sum(made)
             others = f" and {before:,} before" if before else ""
             raise UnusableError(
-                f"{node}: found {max(made):,} entries to compute from constants{others}, expected at most "
+                f"{node}: found {plural(max(made), 'entry', 'entries')} to compute from constants{others}, expected at most "
                 f"{self.limit:,} in all",
                 "Models compute what is that large from their inputs.",
             )

@@ -25,6 +25,7 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 
 from ..errors import ModelError, UnusableError
 from ..files.writing import write_graph, write_with_data
+from ..printable import plural
 from .cut import PACKED, Cut, kept_dims, take, tensor_nbytes
 from .external import DataFile, Place, data_files, region
 from .mapped import in_memory, kept_blocks, mapped
@@ -97,7 +98,7 @@ class Model:
 
     def __repr__(self) -> str:
         name = f"'{self.path}', " if self.path else ""
-        return f"Model({name}{len(self.proto.graph.node)} nodes, opset {self.opset})"
+        return f"Model({name}{plural(len(self.proto.graph.node), 'node')}, opset {self.opset})"
 
     def derived(self, proto: onnx.ModelProto, cuts: Cuts | None = None) -> Model:
         """A model that is made from this one, hence reads the same external data."""

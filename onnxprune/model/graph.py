@@ -20,6 +20,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from ..errors import ModelError
+from ..printable import plural
 from .cut import kept_dims
 from .effort import Effort
 from .evaluation import evaluate, foreign
@@ -127,7 +128,7 @@ class Graph:
     def _constant_node(self, proto: onnx.NodeProto) -> None:
         if len(proto.attribute) != 1:
             raise ModelError(
-                f"Constant '{proto.output[0]}': found {len(proto.attribute)} values, expected one"
+                f"Constant '{proto.output[0]}': found {plural(len(proto.attribute), 'value')}, expected one"
             )
         (attribute,) = proto.attribute
         name, value = proto.output[0], onnx.helper.get_attribute_value(attribute)

@@ -18,6 +18,7 @@ import onnx
 from onnx import AttributeProto, TensorProto, TypeProto, external_data_helper
 
 from ..errors import ModelError
+from ..printable import plural
 from .cut import payload
 from .functions import Key, key_called, key_of
 from .protos import GRAPH, GRAPHS, TENSOR, TENSORS, bodies, plain_domain, tensors
@@ -105,7 +106,9 @@ def _operator_sets(proto: onnx.ModelProto) -> None:
                 )
     for domain, count in seen.items():
         if count > 1:
-            raise ModelError(f"operator set '{domain or 'ai.onnx'}': found {count} versions, expected one")
+            raise ModelError(
+                f"operator set '{domain or 'ai.onnx'}': found {plural(count, 'version')}, expected one"
+            )
 
 
 def _texts(what: str, names: Iterable[Any]) -> None:
@@ -143,7 +146,7 @@ def _nodes(nodes: Iterable[onnx.NodeProto], depth: int) -> None:
         if "" in inputs or "" in outputs:
             _absent(node)
         if node.op_type == "Constant" and (len(node.attribute) != 1 or not any(outputs)):
-            found = f"{len(node.attribute)} values and {len(outputs)} outputs"
+            found = f"{plural(len(node.attribute), 'value')} and {plural(len(outputs), 'output')}"
             raise ModelError(f"Constant '{_called(node)}': found {found}, expected one of each")
         for attribute in node.attribute:
             _attribute(node, attribute, depth)

@@ -23,6 +23,7 @@ from ..errors import ModelError
 from ..labels.vector import Ints, carried, distinct
 from ..model.node import Node
 from ..model.operators import Trait, traits_of
+from ..printable import plural
 from .linear import Linear, linear_of
 
 
@@ -78,7 +79,7 @@ class Consumer:
 
     def __str__(self) -> str:
         last = self.offset + self.entries - 1
-        weight = f"; a channel takes {self.taken:,} numbers" if self.weight else ""
+        weight = f"; a channel takes {plural(self.taken, 'number')}" if self.weight else ""
         return f"{self.node} (axis {self.axis}, {self.offset} to {last}){weight}"
 
 

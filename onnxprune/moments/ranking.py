@@ -11,6 +11,7 @@ import numpy as np
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..errors import UsageError
+from ..printable import plural
 from .consumers import Consumer
 from .held import Held
 from .joint import Weights
@@ -85,7 +86,7 @@ def _removals(together: Sequence[GroupReads], choose: Choose) -> Iterator[Remova
     removal = choose(list(reads.values()), total)
     if not np.array_equal(np.sort(removal.order), np.arange(total)):
         names = ", ".join(f"'{one.group.name}'" for one in together)
-        raise UsageError(f"criterion: group {names}: found no order of its {total} channels")
+        raise UsageError(f"criterion: group {names}: found no order of its {plural(total, 'channel')}")
     for one, (start, end) in zip(together, pairwise(starts), strict=True):
         mine = (removal.order >= start) & (removal.order < end)
         yield Removal(removal.order[mine] - start, removal.costs[mine] / _outputs(one))

@@ -12,6 +12,7 @@ from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..data.portions import portions
 from ..labels.vector import Floats
+from ..printable import plural
 from .consumers import Consumer, Reading
 from .held import Held
 from .linear import Linear
@@ -166,7 +167,7 @@ def _too_little(read: Read) -> str:
     """Why the moments of a consumer say too little; empty where they do not."""
     rows, width = read.moments.count, read.matrix.shape[2]
     if rows < FEWEST * width:
-        return f"{read.layer.node} reads {width} columns: found {rows} rows, expected {round(FEWEST * width)}"
+        return f"{read.layer.node} reads {plural(width, 'column')}: found {plural(rows, 'row')}, expected {round(FEWEST * width)}"
     return ""
 
 

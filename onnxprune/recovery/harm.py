@@ -24,6 +24,7 @@ from ..model.file import Model
 from ..model.graph import Graph
 from ..model.operators import Trait, traits_of
 from ..moments.segment import Parts, running
+from ..printable import plural
 from ..runtime.session import Arrays, open_session, owned, run
 from ..selection.recovered import Recovery
 from .front import Front
@@ -159,7 +160,7 @@ def doubts(harm: float, samples: int, larger: str = "a larger budget") -> str:
         return "outputs on held-out samples are not finite: nothing says what pruning does to them"
     return (
         f"harm {harm:.2g} is above {HIGH:g}, too much to ship unseen: "
-        f"{larger}, more than {samples} samples, or training afterwards would help"
+        f"{larger}, more than {plural(samples, 'sample')}, or training afterwards would help"
     )
 
 

@@ -23,6 +23,7 @@ from ..moments.held import Held
 from ..moments.joint import Recover
 from ..moments.second import MEMORY, Progress, Sampler, silent
 from ..moments.segment import Parts, running
+from ..printable import plural
 from ..runtime.session import Arrays
 from ..scoring.registry import lookup
 from ..selection.recovered import LayerOutcome, Recovery, Taking
@@ -146,7 +147,9 @@ class _Walk:
         name = pair.slim.node.name
         if found is None or len(found) < FEWEST:
             rows = 0 if found is None else len(found)
-            return LayerOutcome(name, reason=f"found {rows} rows, expected at least {FEWEST}", named=True), {}
+            return LayerOutcome(
+                name, reason=f"found {plural(rows, 'row')}, expected at least {FEWEST}", named=True
+            ), {}
         if not np.isfinite(found.target).all() or not np.isfinite(found.rows).all():
             return LayerOutcome(name, reason=_ODD, named=True), {}
         auto = self.way.how == AUTO

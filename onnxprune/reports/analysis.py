@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..coupling.groups import Group
-from ..coupling.trace import Trace
-from ..printable import first_of
+from ..coupling.trace import NO_LAYER, Trace
+from ..printable import first_of, plural
 from ..rules import find
 from ..selection.cost import Cost, cost, mac_terms, parameter_terms
 from ..selection.meter import hanging
 from ..shapes.dimensions import graph_inputs
-from .page import Part, Table, numbers, plural, share, words
+from .page import Part, Table, numbers, share, words
 
 if TYPE_CHECKING:
     from ..moments.consumers import Readers
@@ -87,7 +87,7 @@ class Inspection:
         traced, whole = self.traced, self.cost
         yield f"{plural(traced.units, 'channel')} in {plural(len(traced), 'group')} can go"
         yield (
-            f"of {whole.parameters:,} parameters, {whole.macs:,} {macs_title(traced)}, {whole.bytes:,} bytes"
+            f"of {plural(whole.parameters, 'parameter')}, {whole.macs:,} {macs_title(traced)}, {plural(whole.bytes, 'byte')}"
         )
         if self.latency is not None:
             yield self.latency.where
@@ -200,7 +200,7 @@ def by_reason(groups: Iterable[tuple[str, int, str]]) -> tuple[tuple[str, str, s
 def obstacle_lines(traced: Trace) -> Iterator[str]:
     """Which operators stood in the way: those without a rule, and those in their wake."""
     if not (traced.groups or traced.blocked):
-        yield "no layer was found that makes channels with stored weights"
+        yield NO_LAYER
         yield ""
     nodes = [traced.graph.nodes[index] for index in traced.walk.facts.blocked]
     missing = Counter(node.kind for node in nodes if find(node) is None)

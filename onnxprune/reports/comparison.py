@@ -8,9 +8,9 @@ from typing import Any
 
 from ..checks.sessions import Repeated
 from ..errors import UsageError
-from ..printable import first_of
+from ..printable import first_of, plural
 from ..selection.cost import Cost
-from .page import Part, Table, numbers, plural, share, words
+from .page import Part, Table, numbers, share, words
 
 MEASURES = {
     "cosine": "{:.4f}", "relative": "{:.3g}", "agreement": "{:.1%}", "accuracy": "{:.1%}",

@@ -20,7 +20,7 @@ from ..coupling.groups import Group
 from ..coupling.numbering import Numbering
 from ..coupling.trace import Trace
 from ..model.node import Node
-from ..printable import printable
+from ..printable import plural, printable
 from ..scoring.grid import Grid
 from ..scoring.registry import DATA, PASSES, Scores, trait_of
 from ..scoring.score import unseen
@@ -43,7 +43,7 @@ class Explanations(Sequence[Explanation]):
     Attributes
     ----------
     note : str
-        What was done to the model before; empty where nothing was.
+        What was done to the model before, or why there is nothing to explain; empty where neither holds.
     """
 
     parts: tuple[Explanation, ...]
@@ -115,7 +115,7 @@ def only_cleaned(
 
 
 def _headline(name: str, left: npt.NDArray[np.bool_], rest: str) -> str:
-    went = f"{len(left)} channels, {int((~left).sum())} of which the clean-up removed"
+    went = f"{plural(len(left), 'channel')}, {int((~left).sum())} of which the clean-up removed"
     return f"{name}: {went}; {rest}"
 
 
@@ -212,7 +212,7 @@ def _by_channel(
 def _story(traced: Trace, scores: ScoreTable, decision: Decision) -> Iterator[str]:
     group, want, options = decision.group, decision.want, scores.options
     wide = f", each {group.width} wide" if group.width > 1 else ""
-    yield f"{group.name}: {len(group)} channels{wide}; {len(decision.keep)} stay"
+    yield f"{group.name}: {plural(len(group), 'channel')}{wide}; {len(decision.keep)} stay"
     yield f"scores: {options['criterion']}, normalizer {options['normalizer']}, policy {options['policy']}"
     if problem := scores[group.name].problem:
         yield f"of this group the norms of weights: {problem}"
@@ -224,7 +224,7 @@ def _story(traced: Trace, scores: ScoreTable, decision: Decision) -> Iterator[st
     yield f"{want.why}: {want.kept:g} should stay"
     yield f"at least {decision.least}, in steps of {decision.step}: {len(decision.keep)} stay"
     if group.blocks is not None:
-        yield f"each of {int(group.blocks.max()) + 1} blocks keeps as many, of its own"
+        yield f"each of {plural(int(group.blocks.max()) + 1, 'block')} keeps as many, of its own"
     if _may_be_folded(traced, scores.options["criterion"], [k.node for k in group.kernels]):
         yield FOLDED
 
@@ -268,6 +268,6 @@ def explain_blocked(group: Group, layer: str, chains: Chains) -> Explanation:
     """Why a group cannot shrink, and the way from its layer to the reason."""
     asked = [node for node in group.nodes if layer in node.name] if group.matches(layer) else []
     first = (asked or group.nodes)[0]
-    story = (f"{group.name}: {len(group)} channels; none can go: {group.reason}",)
+    story = (f"{group.name}: {plural(len(group), 'channel')}; none can go: {group.reason}",)
     layers = tuple(f"{kernel.node} '{kernel.tensor}'" for kernel in group.kernels)
     return Explanation(group.name, "blocked", layers, story, (), tuple(chains.of(group, first)))

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..printable import plural
 from ..recovery.forecast import Forecast
-from .page import Part, Table, numbers, plural, words
+from .page import Part, Table, numbers, words
 
 
 @dataclass(frozen=True, eq=False, slots=True)

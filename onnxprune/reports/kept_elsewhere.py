@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..printable import first_of
+from ..printable import first_of, plural
 from .page import Part, Table, numbers, words
 
 SHOWN = 8
@@ -64,7 +64,7 @@ class KeptElsewhere:
     def page(self) -> Iterator[Part]:
         """For people."""
         count = len(self.kept)
-        yield f"{self.group}: {count} of {self.channels} channels were kept elsewhere"
+        yield f"{self.group}: {count} of {plural(self.channels, 'channel')} were kept elsewhere"
         for number, layer in enumerate(self.layers, 1):
             yield f"  ({number}) {layer}"
         yield ""

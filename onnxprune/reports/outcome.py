@@ -9,11 +9,12 @@ from typing import Any
 from ..checks.report import Report
 from ..cleanup.log import Log
 from ..model.file import Model
+from ..printable import plural
 from ..scoring.score import ODD, unseen
 from ..selection.decision import FEWEST
 from ..selection.plan import Plan
 from .analysis import by_reason, costs, obstacle_lines, obstacles
-from .page import Part, Table, numbers, plural, words
+from .page import Part, Table, numbers, words
 from .result import Result
 
 ALL = "--json lists all"
@@ -68,7 +69,7 @@ class Quantized:
 
     def lines(self) -> Iterator[str]:
         """Size, change and accuracy; where it is."""
-        yield f"in 8 bits: {self.model.nbytes():,} bytes; {verdict(self.report)}"
+        yield f"in 8 bits: {plural(self.model.nbytes(), 'byte')}; {verdict(self.report)}"
         for score in self.report.scores if self.report is not None else ():
             yield f"{score.name} in 8 bits: {score.before:.4f} before, {score.after:.4f} after"
         yield f"wrote '{self.out}'"

@@ -155,11 +155,6 @@ def _aligned(text: str, right: bool, space: int) -> str:
     return " " * space + text if right else text + " " * space
 
 
-def plural(count: int, noun: str) -> str:
-    """A number of things."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def share(part: float, whole: float) -> str:
     """A fraction as a percentage."""
     return f"{part / whole:.1%}" if whole else "-"

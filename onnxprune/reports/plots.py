@@ -10,10 +10,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..coupling.trace import NO_LAYER
 from ..errors import UsageError
 from ..files.writing import write_atomically
 from ..plugins import needed
-from ..printable import printable
+from ..printable import plural, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +77,8 @@ def plot_scores(parts: Sequence[Explanation], path: str | os.PathLike[str]) -> N
     """
     drawn = [part for part in parts if part.channels]
     if not drawn:
-        raise UsageError("there are no scores to draw: every group that was named is blocked")
+        why = "every group that was named is blocked" if parts else NO_LAYER
+        raise UsageError(f"there are no scores to draw: {why}")
     figure = new_figure(8, 3 * len(drawn))
     axes = figure.subplots(len(drawn), squeeze=False)[:, 0]
     for axis, part in zip(axes, drawn, strict=True):
@@ -89,7 +91,9 @@ def plot_scores(parts: Sequence[Explanation], path: str | os.PathLike[str]) -> N
             axis.axhline(part.cut, color="black", linewidth=0.8, linestyle="--", label=f"cut {part.cut:.4g}")
             axis.legend(loc="upper right")
         kept = sum(c.kept for c in channels)
-        axis.set_title(f"{label(part.group)}: {kept} of {len(part.channels)} channels stay", fontsize=10)
+        axis.set_title(
+            f"{label(part.group)}: {kept} of {plural(len(part.channels), 'channel')} stay", fontsize=10
+        )
         axis.set_xlabel("rank")
         axis.set_ylabel("merged score")
     save_figure(figure, path)

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 from ..checks.compare import Difference
 from ..checks.gates import Gate
 from ..checks.report import Report, summary
-from ..printable import first_of, printable
-from .page import Part, Reported, Table, numbers, plural, words
+from ..printable import first_of, plural, printable
+from .page import Part, Reported, Table, numbers, words
 
 SHOWN = 5
 """Nodes that a sentence names."""

@@ -16,6 +16,7 @@ import onnx
 
 from ..errors import ModelError
 from ..model.protos import bodies, node_protos
+from ..printable import plural
 
 Shape = tuple[int, ...]
 Sized = Callable[..., Any]
@@ -97,7 +98,7 @@ def shapes_behind(proto: onnx.NodeProto, shapes: Sequence[Shape | None]) -> list
     except Exception as error:  # a function of the user's raises anything
         raise ModelError(f"{where}: its shape function failed: {error!r}") from None
     if len(told) != len(proto.output):
-        raise ModelError(f"{where}: found {len(told)} shapes, expected {len(proto.output)}")
+        raise ModelError(f"{where}: found {plural(len(told), 'shape')}, expected {len(proto.output)}")
     return told
 
 
@@ -122,7 +123,7 @@ def results_of(proto: onnx.NodeProto, inputs: Sequence[np.ndarray | None]) -> li
     except Exception as error:  # as above
         raise ModelError(f"{where}: its reference function failed: {error!r}") from None
     if len(results) != len(proto.output):
-        raise ModelError(f"{where}: found {len(results)} results, expected {len(proto.output)}")
+        raise ModelError(f"{where}: found {plural(len(results), 'result')}, expected {len(proto.output)}")
     return results
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..coupling.groups import Group
 from ..coupling.trace import Trace
 from ..errors import BudgetError, UsageError
+from ..printable import plural
 from ..scoring.table import ScoreTable
 from ..settings.table import BUDGETS
 from .budget import LATENCY, by_budget
@@ -217,7 +218,7 @@ def _given(traced: Trace, remove: Mapping[str, Sequence[int]], whole: Mapping[st
             raise UsageError(f"remove: group '{group.name}' is {whole[group.name]}")
         if not len(keep):
             raise UsageError(
-                f"remove: found all {len(group)} channels of group '{group.name}', expected at most {len(group) - 1}"
+                f"remove: found all {plural(len(group), 'channel')} of group '{group.name}', expected at most {len(group) - 1}"
             )
         if not group.even(keep):
             raise UsageError(

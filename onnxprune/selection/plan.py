@@ -22,7 +22,7 @@ from ..coupling.trace import Trace
 from ..errors import PlanError
 from ..files.writing import write_atomically
 from ..model.file import Model
-from ..printable import finite, json_text, page
+from ..printable import finite, json_text, page, plural
 from ..surgery.computed import find_computed, origin
 from ..surgery.slices import find_slices
 
@@ -120,7 +120,7 @@ class Plan:
     @property
     def _headline(self) -> str:
         kept, channels = sum(len(g.keep) for g in self.groups), sum(g.channels for g in self.groups)
-        return f"{kept} of {channels} channels kept in {len(self.groups)} groups"
+        return f"{kept} of {plural(channels, 'channel')} kept in {plural(len(self.groups), 'group')}"
 
     def __str__(self) -> str:
         lines = [
@@ -212,9 +212,9 @@ class Plan:
                 continue
             group = groups.get(entry.name)
             if group is None or len(group) != entry.channels:
-                found = "no such group" if group is None else f"{len(group)} channels"
+                found = "no such group" if group is None else plural(len(group), "channel")
                 raise PlanError(
-                    f"group '{entry.name}': found {found}, expected {entry.channels} channels",
+                    f"group '{entry.name}': found {found}, expected {plural(entry.channels, 'channel')}",
                     "The plan was made for another model.",
                 )
             keep = np.array(entry.keep, np.int64)

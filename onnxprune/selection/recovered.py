@@ -25,6 +25,7 @@ from ..model.file import Model
 from ..model.graph import Graph
 from ..model.names import Names
 from ..model.protos import UNLISTED, copied, refill, unread
+from ..printable import plural
 from ..surgery.slices import find_slices
 from .plan import Plan
 
@@ -83,10 +84,10 @@ class Recovery:
 
     def __str__(self) -> str:
         if not self.outcomes:
-            return f"recovered: {len(self.weights)} stored weights"
-        text = f"recovered: {len(self.recovered)} of {len(self.outcomes)} layers"
+            return f"recovered: {plural(len(self.weights), 'stored weight')}"
+        text = f"recovered: {len(self.recovered)} of {plural(len(self.outcomes), 'layer')}"
         if (harm := self.options.get("harm")) is not None:
-            text += f" from {self.options['samples']} samples; harm on held-out ones "
+            text += f" from {plural(self.options['samples'], 'sample')}; harm on held-out ones "
             text += f"{harm[0]:.3g} before, {harm[1]:.3g} after"
         return text
 

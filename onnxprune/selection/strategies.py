@@ -17,6 +17,7 @@ from ..coupling.trace import Trace
 from ..errors import UsageError, unknown_name
 from ..labels.facts import Kernel
 from ..labels.vector import Floats, Ints, distinct
+from ..printable import plural
 from ..scoring.table import ScoreTable
 
 
@@ -42,7 +43,9 @@ class Want:
 def by_ratio(groups: Sequence[Group], ratios: Mapping[str, float]) -> dict[str, Want]:
     """The same share of every group, or a share per group."""
     return {
-        g.name: Want(len(g) * (1 - ratios[g.name]), f"ratio {ratios[g.name]:g} of {len(g)} channels")
+        g.name: Want(
+            len(g) * (1 - ratios[g.name]), f"ratio {ratios[g.name]:g} of {plural(len(g), 'channel')}"
+        )
         for g in groups
     }
 
@@ -81,7 +84,7 @@ def by_rank(groups: Sequence[Group], scores: ScoreTable, ratio: float) -> dict[s
     gone = np.lexsort((owner, pool))[:count]
     removed = np.bincount(owner[gone], minlength=len(groups))
     cut = float(pool[gone[-1]]) if count else math.nan
-    why = f"ratio {ratio:g} of all {sum(map(len, groups))} channels of the model"
+    why = f"ratio {ratio:g} of all {plural(sum(map(len, groups)), 'channel')} of the model"
     return {g.name: Want(len(g) - int(n), why, cut) for g, n in zip(groups, removed, strict=True)}
 
 

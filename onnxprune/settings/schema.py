@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..errors import OnnxPruneError
+from ..printable import plural
 from .option import Option
 from .table import TABLE
 
@@ -54,7 +55,9 @@ class GroupEntry(Struct):
         if not all(map(math.isfinite, self.scores)):
             raise ValueError("found a score that is no finite number")
         if len(self.scores) not in (0, self.channels):
-            raise ValueError(f"found {len(self.scores)} scores, expected {self.channels}, one per channel")
+            raise ValueError(
+                f"found {plural(len(self.scores), 'score')}, expected {self.channels}, one per channel"
+            )
 
 
 class BlockIndices(Struct, forbid_unknown_fields=True):
@@ -76,7 +79,7 @@ class ConstantEntry(Struct):
     def __post_init__(self) -> None:
         for axis, indices in self.keep.items():
             if int(axis) >= len(self.shape):
-                raise ValueError(f"found axis {axis} of {len(self.shape)} axes")
+                raise ValueError(f"found axis {axis} of {plural(len(self.shape), 'axis', 'axes')}")
             if isinstance(indices, list):
                 _ascending(indices, self.shape[int(axis)])
 
@@ -281,7 +284,9 @@ def read_settings(path: str | os.PathLike[str], what: str, kind: type[OnnxPruneE
     try:
         regular(path)
         if Path(path).stat().st_size > LARGEST_FILE:
-            raise OSError(f"found {Path(path).stat().st_size:,} bytes, expected at most {LARGEST_FILE:,}")
+            raise OSError(
+                f"found {plural(Path(path).stat().st_size, 'byte')}, expected at most {LARGEST_FILE:,}"
+            )
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         detail = (getattr(error, "strerror", None) or str(error)).lower()

@@ -8,6 +8,7 @@ from math import prod
 import onnx
 
 from ..errors import UsageError
+from ..printable import plural
 
 FreeDimensions = Mapping[tuple[str, int], int]
 """(input, axis) -> size of a free dimension."""
@@ -116,6 +117,8 @@ def sizes_of(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> dic
         given = tuple(shapes.get(name, ()))
         if axis >= len(given):
             found = f"shape {given}" if name in shapes else "none"
-            raise UsageError(f"input '{name}': found {found}, expected at least {axis + 1} axes")
+            raise UsageError(
+                f"input '{name}': found {found}, expected at least {plural(axis + 1, 'axis', 'axes')}"
+            )
         sizes[name, axis] = int(given[axis])
     return sizes

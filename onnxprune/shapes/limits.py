@@ -7,6 +7,7 @@ from math import prod
 from ..errors import ModelError, UnusableError
 from ..model.effort import SMALL, Effort
 from ..model.graph import Graph
+from ..printable import plural
 from .dimensions import LARGEST
 from .setting import Setting
 
@@ -31,7 +32,7 @@ def runs_on_made_up(graph: Graph, setting: Setting) -> None:
     name = max(sizes, key=sizes.__getitem__, default="")
     if name and (sizes[name] > limit or inputs > LARGEST):
         raise ModelError(
-            f"'{name}' has {sizes[name]:,} entries, too many for inputs that are made up",
+            f"'{name}' has {plural(sizes[name], 'entry', 'entries')}, too many for inputs that are made up",
             "Give some with --data.",
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..printable import plural
 from .machine import Machine
 
 ABOVE, BELOW = 1.03, 0.95
@@ -57,6 +58,6 @@ class Achieved:
     def __str__(self) -> str:
         low, high = self.spread
         return (
-            f"latency: {self.measured:.1%} measured ({low:.1%} to {high:.1%} in {self.pairs} pairs of sessions), "
+            f"latency: {self.measured:.1%} measured ({low:.1%} to {high:.1%} in {plural(self.pairs, 'pair')} of sessions), "
             f"{self.predicted:.1%} predicted ({self.machine.running}, batch {self.machine.batch})"
         )

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from ..cores import cores
 from ..model.engine import ort
+from ..printable import plural
 from ..runtime.providers import choose_provider
 from ..runtime.session import Timed
 from ..settings.table import DEFAULTS, OPTIONS
@@ -70,8 +71,8 @@ class Machine:
     @property
     def running(self) -> str:
         """Provider and threads in words."""
-        count = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
-        return f"{self.provider}, {count if self.threads else f'threads of onnxruntime ({cores()} cores)'}"
+        chosen = f"threads of onnxruntime ({plural(cores(), 'core')})"
+        return f"{self.provider}, {plural(self.threads, 'thread') if self.threads else chosen}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, with what the machine is."""
