@@ -34,7 +34,8 @@ NPZ = "hint: Expected an .npz file with one array per input, or a folder of .npy
         ({}, "the data has no input 'image': found none, expected float32 [batch, 1, 8, 8]"),
         (
             {"image": np.zeros((2, 1, 8, 8))},
-            "input 'image': found float64 [2, 1, 8, 8], expected float32 [batch, 1, 8, 8]",
+            "input 'image': found float64 [2, 1, 8, 8], expected float32 [batch, 1, 8, 8]\n"
+            "hint: Give it as float32.",
         ),
         (
             {"image": np.zeros((2, 3, 8, 8), np.float32)},
