@@ -68,6 +68,8 @@ LAYERS: dict[str, Any] = {
     "MatMul batched left": ("MatMul", (5, 6, 4), (2, 5, 4, 3), 0, {"swap": True}),
     "MatMul of a vector": ("MatMul", (4, 6), (4,), 0, {}),
     "MatMul left of a vector": ("MatMul", (6, 4), (4,), 0, {"swap": True}),
+    "MatMul batched of a vector": ("MatMul", (2, 4, 6), (4,), 0, {}),
+    "MatMul batched left of a vector": ("MatMul", (1, 2, 6, 4), (4,), 0, {"swap": True}),
     "MatMul of one by all": ("MatMul", (5, 4, 6), (7, 4), 0, {}),
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from onnxprune.recovery.walk import Way, recover
 from onnxprune.selection.recovered import Recovery
 from onnxprune.surgery.surgeon import rewrite_trace
 
+from .building import net
 from .conftest import Run
 
 WIDE = 8
@@ -355,3 +356,24 @@ def test_a_matrix_that_layers_share_is_not_fitted_where_one_row_of_it_is_left() 
 
 def slim_shape(proto: onnx.ModelProto, name: str) -> list[int]:
     return next(list(tensor.dims) for tensor in proto.graph.initializer if tensor.name == name)
+
+
+@pytest.mark.parametrize(
+    ("stored", "text", "made"),
+    [
+        ((8, 3), "MatMul(r, W)", "float[3] y"),
+        ((2, 8, 3), "MatMul(r, W)", "float[2,3] y"),
+        ((1, 2, 3, 8), "MatMul(W, r)", "float[1,2,3] y"),
+    ],
+)
+def test_a_layer_that_reads_a_vector_is_fitted(stored: tuple[int, ...], text: str, made: str) -> None:
+    """Its output has no axis for the one row, or column, that it reads."""
+    model = net(
+        f"h = MatMul(x, V)\nr = Relu(h)\ny = {text}", inputs="float[6] x", outputs=made, V=(6, 8), W=stored
+    )
+    samples = {"x": np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)}
+    result = onnxprune.prune(model(), ratio=0.5, granularity=1, data=samples, verify=True, provider="cpu")
+    assert result.recovery is not None
+    (outcome,) = result.recovery.outcomes
+    assert outcome.how == "fit"
+    assert outcome.error < outcome.kept

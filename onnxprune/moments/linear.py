@@ -139,6 +139,8 @@ class Linear:
         Whether the product stays inside the node, as that of a recurrent layer does.
     blocks : tuple of int
         Axes of batches that the weight of a MatMul has, in front of its matrix: every matrix is a block.
+    rank : int
+        Axes of the weight of a MatMul. What has fewer was made of a vector, for which it has no axis.
     own : float array or None
         Bias that ``source`` has in it already, where that is what the node gives.
     """
@@ -154,6 +156,7 @@ class Linear:
     beta: float = 1.0
     inner: bool = False
     blocks: Shape = ()
+    rank: int = 2
     own: Floats | None = None
 
     @property
@@ -185,6 +188,10 @@ class Linear:
         """How many entries there are at every position of a tensor, along an axis and those of the blocks."""
         return shape[axis % len(shape)] * prod(shape[len(shape) - 2 - len(self.blocks) : -2])
 
+    def width(self, y: np.ndarray) -> int:
+        """How many entries of a tensor of the output's shape there are at every position."""
+        return self.entries(_as_matrix(y, self.channels, self.rank).shape, self.channels)
+
     def _source(self, x: np.ndarray) -> np.ndarray:
         """What is read, repeated for every block where all read the same."""
         x = _as_matrix(x, self.contracted)
@@ -194,7 +201,7 @@ class Linear:
 
     def _picked(self, x: np.ndarray, axis: int, positions: Positions) -> np.ndarray:
         """Entries at some positions, (rows, entries)."""
-        moved, blocks = np.moveaxis(_as_matrix(x, axis), axis, -1), len(self.blocks)
+        moved, blocks = np.moveaxis(x, axis, -1), len(self.blocks)
         if blocks:
             moved = np.moveaxis(moved, -2, -2 - blocks)
         where = np.unravel_index(positions, moved.shape[: moved.ndim - 1 - blocks])
@@ -211,6 +218,7 @@ class Linear:
 
     def outputs(self, y: np.ndarray, positions: Positions) -> np.ndarray:
         """Entries of a tensor of the output's shape at the same positions, (rows, outputs)."""
+        y = _as_matrix(y, self.channels, self.rank)
         return np.ascontiguousarray(self._picked(y, self.channels, positions), np.float32)
 
     def column_labels(self, graph: Graph, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -233,11 +241,9 @@ class Linear:
         return found and replace(self, source=found[0], contracted=found[1], channels=found[1], windows=None)
 
 
-def _as_matrix(x: np.ndarray, axis: int) -> np.ndarray:
+def _as_matrix(x: np.ndarray, axis: int, rank: int = 2) -> np.ndarray:
     """What MatMul takes a vector for: on the left a row, where it is summed along -1; else a column."""
-    if x.ndim > 1:
-        return x
-    return x[None] if axis == -1 else x[:, None]
+    return x if x.ndim >= rank else np.expand_dims(x, -2 if axis == -1 else -1)
 
 
 def made(node: Node) -> str:
@@ -293,9 +299,8 @@ def _matmul(graph: Graph, node: Node) -> Linear | None:
     if 1 in blocks:
         raise ModelError(f"{node}: its weight is repeated along an axis of batches")
     axis = -1 if right else -2
-    return Linear(
-        node, source, axis, axis, weight, "", Matrix(1 if right else 0, groups=prod(blocks)), blocks=blocks
-    )
+    layout = Matrix(1 if right else 0, groups=prod(blocks))
+    return Linear(node, source, axis, axis, weight, "", layout, blocks=blocks, rank=len(shape))
 
 
 def _recurrent(graph: Graph, node: Node) -> Linear | None:

@@ -221,7 +221,7 @@ class _Rows:
         pair, layer = self.pair, self.pair.slim
         x, goal = slim[layer.source], dense[pair.target]
         count = layer.positions(x)
-        width = layer.entries(goal.shape, layer.contracted if layer.inner else layer.channels)
+        width = layer.entries(goal.shape, layer.contracted) if layer.inner else layer.width(goal)
         self.fits = self.fits and goal.size == count * width
         if not self.fits:
             return
