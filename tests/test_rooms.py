@@ -68,6 +68,9 @@ def imported(module: str) -> Iterator[str]:
     path = MODULES[module]
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "onnxprune"]
+            yield from (name.removeprefix("onnxprune").strip(".") for name in names)
         if not isinstance(node, ast.ImportFrom):
             continue
         if not node.level and not (node.module or "").startswith("onnxprune"):
@@ -91,6 +94,13 @@ def test_arrows_are_seen() -> None:
     """The tests below would not notice if relative imports were spelled out wrongly."""
     assert {("rules.conv", "rules.registry"), ("rules.conv", "model.node"), ("cli", "errors")} <= set(ARROWS)
     assert ("passes.lamp", "scoring.registry") in ARROWS
+
+
+def test_imports_of_the_package_itself_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A pass copied out of the manual, which is written for files outside."""
+    (tmp_path / "peak.py").write_text("import numpy\nimport onnxprune\nimport onnxprune.cli.prune\n")
+    monkeypatch.setitem(MODULES, "passes.peak", tmp_path / "peak.py")
+    assert list(imported("passes.peak")) == ["", "cli.prune"]
 
 
 def test_every_module_has_a_room() -> None:
