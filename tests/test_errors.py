@@ -106,6 +106,14 @@ def test_a_model_without_layers(fails: Fails, tmp_path: Path) -> None:
     assert fails("explain", "relu.onnx", "head") == "unknown layer 'head'\nhint: There is no layer."
 
 
+@pytest.mark.parametrize("name", ["net.pt", "net.SafeTensors", "net.h5", "net.keras", "net.tflite"])
+def test_files_of_frameworks(fails: Fails, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04 whatever they hold")
+    said, hint = fails("inspect", name).split("\n")
+    assert said == f"'{name}' is not an ONNX model, or is cut short"
+    assert hint.startswith("hint: Export it to ONNX first")
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
 def test_cut_short(fails: Fails, tmp_path: Path, share: float) -> None:
     data = DIGITS.read_bytes()
@@ -334,15 +342,15 @@ def test_arguments(fails: Fails, arguments: list[str], text: str) -> None:
     [
         (
             ["--ratio", 1],
-            "ratio: found 1, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed.",
+            "ratio: found 1, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed, such as 0.5.",
         ),
         (
             ["--ratio", -0.5],
-            "ratio: found -0.5, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed.",
+            "ratio: found -0.5, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed, such as 0.5.",
         ),
         (
             ["--ratio", "nan"],
-            "ratio: found nan, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed.",
+            "ratio: found nan, expected 0 <= ratio < 1\nhint: It is the fraction of channels removed, such as 0.5.",
         ),
         (["--granularity", 0], "granularity: found 0, expected at least 1"),
         (["--min-channels", 0], "min-channels: found 0, expected at least 1"),

@@ -244,10 +244,13 @@ def test_the_name_of_a_group_comes_before_a_pattern() -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"ratio": 1}, "ratio: found 1, expected 0 <= ratio < 1\nIt is the fraction of channels removed."),
+        (
+            {"ratio": 1},
+            "ratio: found 1, expected 0 <= ratio < 1\nIt is the fraction of channels removed, such as 0.5.",
+        ),
         (
             {"ratio": {"stem": 1.5}},
-            "ratio: found {'stem': 1.5}, expected 0 <= ratio < 1\nIt is the fraction of channels removed.",
+            "ratio: found {'stem': 1.5}, expected 0 <= ratio < 1\nIt is the fraction of channels removed, such as 0.5.",
         ),
         ({"ratio": {"stm": 0.5}}, "unknown layer 'stm'"),
         (

@@ -168,6 +168,14 @@ def _light(data: Content) -> tuple[bytes, list[Place]]:
         return data[:], []
 
 
+CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".h5", ".hdf5", ".keras", ".pb", ".tflite")
+"""Endings of files in which frameworks keep networks and weights."""
+
+_EXPORT = (
+    "Export it to ONNX first: with torch.onnx.export, model.export(..., format='onnx') of Keras, or tf2onnx."
+)
+
+
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
     if not data:
         raise ModelError(f"{name}: found no bytes, expected an ONNX model")
@@ -176,7 +184,8 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
         proto.ParseFromString(data)
     except DecodeError:
         hint = "It stands for a file of Git LFS: run 'git lfs pull'; on GitHub actions/checkout takes 'lfs: true'."
-        hint = hint if data.startswith(POINTER) else ""
+        other = _EXPORT if Path(name.strip("'")).suffix.lower() in CHECKPOINTS else ""
+        hint = hint if data.startswith(POINTER) else other
         raise ModelError(f"{name} is not an ONNX model, or is cut short", hint) from None
     return proto
 

@@ -79,7 +79,7 @@ TABLE = (
         "Fraction of channels removed from every group, or such fractions by layer.",
         "0 <= ratio < 1; by group, node or weight name in a mapping, where groups that it does not name "
         "keep everything. Another target takes its place.",
-        check=ratio, metavar="R|FILE.toml", hint="It is the fraction of channels removed.",
+        check=ratio, metavar="R|FILE.toml", hint="It is the fraction of channels removed, such as 0.5.",
     ),
     Option(
         "threshold", ("select",), "float", None,
