@@ -177,6 +177,18 @@ def test_what_cannot_be_used_is_refused_by_name(source: Any, settings: dict[str,
         list(dataset("float[N,2] x, float[2,2] w", source, **settings))
 
 
+def test_outputs_that_python_cannot_have_are_told() -> None:
+    text = "h = MatMul(x, V)\nr = Relu(h)\nz = MatMul(r, W)\ny = Cast<to=16>(z)"
+    model = net(text, inputs="float[N,6] x", outputs="bfloat16[N,3] y", V=(6, 8), W=(8, 3))()
+    with pytest.raises(
+        onnxprune.ModelError, match=r"bfloat16\nonnxruntime gives Python no output of that type"
+    ):
+        onnxprune.prune(model, ratio=0.5, data={"x": ramp(40, 6)}, verify=True, provider="cpu")
+    result = onnxprune.prune(model, ratio=0.5, granularity=1, verify=True, provider="cpu")
+    assert result.report is not None
+    assert "No corresponding Numpy type" in result.report.problem
+
+
 HALF = {"bfloat16": ml_dtypes.bfloat16, "float8e4m3fn": ml_dtypes.float8_e4m3fn}
 
 

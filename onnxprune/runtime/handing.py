@@ -10,6 +10,10 @@ import onnx
 
 from ..model.engine import ort
 
+NO_ARRAY = (
+    "onnxruntime gives Python no output of that type: put a Cast behind it, or prune without data and checks."
+)
+
 
 def handed(feeds: Mapping[str, Any]) -> dict[str, Any]:
     """Inputs of a session: arrays, but tensors of onnxruntime's own where it takes no array of such a type."""

@@ -23,7 +23,7 @@ from ..model.operators import Trait, told
 from ..model.ort_format import OrtModel
 from ..model.protos import node_protos, skeleton, unread
 from .custom import has_custom
-from .handing import handed
+from .handing import NO_ARRAY, handed
 from .lending import lend
 from .pieces import PiecewiseSession
 
@@ -324,7 +324,8 @@ def run(session: ort.InferenceSession, feeds: Arrays, what: str = "the model") -
     except ModelError:
         raise
     except Exception as error:  # as above
-        raise ModelError(f"{what} does not run on these inputs: {first_line(error)}") from None
+        hint = NO_ARRAY if "No corresponding Numpy type" in str(error) else ""
+        raise ModelError(f"{what} does not run on these inputs: {first_line(error)}", hint) from None
     return dict(pair for named in zip(names, results, strict=True) for pair in _tensors(*named))
 
 
