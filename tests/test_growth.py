@@ -27,7 +27,6 @@ from onnxprune.model.graph import Graph
 from onnxprune.moments.consumers import Reading
 from onnxprune.reports.explanation import explain_groups, named
 from onnxprune.runtime import session
-from onnxprune.selection.recovered import Recovery, Taking
 
 from .conftest import exact
 
@@ -258,64 +257,3 @@ def test_a_name_is_looked_up_where_its_parts_are(monkeypatch: pytest.MonkeyPatch
     kept = {len(g.keep) for g in plan.groups if g.name == "stage10/plain"}
     assert kept == {3}  # of four pairs
     assert calls[0] <= 2 * len(traced)
-
-
-def sharing(layers: int) -> onnx.ModelProto:
-    """Layers that share a bias, of which each has a use of its own."""
-    net = Net("sharing", 0)
-    x, bias = net.input("x", 1, 4, 4, 4), net.bias("bias", 4)
-    for k in range(layers):
-        x = net.node("Conv", x, net.weight(f"w{k}", 4, 4, 1, 1), bias, name=f"conv{k}")
-    return net.build(net.node("Conv", x, net.weight("last", 4, 4, 1, 1)))
-
-
-def test_recovered_uses_of_one_vector_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    traced = onnxprune.trace(sharing(40))
-    names = [name for name in traced.graph.constants if name.startswith("bias")]
-    assert len(names) == 40
-    sizes = traced.sizes([group.units[0] for group in traced])
-    walks, start = [0], Graph.__init__
-
-    class Nodes(list[Any]):
-        def __iter__(self) -> Any:
-            walks[0] += 1
-            return super().__iter__()
-
-    def watched(graph: Graph, *arguments: Any) -> None:
-        start(graph, *arguments)
-        graph.nodes = Nodes(graph.nodes)
-
-    monkeypatch.setattr(Graph, "__init__", watched)
-    for spread in (False, True):
-        walks[0] = 0
-        values = {name: np.full(3 if spread else 4, k, np.float32) for k, name in enumerate(names)}
-        found = Recovery(values)
-        model = found.spread(traced.model, sizes) if spread else found.apply(traced.model)
-        assert walks[0] <= 10
-        stored = {t.name: numpy_helper.to_array(t) for t in model.proto.graph.initializer}
-        read = [np.median(stored[node.input[2]]) for node in model.proto.graph.node[:-1]]
-        assert read == list(range(40))
-
-
-def test_a_recovery_looks_at_the_slim_model_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(64, 4, 4, 4)).astype(np.float32))
-    views = []
-    for layers in (3, 9):
-        made = counting(monkeypatch, Graph, "__init__")
-        result = onnxprune.prune(sharing(layers), ratio=0.5, granularity=1, data=tmp_path / "x.npz")
-        assert result.recovery is not None
-        assert len(result.recovery.recovered) == layers
-        views.append(made[0])
-        monkeypatch.undo()
-    assert views[0] == views[1]
-
-
-def test_weights_that_are_taken_twice_are_those_taken_last() -> None:
-    model = onnxprune.load(sharing(3))
-    first = {"bias": np.full(4, 1, np.float32), "bias#1": np.full(4, 2, np.float32)}
-    last = {"bias#1": np.full(4, 3, np.float32), "bias#2": np.full(4, 4, np.float32)}
-    taking = Taking(model)
-    assert [taking.take(weights) for weights in (first, last, last)] == [True, True, False]
-    whole = Recovery({**first, **last}).apply(model)
-    assert taking.finished().proto == whole.proto
-    assert "bias" not in {tensor.name for tensor in whole.proto.graph.initializer}

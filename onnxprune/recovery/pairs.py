@@ -231,8 +231,7 @@ def _added(graph: Graph, name: str) -> str:
 
 def _known(parts: Parts, name: str, before: str) -> bool:
     """Whether a tensor is made before another one, in the order of the nodes."""
-    last = max(parts.needed((), [name]), default=-1)
-    return last < parts.makers[before]
+    return parts.makers.get(name, -1) < parts.makers[before]
 
 
 def _bounds(graph: Graph, name: str) -> tuple[float, float]:
@@ -261,9 +260,9 @@ def in_steps(pairs: Sequence[LayerPair], parts: Parts) -> list[list[LayerPair]]:
     """Neighbours that do not depend on each other: what they read can be collected together."""
     steps: list[list[LayerPair]] = []
     for pair in pairs:
-        needed = set(parts.needed((), filter(None, [pair.slim.source, pair.other])))
         mine = {parts.makers[p.slim.output] for p in (steps[-1] if steps else ())}
-        if steps and not (needed & mine):
+        read = filter(None, [pair.slim.source, pair.other])
+        if steps and mine.isdisjoint(parts.needed((), read, min(mine))):
             steps[-1].append(pair)
         else:
             steps.append([pair])

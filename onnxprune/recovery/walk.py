@@ -9,7 +9,7 @@ little in front, where tensors are large, and is never needed behind, where they
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ from ..scoring.registry import lookup
 from ..selection.recovered import LayerOutcome, Recovery, Taking
 from .fit import fit
 from .front import Front
-from .pairs import Found, LayerPair, find_pairs, in_steps, up_to_activation
+from .pairs import LayerPair, find_pairs, in_steps, up_to_activation
 from .samples import Pile, Samples
 from .stores import Unwritable, read_once
 
@@ -96,19 +96,27 @@ def recover(
     found = find_pairs(traced, sizes, graph, parts)
     walk = _Walk(traced, slim, graph, data, way)
     total = len(found.pairs)
-    for step, later in _steps(found, parts):
-        walk.take(step, later)
+    for step in walk.steps(in_steps(found.pairs, parts)):
+        walk.take(step)
         progress(len(walk.outcomes), total)
     skipped = [LayerOutcome(name, reason=why, named=True) for name, why in found.skipped.items()]
     options = {"recover": way.how, "seed": way.seed, "samples": data.samples}
     return Recovery(walk.weights, (*walk.outcomes, *skipped), options)
 
 
-def _steps(found: Found, parts: Parts) -> Iterator[tuple[list[LayerPair], list[LayerPair]]]:
-    """Every step, and the layers from it on."""
-    steps = in_steps(found.pairs, parts)
-    for number, step in enumerate(steps):
-        yield step, [pair for later in steps[number:] for pair in later]
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """Layers that are fitted together.
+
+    Attributes
+    ----------
+    after, before : list of str
+        What is known behind the step, of the slim model and of the original, and leads to later ones.
+    """
+
+    pairs: Sequence[LayerPair]
+    after: Sequence[str]
+    before: Sequence[str]
 
 
 class _Walk:
@@ -123,25 +131,33 @@ class _Walk:
         self.taking = Taking(slim)
         self.after = Front(Parts(self.taking.model), data, share)
 
-    def take(self, step: Sequence[LayerPair], later: Sequence[LayerPair]) -> None:
+    def steps(self, steps: Sequence[Sequence[LayerPair]]) -> list[_Step]:
+        """Steps with what is held behind each."""
+        slim, dense = self.after.parts, self.before.parts
+        places = [min(slim.makers[pair.slim.output] for pair in step) for step in steps]
+        starts = [dense.makers[step[0].dense.output] for step in steps]
+        after = slim.frontiers(list(zip(places, map(_reads, steps), strict=True)))
+        before = dense.frontiers(list(zip(starts, map(_gives, steps), strict=True)))
+        return [_Step(*each) for each in zip(steps, after, before, strict=True)]
+
+    def take(self, step: _Step) -> None:
         """Collect samples of some layers, fit them and let the slim model have their weights."""
         try:
-            samples = self._collect(step, later)
+            samples = self._collect(step)
         except ModelError as error:  # a part may not run alone: an operator that hands on no tensor
             self.after.forget()
             self.before.forget()
             self.outcomes += [
-                LayerOutcome(pair.slim.node.name, reason=error.message, named=True) for pair in step
+                LayerOutcome(pair.slim.node.name, reason=error.message, named=True) for pair in step.pairs
             ]
             return
         new: dict[str, np.ndarray] = {}
-        for pair, found in zip(step, samples, strict=True):
+        for pair, found in zip(step.pairs, samples, strict=True):
             outcome, weights = self._fit(pair, found)
             self.outcomes.append(outcome)
             new |= weights
         self.weights |= new
-        if self.taking.take(new):
-            self.after.parts = Parts(self.taking.model)
+        self.taking.take(new)
 
     def _fit(self, pair: LayerPair, found: Samples | None) -> tuple[LayerOutcome, dict[str, np.ndarray]]:
         name = pair.slim.node.name
@@ -166,43 +182,45 @@ class _Walk:
         except Unwritable as problem:
             return LayerOutcome(name, kept, kept, reason=str(problem), named=True), {}
 
-    def _collect(self, step: Sequence[LayerPair], later: Sequence[LayerPair]) -> list[Samples | None]:
+    def _collect(self, step: _Step) -> list[Samples | None]:
         """Rows and targets of some layers, at positions drawn once for both models."""
-        reads = {n for pair in step for n in (pair.slim.source, pair.other) if n}
-        gives = {pair.target for pair in step}
-        ahead = {n for pair in later for n in (pair.slim.source, pair.other) if n}
-        goals = {pair.target for pair in later}
-        place = min(self.after.parts.makers[pair.slim.output] for pair in step)
-        start = self.before.parts.makers[step[0].dense.output]
-        after = self.after.parts.frontier(place, ahead)
-        before = self.before.parts.frontier(start, goals)
-        rows = [_Rows(pair, self.way, self._limit(step, pair), self.traced.graph) for pair in step]
+        reads, gives = _reads(step.pairs), _gives(step.pairs)
+        share = len(step.pairs)
+        rows = [_Rows(pair, self.way, self._limit(pair, share), self.traced.graph) for pair in step.pairs]
         first = next(self.after.known()), next(self.before.known())
         provider = self.way.provider
         with (
-            running(self.after.parts, first[0], sorted(reads | set(after)), provider) as slim,
-            running(self.before.parts, first[1], sorted(gives | set(before)), provider) as dense,
+            running(self.after.parts, first[0], sorted(reads.union(step.after)), provider) as slim,
+            running(self.before.parts, first[1], sorted(gives.union(step.before)), provider) as dense,
         ):
             for mine, theirs in zip(self.after.known(), self.before.known(), strict=True):
-                self._add(rows, slim(mine), dense(theirs), after, before)
+                self._add(rows, slim(mine), dense(theirs), step)
         self.after.step()
         self.before.step()
         return [part.samples() for part in rows]
 
-    def _add(
-        self, rows: Sequence[_Rows], slim: Arrays, dense: Arrays, after: Sequence[str], before: Sequence[str]
-    ) -> None:
+    def _add(self, rows: Sequence[_Rows], slim: Arrays, dense: Arrays, step: _Step) -> None:
         """Take what is needed of one batch; all else is let go before the next one is computed."""
-        self.after.hold(slim, after)
-        self.before.hold(dense, before)
+        self.after.hold(slim, step.after)
+        self.before.hold(dense, step.before)
         for part in rows:
             part.add(slim, dense, len(self.data))
 
-    def _limit(self, step: Sequence[LayerPair], pair: LayerPair) -> int:
-        """Rows of a layer that fit into its share of the bound."""
+    def _limit(self, pair: LayerPair, share: int) -> int:
+        """Rows of a layer that fit into the bound, which so many layers share."""
         groups, outputs, width = pair.slim.shape(self.graph)
         row = 4 * groups * (width + 3 * outputs)
-        return min(ROWS, self.way.memory // 4 // row // len(step))
+        return min(ROWS, self.way.memory // 4 // row // share)
+
+
+def _reads(step: Sequence[LayerPair]) -> set[str]:
+    """What some layers read of the slim model."""
+    return {name for pair in step for name in (pair.slim.source, pair.other) if name}
+
+
+def _gives(step: Sequence[LayerPair]) -> set[str]:
+    """What some layers should give, of the original."""
+    return {pair.target for pair in step}
 
 
 class _Rows:
