@@ -21,12 +21,14 @@ from onnxprune.cleanup.values import Mix
 from onnxprune.coupling.groups import Group
 from onnxprune.coupling.incidence import Incidence
 from onnxprune.coupling.trace import Trace
+from onnxprune.data import dataset, declared
 from onnxprune.jobs.bench import peak_activations
 from onnxprune.model import evaluation as folding
 from onnxprune.model.graph import Graph
 from onnxprune.moments.consumers import Reading
 from onnxprune.reports.explanation import explain_groups, named
 from onnxprune.runtime import session
+from onnxprune.shapes.dimensions import graph_inputs
 
 from .conftest import exact
 
@@ -257,3 +259,19 @@ def test_a_name_is_looked_up_where_its_parts_are(monkeypatch: pytest.MonkeyPatch
     kept = {len(g.keep) for g in plan.groups if g.name == "stage10/plain"}
     assert kept == {3}  # of four pairs
     assert calls[0] <= 2 * len(traced)
+
+
+def test_inputs_are_looked_up_once_for_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced, calls = onnxprune.trace(constants(1)), [0]
+
+    def counted(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+        calls[0] += 1
+        return graph_inputs(proto)
+
+    for module in (dataset, declared):
+        monkeypatch.setattr(module, "graph_inputs", counted, raising=False)
+    for samples in (4, 16):
+        calls[0] = 0
+        data = dataset.open_data(traced, {"x": np.zeros((samples, 4, 4, 4), np.float32)})
+        assert len(list(data)) == samples
+        assert calls[0] <= 2

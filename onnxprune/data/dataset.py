@@ -168,9 +168,10 @@ def _made_up(
 
 
 def _checked(proto: onnx.ModelProto, batches: Iterable[Batch]) -> Iterator[Batch]:
+    inputs = graph_inputs(proto)
     for batch in batches:
-        feeds = as_declared(proto, batch.feeds)
-        check_inputs(proto, feeds)
+        feeds = as_declared(inputs, batch.feeds)
+        check_inputs(inputs, feeds)
         yield replace(batch, feeds=feeds)
 
 

@@ -10,15 +10,15 @@ import onnx
 from ..errors import UsageError
 from ..printable import plural
 from ..runtime.session import Arrays
-from ..shapes.dimensions import declared_size, graph_inputs
+from ..shapes.dimensions import declared_size
 
 
-def as_declared(proto: onnx.ModelProto, feeds: Arrays) -> Arrays:
+def as_declared(inputs: Iterable[onnx.ValueInfoProto], feeds: Arrays) -> Arrays:
     """The same arrays, those whose type a file of numpy's does not tell as the model declares them.
 
     bfloat16 and the like are no types of numpy's own: it saves them as mere bytes.
     """
-    types = {v.name: v.type.tensor_type.elem_type for v in graph_inputs(proto)}
+    types = {v.name: v.type.tensor_type.elem_type for v in inputs}
     return {name: _as_type(array, types.get(name, 0)) for name, array in feeds.items()}
 
 
@@ -39,15 +39,21 @@ _REGISTERED = 2
 """What ``isbuiltin`` says of a type that another package gave to numpy."""
 
 
-def check_inputs(proto: onnx.ModelProto, feeds: Arrays) -> None:
+def check_inputs(inputs: Iterable[onnx.ValueInfoProto], feeds: Arrays) -> None:
     """Compare given arrays with what the model declares; arrays that it does not name are ignored.
+
+    Parameters
+    ----------
+    inputs : iterable of ValueInfoProto
+        Those that a caller must feed.
+    feeds : mapping
 
     Raises
     ------
     UsageError
         At the first input that is missing, or of another type or shape.
     """
-    for value in graph_inputs(proto):
+    for value in inputs:
         if not value.type.HasField("tensor_type"):
             continue
         expected = _declared(value.type.tensor_type)
