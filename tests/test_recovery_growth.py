@@ -12,9 +12,11 @@ from onnx import numpy_helper
 
 import onnxprune
 from models.net import Net
+from onnxprune.errors import PlanError
 from onnxprune.model.graph import Graph
 from onnxprune.moments.segment import Parts
-from onnxprune.selection.recovered import Recovery, Taking
+from onnxprune.recovery.job import probed
+from onnxprune.selection.recovered import Lending, Recovery, Taking
 
 from .test_growth import counting
 
@@ -83,6 +85,40 @@ def test_weights_that_are_taken_twice_are_those_taken_last() -> None:
 def samples(count: int) -> dict[str, np.ndarray]:
     """What ``sharing`` reads."""
     return {"x": np.random.default_rng(0).normal(size=(count, 4, 4, 4)).astype(np.float32)}
+
+
+def test_weights_that_are_lent_change_nothing_behind() -> None:
+    model = onnxprune.load(sharing(3))
+    lending, before = Lending(model), model.proto.SerializeToString()
+    other = {name: np.full(4, k, np.float32) for k, name in enumerate(("bias", "bias#1"))}
+    other["w0"] = np.ones((4, 4, 1, 1), np.float32)
+    whole = Recovery(other).apply(model).proto
+    with lending.lent(other) as lent:
+        part = Parts(model).cut(samples(1), [value.name for value in model.proto.graph.output], lent)
+    assert _read_values(part) == _read_values(whole)
+    assert model.proto.SerializeToString() == before
+    with pytest.raises(PlanError), lending.lent({**other, "none": np.ones(1, np.float32)}):
+        pass
+    assert model.proto.SerializeToString() == before
+
+
+def _read_values(proto: onnx.ModelProto) -> list[list[Any]]:
+    """What every node reads: values of stored tensors, names of others."""
+    stored = {t.name: numpy_helper.to_array(t).tolist() for t in proto.graph.initializer}
+    return [[stored.get(name, name) for name in node.input] for node in proto.graph.node]
+
+
+def test_probes_look_at_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other weights are lent, and only what is behind them is cut."""
+    seen = []
+    for layers in (3, 9):
+        traced = onnxprune.trace(sharing(layers))
+        made = [counting(monkeypatch, owner, "__init__") for owner in (Graph, Parts)]
+        table, probes, _ = probed(traced, {"data": samples(16), "criterion": "reconstruction"}, "cpu")
+        assert [probe.refitted for probe in probes] == [True] * len(table) == [True] * layers
+        seen.append([calls[0] for calls in made])
+        monkeypatch.undo()
+    assert seen[0] == seen[1]
 
 
 def test_a_recovery_walks_what_a_step_needs(monkeypatch: pytest.MonkeyPatch) -> None:

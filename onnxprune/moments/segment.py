@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from heapq import heappop, heappush
@@ -17,6 +17,9 @@ from ..runtime.session import Arrays, open_session, run
 
 Step = Callable[[Arrays], dict[str, np.ndarray]]
 """From known tensors of one batch to wanted ones."""
+
+Lent = Mapping[str, onnx.TensorProto]
+NOTHING: Lent = {}
 
 
 class Parts:
@@ -119,8 +122,14 @@ class Parts:
                     first = min(first, k)
         return first
 
-    def cut(self, known: Arrays, wanted: Sequence[str]) -> onnx.ModelProto:
-        """The nodes from known tensors, which give types and ranks, to wanted ones, as a model."""
+    def cut(self, known: Arrays, wanted: Sequence[str], lent: Lent = NOTHING) -> onnx.ModelProto:
+        """The nodes from known tensors, which give types and ranks, to wanted ones, as a model.
+
+        Parameters
+        ----------
+        lent : mapping
+            Tensors that are taken in place of stored ones of their names, or beside them.
+        """
         graph, stored = self.proto.graph, self._places()
         chosen = self.needed(known, wanted)
         part = onnx.ModelProto(ir_version=max(self.proto.ir_version, UNLISTED))
@@ -129,10 +138,12 @@ class Parts:
         part.graph.node.extend(graph.node[k] for k in chosen)
         read = {name for k in chosen for name in reads(graph.node[k])} | set(wanted)
         places = sorted(stored[name] for name in read & stored.keys())
-        part.graph.initializer.extend(graph.initializer[k] for k in places)
+        part.graph.initializer.extend(lent.get(t.name, t) for t in (graph.initializer[k] for k in places))
+        beside = [name for name in lent if name in read and name not in stored]
+        part.graph.initializer.extend(lent[name] for name in beside)
         part.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
         ranked = any(True for node in part.graph.node for _ in bodies(node))
-        for name in sorted(name for name in read - self.constant if name not in stored):
+        for name in sorted(name for name in read.difference(self.constant, beside) if name not in stored):
             if name in known:
                 part.graph.input.append(_of_any_size(name, known[name], ranked))
             elif name in self.inputs:
@@ -158,19 +169,25 @@ def _of_any_size(name: str, array: np.ndarray, ranked: bool) -> onnx.ValueInfoPr
 
 
 @contextmanager
-def running(parts: Parts, known: Arrays, wanted: Sequence[str], provider: str = "cpu") -> Iterator[Step]:
+def running(
+    parts: Parts, known: Arrays, wanted: Sequence[str], provider: str = "cpu", lent: Lent = NOTHING
+) -> Iterator[Step]:
     """Function from known tensors to wanted ones; those that are known already are handed on.
 
     Parameters
     ----------
     known : mapping
         One batch of what will be fed: it gives names and types.
+    lent : mapping
+        See :meth:`Parts.cut`.
     """
     made = [name for name in dict.fromkeys(wanted) if name not in known]
     if not made:
         yield lambda feeds: {name: feeds[name] for name in wanted}
         return
-    cut = parts.model.derived(parts.cut(known, made))
+    cut = parts.model.derived(parts.cut(known, made, lent))
+    for name in lent:
+        cut.cuts.pop(name, None)  # what is lent is whole
     with open_session(cut, provider, "a part of the model") as session:
 
         def step(feeds: Arrays) -> dict[str, np.ndarray]:

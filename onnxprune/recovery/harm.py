@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -23,10 +24,10 @@ from ..labels.vector import Floats
 from ..model.file import Model
 from ..model.graph import Graph
 from ..model.operators import Trait, traits_of
-from ..moments.segment import Parts, running
+from ..moments.segment import Lent, Parts, running
 from ..printable import plural
 from ..runtime.session import Arrays, open_session, owned, run
-from ..selection.recovered import Recovery
+from ..selection.recovered import Lending, Recovery
 from .front import Front
 
 HIGH = 0.1
@@ -243,20 +244,30 @@ class OriginalOutputs:
 
         Fastest where weights are taken in the order in which the model reads them.
         """
-        model = changed.apply(self._front.parts.model)
         names = {part for name in changed.weights for part in (name, name.partition("#")[0])}
         place = self._front.parts.reader(names)
+        with self._lending.lent(changed.weights) as lent:
+            harm = self._behind(place, lent)
+        return self.of(changed.apply(self._front.parts.model)) if harm is None else harm
+
+    @cached_property
+    def _lending(self) -> Lending:
+        return Lending(self._front.parts.model)
+
+    def _behind(self, place: int, lent: Lent) -> float | None:
+        """Harm of other weights behind a node; None where what is there does not run alone."""
+        front = self._front
         if place < self._place:
-            return self.of(model)
+            return None
         try:
             if place > self._place:
                 self._go_to(place)
-            with running(Parts(model), next(self._front.known()), self._names, self.provider) as tail:
-                return self._harm(map(tail, self._front.known()))
+            with running(front.parts, next(front.known()), self._names, self.provider, lent) as tail:
+                return self._harm(map(tail, front.known()))
         except ModelError:  # a part may not run alone: an operator that hands on no tensor
-            self._front.forget()
+            front.forget()
             self._place = 0
-            return self.of(model)
+            return None
 
     @property
     def _names(self) -> list[str]:

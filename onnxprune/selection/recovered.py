@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ..labels.sizes import Sizes
 from ..model.file import Model
 from ..model.graph import Graph
 from ..model.names import Names
-from ..model.protos import UNLISTED, copied, refill, unread
+from ..model.protos import UNLISTED, copied, refill, stored, unread
 from ..printable import plural
 from ..surgery.slices import find_slices
 from .plan import Plan
@@ -180,22 +181,12 @@ class Taking:
         """
         owned = len(self._own)
         for name, value in weights.items():
-            constant = self._graph.constants.get(name)
-            if constant is None or constant.tensor is None:
-                raise PlanError(f"recovery: the slim model has no constant '{name}'", _OTHER)
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(constant.dtype)
-            if value.shape != constant.shape or value.dtype.itemsize != dtype.itemsize:
-                raise PlanError(
-                    f"recovery: '{name}': found {value.dtype} {list(value.shape)}, "
-                    f"expected {dtype} {list(constant.shape)}",
-                    _OTHER,
-                )
-            target = constant.tensor
+            target, value = _fitting(self._graph, name, value)
             if self._stores.shared(name):
                 if name not in self._own:
                     self._own[name] = self._stores.own(name)
                 target = self._own[name]
-            _set(target, value.view(dtype))
+            _set(target, value)
             self.model.cuts.pop(target.name, None)
         return len(self._own) > owned
 
@@ -207,6 +198,42 @@ class Taking:
             for place in reversed([k for k, tensor in enumerate(stored) if tensor.name in gone]):
                 del stored[place]
         return self.model
+
+
+class Lending:
+    """Other values of constants of a model, some at a time: nothing is copied but they.
+
+    Parameters
+    ----------
+    model : Model
+        Its nodes read uses of shared vectors under other names while those are lent.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._graph = Graph(model)
+        self._stores = _Stores(self._graph)
+        self._stored = {tensor.name for tensor in model.proto.graph.initializer}
+
+    @contextmanager
+    def lent(self, weights: Mapping[str, np.ndarray]) -> Iterator[dict[str, onnx.TensorProto]]:
+        """Tensors by name that take the place of stored ones, or that nodes read for the time.
+
+        Raises
+        ------
+        PlanError
+            If the model lacks one of the constants, or holds one of another shape or type.
+        """
+        found: dict[str, onnx.TensorProto] = {}
+        with ExitStack() as stack:
+            for name, value in weights.items():
+                old, value = _fitting(self._graph, name, value)
+                key = self._graph.constants[name].name
+                if self._stores.shared(name) or key not in self._stored:
+                    key = stack.enter_context(self._stores.renamed(name))
+                    found[key] = stored(value, key)
+                else:
+                    refill(found.setdefault(key, onnx.TensorProto()), old, np.ascontiguousarray(value))
+            yield found
 
 
 def opened_recovery(given: Recovery | str | os.PathLike[str] | None, plan: Plan | None) -> Recovery | None:
@@ -287,10 +314,8 @@ class _Stores:
         """A stored tensor for one use of a vector that several nodes share, or of a computed one."""
         graph, proto = self._graph, self._graph.model.proto
         fresh = self._names.fresh(f"{name.replace('#', '_')}_recovered")
-        for node in graph.consumers.get(name, ()):
-            for slot, read in enumerate(node.inputs):
-                if read == name:
-                    node.proto.input[slot] = fresh
+        for node, slot in self._places(name):
+            node.input[slot] = fresh
         if proto.ir_version < UNLISTED:
             value = graph.value(name)
             dtype = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
@@ -298,6 +323,45 @@ class _Stores:
         tensor = proto.graph.initializer.add()
         tensor.name = fresh
         return tensor
+
+    @contextmanager
+    def renamed(self, name: str) -> Iterator[str]:
+        """A name of its own that nodes read one use under for the time."""
+        fresh = self._names.fresh(f"{name.replace('#', '_')}_lent")
+        before = [(node, slot, node.input[slot]) for node, slot in self._places(name)]
+        try:
+            for node, slot, _ in before:
+                node.input[slot] = fresh
+            yield fresh
+        finally:
+            for node, slot, old in before:
+                node.input[slot] = old
+
+    def _places(self, name: str) -> list[tuple[onnx.NodeProto, int]]:
+        """Where nodes read one use."""
+        readers = self._graph.consumers.get(name, ())
+        return [(n.proto, slot) for n in readers for slot, read in enumerate(n.inputs) if read == name]
+
+
+def _fitting(graph: Graph, name: str, value: np.ndarray) -> tuple[onnx.TensorProto, np.ndarray]:
+    """The tensor of a constant, and a value for it in its type.
+
+    Raises
+    ------
+    PlanError
+        If the model lacks the constant, or holds one of another shape or type.
+    """
+    constant = graph.constants.get(name)
+    if constant is None or constant.tensor is None:
+        raise PlanError(f"recovery: the slim model has no constant '{name}'", _OTHER)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(constant.dtype)
+    if value.shape != constant.shape or value.dtype.itemsize != dtype.itemsize:
+        raise PlanError(
+            f"recovery: '{name}': found {value.dtype} {list(value.shape)}, "
+            f"expected {dtype} {list(constant.shape)}",
+            _OTHER,
+        )
+    return constant.tensor, value.view(dtype)
 
 
 def _set(tensor: onnx.TensorProto, value: np.ndarray) -> None:
