@@ -114,15 +114,15 @@ def large(name: str, path: Path, rounds: int) -> Iterator[Measurement]:
     """Commands on a model of gigabytes, as multiples of ``cp`` of its data, alone and with ``sync``.
 
     The system has just read or written all of it, so it lies in memory where there is room, and nothing is
-    left to be written when the next one begins. What ``cp`` writes lies in memory as well when it ends; what is
-    saved lies on the disk, as after ``sync``. ``cp`` of a hole takes no time: there the multiples are of no
-    use.
+    left to be written when the next one begins; all write files that are not there yet. What ``cp`` writes
+    lies in memory as well when it ends; what is saved lies on the disk, as after ``sync``. ``cp`` of a hole
+    takes no time: there the multiples are of no use.
     """
     data, copy = path.with_name(f"{path.name}.data"), path.with_name("copied")
     commands = processes(path, path.with_name("out.onnx"))
     base = used(*commands["imports"]).memory
     for what in ("inspect", "clean, unverified", "clean", "prune alone", "prune, unverified", "prune"):
-        taken = [(_timed_copy(data, copy), used(*commands[what])) for _ in range(rounds)]
+        taken = [(_timed_copy(data, copy), _used_anew(path.parent, commands[what])) for _ in range(rounds)]
         copied, synced = ([found.wall / copies[k] for copies, found in taken] for k in (0, 1))
         memory = [(found.memory - base) / largest_tensor(path) for _, found in taken]
         for unit, values in (
@@ -132,6 +132,14 @@ def large(name: str, path: Path, rounds: int) -> Iterator[Measurement]:
             ("largest tensor, memory", memory),
         ):
             yield Measurement("large models", name, what, unit, tuple(values))
+
+
+def _used_anew(folder: Path, command: tuple[str, ...]) -> Used:
+    """What a command takes that finds nothing of what earlier ones wrote."""
+    for old in folder.glob("out*"):
+        old.unlink()
+    os.sync()
+    return used(*command)
 
 
 def _timed_copy(data: Path, copy: Path) -> tuple[float, float]:
