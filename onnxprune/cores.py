@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from itertools import pairwise
 from typing import TypeVar
 
 T = TypeVar("T")
+
+BLOCK = 2**18
+"""Elements of a block: more do not stay in the cache of a core, with fewer threads wait for each other."""
+
+LEAST = 2**20
+"""Elements that are worth a thread."""
 
 MOST = 8
 """Parts that work is divided into: as many on every machine, so that sums are the same on all."""
@@ -20,24 +26,30 @@ def cores() -> int:
     return len(available(0)) if available is not None else os.cpu_count() or 1
 
 
-def spread(work: Callable[[range], T], count: int, least: int) -> list[T]:
-    """Results of some work on the numbers below a count, in contiguous ranges, in their order.
+def spread(work: Callable[[Sequence[slice]], T], rows: int, elements: int) -> list[T]:
+    """Results of some work on the rows of an array, each on contiguous ones, in their order.
 
     Parameters
     ----------
     work : callable
-        Lets other threads run meanwhile, as numpy does with large arrays; it is safe in several.
-    count : int
-    least : int
-        Numbers of a range that are worth a thread.
+        Takes rows in blocks of which the first is the longest. It lets other threads run meanwhile, as numpy
+        does with large arrays, and is safe in several.
+    rows : int
+    elements : int
+        Numbers of a row.
     """
-    parts = max(1, min(MOST, count // max(1, least)))
-    ends = [count * part // parts for part in range(parts + 1)]
-    ranges = [range(start, stop) for start, stop in pairwise(ends)]
+    size = max(1, elements)
+    parts = max(1, min(MOST, rows // max(1, LEAST // size)))
+    ends = [rows * part // parts for part in range(parts + 1)]
+    shares = [_in_blocks(start, stop, max(1, BLOCK // size)) for start, stop in pairwise(ends)]
     if parts == 1:
-        return [work(some) for some in ranges]
+        return [work(share) for share in shares]
     from concurrent.futures import ThreadPoolExecutor  # takes as long to import as most models to trace
 
     with ThreadPoolExecutor(min(cores(), parts)) as pool:  # numpy's handling of errors is part of the context
-        results = [pool.submit(copy_context().run, work, some) for some in ranges]
+        results = [pool.submit(copy_context().run, work, share) for share in shares]
         return [result.result() for result in results]
+
+
+def _in_blocks(start: int, stop: int, step: int) -> list[slice]:
+    return [slice(k, min(k + step, stop)) for k in range(start, max(stop, start + 1), step)]

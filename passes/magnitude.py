@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,12 +11,6 @@ import numpy.typing as npt
 from onnxprune.cores import spread
 from onnxprune.scoring.layer import Layer
 from onnxprune.scoring.registry import Scores, criterion
-
-BLOCK = 2**18
-"""Elements that are held in float64 at a time: fewer keep threads waiting for each other."""
-
-LEAST = 2**20
-"""Elements that are worth a thread."""
 
 
 @criterion("l1")
@@ -32,35 +25,28 @@ def l2(layer: Layer) -> Scores:
     stored = layer.stored
     if len(stored) == 1:
         filters = stored[0]
-        parts = spread(partial(_squares_of_rows, filters), len(filters), _rows(filters, LEAST))
-        return np.sqrt(np.concatenate(parts))
-    sums = spread(partial(_sums_over_rows, stored), len(stored), _rows(stored, LEAST))
-    return np.sqrt(np.sum(sums, axis=0))
+        return np.sqrt(np.concatenate(spread(partial(_squares_of_rows, filters), *filters.shape)))
+    _, channels, behind = stored.shape
+    return np.sqrt(np.sum(spread(partial(_sums_over_rows, stored), len(stored), channels * behind), axis=0))
 
 
-def _squares_of_rows(array: np.ndarray, some: range) -> Scores:
+def _squares_of_rows(array: np.ndarray, blocks: Sequence[slice]) -> Scores:
     """Sum of squares of each of some rows."""
-    return np.concatenate([np.vecdot(rows, rows) for rows in _blocks(array, some)] or [np.zeros(0)])
+    return np.concatenate([np.vecdot(rows, rows) for rows in _in_float64(array, blocks)])
 
 
-def _sums_over_rows(array: np.ndarray, some: range) -> Scores:
+def _sums_over_rows(array: np.ndarray, blocks: Sequence[slice]) -> Scores:
     """Sums of squares of the channels in the middle, over some rows."""
     sums = np.zeros(array.shape[1])
-    for rows in _blocks(array, some):
+    for rows in _in_float64(array, blocks):
         sums += np.einsum("rcx,rcx->c", rows, rows)
     return sums
 
 
-def _blocks(array: np.ndarray, some: range) -> Iterator[npt.NDArray[np.float64]]:
-    """Some rows of an array in float64, a few at a time, one after the other in the same memory."""
-    step = _rows(array, BLOCK)
-    block = np.empty((min(step, len(some)), *array.shape[1:]))
-    for start in some[::step]:
-        rows = array[start : min(start + step, some.stop)]
-        block[: len(rows)] = rows
-        yield block[: len(rows)]
-
-
-def _rows(array: np.ndarray, elements: int) -> int:
-    """Rows of so many elements."""
-    return max(1, elements // max(1, math.prod(array.shape[1:])))
+def _in_float64(array: np.ndarray, blocks: Sequence[slice]) -> Iterator[npt.NDArray[np.float64]]:
+    """Some rows of an array, block after block in the same memory."""
+    held = np.empty((blocks[0].stop - blocks[0].start, *array.shape[1:]))
+    for block in blocks:
+        rows = array[block]
+        held[: len(rows)] = rows
+        yield held[: len(rows)]

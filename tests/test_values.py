@@ -12,6 +12,7 @@ from onnx import TensorProto
 
 import models.build  # noqa: F401 - fills the table
 from models.net import BUILDERS
+from onnxprune import cores
 from onnxprune.cleanup.values import VALUE_RULES, Values, acting, analyse_values, contractions, slices
 from onnxprune.cleanup.values import bounds as b
 from onnxprune.cleanup.values.registry import values
@@ -340,8 +341,8 @@ def test_slices_are_read_in_blocks(
     shape: tuple[int, ...], axis: int, dtype: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blocks and threads of a few numbers find what the whole array says."""
-    monkeypatch.setattr(slices, "BLOCK", 8)
-    monkeypatch.setattr(slices, "LEAST", 16)
+    monkeypatch.setattr(cores, "BLOCK", 8)
+    monkeypatch.setattr(cores, "LEAST", 16)
     array: np.ndarray = np.random.default_rng(0).integers(0, 5, shape).astype(dtype)
     rows = np.moveaxis(array, axis, 0).reshape(shape[axis], -1).astype(np.float64)
     found = slices.slices_of(array, axis)

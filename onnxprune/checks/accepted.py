@@ -205,8 +205,8 @@ def _finite(reference: np.ndarray, found: np.ndarray, terms: float) -> tuple[np.
             return gap, size
         same = ~np.isfinite(a) & ((a == b) | (np.isnan(a) & np.isnan(b)))
         if terms > 1 and reference.dtype.kind == "f":
-            largest = np.finfo(reference.dtype).max / terms  # what a sum of so many can reach on the way
-            same |= ~np.isfinite(gap) & ~(np.fmin(np.abs(a), np.abs(b)) < largest)
+            reach = np.finfo(reference.dtype).max / terms  # what a sum of so many can reach on the way
+            same |= ~np.isfinite(gap) & ~(np.fmin(np.abs(a), np.abs(b)) < reach)
         return np.where(same, 0, gap), np.where(np.isfinite(a), size, 0)
 
 

@@ -7,7 +7,7 @@ where only one does, cosine is 0 and all distances are infinite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -138,7 +138,7 @@ class Comparison:
             Largest number that goes through gates on the way; 0 where there are none.
         """
         if self.exact:
-            self._judge(reference, found, moved, partial(self._accepted, through=through))
+            self._judge(reference, found, moved, through)
         self.runs += 1
         if not (holds_numbers(reference) or holds_numbers(found)):
             return
@@ -154,14 +154,11 @@ class Comparison:
             self._add_classes(class_scores(reference, samples), class_scores(found, samples))
 
     def _judge(
-        self,
-        reference: np.ndarray,
-        found: np.ndarray,
-        moved: Iterable[np.ndarray],
-        accepted: Callable[..., Error],
+        self, reference: np.ndarray, found: np.ndarray, moved: Iterable[np.ndarray], through: float
     ) -> None:
         """Ask for changed last bits only until those so far excuse the difference, whatever others do."""
         self.tolerance = rounding(reference)
+        accepted = partial(self._accepted, through=through)
         error = furthest(reference, found)
         if error.relative > self.tolerance > 0:
             read: list[np.ndarray] = []

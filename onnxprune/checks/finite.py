@@ -8,9 +8,6 @@ from ..cores import spread
 from ..model.graph import Graph
 from ..shapes.inference import FLOATS
 
-LEAST = 2**20
-"""Numbers that are worth a thread."""
-
 
 def not_finite(graph: Graph) -> list[str]:
     """Stored tensors of more than one number that hold NaN or infinity, by their names in the file."""
@@ -22,7 +19,7 @@ def _finite(array: np.ndarray) -> bool:
     """Whether all numbers are; in 64 bits no sum of finite ones is infinite."""
     numbers = np.asarray(array).reshape(-1)
     with np.errstate(invalid="ignore"):
-        sums = spread(lambda some: numbers[some.start : some.stop].sum(dtype=np.float64), numbers.size, LEAST)
+        sums = spread(lambda blocks: sum(numbers[b].sum(dtype=np.float64) for b in blocks), numbers.size, 1)
     return bool(np.isfinite(sums).all())
 
 

@@ -69,6 +69,7 @@ class DataSet(Iterable[Batch]):
         """The same samples in smaller batches; what is one sample as it is stays one."""
 
         def make() -> Iterator[Batch]:
+            """Every batch in parts."""
             for batch in self:
                 if batch.size <= size:
                     yield batch

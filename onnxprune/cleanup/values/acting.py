@@ -46,20 +46,15 @@ def acting(kernel: np.ndarray, holes: Bools) -> Acting | None:
     holes : bool array, shape (groups, outputs)
         Outputs with a weight that is zero; where they are few, no others are looked at.
     """
-    if not holes.any():
-        return None
-    if 2 * np.count_nonzero(holes) > holes.size:
-        weights: Bools = over_taps(np.any, kernel != 0)
-        return None if weights.all() else smallest(weights)
-    rows = np.flatnonzero(holes)
-    silent = ~over_taps(np.any, kernel[holes] != 0)
-    outputs, inputs = kernel.shape[1:3]
-    if SHARE * np.count_nonzero(silent) > holes.size * inputs:
-        return smallest(over_taps(np.any, kernel != 0))
-    row, number = np.nonzero(silent)
-    places = rows[row]
-    groups = places // outputs
-    return Few(places, groups * inputs + number, (len(kernel), inputs), act=False) if len(places) else None
+    rows, (outputs, inputs) = np.flatnonzero(holes), kernel.shape[1:3]
+    if 2 * len(rows) <= holes.size:
+        row, number = np.nonzero(~over_taps(np.any, kernel[holes] != 0))
+        if SHARE * len(row) <= holes.size * inputs:
+            places = rows[row]
+            shape = len(kernel), inputs
+            return Few(places, places // outputs * inputs + number, shape, act=False) if len(row) else None
+    weights: Bools = over_taps(np.any, kernel != 0)
+    return None if weights.all() else smallest(weights)
 
 
 def over_taps(reduction: Callable[..., Any], kernel: np.ndarray) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -15,12 +15,6 @@ from ...cores import spread
 from ...labels.vector import Bools
 from . import bounds as b
 from .bounds import Bounds
-
-BLOCK = 2**18
-"""Elements that are looked at several times while they are in the cache of a core."""
-
-LEAST = 2**20
-"""Elements that are worth a thread."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -77,14 +71,12 @@ def _by_blocks(
     rows: np.ndarray, facts: Callable[[np.ndarray], Slices], join: Callable[[Iterable[Slices]], Slices]
 ) -> Slices:
     """Facts of all rows, joined from those of some at a time."""
-    size = math.prod(rows.shape[1:])
-    step = max(1, BLOCK // size)
 
-    def look(some: range) -> Slices:
-        """Facts of a range of rows."""
-        return join(facts(_plain(rows[start : min(start + step, some.stop)])) for start in some[::step])
+    def look(blocks: Sequence[slice]) -> Slices:
+        """Facts of some rows."""
+        return join(facts(_plain(rows[block])) for block in blocks)
 
-    return join(spread(look, len(rows), max(1, LEAST // size)))
+    return join(spread(look, len(rows), math.prod(rows.shape[1:])))
 
 
 def _plain(block: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ...cores import BLOCK
 from ...errors import ModelError
 from ...labels.vector import NONE, Bools, Labels, carried
 from ...labels.walk import Walk
@@ -19,7 +20,7 @@ from ...shapes.inference import FLOATS
 from . import bounds as b
 from .acting import Acting
 from .bounds import Bounds
-from .slices import BLOCK, Slices, slices_of
+from .slices import Slices, slices_of
 
 
 @dataclass(frozen=True, eq=False, slots=True)
