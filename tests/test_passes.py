@@ -123,7 +123,7 @@ def test_the_norm_of_columns_is_taken_in_rows_as_they_are_stored(monkeypatch: py
     traced = trace(net.build(net.node("Conv", x, net.weight("r", 2, 7, 1, 1))))
     layer = Layer(traced, traced.find("layer")[0].kernels[0])
     assert layer.kernel.axis == 1
-    monkeypatch.setattr("onnxprune.passes.magnitude.BLOCK", 1000)
+    monkeypatch.setattr("onnxprune.cores.BLOCK", 1000)
     expected = np.sqrt(np.square(weight.astype(np.float64)).sum(axis=(0, 2, 3)))
     np.testing.assert_allclose(lookup("criterion", "l2")(layer), expected, rtol=1e-12)
     assert "weight" not in vars(layer)
